@@ -1,0 +1,233 @@
+//! What a PIN opens, or why it doesn't, and what is kept of a call afterwards.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::{Timestamp, Zoned};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::booking::privacy::{CallerNumber, Pin};
+use crate::units::Language;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id! {
+    /// A booked meeting.
+    MeetingId
+}
+id! {
+    /// An organisation: the owner of meetings, keys and numbers.
+    OrganisationId
+}
+id! {
+    /// One call, from its INVITE to its record.
+    CallId
+}
+id! {
+    /// One participant of one meeting: a call that got in.
+    ParticipantId
+}
+
+/// What a PIN makes of its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// May talk.
+    Guest,
+    /// May talk and steer.
+    Host,
+    /// Hears only.
+    Listener,
+    /// A machine: no prompts, no tones, no commands.
+    Bridge,
+}
+
+/// A question to the bookings: what does this PIN open?
+#[derive(Debug, Clone)]
+pub struct PinQuery {
+    /// The call that asks; its tries are counted together.
+    pub call: CallId,
+    /// What was keyed in.
+    pub pin: Pin,
+    /// The dialled number, as configured; `None` where no number is configured.
+    pub number: Option<String>,
+    /// Who asks, for the failure budget; never for admission.
+    pub caller: CallerNumber,
+}
+
+/// The answer to a [`PinQuery`].
+#[derive(Debug, Clone)]
+pub enum PinVerdict {
+    /// The caller may go in, or wait until it opens.
+    Admitted(Box<Admission>),
+    /// He may not.
+    Refused(Refusal),
+}
+
+/// What an accepted PIN grants.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// The meeting.
+    pub meeting: MeetingId,
+    /// Its owner.
+    pub organisation: OrganisationId,
+    /// What the PIN makes of its user.
+    pub role: Role,
+    /// The name of a personal PIN.
+    pub name: Option<String>,
+    /// When the meeting opens; in the future inside the early-join window: wait with music.
+    pub opens_at: Timestamp,
+    /// The end as booked; `None`: permanent.
+    pub ends_at: Option<Timestamp>,
+    /// How long the meeting may run over its end.
+    pub overrun: Duration,
+    /// Most participants at once.
+    pub capacity: Option<u32>,
+    /// Guests wait for a host.
+    pub wait_for_host: bool,
+    /// Guests join muted.
+    pub mute_on_join: bool,
+    /// May guests unmute themselves?
+    pub guests_may_unmute: bool,
+    /// The language the meeting asks for.
+    pub language: Option<Language>,
+    /// The echo meeting for `probe`: each participant hears himself, nothing is counted.
+    pub echo: bool,
+}
+
+/// Why a PIN does not open a meeting now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// Unknown, retired or foreign: not to be told apart.
+    Wrong,
+    /// Valid, but the meeting opens later; local time of the meeting.
+    TooEarly {
+        /// When callers may come.
+        opens_at: Box<Zoned>,
+    },
+    /// Valid, but over.
+    Ended,
+    /// Valid, but cancelled.
+    Cancelled,
+    /// The store is away: "please try again in a moment".
+    Unavailable,
+}
+
+/// How a call ended, in the words of call records, metrics and `explain`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Was in the meeting.
+    Joined,
+    /// Keyed in nothing.
+    NoInput,
+    /// Three wrong PINs.
+    WrongPin,
+    /// Did not repeat the spoken digits.
+    ChallengeFailed,
+    /// Came before the meeting opened.
+    TooEarly,
+    /// Came after its end.
+    Ended,
+    /// The meeting was cancelled.
+    Cancelled,
+    /// The meeting was locked.
+    Locked,
+    /// The meeting was full.
+    Full,
+    /// Was not let in from the lobby.
+    LobbyDenied,
+    /// The dialled number does not serve this meeting.
+    NumberNotAllowed,
+    /// The node was full.
+    Overload,
+    /// Anything else, and hang-ups before any of these.
+    Error,
+}
+
+impl Outcome {
+    /// The word, as in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::NoInput => "no_input",
+            Self::WrongPin => "wrong_pin",
+            Self::ChallengeFailed => "challenge_failed",
+            Self::TooEarly => "too_early",
+            Self::Ended => "ended",
+            Self::Cancelled => "cancelled",
+            Self::Locked => "locked",
+            Self::Full => "full",
+            Self::LobbyDenied => "lobby_denied",
+            Self::NumberNotAllowed => "number_not_allowed",
+            Self::Overload => "overload",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HangupBy {
+    /// The caller, by BYE or CANCEL.
+    Caller,
+    /// voicebridge: refusal, limit, end of the meeting.
+    System,
+    /// A host or the API.
+    Host,
+    /// Media or signalling was lost.
+    Network,
+}
+
+/// What is kept of every call, also of those that never got in.
+#[derive(Debug, Clone)]
+pub struct CallRecord {
+    /// The call.
+    pub id: CallId,
+    /// `sip`, later also `asterisk`, `browser`, `link`.
+    pub kind: &'static str,
+    /// The owner of the meeting it reached.
+    pub organisation: Option<OrganisationId>,
+    /// The dialled number or user part.
+    pub number: String,
+    /// Who called.
+    pub caller: CallerNumber,
+    /// When it arrived.
+    pub started_at: Timestamp,
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// The meeting it reached.
+    pub meeting: Option<MeetingId>,
+    /// The participant it became.
+    pub participant: Option<ParticipantId>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How many PINs were tried.
+    pub pin_attempts: u32,
+    /// Who hung up.
+    pub hangup_by: HangupBy,
+    /// The release cause (ITU-T Q.850).
+    pub q850: u8,
+    /// The SIP Call-ID.
+    pub sip_call_id: Option<String>,
+    /// Media quality, as in the API.
+    pub quality: Option<serde_json::Value>,
+}

@@ -1,0 +1,166 @@
+//! The path of a call: one sans-IO state machine from ringing to call record, for every way a call
+//! comes in. It knows nothing of SIP or ARI.
+//!
+//! After each [`CallInput`] drain all [`CallOutput`]s, then ask for the next timeout.
+
+pub mod phrase;
+
+pub use phrase::{Phrase, Speaker};
+
+use crate::booking::{Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, Pin, PinVerdict, Role};
+use crate::units::{Key, Language};
+
+/// How a call arrived.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// `sip`, later also `asterisk`.
+    pub kind: &'static str,
+    /// Who calls.
+    pub caller: CallerNumber,
+    /// The dialled number or user part.
+    pub number: String,
+    /// The language of the number.
+    pub language: Language,
+    /// A PIN that came with the call (`;pin=`, `X-Conf-PIN`): no prompt.
+    pub pin: Option<Pin>,
+    /// The SIP Call-ID.
+    pub sip_call_id: Option<String>,
+}
+
+/// What happens to a call.
+#[derive(Debug, Clone)]
+pub enum CallInput {
+    /// It arrived; the first input.
+    Arrived(Arrival),
+    /// The caller hears us: 2xx was acknowledged.
+    Answered,
+    /// A key, from any of its four sources.
+    Key(Key),
+    /// The phrases of the last `Say` were heard to their end.
+    SayFinished,
+    /// The bookings' answer to `LookUpPin`.
+    PinVerdict(PinVerdict),
+    /// The room's answer to `Enter`.
+    RoomVerdict(RoomVerdict),
+    /// What the room tells a participant later.
+    Room(RoomNotice),
+    /// The caller hung up or cancelled.
+    HungUp,
+    /// No media for too long, or signalling gave up (no ACK).
+    Lost,
+    /// The node drains and its time is over, or an operator or the API hangs up.
+    Drop(HangupBy),
+}
+
+/// May the caller come in?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RoomVerdict {
+    /// He is in; so many others are there already.
+    Joined {
+        /// Head count without himself.
+        others: u32,
+        /// He starts muted.
+        muted: bool,
+    },
+    /// He waits with music; `Room(RoomNotice::Opened)` follows.
+    Wait(WaitFor),
+    /// Not now.
+    Refused(RoomRefusal),
+}
+
+/// What a waiting caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// The booked start.
+    Start,
+    /// The host.
+    Host,
+}
+
+/// Why a room takes nobody in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomRefusal {
+    /// Capacity is reached.
+    Full,
+    /// A host locked it.
+    Locked,
+    /// It ended meanwhile.
+    Ended,
+}
+
+/// What a room tells one of its participants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomNotice {
+    /// Waiting is over: he is in.
+    Opened {
+        /// Head count without himself.
+        others: u32,
+        /// He starts muted.
+        muted: bool,
+    },
+    /// Everybody else left.
+    Alone,
+    /// Somebody came to a lonely participant.
+    Company,
+    /// How many are there, in answer to `AskHeadCount`.
+    HeadCount(u32),
+    /// A host or the API muted or allowed to unmute.
+    MutedByHost(bool),
+    /// The end is near.
+    EndsIn {
+        /// 5 or 1.
+        minutes: u32,
+    },
+    /// The meeting is over.
+    Ended,
+    /// A host or the API removed him.
+    Removed,
+}
+
+/// What is to be done for a call.
+#[derive(Debug)]
+pub enum CallOutput {
+    /// Let it ring (180).
+    Ring,
+    /// Answer it (200).
+    Answer,
+    /// Refuse it before the answer.
+    Reject(Rejection),
+    /// Say this; replaces what is being said. `SayFinished` follows unless stopped or replaced.
+    Say {
+        /// In this language.
+        language: Language,
+        /// One after the other.
+        phrases: Vec<Phrase>,
+    },
+    /// Be quiet at once (barge-in).
+    StopSaying,
+    /// Waiting music on or off; it sounds whenever nothing is said.
+    Music(bool),
+    /// Ask the bookings.
+    LookUpPin(Pin),
+    /// Ask the room.
+    Enter(Box<Admission>),
+    /// The voice counts or doesn't.
+    Mute(bool),
+    /// `*#`: answer with `RoomNotice::HeadCount`.
+    AskHeadCount,
+    /// Leave the room, if in or waiting.
+    Leave,
+    /// Hang up with this cause (Q.850).
+    HangUp {
+        /// 16 normal clearing, 102 recovery on timer expiry, ...
+        q850: u8,
+    },
+    /// The call is over; keep this. Always the last output, exactly once.
+    Record(Box<CallRecord>),
+}
+
+/// Why a call is not even answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// An emergency number: 404, and an alarm.
+    Emergency,
+    /// No such number here: 404.
+    UnknownNumber,
+}

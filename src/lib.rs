@@ -1,0 +1,15 @@
+//! voicebridge: a telephone gateway for booked meetings.
+//!
+//! The map, in the order of dependency: a module may import only what stands above it
+//! (`tests/architecture.rs` checks that).
+
+pub mod units;
+pub mod config;
+pub mod media;
+pub mod booking;
+pub mod sip;
+pub mod call;
+pub mod engine;
+pub mod signalling;
+pub mod api;
+pub mod prompts;

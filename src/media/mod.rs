@@ -1,0 +1,17 @@
+//! The path of a packet, without sockets, clocks or locks. Nothing here allocates after construction.
+//!
+//! 1. `source`: is it the peer the leg is locked to?
+//! 2. `rtp`: header and payload
+//! 3. `jitter` (+ `plc`, `dtmf`): in order, in samples, gaps concealed, keys taken out
+//! 4. `codec`: payload to PCM
+//! 5. `voice`: level and voice activity
+//! 6. `resample`: sums, never legs
+//! 7. `mixer`: sum wide, own voice out, limit
+//! 8. `codec`, `rtp`: PCM to payload under the leg's own header
+//!
+//! `receive` ties 2 to 5 for one leg, `leg` adds the sending side, `command` is all that crosses
+//! the line between the control side and a media thread.
+
+pub mod clip;
+pub mod codec;
+pub mod parameters;

@@ -1,0 +1,67 @@
+//! What offer and answer agreed on for one leg's audio (RFC 3264), as the media side needs it.
+
+use std::net::SocketAddr;
+
+use crate::media::codec::Codec;
+use crate::units::Ptime;
+
+/// Which way audio flows, seen from voicebridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Both ways.
+    SendRecv,
+    /// We send only: the peer put us on hold, or only listens.
+    SendOnly,
+    /// We receive only.
+    RecvOnly,
+    /// Neither.
+    Inactive,
+}
+
+impl Direction {
+    /// Does voicebridge send audio?
+    #[must_use]
+    pub const fn sends(self) -> bool {
+        matches!(self, Self::SendRecv | Self::SendOnly)
+    }
+
+    /// Does voicebridge take the peer's audio?
+    #[must_use]
+    pub const fn receives(self) -> bool {
+        matches!(self, Self::SendRecv | Self::RecvOnly)
+    }
+}
+
+/// The agreed telephone-event payload (RFC 4733).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TelephoneEvent {
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// RTP clock: 8000 or 48000.
+    pub clock: u32,
+}
+
+/// One leg's agreed audio.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaParameters {
+    /// The codec both sides send.
+    pub codec: Codec,
+    /// Its payload type in packets that we send.
+    pub payload_type_send: u8,
+    /// Its payload type in packets that we receive.
+    pub payload_type_receive: u8,
+    /// Keys by RFC 4733 in packets that we receive; `None`: in-band detection takes over (G.711, G.722).
+    pub telephone_event: Option<TelephoneEvent>,
+    /// Comfort noise payload type (RFC 3389), where agreed.
+    pub comfort_noise: Option<u8>,
+    /// Packet time that we send with.
+    pub ptime: Ptime,
+    /// Which way audio flows.
+    pub direction: Direction,
+    /// Where the peer says it receives RTP.
+    pub remote_rtp: SocketAddr,
+    /// Where the peer says it receives RTCP; equal to `remote_rtp` when multiplexed (RFC 5761).
+    pub remote_rtcp: SocketAddr,
+    /// The address its signalling came from: a phone behind a NAT sends its media from there too.
+    pub signalling_source: Option<std::net::IpAddr>,
+}

@@ -1,0 +1,145 @@
+//! What the SIP endpoint tells the gateway, and what the gateway hands it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+
+use crate::booking::{CallerNumber, Pin};
+
+/// One INVITE dialog, ours or theirs. Never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DialogId(pub u64);
+
+/// A TCP connection, numbered by the shell. Never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Where a message came from or goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// A datagram between one of our sockets (by position in `sip.listen`) and a peer.
+    Udp {
+        /// Which of our sockets.
+        socket: usize,
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// A stream; the peer's address stands beside it for logs and limits.
+    Tcp {
+        /// Which connection.
+        connection: ConnectionId,
+        /// The peer.
+        peer: SocketAddr,
+    },
+}
+
+impl Flow {
+    /// The peer's address.
+    #[must_use]
+    pub const fn peer(self) -> SocketAddr {
+        match self {
+            Self::Udp { peer, .. } | Self::Tcp { peer, .. } => peer,
+        }
+    }
+}
+
+/// Bytes to send.
+#[derive(Debug, Clone)]
+pub struct Transmit {
+    /// Whereto. A TCP flow that is gone is reported by `handle_closed`.
+    pub flow: Flow,
+    /// One whole message.
+    pub bytes: Bytes,
+}
+
+/// An INVITE that asks to be answered.
+#[derive(Debug, Clone)]
+pub struct IncomingInvite {
+    /// The user part of the request URI, unescaped: the dialled number.
+    pub number: String,
+    /// The user or number of From (P-Asserted-Identity from trusted peers comes with its issue).
+    pub caller: CallerNumber,
+    /// `;pin=` of the request URI or `X-Conf-PIN`.
+    pub pin: Option<Pin>,
+    /// Call-ID.
+    pub call_id: String,
+    /// The offer; `None`: we offer in the 200 and the answer comes with the ACK.
+    pub sdp: Option<Bytes>,
+    /// Where it came from.
+    pub source: IpAddr,
+    /// The local address it arrived at, for SDP where no `media.address` is set.
+    pub local: Option<IpAddr>,
+}
+
+/// What the endpoint tells.
+#[derive(Debug, Clone)]
+pub enum SipEvent {
+    /// A new call. Answer with `ring`, `answer` or `reject`.
+    Invite {
+        /// The dialog it opens.
+        dialog: DialogId,
+        /// What was asked.
+        invite: Box<IncomingInvite>,
+    },
+    /// CANCEL before the answer; 487 is already on its way. The dialog is gone.
+    Cancelled {
+        /// Which.
+        dialog: DialogId,
+    },
+    /// The 2xx was acknowledged; the SDP is the answer to an offer of ours.
+    Acknowledged {
+        /// Which.
+        dialog: DialogId,
+        /// The answer in the ACK.
+        sdp: Option<Bytes>,
+    },
+    /// re-INVITE or UPDATE in the dialog. Answer with `answer_reinvite` or `reject_reinvite`.
+    Reinvite {
+        /// Which.
+        dialog: DialogId,
+        /// The new offer; `None`: offer in the 200.
+        sdp: Option<Bytes>,
+    },
+    /// INFO with a body; already answered 200.
+    Info {
+        /// Which.
+        dialog: DialogId,
+        /// Content-Type.
+        content_type: String,
+        /// Body.
+        body: Bytes,
+    },
+    /// BYE; already answered 200. The dialog is gone.
+    Bye {
+        /// Which.
+        dialog: DialogId,
+        /// Q.850 cause of a Reason header (RFC 3326).
+        q850: Option<u8>,
+    },
+    /// No ACK came for the 2xx; BYE was sent. Or the flow died. The dialog is gone.
+    Lost {
+        /// Which.
+        dialog: DialogId,
+    },
+    /// Our own INVITE: a provisional answer.
+    Provisional {
+        /// Which.
+        dialog: DialogId,
+        /// 101 to 199.
+        status: u16,
+    },
+    /// Our own INVITE was answered with 2xx; the ACK is already on its way.
+    Established {
+        /// Which.
+        dialog: DialogId,
+        /// The answer.
+        sdp: Bytes,
+    },
+    /// Our own INVITE failed. The dialog is gone.
+    Failed {
+        /// Which.
+        dialog: DialogId,
+        /// 300 to 699; 408 where nobody answered.
+        status: u16,
+    },
+}

@@ -1,0 +1,287 @@
+//! Units and identifiers: what would otherwise be a bare number crossing a module.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The mixing grid: every bridge mixes 20 ms at a time.
+pub const FRAME: Duration = Duration::from_millis(20);
+
+/// Samples in the longest 20 ms frame (48 kHz).
+pub const FRAME_SAMPLES_MAX: usize = 960;
+
+/// A sampling rate that legs and sums use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SampleRate {
+    /// 8 kHz: G.711.
+    Hz8000,
+    /// 16 kHz: G.722.
+    Hz16000,
+    /// 48 kHz: Opus.
+    Hz48000,
+}
+
+impl SampleRate {
+    /// All rates, narrowest first.
+    pub const ALL: [Self; 3] = [Self::Hz8000, Self::Hz16000, Self::Hz48000];
+
+    /// Samples per second.
+    #[must_use]
+    pub const fn hz(self) -> u32 {
+        match self {
+            Self::Hz8000 => 8_000,
+            Self::Hz16000 => 16_000,
+            Self::Hz48000 => 48_000,
+        }
+    }
+
+    /// Samples in one 20 ms frame.
+    #[must_use]
+    pub const fn frame_samples(self) -> usize {
+        self.hz() as usize / 50
+    }
+
+    /// Position in [`Self::ALL`], for tables kept per rate.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Hz8000 => 0,
+            Self::Hz16000 => 1,
+            Self::Hz48000 => 2,
+        }
+    }
+}
+
+/// An RTP sequence number (RFC 3550 section 5.1), wrapping at 16 bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SeqNo(pub u16);
+
+impl SeqNo {
+    /// The next number on the wire.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Extends to 64 bit by the shortest way from `last`.
+    #[must_use]
+    pub const fn extend(self, last: ExtSeqNo) -> ExtSeqNo {
+        let step = self.0.wrapping_sub(last.0 as u16) as i16;
+        ExtSeqNo(last.0.wrapping_add_signed(step as i64))
+    }
+}
+
+/// A sequence number extended by its wraps (RFC 3550 appendix A.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExtSeqNo(pub u64);
+
+/// A duration or position in ticks of an RTP clock; the clock belongs to the payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RtpTicks(pub u32);
+
+impl RtpTicks {
+    /// Advances, wrapping at 32 bit.
+    #[must_use]
+    pub const fn plus(self, ticks: u32) -> Self {
+        Self(self.0.wrapping_add(ticks))
+    }
+
+    /// Signed distance from `earlier`, by the shortest way.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> i32 {
+        self.0.wrapping_sub(earlier.0) as i32
+    }
+}
+
+/// An RTP synchronisation source (RFC 3550 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ssrc(pub u32);
+
+/// A level or gain in decibels.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Decibels(pub f32);
+
+impl Decibels {
+    /// No change.
+    pub const IDENTITY: Self = Self(0.0);
+
+    /// As a factor on amplitudes.
+    #[must_use]
+    pub fn as_amplitude(self) -> f32 {
+        10.0_f32.powf(self.0 / 20.0)
+    }
+
+    /// From a factor on amplitudes; zero gives -127 dB, the floor of RFC 6464.
+    #[must_use]
+    pub fn from_amplitude(factor: f32) -> Self {
+        if factor <= 4.5e-7 { Self(-127.0) } else { Self(20.0 * factor.log10()) }
+    }
+}
+
+/// Packet time: how much audio a packet carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ptime(u8);
+
+impl Ptime {
+    /// What is used where the peer does not ask for another.
+    pub const DEFAULT: Self = Self(20);
+
+    /// Rounds to the nearest of 10, 20, 30, 40, 60 ms.
+    #[must_use]
+    pub const fn nearest(ms: u32) -> Self {
+        Self(match ms {
+            0..=14 => 10,
+            15..=24 => 20,
+            25..=34 => 30,
+            35..=49 => 40,
+            _ => 60,
+        })
+    }
+
+    /// Milliseconds.
+    #[must_use]
+    pub const fn ms(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+/// A leg: one participant's media, from opening to closing. Never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegId(pub u64);
+
+/// A bridge: the mix of one meeting on one node. Never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BridgeId(pub u64);
+
+/// A key of the telephone keypad (RFC 4733 events 0 to 15). Prints as `***`: keys make up PINs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(u8);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(***)")
+    }
+}
+
+impl Key {
+    /// `*`
+    pub const STAR: Self = Self(10);
+    /// `#`
+    pub const HASH: Self = Self(11);
+
+    /// From an RFC 4733 event code; only the keypad's 16.
+    #[must_use]
+    pub const fn from_event(event: u8) -> Option<Self> {
+        if event < 16 { Some(Self(event)) } else { None }
+    }
+
+    /// From the character printed on the key.
+    #[must_use]
+    pub const fn from_char(c: char) -> Option<Self> {
+        match c {
+            '0'..='9' => Some(Self(c as u8 - b'0')),
+            '*' => Some(Self::STAR),
+            '#' => Some(Self::HASH),
+            'A'..='D' => Some(Self(c as u8 - b'A' + 12)),
+            'a'..='d' => Some(Self(c as u8 - b'a' + 12)),
+            _ => None,
+        }
+    }
+
+    /// The RFC 4733 event code.
+    #[must_use]
+    pub const fn event(self) -> u8 {
+        self.0
+    }
+
+    /// 0 to 9 for the digits, `None` for the rest.
+    #[must_use]
+    pub const fn digit(self) -> Option<u8> {
+        if self.0 < 10 { Some(self.0) } else { None }
+    }
+
+    /// The character printed on the key.
+    #[must_use]
+    pub const fn as_char(self) -> char {
+        match self.0 {
+            0..=9 => (b'0' + self.0) as char,
+            10 => '*',
+            11 => '#',
+            n => (b'A' + n - 12) as char,
+        }
+    }
+}
+
+/// A language that callers are spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Language {
+    /// Italian.
+    Italian,
+    /// English.
+    English,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Italian, Self::English];
+
+    /// ISO 639-1.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Italian => "it",
+            Self::English => "en",
+        }
+    }
+}
+
+impl fmt::Display for Language {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// A language that is not spoken here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown language; allowed: it, en")]
+pub struct UnknownLanguage;
+
+impl FromStr for Language {
+    type Err = UnknownLanguage;
+
+    /// Accepts `it`, `it-IT`, `it_IT`, any case.
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let primary = s.split(['-', '_']).next().unwrap_or_default();
+        Self::ALL
+            .into_iter()
+            .find(|l| l.code().eq_ignore_ascii_case(primary))
+            .ok_or(UnknownLanguage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_extend_over_the_wrap_both_ways() {
+        assert_eq!(SeqNo(2).extend(ExtSeqNo(0xFFFE)), ExtSeqNo(0x1_0002));
+        assert_eq!(SeqNo(0xFFFE).extend(ExtSeqNo(0x1_0002)), ExtSeqNo(0xFFFE));
+    }
+
+    #[test]
+    fn keys_round_trip_through_their_characters() {
+        for event in 0..16 {
+            let key = Key::from_event(event).unwrap();
+            assert_eq!(Key::from_char(key.as_char()), Some(key));
+        }
+        assert_eq!(Key::from_event(16), None);
+    }
+
+    #[test]
+    fn languages_are_found_by_their_primary_tag() {
+        assert_eq!("it-IT".parse(), Ok(Language::Italian));
+        assert_eq!("EN_us".parse(), Ok(Language::English));
+        assert_eq!("xx".parse::<Language>(), Err(UnknownLanguage));
+    }
+}

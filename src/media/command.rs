@@ -54,48 +54,12 @@ pub enum MixerCommand {
         /// Its sockets.
         sockets: LegSockets,
     },
-    /// A leg is to move to another thread: it comes back as [`Returned::Released`].
-    Release {
+    /// Something for one leg.
+    Leg {
         /// Which.
-        slot: LegSlot,
-    },
-    /// A leg is over: it comes back as [`Returned::Closed`].
-    Close {
-        /// Which.
-        slot: LegSlot,
-    },
-    /// Another agreement with the peer.
-    Update {
-        /// Which leg.
-        slot: LegSlot,
-        /// What changes.
-        update: Box<LegUpdate>,
-    },
-    /// Plays to one leg, instead of what is playing.
-    Play {
-        /// To whom.
         slot: LegSlot,
         /// What.
-        playlist: Playlist,
-    },
-    /// Plays no more to one leg.
-    StopPlaying {
-        /// To whom.
-        slot: LegSlot,
-    },
-    /// What a leg hears while it waits.
-    Music {
-        /// Who.
-        slot: LegSlot,
-        /// What; `None`: silence.
-        rendition: Option<Arc<Rendition>>,
-    },
-    /// The leg's voice is not summed, or is again.
-    Mute {
-        /// Whose.
-        slot: LegSlot,
-        /// Not summed?
-        muted: bool,
+        command: LegCommand,
     },
     /// A bridge comes to live here.
     OpenBridge {
@@ -109,23 +73,6 @@ pub enum MixerCommand {
         /// Which.
         bridge: BridgeSlot,
     },
-    /// A leg of this thread goes into a bridge of this thread.
-    Join {
-        /// Who.
-        slot: LegSlot,
-        /// Where.
-        bridge: BridgeSlot,
-    },
-    /// A leg hears itself.
-    Echo {
-        /// Who.
-        slot: LegSlot,
-    },
-    /// A leg goes back to prompts only.
-    Leave {
-        /// Who.
-        slot: LegSlot,
-    },
     /// Plays to everybody in a bridge, instead of what is playing there.
     PlayToBridge {
         /// Where.
@@ -133,6 +80,47 @@ pub enum MixerCommand {
         /// What.
         clip: Box<BridgeClip>,
     },
+}
+
+/// What the control side asks of one leg.
+pub enum LegCommand {
+    /// It is to move to another thread: it comes back as [`Returned::Released`].
+    Release,
+    /// It is over: it comes back as [`Returned::Closed`].
+    Close,
+    /// Another agreement with the peer.
+    Update(Box<LegUpdate>),
+    /// Plays to it, instead of what is playing.
+    Play(Playlist),
+    /// Plays no more to it.
+    StopPlaying,
+    /// What it hears while it waits; `None`: silence.
+    Music(Option<Arc<Rendition>>),
+    /// Its voice is not summed, or is again.
+    Mute(bool),
+    /// It goes into a bridge of its thread.
+    Join(BridgeSlot),
+    /// It hears itself.
+    Echo,
+    /// It goes back to prompts only.
+    Leave,
+}
+
+impl LegCommand {
+    /// Does it say where the leg is to be? Only the last of these matters to a leg on its way.
+    #[must_use]
+    pub const fn is_place(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Echo | Self::Leave => true,
+            Self::Release
+            | Self::Close
+            | Self::Update(_)
+            | Self::Play(_)
+            | Self::StopPlaying
+            | Self::Music(_)
+            | Self::Mute(_) => false,
+        }
+    }
 }
 
 /// What comes back from a media thread to be dropped, or passed on, on the control side.

@@ -12,7 +12,9 @@ use crate::media::limiter::Limiter;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
 use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig, Voice};
-use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, RtcpSchedule, SenderInfo};
+use crate::media::rtcp::{
+    NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, RtcpSchedule, SenderInfo,
+};
 use crate::media::rtp::is_rtcp;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::{SourceLock, SourceVerdict};
@@ -34,6 +36,8 @@ pub struct Leg {
     hears: Hears,
     frame: FrameKind,
     last_tick: Option<u64>,
+    /// Has another place in the 20 ms since its last frame.
+    reseated: bool,
     liveness: Liveness,
     talking: Told<bool>,
     rtcp: Rtcp,
@@ -142,7 +146,11 @@ impl Leg {
     /// A leg whose first agreement is made.
     #[must_use]
     pub fn new(id: LegId, kind: LegKind, config: LegConfig, start: LegStart, now: Instant) -> Self {
-        let LegStart { parameters, origin, codecs } = start;
+        let LegStart {
+            parameters,
+            origin,
+            codecs,
+        } = start;
         Self {
             id,
             kind,
@@ -157,6 +165,7 @@ impl Leg {
             hears: Hears::Fresh,
             frame: FrameKind::Silence,
             last_tick: None,
+            reseated: false,
             liveness: Liveness::new(now),
             talking: Told::new(false),
             rtcp: Rtcp::new(now, &parameters, origin),
@@ -185,10 +194,16 @@ impl Leg {
             self.foreign += 1;
             return;
         }
-        let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else { return };
+        let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else {
+            return;
+        };
         self.rtcp.heard_from = Some(from);
         self.liveness.heard(now);
-        self.codecs.receiver.handle_rtcp(now, &received);
+        if let (Some(ssrc), Some(info)) = (received.sender, received.sender_info) {
+            self.codecs
+                .receiver
+                .handle_sender_report(now, ssrc, info.ntp);
+        }
         let ntp = self.config.clock.at(now);
         if let Some(round_trip) = received.about_us.and_then(|report| report.round_trip(ntp)) {
             self.rtcp.round_trip = Some(round_trip);
@@ -233,6 +248,11 @@ impl Leg {
         self.echo = echo;
     }
 
+    /// Its next frame comes at another place in the 20 ms.
+    pub const fn reseat(&mut self) {
+        self.reseated = true;
+    }
+
     /// Not summed, or summed again.
     pub const fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
@@ -242,12 +262,22 @@ impl Leg {
     pub fn poll_event(&mut self) -> Option<EngineEvent> {
         let leg = self.id;
         if let Some(press) = self.codecs.receiver.poll_key() {
-            return Some(EngineEvent::Key { leg, key: press.key, duration: press.duration });
+            return Some(EngineEvent::Key {
+                leg,
+                key: press.key,
+                duration: press.duration,
+            });
         }
         if let Some(alive) = self.liveness.news.take() {
-            return Some(if alive { EngineEvent::MediaStarted { leg } } else { EngineEvent::MediaLost { leg } });
+            return Some(if alive {
+                EngineEvent::MediaStarted { leg }
+            } else {
+                EngineEvent::MediaLost { leg }
+            });
         }
-        self.talking.take_change().map(|talking| EngineEvent::Talking { leg, talking })
+        self.talking
+            .take_change()
+            .map(|talking| EngineEvent::Talking { leg, talking })
     }
 
     /// A playlist whose last frame was sent.
@@ -257,25 +287,49 @@ impl Leg {
 
     /// Is a frame due in this tick? Time that was missed is skipped in the timestamps. A leg that
     /// has just changed its place in the 20 ms waits rather than send two frames together.
-    pub(super) fn begin_frame(&mut self, tick: &Tick<'_>, slot: LegSlot, sink: &mut impl Transmit) -> bool {
-        let passed = self.last_tick.map_or(TICKS_PER_FRAME, |last| tick.number.saturating_sub(last));
+    pub(super) fn begin_frame(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        sink: &mut impl Transmit,
+    ) -> bool {
+        let passed = self
+            .last_tick
+            .map_or(TICKS_PER_FRAME, |last| tick.number.saturating_sub(last));
         if passed < TICKS_PER_FRAME - 1 {
             return false;
         }
         self.last_tick = Some(tick.number);
-        let missed = (passed - (TICKS_PER_FRAME - 1)) / TICKS_PER_FRAME;
+        // Another seat may lie a whole frame later: that is delay, not a gap.
+        let grace = if std::mem::take(&mut self.reseated) {
+            1
+        } else {
+            0
+        };
+        let missed = (passed.saturating_sub(grace) / TICKS_PER_FRAME).saturating_sub(1);
         self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
-        self.talking.set(voice.active && self.parameters.direction.receives());
+        self.talking
+            .set(voice.active && self.parameters.direction.receives());
         let direction = self.parameters.direction;
-        let timeout = if direction.receives() { self.config.media_timeout } else { self.config.hold_timeout };
+        let timeout = if direction.receives() {
+            self.config.media_timeout
+        } else {
+            self.config.hold_timeout
+        };
         self.liveness.check(tick.now, timeout);
         true
     }
 
     /// One whole frame of a leg that is in no bridge.
-    pub fn lone_tick(&mut self, tick: &Tick<'_>, slot: LegSlot, frame: &mut PacketBuffer, sink: &mut impl Transmit) {
+    pub fn lone_tick(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        frame: &mut PacketBuffer,
+        sink: &mut impl Transmit,
+    ) {
         if !self.begin_frame(tick, slot, sink) {
             return;
         }
@@ -289,7 +343,13 @@ impl Leg {
     }
 
     /// Sends what is encoded already: the prompt, else music, else silence.
-    pub(super) fn send_solo(&mut self, tick: &Tick<'_>, slot: LegSlot, frame: &mut PacketBuffer, sink: &mut impl Transmit) {
+    pub(super) fn send_solo(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        frame: &mut PacketBuffer,
+        sink: &mut impl Transmit,
+    ) {
         self.hears = Hears::Fresh;
         self.fill_solo(tick, frame);
         if self.player.is_playing() {
@@ -302,7 +362,12 @@ impl Leg {
     }
 
     /// Sends an encoded frame under this leg's header, where audio flows that way.
-    pub(super) fn send(&mut self, frame: &mut PacketBuffer, slot: LegSlot, sink: &mut impl Transmit) {
+    pub(super) fn send(
+        &mut self,
+        frame: &mut PacketBuffer,
+        slot: LegSlot,
+        sink: &mut impl Transmit,
+    ) {
         let Some(to) = self.destination() else {
             self.packetiser.skip_frames(1, |_| {});
             return;
@@ -319,7 +384,9 @@ impl Leg {
         if !self.rtcp.schedule.take_due(now) {
             return;
         }
-        let Some(to) = self.rtcp.destination(self.source.destination()) else { return };
+        let Some(to) = self.rtcp.destination(self.source.destination()) else {
+            return;
+        };
         let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
             ntp: self.config.clock.at(now),
             rtp: self.packetiser.timestamp(),
@@ -334,7 +401,10 @@ impl Leg {
             bye: false,
         };
         let mut buffer = [0; REPORT_BYTES_MAX];
-        if let Some(packet) = report.write(&mut buffer).and_then(|length| buffer.get(..length)) {
+        if let Some(packet) = report
+            .write(&mut buffer)
+            .and_then(|length| buffer.get(..length))
+        {
             sink.rtcp(slot, to, self.rtcp.muxed, packet);
         }
     }
@@ -355,7 +425,8 @@ impl Leg {
 
     /// This frame's voice, where it may be heard.
     pub(super) fn speech(&self) -> Option<&[i16]> {
-        let heard = !self.muted && self.parameters.direction.receives() && self.frame != FrameKind::Silence;
+        let heard =
+            !self.muted && self.parameters.direction.receives() && self.frame != FrameKind::Silence;
         heard.then(|| self.codecs.receiver.pcm())
     }
 
@@ -446,14 +517,18 @@ impl Leg {
 
     fn destination(&self) -> Option<SocketAddr> {
         let to = self.source.destination();
-        let usable = self.parameters.direction.sends() && to.port() != 0 && !to.ip().is_unspecified();
+        let usable =
+            self.parameters.direction.sends() && to.port() != 0 && !to.ip().is_unspecified();
         usable.then_some(to)
     }
 
     fn fill_solo(&mut self, tick: &Tick<'_>, frame: &mut PacketBuffer) {
         let codec = self.parameters.codec;
         let prompt = self.player.current();
-        if let Some(payload) = prompt.filter(|(r, _)| r.codec == codec).and_then(|(r, n)| r.frame(n)) {
+        if let Some(payload) = prompt
+            .filter(|(r, _)| r.codec == codec)
+            .and_then(|(r, n)| r.frame(n))
+        {
             frame.set_payload(payload);
             return;
         }
@@ -462,7 +537,10 @@ impl Leg {
             self.codecs.encode(pcm, frame);
             return;
         }
-        let music = self.music.as_ref().filter(|music| prompt.is_none() && music.codec == codec);
+        let music = self
+            .music
+            .as_ref()
+            .filter(|music| prompt.is_none() && music.codec == codec);
         let payload = music.and_then(|music| {
             let position = tick.frame().checked_rem(music.frames() as u64)?;
             music.frame(usize::try_from(position).ok()?)
@@ -471,7 +549,9 @@ impl Leg {
     }
 
     fn codecs_echo(&mut self, frame: &mut PacketBuffer) {
-        let CodecSet { receiver, encoder, .. } = &mut *self.codecs;
+        let CodecSet {
+            receiver, encoder, ..
+        } = &mut *self.codecs;
         frame.fill(|room| encoder.encode(receiver.pcm(), room).ok());
     }
 }
@@ -493,7 +573,11 @@ enum Alive {
 
 impl Liveness {
     const fn new(now: Instant) -> Self {
-        Self { last_heard: now, state: Alive::NotYet, news: None }
+        Self {
+            last_heard: now,
+            state: Alive::NotYet,
+            news: None,
+        }
     }
 
     /// Waits anew from now on.
@@ -528,7 +612,10 @@ struct Told<T> {
 
 impl<T: Copy + PartialEq> Told<T> {
     const fn new(value: T) -> Self {
-        Self { current: value, told: value }
+        Self {
+            current: value,
+            told: value,
+        }
     }
 
     const fn set(&mut self, value: T) {
@@ -570,7 +657,8 @@ impl Rtcp {
         if self.muxed {
             return Some(rtp);
         }
-        let described = (self.described.ip() == rtp.ip() && self.described.port() != 0).then_some(self.described);
+        let described = (self.described.ip() == rtp.ip() && self.described.port() != 0)
+            .then_some(self.described);
         self.heard_from.or(described)
     }
 }

@@ -77,22 +77,41 @@ struct Ramp {
 impl Ramp {
     fn new(block: &[i32], start: f32, allowed: f32, end: f32) -> Self {
         let step = (end - start) / block.len() as f32;
-        let attack = if start > allowed { steepest(block, start) } else { 0.0 };
-        let floor = if start > allowed { allowed } else { f32::INFINITY };
-        Self { start, step, attack, floor }
+        let attack = if start > allowed {
+            steepest(block, start)
+        } else {
+            0.0
+        };
+        let floor = if start > allowed {
+            allowed
+        } else {
+            f32::INFINITY
+        };
+        Self {
+            start,
+            step,
+            attack,
+            floor,
+        }
     }
 
     fn gain(&self, position: usize) -> f32 {
         let passed = (position + 1) as f32;
         let smooth = self.start + self.step * passed;
         let attack = (self.start + self.attack * passed).max(self.floor);
-        if self.floor.is_finite() { smooth.min(attack) } else { smooth }
+        if self.floor.is_finite() {
+            smooth.min(attack)
+        } else {
+            smooth
+        }
     }
 }
 
 /// The slope that meets every sample of the block in time.
 fn steepest(block: &[i32], start: f32) -> f32 {
-    let slope = |(index, sample): (usize, &i32)| (allowed_gain(sample.saturating_abs()) - start) / (index + 1) as f32;
+    let slope = |(index, sample): (usize, &i32)| {
+        (allowed_gain(sample.saturating_abs()) - start) / (index + 1) as f32
+    };
     block.iter().enumerate().map(slope).fold(0.0, f32::min)
 }
 
@@ -103,11 +122,18 @@ fn apply(input: &[i32], output: &mut [i16], ramp: Ramp) {
 }
 
 fn allowed_gain(peak: i32) -> f32 {
-    if peak <= CEILING { 1.0 } else { CEILING as f32 / peak as f32 }
+    if peak <= CEILING {
+        1.0
+    } else {
+        CEILING as f32 / peak as f32
+    }
 }
 
 fn peak(block: &[i32]) -> i32 {
-    block.iter().map(|sample| sample.saturating_abs()).fold(0, i32::max)
+    block
+        .iter()
+        .map(|sample| sample.saturating_abs())
+        .fold(0, i32::max)
 }
 
 /// Only rounding can reach this: the gain has already brought the sample below the ceiling.
@@ -143,11 +169,20 @@ mod tests {
             let wide = sine(8.0 * 32_767.0, 440.0, 160, frame * 160);
             limiter.process(&wide, &mut narrow);
             for (w, n) in wide.iter().zip(&narrow) {
-                assert!(w.signum() * i32::from(n.signum()) >= 0, "wrapped: {w} became {n}");
+                assert!(
+                    w.signum() * i32::from(n.signum()) >= 0,
+                    "wrapped: {w} became {n}"
+                );
                 assert!(i32::from(n.abs()) <= CEILING, "{n} is above the ceiling");
             }
-            let at_ceiling = narrow.iter().filter(|n| i32::from(n.abs()) >= CEILING - 1).count();
-            assert!(at_ceiling <= 16, "{at_ceiling} samples lie flat at the ceiling");
+            let at_ceiling = narrow
+                .iter()
+                .filter(|n| i32::from(n.abs()) >= CEILING - 1)
+                .count();
+            assert!(
+                at_ceiling <= 16,
+                "{at_ceiling} samples lie flat at the ceiling"
+            );
         }
     }
 
@@ -182,7 +217,10 @@ mod tests {
             limiter.process(&[10_000; 160], &mut narrow);
             if last < 10_000 {
                 for n in &narrow {
-                    assert!((n - last).abs() < 300 || last > 10_000, "step from {last} to {n}");
+                    assert!(
+                        (n - last).abs() < 300 || last > 10_000,
+                        "step from {last} to {n}"
+                    );
                     last = *n;
                 }
             }

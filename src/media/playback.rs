@@ -65,7 +65,11 @@ impl Player {
     /// The playlist, once it is played to its end.
     pub fn take_finished(&mut self) -> Option<Playlist> {
         self.skip_empty();
-        if self.playlist.is_some() && self.current().is_none() { self.playlist.take() } else { None }
+        if self.playlist.is_some() && self.current().is_none() {
+            self.playlist.take()
+        } else {
+            None
+        }
     }
 
     fn skip_empty(&mut self) {
@@ -103,7 +107,10 @@ impl BridgeClip {
     /// This frame's sound at a rate.
     #[must_use]
     pub fn pcm(&self, rate: SampleRate) -> Option<&[i16]> {
-        self.renditions.get(rate.index())?.as_ref()?.frame_pcm(self.frame)
+        self.renditions
+            .get(rate.index())?
+            .as_ref()?
+            .frame_pcm(self.frame)
     }
 
     /// Goes one frame on.
@@ -114,7 +121,10 @@ impl BridgeClip {
     /// Is nothing left at any rate?
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.renditions.iter().flatten().all(|rendition| self.frame >= rendition.frames())
+        self.renditions
+            .iter()
+            .flatten()
+            .all(|rendition| self.frame >= rendition.frames())
     }
 }
 
@@ -154,7 +164,10 @@ impl SilenceFrame {
         let pcm = [0; FRAME_SAMPLES_MAX];
         let pcm = &pcm[..codec.sample_rate().frame_samples()];
         let mut encoder = Encoder::new(codec)?;
-        let mut frame = Self { bytes: [0; PAYLOAD_BYTES_MAX], length: 0 };
+        let mut frame = Self {
+            bytes: [0; PAYLOAD_BYTES_MAX],
+            length: 0,
+        };
         for _ in 0..SETTLING_FRAMES {
             frame.length = encoder.encode(pcm, &mut frame.bytes)?;
         }
@@ -207,16 +220,25 @@ mod tests {
     #[test]
     fn an_empty_playlist_is_finished_at_once() {
         let mut player = Player::default();
-        player.start(Playlist { items: vec![rendition(0)], token: 1 });
+        player.start(Playlist {
+            items: vec![rendition(0)],
+            token: 1,
+        });
         assert_eq!(player.take_finished().unwrap().token, 1);
     }
 
     #[test]
     fn a_replaced_playlist_comes_back_and_the_new_one_starts_at_its_beginning() {
         let mut player = Player::default();
-        player.start(Playlist { items: vec![rendition(3)], token: 1 });
+        player.start(Playlist {
+            items: vec![rendition(3)],
+            token: 1,
+        });
         player.advance();
-        let old = player.start(Playlist { items: vec![rendition(1)], token: 2 });
+        let old = player.start(Playlist {
+            items: vec![rendition(1)],
+            token: 2,
+        });
         assert_eq!(old.unwrap().token, 1);
         assert!(player.at_start());
         assert_eq!(player.stop().unwrap().token, 2);

@@ -25,7 +25,10 @@ pub struct PacketBuffer {
 
 impl Default for PacketBuffer {
     fn default() -> Self {
-        Self { bytes: [0; RTP_HEADER_BYTES + PACKET_PAYLOAD_MAX], length: 0 }
+        Self {
+            bytes: [0; RTP_HEADER_BYTES + PACKET_PAYLOAD_MAX],
+            length: 0,
+        }
     }
 }
 
@@ -33,7 +36,9 @@ impl PacketBuffer {
     /// The encoded frame.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        self.bytes.get(RTP_HEADER_BYTES..RTP_HEADER_BYTES + self.length).unwrap_or_default()
+        self.bytes
+            .get(RTP_HEADER_BYTES..RTP_HEADER_BYTES + self.length)
+            .unwrap_or_default()
     }
 
     /// Takes a frame that is encoded already. What does not fit is cut off.
@@ -71,7 +76,9 @@ impl PacketBuffer {
         if let Some(place) = self.bytes.first_chunk_mut() {
             *place = header;
         }
-        self.bytes.get(..RTP_HEADER_BYTES + length).unwrap_or_default()
+        self.bytes
+            .get(..RTP_HEADER_BYTES + length)
+            .unwrap_or_default()
     }
 }
 
@@ -167,7 +174,9 @@ impl Packetiser {
         if self.waiting.length > 0 {
             self.send_waiting(self.waiting.length, &mut send);
         }
-        self.timestamp = self.timestamp.plus(frames.wrapping_mul(ticks_per_frame(self.codec)));
+        self.timestamp = self
+            .timestamp
+            .plus(frames.wrapping_mul(ticks_per_frame(self.codec)));
         self.marker = true;
     }
 
@@ -213,7 +222,9 @@ impl Packetiser {
     /// `None`: a packet is a frame (Opus, whose frames can't be cut).
     const fn bytes_per_packet(&self) -> Option<usize> {
         match self.codec {
-            Codec::Pcmu | Codec::Pcma | Codec::G722 => Some(self.ptime.ms() as usize * BYTES_PER_MS),
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => {
+                Some(self.ptime.ms() as usize * BYTES_PER_MS)
+            }
             Codec::Opus => None,
         }
     }
@@ -223,7 +234,20 @@ impl Packetiser {
         let [t0, t1, t2, t3] = self.timestamp.0.to_be_bytes();
         let [c0, c1, c2, c3] = self.ssrc.0.to_be_bytes();
         let marker = if self.marker { 0x80 } else { 0 };
-        let header = [0x80, marker | self.payload_type, s0, s1, t0, t1, t2, t3, c0, c1, c2, c3];
+        let header = [
+            0x80,
+            marker | self.payload_type,
+            s0,
+            s1,
+            t0,
+            t1,
+            t2,
+            t3,
+            c0,
+            c1,
+            c2,
+            c3,
+        ];
         self.sequence = self.sequence.next();
         self.timestamp = self.timestamp.plus(ticks);
         self.marker = false;
@@ -242,7 +266,11 @@ const RTP_HEADER_BYTES: usize = 12;
 const BYTES_PER_MS: usize = 8;
 const TICKS_PER_BYTE: u32 = 1;
 /// 60 ms and a frame of the byte-stream codecs, or one frame of Opus.
-const PACKET_PAYLOAD_MAX: usize = if PAYLOAD_BYTES_MAX > 80 * BYTES_PER_MS { PAYLOAD_BYTES_MAX } else { 80 * BYTES_PER_MS };
+const PACKET_PAYLOAD_MAX: usize = if PAYLOAD_BYTES_MAX > 80 * BYTES_PER_MS {
+    PAYLOAD_BYTES_MAX
+} else {
+    80 * BYTES_PER_MS
+};
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +292,11 @@ mod tests {
         }
     }
 
-    const ORIGIN: RtpOrigin = RtpOrigin { ssrc: Ssrc(0x0102_0304), sequence: SeqNo(0xFFFF), timestamp: RtpTicks(0xFFFF_FFB0) };
+    const ORIGIN: RtpOrigin = RtpOrigin {
+        ssrc: Ssrc(0x0102_0304),
+        sequence: SeqNo(0xFFFF),
+        timestamp: RtpTicks(0xFFFF_FFB0),
+    };
 
     fn frame(length: usize, value: u8) -> PacketBuffer {
         let mut frame = PacketBuffer::default();
@@ -283,14 +315,21 @@ mod tests {
 
     fn read(p: &[u8]) -> (bool, u16, u32, usize) {
         let timestamp = u32::from_be_bytes([p[4], p[5], p[6], p[7]]);
-        (p[1] & 0x80 != 0, u16::from_be_bytes([p[2], p[3]]), timestamp, p.len() - 12)
+        (
+            p[1] & 0x80 != 0,
+            u16::from_be_bytes([p[2], p[3]]),
+            timestamp,
+            p.len() - 12,
+        )
     }
 
     #[test]
     fn a_packet_is_a_header_of_twelve_bytes_and_the_frame() {
         let mut packetiser = Packetiser::new(&parameters(Codec::Pcma, 20), ORIGIN);
         let mut packets = Vec::new();
-        packetiser.send_frame(&mut frame(160, 0xD5), |packet| packets.push(packet.to_vec()));
+        packetiser.send_frame(&mut frame(160, 0xD5), |packet| {
+            packets.push(packet.to_vec())
+        });
         let mut expected = vec![0x80, 0x88, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xB0, 1, 2, 3, 4];
         expected.extend([0xD5; 160]);
         assert_eq!(packets, [expected]);
@@ -302,15 +341,29 @@ mod tests {
         let packets = sent(&mut packetiser, &[160, 160, 160]);
         assert_eq!(
             packets,
-            [(true, 0xFFFF, 0xFFFF_FFB0, 160), (false, 0, 0x50, 160), (false, 1, 0xF0, 160)]
+            [
+                (true, 0xFFFF, 0xFFFF_FFB0, 160),
+                (false, 0, 0x50, 160),
+                (false, 1, 0xF0, 160)
+            ]
         );
     }
 
     #[test]
     fn frames_are_cut_and_joined_to_the_packet_time() {
         let at = |ms| {
-            let mut packetiser = Packetiser::new(&parameters(Codec::Pcmu, ms), RtpOrigin { sequence: SeqNo(0), timestamp: RtpTicks(0), ..ORIGIN });
-            sent(&mut packetiser, &[160; 6]).iter().map(|p| (p.2, p.3)).collect::<Vec<_>>()
+            let mut packetiser = Packetiser::new(
+                &parameters(Codec::Pcmu, ms),
+                RtpOrigin {
+                    sequence: SeqNo(0),
+                    timestamp: RtpTicks(0),
+                    ..ORIGIN
+                },
+            );
+            sent(&mut packetiser, &[160; 6])
+                .iter()
+                .map(|p| (p.2, p.3))
+                .collect::<Vec<_>>()
         };
         assert_eq!(at(10), (0..12).map(|n| (n * 80, 80)).collect::<Vec<_>>());
         assert_eq!(at(30), [(0, 240), (240, 240), (480, 240), (720, 240)]);
@@ -329,7 +382,14 @@ mod tests {
 
     #[test]
     fn what_waits_is_sent_before_a_gap() {
-        let mut packetiser = Packetiser::new(&parameters(Codec::Pcmu, 40), RtpOrigin { sequence: SeqNo(7), timestamp: RtpTicks(0), ..ORIGIN });
+        let mut packetiser = Packetiser::new(
+            &parameters(Codec::Pcmu, 40),
+            RtpOrigin {
+                sequence: SeqNo(7),
+                timestamp: RtpTicks(0),
+                ..ORIGIN
+            },
+        );
         assert!(sent(&mut packetiser, &[160]).is_empty());
         let mut short = Vec::new();
         packetiser.skip_frames(2, |packet| short.push(read(packet)));
@@ -341,7 +401,11 @@ mod tests {
     fn the_same_clock_keeps_the_ssrc_and_another_takes_a_new_one() {
         let mut packetiser = Packetiser::new(&parameters(Codec::Pcmu, 20), ORIGIN);
         sent(&mut packetiser, &[160]);
-        let other = RtpOrigin { ssrc: Ssrc(9), sequence: SeqNo(500), timestamp: RtpTicks(5) };
+        let other = RtpOrigin {
+            ssrc: Ssrc(9),
+            sequence: SeqNo(500),
+            timestamp: RtpTicks(5),
+        };
         packetiser.change(&parameters(Codec::G722, 20), other);
         assert_eq!(packetiser.ssrc(), ORIGIN.ssrc);
         assert_eq!(sent(&mut packetiser, &[160]), [(true, 0, 0x50, 160)]);

@@ -107,7 +107,9 @@ impl Bridge {
     /// Lets a leg out.
     pub fn leave(&mut self, slot: LegSlot, leg: &mut Leg) {
         self.detach(leg);
-        let Some(index) = self.members.iter().position(|member| member.slot == slot) else { return };
+        let Some(index) = self.members.iter().position(|member| member.slot == slot) else {
+            return;
+        };
         let floor = self.floors.remove(index);
         self.members.remove(index);
         if matches!(floor.share(), Share::FadeIn | Share::Whole) {
@@ -169,10 +171,17 @@ impl Bridge {
     }
 
     /// Takes each leg's frame. Returns the sample rates somebody listens at.
-    fn receive(&mut self, tick: &Tick<'_>, legs: &mut LegTable, sink: &mut impl Transmit) -> [bool; SampleRate::ALL.len()] {
+    fn receive(
+        &mut self,
+        tick: &Tick<'_>,
+        legs: &mut LegTable,
+        sink: &mut impl Transmit,
+    ) -> [bool; SampleRate::ALL.len()] {
         let mut in_use = [false; SampleRate::ALL.len()];
         for (member, floor) in self.members.iter_mut().zip(&mut self.floors) {
-            let Some(leg) = leg_at(legs, member.slot) else { continue };
+            let Some(leg) = leg_at(legs, member.slot) else {
+                continue;
+            };
             member.due = leg.begin_frame(tick, member.slot, sink);
             if member.due && leg.may_speak() {
                 let voice = leg.voice();
@@ -194,7 +203,9 @@ impl Bridge {
             if share == Share::Nothing {
                 continue;
             }
-            let Some(leg) = leg_at(legs, member.slot) else { continue };
+            let Some(leg) = leg_at(legs, member.slot) else {
+                continue;
+            };
             let rate = leg.parameters().codec.sample_rate();
             let added = self.talkers.add(member.slot, rate, leg.speech(), share);
             self.sums.add(rate, added);
@@ -210,7 +221,10 @@ impl Bridge {
     /// The clip, or where nothing at all is heard, comfort noise.
     fn add_to_all(&mut self, in_use: [bool; SampleRate::ALL.len()]) {
         self.noise.next_frame();
-        for rate in SampleRate::ALL.into_iter().filter(|rate| in_use[rate.index()]) {
+        for rate in SampleRate::ALL
+            .into_iter()
+            .filter(|rate| in_use[rate.index()])
+        {
             if let Some(pcm) = self.clip.as_ref().and_then(|clip| clip.pcm(rate)) {
                 self.sums.add_to_total(rate, pcm);
             } else if self.sums.is_silent(rate) {
@@ -222,7 +236,9 @@ impl Bridge {
     /// Who hears the shared mix and who one of his own, before anything is encoded.
     fn regroup(&mut self, legs: &mut LegTable) {
         for (member, floor) in self.members.iter().zip(&self.floors) {
-            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else { continue };
+            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
+                continue;
+            };
             let own = floor.share() != Share::Nothing || leg.is_playing();
             let group = &mut self.groups[codec_index(leg.parameters().codec)];
             group.place(leg, own, &self.sums);
@@ -231,7 +247,9 @@ impl Bridge {
 
     fn send(&mut self, tick: &Tick<'_>, legs: &mut LegTable, sink: &mut impl Transmit) {
         for member in &self.members {
-            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else { continue };
+            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
+                continue;
+            };
             let codec = leg.parameters().codec;
             let group = &mut self.groups[codec_index(codec)];
             if group.is_heard_by(leg) {
@@ -251,7 +269,9 @@ impl Bridge {
         self.talkers.count = 0;
         for index in 0..self.members.len() {
             let member = self.members[index];
-            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else { continue };
+            let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
+                continue;
+            };
             self.detach(leg);
             leg.send_solo(tick, member.slot, &mut self.work.frame, sink);
             leg.send_report(tick.now, member.slot, sink);
@@ -261,13 +281,28 @@ impl Bridge {
 
 impl Talkers {
     fn new() -> Self {
-        let added = || Added { slot: LegSlot(u32::MAX), rate: SampleRate::Hz8000, pcm: [0; FRAME_SAMPLES_MAX] };
-        Self { added: Box::new(std::array::from_fn(|_| added())), count: 0 }
+        let added = || Added {
+            slot: LegSlot(u32::MAX),
+            rate: SampleRate::Hz8000,
+            pcm: [0; FRAME_SAMPLES_MAX],
+        };
+        Self {
+            added: Box::new(std::array::from_fn(|_| added())),
+            count: 0,
+        }
     }
 
     /// Keeps a voice's part of this tick's sum; nothing of it means silence.
-    fn add(&mut self, slot: LegSlot, rate: SampleRate, speech: Option<&[i16]>, share: Share) -> &[i16] {
-        let Some(place) = self.added.get_mut(self.count) else { return &[] };
+    fn add(
+        &mut self,
+        slot: LegSlot,
+        rate: SampleRate,
+        speech: Option<&[i16]>,
+        share: Share,
+    ) -> &[i16] {
+        let Some(place) = self.added.get_mut(self.count) else {
+            return &[];
+        };
         self.count += 1;
         place.slot = slot;
         place.rate = rate;
@@ -281,7 +316,9 @@ impl Talkers {
     }
 
     fn own(&self, slot: LegSlot) -> Option<&[i16]> {
-        self.current().find(|added| added.slot == slot).map(Added::samples)
+        self.current()
+            .find(|added| added.slot == slot)
+            .map(Added::samples)
     }
 
     /// A voice leaves between two ticks: its last sample is left to fade.
@@ -325,7 +362,10 @@ struct Noise {
 
 impl Noise {
     const fn new() -> Self {
-        Self { pcm: [0; FRAME_SAMPLES_MAX], state: 0x9E37_79B9 }
+        Self {
+            pcm: [0; FRAME_SAMPLES_MAX],
+            state: 0x9E37_79B9,
+        }
     }
 
     fn next_frame(&mut self) {

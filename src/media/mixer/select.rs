@@ -21,7 +21,7 @@ const SILENCE_DB: f32 = -127.0;
 
 /// One member's claim to be heard.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Floor {
+pub(super) struct Floor {
     on: bool,
     was_on: bool,
     active: bool,
@@ -32,7 +32,7 @@ pub struct Floor {
 
 /// What a member adds to this tick's sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Share {
+pub(super) enum Share {
     /// Nothing.
     Nothing,
     /// Its frame, faded in.
@@ -45,13 +45,20 @@ pub enum Share {
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { on: false, was_on: false, active: false, loudness: SILENCE_DB, hangover: 0, challenge: 0 }
+        Self {
+            on: false,
+            was_on: false,
+            active: false,
+            loudness: SILENCE_DB,
+            hangover: 0,
+            challenge: 0,
+        }
     }
 }
 
 impl Floor {
     /// Takes this tick's frame into account.
-    pub fn hear(&mut self, active: bool, level: Decibels) {
+    pub(super) fn hear(&mut self, active: bool, level: Decibels) {
         self.was_on = self.on;
         self.active = active;
         if active {
@@ -66,13 +73,16 @@ impl Floor {
     }
 
     /// Must not be heard: muted, on hold.
-    pub fn close(&mut self) {
-        *self = Self { was_on: self.on, ..Self::default() };
+    pub(super) fn close(&mut self) {
+        *self = Self {
+            was_on: self.on,
+            ..Self::default()
+        };
     }
 
     /// What it adds to this tick's sum.
     #[must_use]
-    pub const fn share(&self) -> Share {
+    pub(super) const fn share(&self) -> Share {
         match (self.was_on, self.on) {
             (false, false) => Share::Nothing,
             (false, true) => Share::FadeIn,
@@ -91,15 +101,21 @@ impl Floor {
 
     /// How well it defends its place: not at all once it is silent.
     const fn defence(&self) -> f32 {
-        if self.active { self.loudness } else { SILENCE_DB }
+        if self.active {
+            self.loudness
+        } else {
+            SILENCE_DB
+        }
     }
 }
 
 /// Gives the floor to at most [`TALKERS_MAX`] members, after each has been heard.
-pub fn choose(floors: &mut [Floor]) {
+pub(super) fn choose(floors: &mut [Floor]) {
     let mut free = TALKERS_MAX.saturating_sub(floors.iter().filter(|floor| floor.on).count());
     while free > 0 {
-        let Some(next) = loudest(floors, |floor| floor.active && !floor.on) else { break };
+        let Some(next) = loudest(floors, |floor| floor.active && !floor.on) else {
+            break;
+        };
         next.on = true;
         next.challenge = 0;
         free -= 1;
@@ -116,9 +132,15 @@ fn challenge(floors: &mut [Floor]) {
     let bar = defences.fold(f32::INFINITY, f32::min) + CHALLENGE_DB;
     for floor in floors.iter_mut().filter(|floor| !floor.on) {
         let louder = floor.active && floor.loudness >= bar;
-        floor.challenge = if louder { floor.challenge.saturating_add(1) } else { 0 };
+        floor.challenge = if louder {
+            floor.challenge.saturating_add(1)
+        } else {
+            0
+        };
     }
-    let Some(winner) = loudest(floors, |floor| floor.challenge >= CHALLENGE_FRAMES) else { return };
+    let Some(winner) = loudest(floors, |floor| floor.challenge >= CHALLENGE_FRAMES) else {
+        return;
+    };
     winner.on = true;
     winner.challenge = 0;
     let was_talking = floors.iter_mut().filter(|floor| floor.on && floor.was_on);
@@ -146,7 +168,9 @@ mod tests {
 
     #[test]
     fn the_eight_loudest_of_ten_are_heard() {
-        let levels = [-20.0, -31.0, -22.0, -23.0, -24.0, -30.0, -26.0, -27.0, -28.0, -29.0];
+        let levels = [
+            -20.0, -31.0, -22.0, -23.0, -24.0, -30.0, -26.0, -27.0, -28.0, -29.0,
+        ];
         let mut floors = [Floor::default(); 10];
         assert_eq!(tick(&mut floors, &levels), [0, 2, 3, 4, 6, 7, 8, 9]);
     }
@@ -178,11 +202,19 @@ mod tests {
         levels[8] = -50.0;
         tick(&mut floors, &levels);
         levels[8] = -15.0;
-        let taken = (1..50).find(|_| tick(&mut floors, &levels).contains(&8)).unwrap();
+        let taken = (1..50)
+            .find(|_| tick(&mut floors, &levels).contains(&8))
+            .unwrap();
         assert!((5..=12).contains(&taken), "after {taken} frames");
-        assert_eq!((floors[3].share(), floors[8].share()), (Share::FadeOut, Share::FadeIn));
+        assert_eq!(
+            (floors[3].share(), floors[8].share()),
+            (Share::FadeOut, Share::FadeIn)
+        );
         tick(&mut floors, &levels);
-        assert_eq!((floors[3].share(), floors[8].share()), (Share::Nothing, Share::Whole));
+        assert_eq!(
+            (floors[3].share(), floors[8].share()),
+            (Share::Nothing, Share::Whole)
+        );
     }
 
     #[test]

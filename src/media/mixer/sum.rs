@@ -8,7 +8,7 @@ use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
 const RATES: usize = SampleRate::ALL.len();
 
 /// The sums of one 20 ms tick.
-pub struct Sums {
+pub(super) struct Sums {
     /// What was added at each rate.
     native: [Wide; RATES],
     /// Everything, at each rate in use.
@@ -37,31 +37,32 @@ struct Converter {
 impl Sums {
     /// All buffers and converters.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             native: SampleRate::ALL.map(Wide::new),
             total: SampleRate::ALL.map(Wide::new),
-            converters: SampleRate::ALL.map(|from| SampleRate::ALL.map(|to| Converter::new(from, to))),
+            converters: SampleRate::ALL
+                .map(|from| SampleRate::ALL.map(|to| Converter::new(from, to))),
             input: Box::new([0.0; FRAME_SAMPLES_MAX]),
             output: Box::new([0.0; FRAME_SAMPLES_MAX]),
         }
     }
 
     /// Begins a tick.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         for wide in &mut self.native {
             wide.clear();
         }
     }
 
     /// Adds a voice at its own rate.
-    pub fn add(&mut self, rate: SampleRate, pcm: &[i16]) {
+    pub(super) fn add(&mut self, rate: SampleRate, pcm: &[i16]) {
         self.native[rate.index()].add(pcm);
     }
 
     /// Adds a sample to the first samples of a rate, fading to nothing over `length` samples: the
     /// end of a voice that is cut off.
-    pub fn add_fading(&mut self, rate: SampleRate, sample: i32, length: usize) {
+    pub(super) fn add_fading(&mut self, rate: SampleRate, sample: i32, length: usize) {
         let wide = &mut self.native[rate.index()];
         for (position, place) in wide.samples.iter_mut().take(length).enumerate() {
             *place += sample * (length - position) as i32 / (length as i32 + 1);
@@ -71,8 +72,11 @@ impl Sums {
     }
 
     /// Makes the totals of the rates that are in use.
-    pub fn spread(&mut self, in_use: [bool; RATES]) {
-        for to in SampleRate::ALL.into_iter().filter(|rate| in_use[rate.index()]) {
+    pub(super) fn spread(&mut self, in_use: [bool; RATES]) {
+        for to in SampleRate::ALL
+            .into_iter()
+            .filter(|rate| in_use[rate.index()])
+        {
             self.total[to.index()].copy_from(&self.native[to.index()]);
         }
         for from in SampleRate::ALL {
@@ -90,30 +94,36 @@ impl Sums {
     }
 
     /// Adds sound that exists at this rate to its total only, after [`Self::spread`].
-    pub fn add_to_total(&mut self, rate: SampleRate, pcm: &[i16]) {
+    pub(super) fn add_to_total(&mut self, rate: SampleRate, pcm: &[i16]) {
         self.total[rate.index()].add(pcm);
     }
 
     /// Is everything at this rate zero?
     #[must_use]
-    pub fn is_silent(&self, rate: SampleRate) -> bool {
+    pub(super) fn is_silent(&self, rate: SampleRate) -> bool {
         self.total[rate.index()].silent
     }
 
     /// Is at most one voice in this tick's sums, and nothing else? Then whoever it is hears nothing.
     #[must_use]
-    pub fn is_only(&self, rate: SampleRate) -> bool {
+    pub(super) fn is_only(&self, rate: SampleRate) -> bool {
         self.total[rate.index()].parts <= 1
     }
 
     /// Everything, at a rate that is in use.
     #[must_use]
-    pub fn total(&self, rate: SampleRate) -> &[i32] {
+    pub(super) fn total(&self, rate: SampleRate) -> &[i32] {
         &self.total[rate.index()].samples
     }
 
     /// Everything but `own`, and `extra` besides, for one listener.
-    pub fn for_listener(&self, rate: SampleRate, own: Option<&[i16]>, extra: Option<&[i16]>, mix: &mut [i32]) {
+    pub(super) fn for_listener(
+        &self,
+        rate: SampleRate,
+        own: Option<&[i16]>,
+        extra: Option<&[i16]>,
+        mix: &mut [i32],
+    ) {
         for (out, sample) in mix.iter_mut().zip(self.total(rate)) {
             *out = *sample;
         }
@@ -128,7 +138,9 @@ impl Sums {
     fn convert(&mut self, from: SampleRate, to: SampleRate) {
         let source = &self.native[from.index()];
         let converter = &mut self.converters[from.index()][to.index()];
-        let Some(resampler) = &mut converter.resampler else { return };
+        let Some(resampler) = &mut converter.resampler else {
+            return;
+        };
         if source.silent && !converter.ringing {
             return;
         }
@@ -157,7 +169,11 @@ impl Default for Sums {
 
 impl Wide {
     fn new(rate: SampleRate) -> Self {
-        Self { samples: vec![0; rate.frame_samples()].into(), silent: true, parts: 0 }
+        Self {
+            samples: vec![0; rate.frame_samples()].into(),
+            silent: true,
+            parts: 0,
+        }
     }
 
     fn clear(&mut self) {
@@ -186,7 +202,10 @@ impl Wide {
 impl Converter {
     fn new(from: SampleRate, to: SampleRate) -> Self {
         let resampler = (from != to).then(|| Resampler::new(from, to));
-        Self { resampler, ringing: false }
+        Self {
+            resampler,
+            ringing: false,
+        }
     }
 
     /// Forgets the end of earlier sound: nobody listens at this rate.
@@ -205,7 +224,9 @@ mod tests {
     const NARROW: SampleRate = SampleRate::Hz8000;
 
     fn voice(seed: i32) -> Vec<i16> {
-        (0..160).map(|i| ((i * 7_919 + seed * 104_729) % 32_768) as i16).collect()
+        (0..160)
+            .map(|i| ((i * 7_919 + seed * 104_729) % 32_768) as i16)
+            .collect()
     }
 
     #[test]
@@ -272,7 +293,11 @@ mod tests {
                 for frame in 0..12 {
                     let start = frame * from.frame_samples();
                     let pcm: Vec<i16> = (start..start + from.frame_samples())
-                        .map(|i| (8000.0 * (hz * i as f64 / f64::from(from.hz()) * std::f64::consts::TAU).sin()) as i16)
+                        .map(|i| {
+                            (8000.0
+                                * (hz * i as f64 / f64::from(from.hz()) * std::f64::consts::TAU)
+                                    .sin()) as i16
+                        })
                         .collect();
                     sums.begin();
                     sums.add(from, &pcm);
@@ -285,7 +310,10 @@ mod tests {
                 }
                 for to in SampleRate::ALL {
                     let difference = level(&heard[to.index()], to, hz) - 20.0 * 8000.0_f64.log10();
-                    assert!(difference.abs() <= 0.5, "{hz} Hz from {from:?} to {to:?}: {difference:.2} dB");
+                    assert!(
+                        difference.abs() <= 0.5,
+                        "{hz} Hz from {from:?} to {to:?}: {difference:.2} dB"
+                    );
                 }
             }
         }

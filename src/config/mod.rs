@@ -22,11 +22,11 @@ use std::time::Duration;
 
 pub use address::{
     Advertised, BadAdvertised, BadListenAddress, BadNetwork, BadPortRange, ListenAddress, Network,
-    PortRange, Transport,
+    PortRange, SipTransport,
 };
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
-pub use number::{BadCountry, BadNumber, Country, DialledNumber, EMERGENCY_NUMBERS, Number};
+pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number};
 pub use secret::Secret;
 
 use raw::RawConfig;
@@ -378,8 +378,8 @@ impl Default for NodeConfig {
 impl Default for SipConfig {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060));
-        let listen =
-            [Transport::Udp, Transport::Tcp].map(|transport| ListenAddress { transport, address });
+        let listen = [SipTransport::Udp, SipTransport::Tcp]
+            .map(|transport| ListenAddress { transport, address });
         Self {
             listen: listen.to_vec(),
             advertise: None,
@@ -444,7 +444,7 @@ impl Default for LimitsConfig {
         Self {
             calls: 1000,
             calls_per_source: 100,
-            ring: Duration::from_millis(300),
+            ring: Duration::ZERO,
             media_timeout: Duration::from_secs(30),
             hold_timeout: minutes(5),
             pin_wait: Duration::from_secs(90),

@@ -11,8 +11,8 @@ pub const EMERGENCY_NUMBERS: [&str; 6] = ["112", "113", "115", "118", "911", "99
 /// A number that callers dial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Number {
-    /// As it arrives in the request URI.
-    pub number: DialledNumber,
+    /// E.164 with `+`, an extension, or a name.
+    pub number: String,
     /// Where it is a local call.
     pub country: Option<Country>,
     /// What callers are greeted in.
@@ -23,25 +23,7 @@ pub struct Number {
     pub label: Option<String>,
 }
 
-/// What is dialled: E.164 with `+`, an extension, or a name.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DialledNumber(Box<str>);
-
-impl DialledNumber {
-    /// As written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for DialledNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A text can't be a [`DialledNumber`].
+/// A text can't be dialled, or must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadNumber {
     /// Other characters, none at all, or too many.
@@ -54,23 +36,19 @@ pub enum BadNumber {
     Emergency,
 }
 
-impl FromStr for DialledNumber {
-    type Err = BadNumber;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = text.strip_prefix('+').unwrap_or(text);
-        let digits_only = rest.len() != text.len();
-        let fits = |b: u8| {
-            b.is_ascii_digit() || (!digits_only && (b.is_ascii_alphabetic() || b"-._".contains(&b)))
-        };
-        if rest.is_empty() || rest.len() > 64 || !rest.bytes().all(fits) {
-            return Err(BadNumber::Form);
-        }
-        if EMERGENCY_NUMBERS.contains(&rest) {
-            return Err(BadNumber::Emergency);
-        }
-        Ok(Self(text.into()))
+/// Checks what is to be dialled.
+pub(super) fn dialled(text: &str) -> Result<String, BadNumber> {
+    let rest = text.strip_prefix('+').unwrap_or(text);
+    let digits_only = rest.len() != text.len();
+    let in_a_name = |b: u8| b.is_ascii_alphabetic() || b"-._".contains(&b);
+    let fits = |b: u8| b.is_ascii_digit() || (!digits_only && in_a_name(b));
+    if rest.is_empty() || rest.len() > 64 || !rest.bytes().all(fits) {
+        return Err(BadNumber::Form);
     }
+    if EMERGENCY_NUMBERS.contains(&rest) {
+        return Err(BadNumber::Emergency);
+    }
+    Ok(text.to_owned())
 }
 
 /// A country by its ISO 3166-1 alpha-2 code.
@@ -110,21 +88,18 @@ mod tests {
     #[test]
     fn numbers_extensions_and_names_can_be_dialled() {
         for good in ["+390612345678", "7000", "demo", "sala-1.roma"] {
-            assert_eq!(good.parse::<DialledNumber>().unwrap().as_str(), good);
+            assert_eq!(dialled(good).as_deref(), Ok(good));
         }
         for bad in ["", "+", "+39 06", "a b", "+demo", "x@y"] {
-            assert_eq!(bad.parse::<DialledNumber>(), Err(BadNumber::Form), "{bad}");
+            assert_eq!(dialled(bad), Err(BadNumber::Form), "{bad}");
         }
     }
 
     #[test]
     fn emergency_numbers_can_not_be_configured() {
         for number in EMERGENCY_NUMBERS {
-            assert_eq!(number.parse::<DialledNumber>(), Err(BadNumber::Emergency));
-            assert_eq!(
-                format!("+{number}").parse::<DialledNumber>(),
-                Err(BadNumber::Emergency)
-            );
+            assert_eq!(dialled(number), Err(BadNumber::Emergency));
+            assert_eq!(dialled(&format!("+{number}")), Err(BadNumber::Emergency));
         }
     }
 

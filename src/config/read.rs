@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::address::is_host;
+use crate::config::address::{ListenAddress, is_host};
 use crate::config::error::{ConfigError, Origin};
-use crate::config::number::{DialledNumber, Number};
+use crate::config::number::{self, Number};
 use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
 use crate::config::{
     Config, DatabaseConfig, DatabaseUrl, HttpConfig, LimitsConfig, LogConfig, LogFormat,
     MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, SipConfig,
-    Transport,
+    SipTransport,
 };
 use crate::units::Language;
 
@@ -67,7 +67,7 @@ impl Reader<'_> {
 
     fn sip(&mut self) -> SipConfig {
         let default = SipConfig::default();
-        let listen = self.list("sip.listen", parsed);
+        let listen = self.list("sip.listen", listen_address);
         if listen.as_ref().is_some_and(Vec::is_empty) {
             self.refuse(
                 "sip.listen",
@@ -232,7 +232,7 @@ impl Reader<'_> {
         let in_ports = |port: u16| config.media.ports.range().contains(&port);
         let clash = listen
             .iter()
-            .find(|one| one.transport == Transport::Udp && in_ports(one.address.port()));
+            .find(|one| one.transport == SipTransport::Udp && in_ports(one.address.port()));
         if let Some(clash) = clash {
             let key = if self.items.contains_key("media.ports") {
                 "media.ports"
@@ -374,7 +374,7 @@ impl Reader<'_> {
             "what callers dial, like \"+390612345678\"",
         );
         self.require("number.language", table, "\"it\" or \"en\"");
-        let number = self.text("number.number", parsed::<DialledNumber>);
+        let number = self.text("number.number", dialled);
         let language = self.text("number.language", parsed::<Language>);
         let country = self.text("number.country", parsed);
         let organisation = self.text("number.organisation", not_empty);
@@ -437,7 +437,7 @@ impl Reader<'_> {
         self.text("sip.trunk.registrar", not_empty);
         self.text("sip.trunk.transport", one_of(&["udp", "tcp", "tls"]));
         self.text("sip.trunk.srtp", one_of(&["off", "offer", "require"]));
-        self.list("sip.trunk.numbers", parsed::<DialledNumber>);
+        self.list("sip.trunk.numbers", dialled);
     }
 
     fn check_asterisk(&mut self, table: &RawTable) {
@@ -477,9 +477,23 @@ fn not_supported(key: &str, origin: Origin, instead: &str) -> ConfigError {
     }
 }
 
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    let address: ListenAddress = parsed(text)?;
+    match address.transport {
+        SipTransport::Udp | SipTransport::Tcp => Ok(address),
+        SipTransport::Tls => {
+            Err("SIP over TLS is not supported yet; listen on udp: or tcp:".to_owned())
+        }
+    }
+}
+
 /// By the type's own parser; its error says what is allowed.
 fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn dialled(text: &str) -> Result<String, String> {
+    number::dialled(text).map_err(|error| error.to_string())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {

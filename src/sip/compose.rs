@@ -233,7 +233,7 @@ const fn reason_phrase(status: u16) -> &'static str {
         101..=199 => "Progress",
         201..=299 => "OK",
         300..=399 => "Redirected",
-        400..=499 => "Refused",
+        401..=499 => "Refused",
         502 | 504 | 506..=512 | 514..=599 => "Server Failure",
         _ => "Global Failure",
     }

@@ -282,9 +282,12 @@ pub(crate) struct TopVia {
 impl TopVia {
     fn parse(value: &str) -> Option<Self> {
         let via = rsip::typed::Via::parse(value).ok()?;
-        let branch = via.params.iter().find_map(|param| match param {
-            rsip::Param::Branch(branch) => Some(branch.value().to_owned()),
-            _ => None,
+        let branch = via.params.iter().find_map(|param| {
+            if let rsip::Param::Branch(branch) = param {
+                Some(branch.value().to_owned())
+            } else {
+                None
+            }
         });
         Some(Self {
             branch: branch.filter(|b| !b.is_empty()),

@@ -1,5 +1,7 @@
 //! Call records: kept with as much of the caller as the policy allows.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -48,7 +50,18 @@ impl Bookings {
             echo,
             call: CallRecord { caller, number, sip_call_id, ..call },
         };
-        Ok(self.store().record_call(stored).await?)
+        let outcome = stored.call.outcome;
+        self.store().record_call(stored).await?;
+        if !echo {
+            self.inner.calls.count(outcome);
+        }
+        Ok(())
+    }
+
+    /// How many calls ended how, since start, without those to the echo meeting.
+    #[must_use]
+    pub fn calls_by_outcome(&self) -> Vec<(Outcome, u64)> {
+        self.inner.calls.read()
     }
 
     /// Call records, latest first, and whether there are more.
@@ -62,6 +75,23 @@ impl Bookings {
         let more = calls.len() > limit as usize;
         calls.truncate(limit as usize);
         Ok((calls, more))
+    }
+}
+
+/// Calls by outcome. Written by [`Bookings::record_call`], read by `/metrics`.
+#[derive(Debug, Default)]
+pub(super) struct CallCounters([AtomicU64; Outcome::ALL.len()]);
+
+impl CallCounters {
+    fn count(&self, outcome: Outcome) {
+        let counters = Outcome::ALL.iter().zip(&self.0);
+        for (_, counter) in counters.filter(|(o, _)| **o == outcome) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> Vec<(Outcome, u64)> {
+        Outcome::ALL.into_iter().zip(self.0.iter().map(|c| c.load(Ordering::Relaxed))).collect()
     }
 }
 

@@ -108,7 +108,7 @@ impl Bookings {
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
         let budget = FailureBudget::new(settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
-        let inner = Inner { settings, store, budget, mint, claims: Mutex::default(), explains: Mutex::default(), statistics: PinStatistics::default() };
+        let inner = Inner { settings, store, budget, mint, claims: Mutex::default(), explains: Mutex::default(), statistics: PinStatistics::default(), calls: calls::CallCounters::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -189,6 +189,7 @@ struct Inner {
     /// How often each key asked what a PIN opens.
     explains: Mutex<pins::ExplainLog>,
     statistics: PinStatistics,
+    calls: calls::CallCounters,
 }
 
 /// A new id that sorts by time (RFC 9562 section 5.7).

@@ -19,7 +19,11 @@ pub(super) struct Asker {
 impl Asker {
     /// Lets on only whose key may do that.
     pub(super) fn must(&self, permission: Permission) -> Result<(), Problem> {
-        if self.key.role.may(permission) { Ok(()) } else { Err(Problem::forbidden()) }
+        if self.key.role.may(permission) {
+            Ok(())
+        } else {
+            Err(Problem::forbidden())
+        }
     }
 
     /// May the answer hold PINs and join URLs?
@@ -32,8 +36,13 @@ impl FromRequestParts<AppState> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, key) = header.and_then(|value| value.split_once(' ')).ok_or_else(Problem::unauthorized)?;
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let (scheme, key) = header
+            .and_then(|value| value.split_once(' '))
+            .ok_or_else(Problem::unauthorized)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::unauthorized());
         }
@@ -48,6 +57,9 @@ pub(super) struct BearerScheme;
 impl Modify for BearerScheme {
     fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
         let components = openapi.components.get_or_insert_default();
-        components.add_security_scheme("key", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+        components.add_security_scheme(
+            "key",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
     }
 }

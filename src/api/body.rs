@@ -26,7 +26,9 @@ impl Fields {
     }
 
     pub(super) fn text(&mut self, name: &str) -> Change<String> {
-        self.take(name, "must be a string", |value| value.as_str().map(str::to_owned))
+        self.take(name, "must be a string", |value| {
+            value.as_str().map(str::to_owned)
+        })
     }
 
     pub(super) fn number(&mut self, name: &str) -> Change<i64> {
@@ -47,7 +49,11 @@ impl Fields {
             if let Some(value) = self.map.remove(*name)
                 && !matches!(value, Value::Null | Value::Bool(false))
             {
-                self.errors.push(FieldError::new(name, "not_supported", "is not supported yet"));
+                self.errors.push(FieldError::new(
+                    name,
+                    "not_supported",
+                    "is not supported yet",
+                ));
             }
         }
     }
@@ -55,10 +61,22 @@ impl Fields {
     /// To be called when every field was taken: what is left isn't known.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for name in self.map.keys() {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(FIELD_NAME_CHARS_MAX).collect();
-            self.errors.push(FieldError::new(&shown, "unknown_field", "is not known here; check its spelling"));
+            let shown: String = name
+                .chars()
+                .filter(|c| !c.is_control())
+                .take(FIELD_NAME_CHARS_MAX)
+                .collect();
+            self.errors.push(FieldError::new(
+                &shown,
+                "unknown_field",
+                "is not known here; check its spelling",
+            ));
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(self.errors))
+        }
     }
 
     fn take<T>(&mut self, name: &str, must: &str, read: impl Fn(&Value) -> Option<T>) -> Change<T> {
@@ -80,11 +98,20 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
         if !content_type.is_some_and(is_json) {
-            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "Content-Type must be application/json"));
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Content-Type must be application/json",
+            ));
         }
-        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.map_err(|error| unread(&error))?;
+        let body = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX)
+            .await
+            .map_err(|error| unread(&error))?;
         parse(&body)
     }
 }
@@ -126,25 +153,52 @@ fn is_json(content_type: &str) -> bool {
 }
 
 fn unread(error: &axum::Error) -> Problem {
-    let too_large = std::error::Error::source(error).is_some_and(|source| source.to_string().contains("limit"));
+    let too_large =
+        std::error::Error::source(error).is_some_and(|source| source.to_string().contains("limit"));
     if too_large {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("a body has at most {BODY_BYTES_MAX} bytes"))
+        Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("a body has at most {BODY_BYTES_MAX} bytes"),
+        )
     } else {
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body can't be read")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "the body can't be read",
+        )
     }
 }
 
 /// serde_json's messages name places, and of the body's content nothing.
 fn parse(body: &Bytes) -> Result<Fields, Problem> {
-    let malformed = |place: String| Problem::new(StatusCode::BAD_REQUEST, "malformed_json", format!("the body is not JSON: {place}"));
-    let value: Value = serde_json::from_slice(body).map_err(|error| malformed(format!("line {} column {}", error.line(), error.column())))?;
+    let malformed = |place: String| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "malformed_json",
+            format!("the body is not JSON: {place}"),
+        )
+    };
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| malformed(format!("line {} column {}", error.line(), error.column())))?;
     match value {
         Value::Object(map) => {
-            let hash = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Fields { map, errors: Vec::new(), hash })
+            let hash = Sha256::digest(body)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            Ok(Fields {
+                map,
+                errors: Vec::new(),
+                hash,
+            })
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(Problem::invalid(vec![FieldError::new("", "invalid", "the body must be a JSON object")]))
+            Err(Problem::invalid(vec![FieldError::new(
+                "",
+                "invalid",
+                "the body must be a JSON object",
+            )]))
         }
     }
 }

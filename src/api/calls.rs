@@ -50,23 +50,49 @@ pub(super) async fn list(
     };
     parameters.finish()?;
     let (calls, more) = state.bookings.list_calls(question).await?;
-    let last = calls.last().map(|stored| cursor(stored.call.started_at, stored.call.id.0));
+    let last = calls
+        .last()
+        .map(|stored| cursor(stored.call.started_at, stored.call.id.0));
     let next = last.filter(|_| more);
     let policy = state.bookings.settings().privacy;
-    let items: Vec<CallView> = calls.into_iter().map(|stored| CallView::new(policy, stored)).collect();
-    if wants_csv(&headers) { Ok(csv_answer(&items, &uri, next.as_deref())) } else { Ok(Json(Page { items, next }).into_response()) }
+    let items: Vec<CallView> = calls
+        .into_iter()
+        .map(|stored| CallView::new(policy, stored))
+        .collect();
+    if wants_csv(&headers) {
+        Ok(csv_answer(&items, &uri, next.as_deref()))
+    } else {
+        Ok(Json(Page { items, next }).into_response())
+    }
 }
 
 fn wants_csv(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accept.split(',').any(|range| range.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/csv"))
+    let accept = headers
+        .get(ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    accept.split(',').any(|range| {
+        range
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case("text/csv")
+    })
 }
 
 fn csv_answer(calls: &[CallView], uri: &Uri, next: Option<&str>) -> Response {
     let mut response = csv(calls).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8; header=present"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+    );
     let query = uri.query().unwrap_or_default();
-    let kept: String = query.split('&').filter(|p| !p.is_empty() && !p.starts_with("cursor=")).flat_map(|p| [p, "&"]).collect();
+    let kept: String = query
+        .split('&')
+        .filter(|p| !p.is_empty() && !p.starts_with("cursor="))
+        .flat_map(|p| [p, "&"])
+        .collect();
     let link = next.map(|next| format!("<{}?{kept}cursor={next}>; rel=\"next\"", uri.path()));
     if let Some(link) = link.and_then(|link| HeaderValue::from_str(&link).ok()) {
         response.headers_mut().insert(LINK, link);
@@ -78,7 +104,10 @@ fn csv(calls: &[CallView]) -> String {
     let mut text = format!("{}\r\n", CSV_COLUMNS.join(","));
     for call in calls {
         let value = serde_json::to_value(call).unwrap_or_default();
-        let cells: Vec<String> = CSV_COLUMNS.iter().map(|column| cell(value.get(column))).collect();
+        let cells: Vec<String> = CSV_COLUMNS
+            .iter()
+            .map(|column| cell(value.get(column)))
+            .collect();
         text.push_str(&cells.join(","));
         text.push_str("\r\n");
     }
@@ -92,10 +121,16 @@ fn cell(value: Option<&serde_json::Value>) -> String {
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     };
-    let number = text.strip_prefix('+').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let number = text
+        .strip_prefix('+')
+        .is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     let formula = !number && text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let safe = if formula { format!("'{text}") } else { text };
-    if safe.contains([',', '"', '\r', '\n']) { format!("\"{}\"", safe.replace('"', "\"\"")) } else { safe }
+    if safe.contains([',', '"', '\r', '\n']) {
+        format!("\"{}\"", safe.replace('"', "\"\""))
+    } else {
+        safe
+    }
 }
 
 const CSV_COLUMNS: [&str; 20] = [
@@ -133,6 +168,9 @@ mod tests {
         assert_eq!(of(json!("=HYPERLINK(1)")), "'=HYPERLINK(1)");
         assert_eq!(of(json!("+cmd|1")), "'+cmd|1");
         assert_eq!(of(json!("+390612345678")), "+390612345678");
-        assert_eq!((of(json!(null)), of(json!(16)), cell(None)), (String::new(), "16".to_owned(), String::new()));
+        assert_eq!(
+            (of(json!(null)), of(json!(16)), cell(None)),
+            (String::new(), "16".to_owned(), String::new())
+        );
     }
 }

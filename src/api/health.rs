@@ -1,7 +1,5 @@
 //! Is it alive, does it take calls, how is it: for supervisors and Prometheus.
 
-use std::sync::atomic::Ordering;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -27,8 +25,12 @@ pub(super) async fn healthz() -> &'static str {
     )
 )]
 pub(super) async fn readyz(State(state): State<AppState>) -> Result<&'static str, Problem> {
-    if !state.accepting.load(Ordering::Relaxed) {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_accepting", "the node starts or drains"));
+    if !state.live.accepting() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not_accepting",
+            "the node starts or drains",
+        ));
     }
     state.bookings.ping().await?;
     Ok("ok\n")
@@ -39,7 +41,14 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<&'static str
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let store_up = state.bookings.ping().await.is_ok();
     let text = render(&state.bookings, &state.live.gauges(), state.now(), store_up);
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+    (
+        [(
+            CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        text,
+    )
+        .into_response()
 }
 
 /// This document.

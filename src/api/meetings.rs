@@ -20,7 +20,10 @@ use crate::booking::{KeyRole, Meeting, MeetingId, Organisation, Permission};
 
 /// A meeting as it is asked for.
 #[derive(Serialize, ToSchema)]
-#[allow(dead_code, reason = "tells the OpenAPI document what `body::meeting` reads; a test compares both")]
+#[allow(
+    dead_code,
+    reason = "tells the OpenAPI document what `body::meeting` reads; a test compares both"
+)]
 pub(super) struct MeetingRequest {
     /// Required of keys of role `platform`: the organisation they act for.
     organisation: Option<String>,
@@ -57,7 +60,10 @@ pub(super) struct MeetingRequest {
 
 /// What to change of a meeting: what is left out stays, null brings the default back.
 #[derive(Serialize, ToSchema)]
-#[allow(dead_code, reason = "tells the OpenAPI document what `body::meeting` reads; a test compares both")]
+#[allow(
+    dead_code,
+    reason = "tells the OpenAPI document what `body::meeting` reads; a test compares both"
+)]
 pub(super) struct MeetingPatch {
     /// For people; at most 200 characters.
     title: Option<String>,
@@ -99,12 +105,23 @@ pub(super) struct MeetingPatch {
         (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn create(State(state): State<AppState>, asker: Asker, headers: HeaderMap, fields: Fields) -> Result<Response, Problem> {
+pub(super) async fn create(
+    State(state): State<AppState>,
+    asker: Asker,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Problem> {
     asker.must(Permission::Book)?;
     let repetition = repetition(&asker, &headers, &fields)?;
     let (change, named) = body::meeting(fields)?;
-    let organisation = state.bookings.acting_for(&asker.key, named.as_deref()).await?;
-    let (meeting, _repeated) = state.bookings.create_meeting(state.now(), &organisation, change, repetition).await?;
+    let organisation = state
+        .bookings
+        .acting_for(&asker.key, named.as_deref())
+        .await?;
+    let (meeting, _repeated) = state
+        .bookings
+        .create_meeting(state.now(), &organisation, change, repetition)
+        .await?;
     Ok(answer(StatusCode::CREATED, &state, meeting, &asker))
 }
 
@@ -121,7 +138,11 @@ pub(super) async fn create(State(state): State<AppState>, asker: Asker, headers:
     ),
     responses((status = 200, description = "A page", body = Page<MeetingView>))
 )]
-pub(super) async fn list(State(state): State<AppState>, asker: Asker, mut parameters: Parameters) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    asker: Asker,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
     asker.must(Permission::Read)?;
     let organisation = scope(&state, &asker, &mut parameters).await?;
     let question = MeetingQuestion {
@@ -135,8 +156,16 @@ pub(super) async fn list(State(state): State<AppState>, asker: Asker, mut parame
     };
     parameters.finish()?;
     let page = state.bookings.list_meetings(state.now(), question).await?;
-    let items = page.items.into_iter().map(|meeting| MeetingView::new(&state, meeting, asker.sees_pins())).collect();
-    Ok(Json(Page { items, next: page.next.map(|(at, id)| cursor(at, id.0)) }).into_response())
+    let items = page
+        .items
+        .into_iter()
+        .map(|meeting| MeetingView::new(&state, meeting, asker.sees_pins()))
+        .collect();
+    Ok(Json(Page {
+        items,
+        next: page.next.map(|(at, id)| cursor(at, id.0)),
+    })
+    .into_response())
 }
 
 /// Reads a meeting.
@@ -144,7 +173,11 @@ pub(super) async fn list(State(state): State<AppState>, asker: Asker, mut parame
     get, path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "The meeting; its revision is in ETag", body = MeetingView))
 )]
-pub(super) async fn read(State(state): State<AppState>, asker: Asker, id: MeetingPath) -> Result<Response, Problem> {
+pub(super) async fn read(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+) -> Result<Response, Problem> {
     asker.must(Permission::Read)?;
     let meeting = state.bookings.meeting(&asker.key, id.0).await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
@@ -171,9 +204,16 @@ pub(super) async fn change(
     let expected = if_match(&headers)?;
     let (change, named) = body::meeting(fields)?;
     if named.is_some() {
-        return Err(Problem::invalid(vec![FieldError::new("organisation", "invalid", "can't be changed")]));
+        return Err(Problem::invalid(vec![FieldError::new(
+            "organisation",
+            "invalid",
+            "can't be changed",
+        )]));
     }
-    let meeting = state.bookings.patch_meeting(state.now(), &asker.key, id.0, change, expected).await?;
+    let meeting = state
+        .bookings
+        .patch_meeting(state.now(), &asker.key, id.0, change, expected)
+        .await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
@@ -183,9 +223,17 @@ pub(super) async fn change(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204, description = "Cancelled, now or before"))
 )]
-pub(super) async fn cancel(State(state): State<AppState>, asker: Asker, id: MeetingPath, headers: HeaderMap) -> Result<StatusCode, Problem> {
+pub(super) async fn cancel(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
     asker.must(Permission::Book)?;
-    state.bookings.cancel_meeting(state.now(), &asker.key, id.0, if_match(&headers)?).await?;
+    state
+        .bookings
+        .cancel_meeting(state.now(), &asker.key, id.0, if_match(&headers)?)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -207,7 +255,10 @@ pub(super) async fn read_by_external_id(
     asker.must(Permission::Read)?;
     let organisation = owner(&state, &asker, &mut parameters).await?;
     parameters.finish()?;
-    let meeting = state.bookings.meeting_by_external_id(&organisation, &external_id).await?;
+    let meeting = state
+        .bookings
+        .meeting_by_external_id(&organisation, &external_id)
+        .await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
@@ -235,9 +286,24 @@ pub(super) async fn put_by_external_id(
     asker.must(Permission::Book)?;
     let expected = if_match(&headers)?;
     let (change, named) = body::meeting(fields)?;
-    let organisation = state.bookings.acting_for(&asker.key, named.as_deref()).await?;
-    let (meeting, new) = state.bookings.put_meeting(state.now(), &organisation, &external_id, change, expected).await?;
-    Ok(answer(if new { StatusCode::CREATED } else { StatusCode::OK }, &state, meeting, &asker))
+    let organisation = state
+        .bookings
+        .acting_for(&asker.key, named.as_deref())
+        .await?;
+    let (meeting, new) = state
+        .bookings
+        .put_meeting(state.now(), &organisation, &external_id, change, expected)
+        .await?;
+    Ok(answer(
+        if new {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        },
+        &state,
+        meeting,
+        &asker,
+    ))
 }
 
 /// Cancels the meeting of this name.
@@ -260,8 +326,14 @@ pub(super) async fn cancel_by_external_id(
     asker.must(Permission::Book)?;
     let organisation = owner(&state, &asker, &mut parameters).await?;
     parameters.finish()?;
-    let meeting = state.bookings.meeting_by_external_id(&organisation, &external_id).await?;
-    state.bookings.cancel_meeting(state.now(), &asker.key, meeting.id, if_match(&headers)?).await?;
+    let meeting = state
+        .bookings
+        .meeting_by_external_id(&organisation, &external_id)
+        .await?;
+    state
+        .bookings
+        .cancel_meeting(state.now(), &asker.key, meeting.id, if_match(&headers)?)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -271,7 +343,11 @@ pub(super) async fn cancel_by_external_id(
     post, path = "/v1/meetings/{id}/end", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "Ended", body = MeetingView))
 )]
-pub(super) async fn end(State(state): State<AppState>, asker: Asker, id: MeetingPath) -> Result<Response, Problem> {
+pub(super) async fn end(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+) -> Result<Response, Problem> {
     asker.must(Permission::Steer)?;
     let meeting = state.bookings.meeting(&asker.key, id.0).await?;
     state.bookings.end_meeting(state.now(), meeting.id).await?;
@@ -286,30 +362,61 @@ pub(super) struct MeetingPath(pub(super) MeetingId);
 impl axum::extract::FromRequestParts<AppState> for MeetingPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, state: &AppState) -> Result<Self, Problem> {
-        let path = Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state).await;
-        let id = path.ok().and_then(|Path(names)| names.get("id")?.parse().ok());
-        id.map(|id| Self(MeetingId(id))).ok_or_else(Problem::not_found)
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        state: &AppState,
+    ) -> Result<Self, Problem> {
+        let path =
+            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state)
+                .await;
+        let id = path
+            .ok()
+            .and_then(|Path(names)| names.get("id")?.parse().ok());
+        id.map(|id| Self(MeetingId(id)))
+            .ok_or_else(Problem::not_found)
     }
 }
 
 /// Of whom meetings or calls are listed: of its own, or for a platform key of whom it names, or of all.
-pub(super) async fn scope(state: &AppState, asker: &Asker, parameters: &mut Parameters) -> Result<Option<Organisation>, Problem> {
+pub(super) async fn scope(
+    state: &AppState,
+    asker: &Asker,
+    parameters: &mut Parameters,
+) -> Result<Option<Organisation>, Problem> {
     let named = parameters.text("organisation")?;
     if asker.key.role == KeyRole::Platform && named.is_none() {
         return Ok(None);
     }
-    Ok(Some(state.bookings.acting_for(&asker.key, named.as_deref()).await?))
+    Ok(Some(
+        state
+            .bookings
+            .acting_for(&asker.key, named.as_deref())
+            .await?,
+    ))
 }
 
-async fn owner(state: &AppState, asker: &Asker, parameters: &mut Parameters) -> Result<Organisation, Problem> {
+async fn owner(
+    state: &AppState,
+    asker: &Asker,
+    parameters: &mut Parameters,
+) -> Result<Organisation, Problem> {
     let named = parameters.text("organisation")?;
-    Ok(state.bookings.acting_for(&asker.key, named.as_deref()).await?)
+    Ok(state
+        .bookings
+        .acting_for(&asker.key, named.as_deref())
+        .await?)
 }
 
 fn answer(status: StatusCode, state: &AppState, meeting: Meeting, asker: &Asker) -> Response {
-    let (etag, location) = (format!("\"{}\"", meeting.revision), format!("/v1/meetings/{}", meeting.id));
-    let mut response = (status, Json(MeetingView::new(state, meeting, asker.sees_pins()))).into_response();
+    let (etag, location) = (
+        format!("\"{}\"", meeting.revision),
+        format!("/v1/meetings/{}", meeting.id),
+    );
+    let mut response = (
+        status,
+        Json(MeetingView::new(state, meeting, asker.sees_pins())),
+    )
+        .into_response();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(ETAG, etag);
     }
@@ -323,27 +430,50 @@ fn answer(status: StatusCode, state: &AppState, meeting: Meeting, asker: &Asker)
 
 /// The revision that `If-Match` asks for (RFC 9110 section 13.1.1); what is no ETag of ours matches nothing.
 fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
-    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
     if text.contains(',') {
-        return Err(Problem::bad_parameter(FieldError::new("If-Match", "invalid", "must be one ETag or *")));
+        return Err(Problem::bad_parameter(FieldError::new(
+            "If-Match",
+            "invalid",
+            "must be one ETag or *",
+        )));
     }
-    let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).and_then(|text| text.parse().ok());
+    let revision = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .and_then(|text| text.parse().ok());
     Ok(Some(revision.unwrap_or(NO_REVISION)))
 }
 
-fn repetition(asker: &Asker, headers: &HeaderMap, fields: &Fields) -> Result<Option<Repetition>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
+fn repetition(
+    asker: &Asker,
+    headers: &HeaderMap,
+    fields: &Fields,
+) -> Result<Option<Repetition>, Problem> {
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+        return Ok(None);
+    };
     let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
     if !visible || !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&value.len()) {
         let message = format!("must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
-        return Err(Problem::bad_parameter(FieldError::new("Idempotency-Key", "invalid", message)));
+        return Err(Problem::bad_parameter(FieldError::new(
+            "Idempotency-Key",
+            "invalid",
+            message,
+        )));
     }
     let name = value.to_str().unwrap_or_default().to_owned();
-    Ok(Some(Repetition { key: asker.key.id, name, body_hash: fields.hash() }))
+    Ok(Some(Repetition {
+        key: asker.key.id,
+        name,
+        body_hash: fields.hash(),
+    }))
 }
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -28,6 +28,7 @@ use utoipa::OpenApi;
 
 use crate::booking::{Bookings, MeetingId};
 use crate::call::roster::LiveCalls;
+use crate::config::Config;
 
 use auth::BearerScheme;
 
@@ -43,8 +44,6 @@ pub struct AppState {
     pub live: Arc<dyn LiveCalls>,
     /// Reads the clock; `Timestamp::now` but in tests.
     pub clock: fn() -> Timestamp,
-    /// Does the node take calls? `false` before it is ready and while it drains: `/readyz` says so.
-    pub accepting: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl AppState {
@@ -57,14 +56,35 @@ impl AppState {
     }
 }
 
-/// Everything: the API, health and metrics.
-pub fn router(state: AppState) -> Router {
-    with_guards(routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods)), state)
+/// What is to be served on `http.listen` and, where it is configured, on `http.admin_listen`, in this
+/// order. With the second, metrics are on that one alone.
+#[must_use]
+pub fn routers(
+    config: &Config,
+    bookings: &Bookings,
+    live: Arc<dyn LiveCalls>,
+    clock: fn() -> Timestamp,
+) -> Vec<Router> {
+    let state = AppState {
+        bookings: bookings.clone(),
+        live,
+        clock,
+    };
+    if config.http.admin_listen.is_none() {
+        return vec![router(state)];
+    }
+    let public = api_routes().into_iter().chain(health_routes());
+    vec![guarded(public, state.clone()), admin_router(state)]
 }
 
-/// Health and metrics alone, for `http.admin_listen`.
+/// Everything: the API, health and metrics.
+pub fn router(state: AppState) -> Router {
+    guarded(routes(), state)
+}
+
+/// Health and metrics alone.
 pub fn admin_router(state: AppState) -> Router {
-    with_guards(admin_routes().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods)), state)
+    guarded(health_routes().into_iter().chain(metrics_routes()), state)
 }
 
 /// The OpenAPI document, made from the code.
@@ -73,36 +93,68 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     Documentation::openapi()
 }
 
-fn routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
-    let mut routes = vec![
+type Route = (&'static str, MethodRouter<AppState>);
+
+fn routes() -> impl Iterator<Item = Route> {
+    api_routes()
+        .into_iter()
+        .chain(health_routes())
+        .chain(metrics_routes())
+}
+
+fn api_routes() -> Vec<Route> {
+    vec![
         ("/v1/meetings", get(meetings::list).post(meetings::create)),
-        ("/v1/meetings/{id}", get(meetings::read).patch(meetings::change).delete(meetings::cancel)),
+        (
+            "/v1/meetings/{id}",
+            get(meetings::read)
+                .patch(meetings::change)
+                .delete(meetings::cancel),
+        ),
         (
             "/v1/meetings/by-external-id/{external_id}",
-            get(meetings::read_by_external_id).put(meetings::put_by_external_id).delete(meetings::cancel_by_external_id),
+            get(meetings::read_by_external_id)
+                .put(meetings::put_by_external_id)
+                .delete(meetings::cancel_by_external_id),
         ),
         ("/v1/meetings/{id}/end", post(meetings::end)),
         ("/v1/meetings/{id}/participants", get(participants::list)),
-        ("/v1/meetings/{id}/participants/{participant_id}", patch(participants::change).delete(participants::remove)),
+        (
+            "/v1/meetings/{id}/participants/{participant_id}",
+            patch(participants::change).delete(participants::remove),
+        ),
         ("/v1/calls", get(calls::list)),
         ("/v1/pins/explain", post(pins::explain)),
         ("/v1/numbers", get(pins::numbers)),
         ("/openapi.json", get(health::openapi_document)),
-    ];
-    routes.extend(admin_routes());
-    routes
+    ]
 }
 
-fn admin_routes() -> Vec<(&'static str, MethodRouter<AppState>)> {
-    vec![("/healthz", get(health::healthz)), ("/readyz", get(health::readyz)), ("/metrics", get(health::metrics))]
+fn health_routes() -> Vec<Route> {
+    vec![
+        ("/healthz", get(health::healthz)),
+        ("/readyz", get(health::readyz)),
+    ]
 }
 
-fn with_guards(router: Router<AppState>, state: AppState) -> Router {
+fn metrics_routes() -> Vec<Route> {
+    vec![("/metrics", get(health::metrics))]
+}
+
+fn guarded(routes: impl IntoIterator<Item = Route>, state: AppState) -> Router {
+    let router = routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| {
+            router.route(path, methods)
+        });
     router
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .with_state(state)
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            REQUEST_TIMEOUT,
+        ))
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(axum::middleware::from_fn(problem::finish))
 }
@@ -149,7 +201,7 @@ mod tests {
     #[test]
     fn the_openapi_document_lists_every_route() {
         let documented: Vec<String> = openapi().paths.paths.into_keys().collect();
-        let mut routed: Vec<&str> = routes().into_iter().map(|(path, _)| path).collect();
+        let mut routed: Vec<&str> = routes().map(|(path, _)| path).collect();
         routed.sort_unstable();
         let mut documented: Vec<&str> = documented.iter().map(String::as_str).collect();
         documented.sort_unstable();

@@ -31,12 +31,19 @@ pub(super) struct ParticipantPatch {
     get, path = "/v1/meetings/{id}/participants", tag = "participants", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "All of them, in the order they came", body = Page<ParticipantView>))
 )]
-pub(super) async fn list(State(state): State<AppState>, asker: Asker, id: MeetingPath) -> Result<Json<Page<ParticipantView>>, Problem> {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+) -> Result<Json<Page<ParticipantView>>, Problem> {
     asker.must(Permission::Read)?;
     let meeting = state.bookings.meeting(&asker.key, id.0).await?;
     let policy = state.bookings.settings().privacy;
     let participants = state.live.participants(meeting.id).await?;
-    let items = participants.into_iter().map(|participant| ParticipantView::new(policy, participant)).collect();
+    let items = participants
+        .into_iter()
+        .map(|participant| ParticipantView::new(policy, participant))
+        .collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -62,16 +69,35 @@ pub(super) async fn change(
     check_name(&name)?;
     let meeting = state.bookings.meeting(&asker.key, path.meeting).await?;
     if let Change::Set(muted) = muted {
-        state.live.set_muted(meeting.id, path.participant, muted).await?;
+        state
+            .live
+            .set_muted(meeting.id, path.participant, muted)
+            .await?;
     }
     match name {
-        Change::Set(name) => state.live.rename(meeting.id, path.participant, Some(name)).await?,
-        Change::Clear => state.live.rename(meeting.id, path.participant, None).await?,
+        Change::Set(name) => {
+            state
+                .live
+                .rename(meeting.id, path.participant, Some(name))
+                .await?
+        }
+        Change::Clear => {
+            state
+                .live
+                .rename(meeting.id, path.participant, None)
+                .await?
+        }
         Change::Keep => {}
     }
     let participants = state.live.participants(meeting.id).await?;
-    let participant = participants.into_iter().find(|p| p.id == path.participant).ok_or_else(Problem::not_found)?;
-    Ok(Json(ParticipantView::new(state.bookings.settings().privacy, participant)))
+    let participant = participants
+        .into_iter()
+        .find(|p| p.id == path.participant)
+        .ok_or_else(Problem::not_found)?;
+    Ok(Json(ParticipantView::new(
+        state.bookings.settings().privacy,
+        participant,
+    )))
 }
 
 /// Hangs up on a participant.
@@ -80,7 +106,11 @@ pub(super) async fn change(
     params(("id" = String, Path), ("participant_id" = String, Path)),
     responses((status = 204, description = "He is gone"))
 )]
-pub(super) async fn remove(State(state): State<AppState>, asker: Asker, path: ParticipantPath) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(
+    State(state): State<AppState>,
+    asker: Asker,
+    path: ParticipantPath,
+) -> Result<StatusCode, Problem> {
     asker.must(Permission::Steer)?;
     let meeting = state.bookings.meeting(&asker.key, path.meeting).await?;
     state.live.remove(meeting.id, path.participant).await?;
@@ -98,17 +128,32 @@ impl FromRequestParts<AppState> for ParticipantPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let ids = path.ok().and_then(|Path((meeting, participant))| Some((meeting.parse().ok()?, participant.parse().ok()?)));
+        let ids = path.ok().and_then(|Path((meeting, participant))| {
+            Some((meeting.parse().ok()?, participant.parse().ok()?))
+        });
         let (meeting, participant) = ids.ok_or_else(Problem::not_found)?;
-        Ok(Self { meeting: MeetingId(meeting), participant: ParticipantId(participant) })
+        Ok(Self {
+            meeting: MeetingId(meeting),
+            participant: ParticipantId(participant),
+        })
     }
 }
 
 fn check_name(name: &Change<String>) -> Result<(), Problem> {
-    let Change::Set(name) = name else { return Ok(()) };
-    let fits = !name.trim().is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.chars().any(char::is_control);
+    let Change::Set(name) = name else {
+        return Ok(());
+    };
+    let fits = !name.trim().is_empty()
+        && name.chars().count() <= NAME_CHARS_MAX
+        && !name.chars().any(char::is_control);
     let message = format!("must be 1 to {NAME_CHARS_MAX} characters, no control characters");
-    if fits { Ok(()) } else { Err(Problem::invalid(vec![FieldError::new("name", "invalid", message)])) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::invalid(vec![FieldError::new(
+            "name", "invalid", message,
+        )]))
+    }
 }
 
 const NAME_CHARS_MAX: usize = 100;

@@ -35,14 +35,27 @@ pub(super) struct ExplainRequest {
         (status = 429, description = "Asked too often; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn explain(State(state): State<AppState>, asker: Asker, mut fields: Fields) -> Result<Json<ExplanationView>, Problem> {
+pub(super) async fn explain(
+    State(state): State<AppState>,
+    asker: Asker,
+    mut fields: Fields,
+) -> Result<Json<ExplanationView>, Problem> {
     asker.must(Permission::SeePins)?;
-    let (pin, number, at) = (fields.text("pin"), given(fields.text("number")), given(fields.text("at")));
+    let (pin, number, at) = (
+        fields.text("pin"),
+        given(fields.text("number")),
+        given(fields.text("at")),
+    );
     fields.finish()?;
     let pin = read_pin(pin).map_err(|error| Problem::invalid(vec![error]))?;
     let now = state.now();
-    let at = at.map_or(Ok(now), |text| parse_time("at", &text)).map_err(|error| Problem::invalid(vec![error]))?;
-    let explanation = state.bookings.explain(now, &asker.key, &pin, number.as_deref(), at).await?;
+    let at = at
+        .map_or(Ok(now), |text| parse_time("at", &text))
+        .map_err(|error| Problem::invalid(vec![error]))?;
+    let explanation = state
+        .bookings
+        .explain(now, &asker.key, &pin, number.as_deref(), at)
+        .await?;
     let meeting = explanation.meeting.map(|id| id.to_string());
     tracing::info!(target: "voicebridge::audit", key = %asker.key.id, outcome = explanation.outcome.word(), ?meeting, "a PIN was explained");
     Ok(Json(ExplanationView::new(&explanation)))
@@ -53,18 +66,28 @@ pub(super) async fn explain(State(state): State<AppState>, asker: Asker, mut fie
     get, path = "/v1/numbers", tag = "numbers", security(("key" = [])),
     responses((status = 200, description = "All of them", body = Page<NumberView>))
 )]
-pub(super) async fn numbers(State(state): State<AppState>, asker: Asker, parameters: Parameters) -> Result<Json<Page<NumberView>>, Problem> {
+pub(super) async fn numbers(
+    State(state): State<AppState>,
+    asker: Asker,
+    parameters: Parameters,
+) -> Result<Json<Page<NumberView>>, Problem> {
     asker.must(Permission::Read)?;
     parameters.finish()?;
     let all = asker.key.role == KeyRole::Platform;
     let numbers = &state.bookings.settings().numbers;
-    let served = numbers.iter().filter(|number| all || number.serves(&asker.key.organisation.name));
-    Ok(Json(Page { items: served.map(NumberView::new).collect(), next: None }))
+    let served = numbers
+        .iter()
+        .filter(|number| all || number.serves(&asker.key.organisation.name));
+    Ok(Json(Page {
+        items: served.map(NumberView::new).collect(),
+        next: None,
+    }))
 }
 
 fn read_pin(pin: Change<String>) -> Result<Pin, FieldError> {
     match pin {
-        Change::Set(digits) => Pin::parse(&digits).map_err(|wrong| FieldError::new("pin", "invalid", wrong.to_string())),
+        Change::Set(digits) => Pin::parse(&digits)
+            .map_err(|wrong| FieldError::new("pin", "invalid", wrong.to_string())),
         Change::Keep | Change::Clear => Err(FieldError::new("pin", "required", "is required")),
     }
 }

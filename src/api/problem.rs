@@ -13,10 +13,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::booking::BookingError;
 use crate::booking::change::FieldError;
 use crate::booking::service::{AuthError, ExplainError};
 use crate::booking::store::{Conflict, StoreError};
-use crate::booking::BookingError;
 use crate::call::roster::LiveError;
 
 /// What went wrong, on its way to the client.
@@ -65,29 +65,54 @@ struct ProblemField {
 impl Problem {
     /// With a word for programs and a sentence for people.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_seconds: None,
+        }
     }
 
     /// 422: the body breaks rules.
     pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
-        let only_unsupported = !errors.is_empty() && errors.iter().all(|error| error.code == "not_supported");
-        let code = if only_unsupported { "not_supported" } else { "invalid" };
-        let named: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, named.join("; ")) }
+        let only_unsupported =
+            !errors.is_empty() && errors.iter().all(|error| error.code == "not_supported");
+        let code = if only_unsupported {
+            "not_supported"
+        } else {
+            "invalid"
+        };
+        let named: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self {
+            errors,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, named.join("; "))
+        }
     }
 
     /// 400: a parameter or header breaks a rule.
     pub(super) fn bad_parameter(error: FieldError) -> Self {
-        let detail = format!("{}: {}", error.field, error.message);
-        Self { errors: vec![error], ..Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail) }
+        let detail = error.to_string();
+        Self {
+            errors: vec![error],
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail)
+        }
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such thing, or it belongs to somebody else")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such thing, or it belongs to somebody else",
+        )
     }
 
     pub(super) fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "this key may not do that")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "this key may not do that",
+        )
     }
 
     pub(super) fn unauthorized() -> Self {
@@ -119,7 +144,10 @@ impl Problem {
             StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the request is too large"),
             StatusCode::SERVICE_UNAVAILABLE => ("timeout", "the request took too long"),
             StatusCode::BAD_REQUEST => ("bad_request", "the request can't be read"),
-            _ if status.is_server_error() => ("internal", "something went wrong here; the log tells more under the request id"),
+            _ if status.is_server_error() => (
+                "internal",
+                "something went wrong here; the log tells more under the request id",
+            ),
             _ => ("bad_request", "the request can't be served"),
         };
         Self::new(status, code, detail)
@@ -143,12 +171,18 @@ impl From<BookingError> for Problem {
             BookingError::NotFound => Self::not_found(),
             BookingError::Forbidden => Self::forbidden(),
             BookingError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "changed", detail),
-            BookingError::ClaimMismatch => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail),
+            BookingError::ClaimMismatch => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                detail,
+            ),
             BookingError::ClaimInFlight => conflict("idempotency_key_in_flight"),
             BookingError::Retired => conflict("retired"),
             BookingError::Cancelled => conflict("cancelled"),
             BookingError::Store(error) => error.into(),
-            BookingError::NoRandomness(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail),
+            BookingError::NoRandomness(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            }
         }
     }
 }
@@ -156,15 +190,23 @@ impl From<BookingError> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
-        let unavailable = |code, detail: &str| Self { retry_after_seconds: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) };
+        let unavailable = |code, detail: &str| Self {
+            retry_after_seconds: Some(5),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        };
         match error {
-            StoreError::Conflict(conflict) => Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail),
+            StoreError::Conflict(conflict) => {
+                Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail)
+            }
             StoreError::Locked => unavailable("store_locked", &detail),
             StoreError::DiskFull => unavailable("store_full", &detail),
             StoreError::ReadOnly => unavailable("store_read_only", &detail),
             StoreError::Corrupt(_) | StoreError::Newer | StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store failed");
-                unavailable("store_unavailable", "the store can't be used now; the log tells more")
+                unavailable(
+                    "store_unavailable",
+                    "the store can't be used now; the log tells more",
+                )
             }
         }
     }
@@ -183,9 +225,10 @@ impl From<ExplainError> for Problem {
     fn from(error: ExplainError) -> Self {
         let detail = error.to_string();
         match error {
-            ExplainError::TooOften { retry_seconds } => {
-                Self { retry_after_seconds: Some(retry_seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
-            }
+            ExplainError::TooOften { retry_seconds } => Self {
+                retry_after_seconds: Some(retry_seconds),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+            },
             ExplainError::Booking(error) => error.into(),
         }
     }
@@ -195,9 +238,14 @@ impl From<LiveError> for Problem {
     fn from(error: LiveError) -> Self {
         match error {
             LiveError::NoSuchParticipant => Self::not_found(),
-            LiveError::Unavailable => {
-                Self { retry_after_seconds: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string()) }
-            }
+            LiveError::Unavailable => Self {
+                retry_after_seconds: Some(5),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    error.to_string(),
+                )
+            },
         }
     }
 }
@@ -221,11 +269,19 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
 }
 
 pub(super) async fn no_such_path() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is nothing under this path; GET /openapi.json lists all")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "there is nothing under this path; GET /openapi.json lists all",
+    )
 }
 
 pub(super) async fn no_such_method() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path doesn't take this method; see Allow")
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path doesn't take this method; see Allow",
+    )
 }
 
 /// A panic is a bug: it costs one request, not the process.
@@ -236,11 +292,17 @@ pub(super) fn from_panic(_panic: Box<dyn Any + Send + 'static>) -> Response {
 /// Writes the problem document; what axum answered by itself is replaced, its headers that matter stay.
 fn explain(mut response: Response, request_id: &str) -> Response {
     let status = response.status();
-    let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::from_status(status));
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .unwrap_or_else(|| Problem::from_status(status));
     let retry_after = problem.retry_after_seconds;
     let mut explained = (status, Json(problem.document(request_id.to_owned()))).into_response();
     let headers = explained.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     if let Some(allow) = response.headers_mut().remove(ALLOW) {
         headers.insert(ALLOW, allow);
     }
@@ -248,7 +310,10 @@ fn explain(mut response: Response, request_id: &str) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"voicebridge\""));
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"voicebridge\""),
+        );
     }
     explained
 }
@@ -257,9 +322,15 @@ fn explain(mut response: Response, request_id: &str) -> Response {
 fn request_id(request: &Request) -> String {
     let harmless = |id: &&str| {
         let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len());
-        fits && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        fits && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     };
-    let given = request.headers().get(&REQUEST_ID).and_then(|value| value.to_str().ok()).filter(harmless);
+    let given = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(harmless);
     given.map_or_else(new_request_id, str::to_owned)
 }
 
@@ -267,7 +338,9 @@ fn new_request_id() -> String {
     let mut random = [0_u8; 16];
     // An id that repeats is a nuisance in the log and nothing else.
     let _ = getrandom::fill(&mut random);
-    uuid::Builder::from_random_bytes(random).into_uuid().to_string()
+    uuid::Builder::from_random_bytes(random)
+        .into_uuid()
+        .to_string()
 }
 
 const fn conflict_code(conflict: Conflict) -> &'static str {

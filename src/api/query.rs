@@ -14,7 +14,9 @@ pub(super) struct Parameters(Vec<(String, String)>);
 
 impl Parameters {
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>, Problem> {
-        let Some(at) = self.0.iter().position(|(n, _)| n == name) else { return Ok(None) };
+        let Some(at) = self.0.iter().position(|(n, _)| n == name) else {
+            return Ok(None);
+        };
         let (_, value) = self.0.swap_remove(at);
         if self.0.iter().any(|(n, _)| n == name) {
             return Err(wrong(name, "invalid", "must be given once"));
@@ -25,25 +27,46 @@ impl Parameters {
     pub(super) fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
         // An unescaped '+' of an offset arrives as a space.
         let text = self.text(name)?.map(|text| text.replace(' ', "+"));
-        text.map(|text| parse_time(name, &text).map_err(Problem::bad_parameter)).transpose()
+        text.map(|text| parse_time(name, &text).map_err(Problem::bad_parameter))
+            .transpose()
     }
 
     /// A word of an enum, as serde reads it.
-    pub(super) fn word<T: serde::de::DeserializeOwned>(&mut self, name: &str, allowed: &str) -> Result<Option<T>, Problem> {
+    pub(super) fn word<T: serde::de::DeserializeOwned>(
+        &mut self,
+        name: &str,
+        allowed: &str,
+    ) -> Result<Option<T>, Problem> {
         let read = |word: String| serde_json::from_value(serde_json::Value::String(word));
         let refuse = |_| wrong(name, "invalid", &format!("must be one of {allowed}"));
-        self.text(name)?.map(|word| read(word).map_err(refuse)).transpose()
+        self.text(name)?
+            .map(|word| read(word).map_err(refuse))
+            .transpose()
     }
 
     pub(super) fn uuid(&mut self, name: &str) -> Result<Option<Uuid>, Problem> {
-        let read = |text: String| text.parse().map_err(|_| wrong(name, "invalid", "must be a UUID"));
+        let read = |text: String| {
+            text.parse()
+                .map_err(|_| wrong(name, "invalid", "must be a UUID"))
+        };
         self.text(name)?.map(read).transpose()
     }
 
     pub(super) fn limit(&mut self) -> Result<u32, Problem> {
-        let Some(text) = self.text("limit")? else { return Ok(LIMIT_DEFAULT) };
-        let fits = text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        fits.ok_or_else(|| wrong("limit", "out_of_range", &format!("must be a whole number from 1 to {LIMIT_MAX}")))
+        let Some(text) = self.text("limit")? else {
+            return Ok(LIMIT_DEFAULT);
+        };
+        let fits = text
+            .parse()
+            .ok()
+            .filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        fits.ok_or_else(|| {
+            wrong(
+                "limit",
+                "out_of_range",
+                &format!("must be a whole number from 1 to {LIMIT_MAX}"),
+            )
+        })
     }
 
     /// Where the last page ended.
@@ -54,7 +77,9 @@ impl Parameters {
             Some((at, id.parse().ok()?))
         };
         let refuse = || wrong("cursor", "invalid", "must be the `next` of the page before");
-        self.text("cursor")?.map(|text| read(text).ok_or_else(refuse)).transpose()
+        self.text("cursor")?
+            .map(|text| read(text).ok_or_else(refuse))
+            .transpose()
     }
 
     /// To be called when every parameter was taken.
@@ -63,7 +88,11 @@ impl Parameters {
             None => Ok(()),
             Some((name, _)) => {
                 let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-                Err(wrong(&shown, "unknown_parameter", "is not known here; check its spelling"))
+                Err(wrong(
+                    &shown,
+                    "unknown_parameter",
+                    "is not known here; check its spelling",
+                ))
             }
         }
     }
@@ -74,7 +103,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let read = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri);
-        read.map(|Query(pairs)| Self(pairs)).map_err(|_| wrong("", "invalid", "the query can't be read"))
+        read.map(|Query(pairs)| Self(pairs))
+            .map_err(|_| wrong("", "invalid", "the query can't be read"))
     }
 }
 

@@ -247,8 +247,15 @@ impl MeetingView {
             guests_may_unmute: meeting.options.guests_may_unmute,
             early_join_minutes: meeting.options.early_join_minutes,
             overrun_minutes: meeting.options.overrun_minutes,
-            pins: has_pins.then(|| PinsView { guest: pin(Role::Guest), host: pin(Role::Host) }),
-            numbers: numbers.iter().filter(|n| n.serves(&meeting.organisation_name)).map(NumberView::new).collect(),
+            pins: has_pins.then(|| PinsView {
+                guest: pin(Role::Guest),
+                host: pin(Role::Host),
+            }),
+            numbers: numbers
+                .iter()
+                .filter(|n| n.serves(&meeting.organisation_name))
+                .map(NumberView::new)
+                .collect(),
             join: None,
             created_at: meeting.created_at.to_string(),
             updated_at: meeting.updated_at.to_string(),

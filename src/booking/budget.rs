@@ -25,7 +25,7 @@ pub struct FailureBudget {
     books: Mutex<Books>,
 }
 
-/// A guess that was paid for. Dropped without a word it counts as wrong.
+/// A guess that was paid for. Dropped without a word nobody learnt anything, so nothing is owed.
 #[derive(Debug)]
 pub struct Guess<'a> {
     budget: &'a FailureBudget,
@@ -51,7 +51,11 @@ impl FailureBudget {
     pub fn new(per_hour: u32) -> Result<Self, NoRandomness> {
         let mut key = [0_u8; 32];
         getrandom::fill(&mut key).map_err(|_| NoRandomness)?;
-        Ok(Self { key, per_hour, books: Mutex::default() })
+        Ok(Self {
+            key,
+            per_hour,
+            books: Mutex::default(),
+        })
     }
 
     /// Pays for one guess.
@@ -72,7 +76,12 @@ impl FailureBudget {
         if let Some(caller) = caller {
             *books.in_flight_of.entry(caller).or_default() += 1;
         }
-        Ok(Guess { budget: self, caller, at: now, settled: false })
+        Ok(Guess {
+            budget: self,
+            caller,
+            at: now,
+            settled: false,
+        })
     }
 
     /// Wrong guesses that may still be evaluated within the hour.
@@ -126,7 +135,9 @@ impl FailureBudget {
 
 impl std::fmt::Debug for FailureBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FailureBudget").field("per_hour", &self.per_hour).finish_non_exhaustive()
+        f.debug_struct("FailureBudget")
+            .field("per_hour", &self.per_hour)
+            .finish_non_exhaustive()
     }
 }
 
@@ -137,22 +148,17 @@ impl Guess<'_> {
         self.budget.settle(&self, Settlement::Right);
     }
 
-    /// It could not be evaluated after all: nothing is owed, nothing is learnt.
-    pub fn was_never_made(mut self) {
-        self.settled = true;
-        self.budget.settle(&self, Settlement::NeverMade);
-    }
-
     /// It was not.
-    pub fn was_wrong(self) {
-        drop(self);
+    pub fn was_wrong(mut self) {
+        self.settled = true;
+        self.budget.settle(&self, Settlement::Wrong);
     }
 }
 
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
         if !self.settled {
-            self.budget.settle(self, Settlement::Wrong);
+            self.budget.settle(self, Settlement::NeverMade);
         }
     }
 }
@@ -187,7 +193,9 @@ struct Books {
 impl Books {
     fn left(&self, per_hour: u32) -> u32 {
         let failures = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
-        per_hour.saturating_sub(failures).saturating_sub(self.in_flight)
+        per_hour
+            .saturating_sub(failures)
+            .saturating_sub(self.in_flight)
     }
 
     /// Guesses in flight count as failures until they are settled.
@@ -245,7 +253,14 @@ pub const FAILURES_PER_CALLER_MAX: u32 = 10;
 const KNOWN_CALLERS_MAX: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// What signalling puts in place of a number that is not shown.
-const WITHHELD: [&str; 6] = ["", "anonymous", "unknown", "unavailable", "restricted", "private"];
+const WITHHELD: [&str; 6] = [
+    "",
+    "anonymous",
+    "unknown",
+    "unavailable",
+    "restricted",
+    "private",
+];
 
 #[cfg(test)]
 mod tests {
@@ -271,27 +286,37 @@ mod tests {
             }
         }
         for (i, &start) in evaluated.iter().enumerate() {
-            let within = evaluated[i..].iter().take_while(|&&s| s < start + 3_600).count();
+            let within = evaluated[i..]
+                .iter()
+                .take_while(|&&s| s < start + 3_600)
+                .count();
             assert!(within <= 100, "{within} from {start}");
         }
-        assert!(evaluated.len() >= 300, "the budget comes back: {}", evaluated.len());
+        assert!(
+            evaluated.len() >= 300,
+            "the budget comes back: {}",
+            evaluated.len()
+        );
     }
 
     #[test]
     fn guesses_in_flight_are_paid_for() {
         let budget = FailureBudget::new(10).unwrap();
-        let guesses: Vec<_> = (0..20).filter_map(|n| budget.pay(at(0), &caller(n)).ok()).collect();
+        let guesses: Vec<_> = (0..20)
+            .filter_map(|n| budget.pay(at(0), &caller(n)).ok())
+            .collect();
         assert_eq!(guesses.len(), 9);
-        drop(guesses);
+        guesses.into_iter().for_each(Guess::was_wrong);
         assert_eq!(budget.remaining(at(1)), 1);
         assert_eq!(budget.remaining(at(3_600)), 10);
     }
 
     #[test]
-    fn right_guesses_cost_nothing() {
+    fn right_guesses_and_those_nobody_got_an_answer_to_cost_nothing() {
         let budget = FailureBudget::new(10).unwrap();
         for n in 0..1_000 {
             budget.pay(at(0), &caller(n)).unwrap().was_right();
+            drop(budget.pay(at(0), &caller(n)).unwrap());
         }
         assert_eq!(budget.remaining(at(0)), 10);
     }
@@ -304,12 +329,18 @@ mod tests {
         for n in 0..70 {
             budget.pay(at(1), &caller(n)).unwrap().was_wrong();
         }
-        assert_eq!(budget.pay(at(2), &caller(5)).unwrap_err(), HeldBack::Everybody);
+        assert_eq!(
+            budget.pay(at(2), &caller(5)).unwrap_err(),
+            HeldBack::Everybody
+        );
         budget.pay(at(2), &stranger).unwrap().was_right();
         for n in 100..120 {
             budget.pay(at(3), &caller(n)).unwrap().was_wrong();
         }
-        assert_eq!(budget.pay(at(4), &caller(200)).unwrap_err(), HeldBack::Everybody);
+        assert_eq!(
+            budget.pay(at(4), &caller(200)).unwrap_err(),
+            HeldBack::Everybody
+        );
         budget.pay(at(4), &regular).unwrap().was_right();
     }
 
@@ -322,7 +353,10 @@ mod tests {
         assert_eq!(budget.pay(at(1), &caller(1)).unwrap_err(), HeldBack::Caller);
         assert!(budget.pay(at(3_600), &caller(1)).is_ok());
         for _ in 0..30 {
-            budget.pay(at(0), &CallerNumber::new("Anonymous")).unwrap().was_wrong();
+            budget
+                .pay(at(0), &CallerNumber::new("Anonymous"))
+                .unwrap()
+                .was_wrong();
         }
     }
 

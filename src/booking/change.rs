@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 
 use crate::booking::meeting::{
-    CAPACITY_MAX, EARLY_JOIN_MINUTES_DEFAULT, EARLY_JOIN_MINUTES_MAX, EXTERNAL_ID_BYTES_MAX, METADATA_BYTES_MAX, MeetingOptions,
-    OVERRUN_MINUTES_DEFAULT, OVERRUN_MINUTES_MAX, Schedule, TITLE_CHARS_MAX, Zone,
+    CAPACITY_MAX, EARLY_JOIN_MINUTES_DEFAULT, EARLY_JOIN_MINUTES_MAX, EXTERNAL_ID_BYTES_MAX,
+    METADATA_BYTES_MAX, MeetingOptions, OVERRUN_MINUTES_DEFAULT, OVERRUN_MINUTES_MAX, Schedule,
+    TITLE_CHARS_MAX, Zone,
 };
 use crate::units::Language;
 
@@ -36,7 +37,17 @@ impl FieldError {
     /// With all three.
     #[must_use]
     pub fn new(field: &str, code: &'static str, message: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), code, message: message.into() }
+        Self {
+            field: field.to_owned(),
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for FieldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
     }
 }
 
@@ -80,14 +91,35 @@ impl MeetingChange {
         let mut wrong = Wrong(Vec::new());
         let title = wrong.title(self.title, base);
         let schedule = wrong.schedule(&self.starts_at, &self.ends_at, &self.timezone, base);
-        let capacity = wrong.number("capacity", self.capacity, base.map(|b| b.capacity.map(i64::from)), None, 1, CAPACITY_MAX);
+        let capacity = wrong.number(
+            "capacity",
+            self.capacity,
+            base.map(|b| b.capacity.map(i64::from)),
+            None,
+            1,
+            CAPACITY_MAX,
+        );
         let language = wrong.language(self.language, base);
         let external_id = wrong.external_id(self.external_id, base);
         let metadata = wrong.metadata(self.metadata, base);
         let early = base.map(|b| Some(i64::from(b.early_join_minutes)));
-        let early = wrong.number("early_join_minutes", self.early_join_minutes, early, Some(EARLY_JOIN_MINUTES_DEFAULT), 0, EARLY_JOIN_MINUTES_MAX);
+        let early = wrong.number(
+            "early_join_minutes",
+            self.early_join_minutes,
+            early,
+            Some(EARLY_JOIN_MINUTES_DEFAULT),
+            0,
+            EARLY_JOIN_MINUTES_MAX,
+        );
         let overrun = base.map(|b| Some(i64::from(b.overrun_minutes)));
-        let overrun = wrong.number("overrun_minutes", self.overrun_minutes, overrun, Some(OVERRUN_MINUTES_DEFAULT), 0, OVERRUN_MINUTES_MAX);
+        let overrun = wrong.number(
+            "overrun_minutes",
+            self.overrun_minutes,
+            overrun,
+            Some(OVERRUN_MINUTES_DEFAULT),
+            0,
+            OVERRUN_MINUTES_MAX,
+        );
         match (title, schedule) {
             (Some(title), Some(schedule)) if wrong.0.is_empty() => Ok(MeetingOptions {
                 title,
@@ -98,7 +130,9 @@ impl MeetingChange {
                 metadata,
                 wait_for_host: self.wait_for_host.or(base.map(|b| b.wait_for_host), false),
                 mute_on_join: self.mute_on_join.or(base.map(|b| b.mute_on_join), false),
-                guests_may_unmute: self.guests_may_unmute.or(base.map(|b| b.guests_may_unmute), true),
+                guests_may_unmute: self
+                    .guests_may_unmute
+                    .or(base.map(|b| b.guests_may_unmute), true),
                 early_join_minutes: early.unwrap_or(EARLY_JOIN_MINUTES_DEFAULT),
                 overrun_minutes: overrun.unwrap_or(OVERRUN_MINUTES_DEFAULT),
             }),
@@ -130,11 +164,23 @@ impl<T> Change<T> {
 /// What is wrong with it.
 pub fn check_external_id(id: &str) -> Result<(), FieldError> {
     if id.is_empty() {
-        Err(FieldError::new("external_id", "invalid", "must not be empty"))
+        Err(FieldError::new(
+            "external_id",
+            "invalid",
+            "must not be empty",
+        ))
     } else if id.len() > EXTERNAL_ID_BYTES_MAX {
-        Err(FieldError::new("external_id", "too_long", format!("at most {EXTERNAL_ID_BYTES_MAX} bytes")))
+        Err(FieldError::new(
+            "external_id",
+            "too_long",
+            format!("at most {EXTERNAL_ID_BYTES_MAX} bytes"),
+        ))
     } else if id.chars().any(char::is_control) {
-        Err(FieldError::new("external_id", "invalid", "must not hold control characters"))
+        Err(FieldError::new(
+            "external_id",
+            "invalid",
+            "must not hold control characters",
+        ))
     } else {
         Ok(())
     }
@@ -148,8 +194,15 @@ pub fn parse_time(field: &str, text: &str) -> Result<Timestamp, FieldError> {
     let allowed = "must be a time as of RFC 3339 with an offset, between the years 2000 and 2200, such as 2026-11-23T10:00:00+01:00";
     let refuse = || FieldError::new(field, "invalid", allowed);
     let at: Timestamp = text.parse().map_err(|_| refuse())?;
-    let has_t = text.as_bytes().get(10).is_some_and(|b| b.eq_ignore_ascii_case(&b't'));
-    if has_t && (YEAR_2000..YEAR_2200).contains(&at.as_second()) { Ok(at) } else { Err(refuse()) }
+    let has_t = text
+        .as_bytes()
+        .get(10)
+        .is_some_and(|b| b.eq_ignore_ascii_case(&b't'));
+    if has_t && (YEAR_2000..YEAR_2200).contains(&at.as_second()) {
+        Ok(at)
+    } else {
+        Err(refuse())
+    }
 }
 
 /// Collects what is wrong.
@@ -162,7 +215,9 @@ impl Wrong {
 
     fn title(&mut self, change: Change<String>, base: Option<&MeetingOptions>) -> Option<String> {
         let Change::Set(title) = change else {
-            let kept = base.filter(|_| change == Change::Keep).map(|b| b.title.clone());
+            let kept = base
+                .filter(|_| change == Change::Keep)
+                .map(|b| b.title.clone());
             if kept.is_none() {
                 self.add("title", "required", "is required");
             }
@@ -171,7 +226,11 @@ impl Wrong {
         if title.trim().is_empty() {
             self.add("title", "invalid", "must not be empty");
         } else if title.chars().count() > TITLE_CHARS_MAX {
-            self.add("title", "too_long", format!("at most {TITLE_CHARS_MAX} characters"));
+            self.add(
+                "title",
+                "too_long",
+                format!("at most {TITLE_CHARS_MAX} characters"),
+            );
         } else if title.chars().any(char::is_control) {
             self.add("title", "invalid", "must not hold control characters");
         }
@@ -192,13 +251,20 @@ impl Wrong {
             (Some(_) | None, Some(_) | None) => None,
         };
         let starts_at = match starts {
-            Change::Keep => moved.as_ref().map(Schedule::starts_at).or_else(|| self.missing("starts_at", base)),
+            Change::Keep => moved
+                .as_ref()
+                .map(Schedule::starts_at)
+                .or_else(|| self.missing("starts_at", base)),
             Change::Clear => self.missing("starts_at", None),
             Change::Set(text) => self.time("starts_at", text),
         };
         let ends_at = match ends {
             Change::Keep if base.is_none() => {
-                self.add("ends_at", "required", "is required; null for a permanent meeting");
+                self.add(
+                    "ends_at",
+                    "required",
+                    "is required; null for a permanent meeting",
+                );
                 None
             }
             Change::Keep => moved.as_ref().and_then(Schedule::ends_at),
@@ -220,13 +286,21 @@ impl Wrong {
         match (change, base) {
             (Change::Keep, Some(base)) => Some(base.schedule.zone()),
             (Change::Keep, None) | (Change::Clear, _) => {
-                self.add("timezone", "required", "is required: an IANA name such as Europe/Rome");
+                self.add(
+                    "timezone",
+                    "required",
+                    "is required: an IANA name such as Europe/Rome",
+                );
                 None
             }
             (Change::Set(name), _) => {
                 let zone = Zone::named(name);
                 if zone.is_none() {
-                    self.add("timezone", "invalid", "must be an IANA name such as Europe/Rome");
+                    self.add(
+                        "timezone",
+                        "invalid",
+                        "must be an IANA name such as Europe/Rome",
+                    );
                 }
                 zone
             }
@@ -241,23 +315,43 @@ impl Wrong {
     }
 
     fn time(&mut self, field: &str, text: &str) -> Option<Timestamp> {
-        parse_time(field, text).map_err(|error| self.0.push(error)).ok()
+        parse_time(field, text)
+            .map_err(|error| self.0.push(error))
+            .ok()
     }
 
-    fn number(&mut self, field: &str, change: Change<i64>, base: Option<Option<i64>>, default: Option<u32>, min: i64, max: u32) -> Option<u32> {
+    fn number(
+        &mut self,
+        field: &str,
+        change: Change<i64>,
+        base: Option<Option<i64>>,
+        default: Option<u32>,
+        min: i64,
+        max: u32,
+    ) -> Option<u32> {
         let value = match change {
             Change::Keep => base.unwrap_or(default.map(i64::from)),
             Change::Clear => default.map(i64::from),
             Change::Set(value) => Some(value),
         }?;
-        let fits = u32::try_from(value).ok().filter(|&v| value >= min && v <= max);
+        let fits = u32::try_from(value)
+            .ok()
+            .filter(|&v| value >= min && v <= max);
         if fits.is_none() {
-            self.add(field, "out_of_range", format!("must be a whole number from {min} to {max}"));
+            self.add(
+                field,
+                "out_of_range",
+                format!("must be a whole number from {min} to {max}"),
+            );
         }
         fits
     }
 
-    fn language(&mut self, change: Change<String>, base: Option<&MeetingOptions>) -> Option<Language> {
+    fn language(
+        &mut self,
+        change: Change<String>,
+        base: Option<&MeetingOptions>,
+    ) -> Option<Language> {
         match change {
             Change::Keep => base.and_then(|b| b.language),
             Change::Clear => None,
@@ -271,7 +365,11 @@ impl Wrong {
         }
     }
 
-    fn external_id(&mut self, change: Change<String>, base: Option<&MeetingOptions>) -> Option<String> {
+    fn external_id(
+        &mut self,
+        change: Change<String>,
+        base: Option<&MeetingOptions>,
+    ) -> Option<String> {
         match change {
             Change::Keep => base.and_then(|b| b.external_id.clone()),
             Change::Clear => None,
@@ -284,7 +382,11 @@ impl Wrong {
         }
     }
 
-    fn metadata(&mut self, change: Change<serde_json::Value>, base: Option<&MeetingOptions>) -> Option<serde_json::Value> {
+    fn metadata(
+        &mut self,
+        change: Change<serde_json::Value>,
+        base: Option<&MeetingOptions>,
+    ) -> Option<serde_json::Value> {
         match change {
             Change::Keep => base.and_then(|b| b.metadata.clone()),
             Change::Clear => None,
@@ -292,7 +394,11 @@ impl Wrong {
                 if !value.is_object() {
                     self.add("metadata", "invalid", "must be a JSON object");
                 } else if value.to_string().len() > METADATA_BYTES_MAX {
-                    self.add("metadata", "too_long", format!("at most {METADATA_BYTES_MAX} bytes of JSON"));
+                    self.add(
+                        "metadata",
+                        "too_long",
+                        format!("at most {METADATA_BYTES_MAX} bytes of JSON"),
+                    );
                 }
                 Some(value)
             }
@@ -318,14 +424,25 @@ mod tests {
     }
 
     fn fields(change: MeetingChange, base: Option<&MeetingOptions>) -> Vec<(String, &'static str)> {
-        change.apply(base).unwrap_err().into_iter().map(|e| (e.field, e.code)).collect()
+        change
+            .apply(base)
+            .unwrap_err()
+            .into_iter()
+            .map(|e| (e.field, e.code))
+            .collect()
     }
 
     #[test]
     fn what_is_not_asked_for_takes_the_defaults() {
         let options = asked().apply(None).unwrap();
-        assert_eq!(options, MeetingOptions::new("Jour fixe", options.schedule.clone()));
-        assert_eq!(options.schedule.starts_local().to_string(), "2026-11-23T10:00:00");
+        assert_eq!(
+            options,
+            MeetingOptions::new("Jour fixe", options.schedule.clone())
+        );
+        assert_eq!(
+            options.schedule.starts_local().to_string(),
+            "2026-11-23T10:00:00"
+        );
     }
 
     #[test]
@@ -347,7 +464,18 @@ mod tests {
         let named: Vec<&str> = wrong.iter().map(|(field, _)| field.as_str()).collect();
         assert_eq!(
             named,
-            ["title", "timezone", "starts_at", "ends_at", "capacity", "language", "external_id", "metadata", "early_join_minutes", "overrun_minutes"]
+            [
+                "title",
+                "timezone",
+                "starts_at",
+                "ends_at",
+                "capacity",
+                "language",
+                "external_id",
+                "metadata",
+                "early_join_minutes",
+                "overrun_minutes"
+            ]
         );
     }
 
@@ -355,26 +483,65 @@ mod tests {
     fn what_is_missing_is_named_and_an_end_must_follow_its_start() {
         let none = fields(MeetingChange::default(), None);
         let required = |f: &str| (f.to_owned(), "required");
-        assert_eq!(none, [required("title"), required("timezone"), required("starts_at"), required("ends_at")]);
-        let backwards = MeetingChange { ends_at: Change::Set("2026-11-23T10:00:00+01:00".to_owned()), ..asked() };
-        assert_eq!(fields(backwards, None), [("ends_at".to_owned(), "out_of_range")]);
+        assert_eq!(
+            none,
+            [
+                required("title"),
+                required("timezone"),
+                required("starts_at"),
+                required("ends_at")
+            ]
+        );
+        let backwards = MeetingChange {
+            ends_at: Change::Set("2026-11-23T10:00:00+01:00".to_owned()),
+            ..asked()
+        };
+        assert_eq!(
+            fields(backwards, None),
+            [("ends_at".to_owned(), "out_of_range")]
+        );
     }
 
     #[test]
     fn a_change_keeps_the_rest_and_null_brings_the_default_back() {
-        let base = MeetingChange { capacity: Change::Set(5), overrun_minutes: Change::Set(0), ..asked() }.apply(None).unwrap();
-        let change = MeetingChange { capacity: Change::Clear, ends_at: Change::Clear, ..MeetingChange::default() };
+        let base = MeetingChange {
+            capacity: Change::Set(5),
+            overrun_minutes: Change::Set(0),
+            ..asked()
+        }
+        .apply(None)
+        .unwrap();
+        let change = MeetingChange {
+            capacity: Change::Clear,
+            ends_at: Change::Clear,
+            ..MeetingChange::default()
+        };
         let after = change.apply(Some(&base)).unwrap();
         assert_eq!((after.capacity, after.overrun_minutes), (None, 0));
-        assert_eq!((after.schedule.ends_at(), after.schedule.starts_at()), (None, base.schedule.starts_at()));
-        let cleared = MeetingChange { title: Change::Clear, ..MeetingChange::default() };
-        assert_eq!(fields(cleared, Some(&base)), [("title".to_owned(), "required")]);
+        assert_eq!(
+            (after.schedule.ends_at(), after.schedule.starts_at()),
+            (None, base.schedule.starts_at())
+        );
+        let cleared = MeetingChange {
+            title: Change::Clear,
+            ..MeetingChange::default()
+        };
+        assert_eq!(
+            fields(cleared, Some(&base)),
+            [("title".to_owned(), "required")]
+        );
     }
 
     #[test]
     fn a_moved_start_must_stay_before_the_kept_end() {
         let base = asked().apply(None).unwrap();
-        let change = MeetingChange { starts_at: Change::Set("2026-11-23T12:00:00+01:00".to_owned()), ..MeetingChange::default() };
-        assert_eq!(fields(change, Some(&base)), [("ends_at".to_owned(), "out_of_range")]);
+        let change = MeetingChange {
+            starts_at: Change::Set("2026-11-23T12:00:00+01:00".to_owned()),
+            ..MeetingChange::default()
+        };
+        assert_eq!(
+            fields(change, Some(&base)),
+            [("ends_at".to_owned(), "out_of_range")]
+        );
     }
 }

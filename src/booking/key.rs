@@ -94,7 +94,13 @@ pub struct KeySecret(String);
 
 impl KeyRole {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Platform, Self::Admin, Self::Operator, Self::Booking, Self::Reader];
+    pub const ALL: [Self; 5] = [
+        Self::Platform,
+        Self::Admin,
+        Self::Operator,
+        Self::Booking,
+        Self::Reader,
+    ];
 
     /// May it do that?
     #[must_use]
@@ -123,8 +129,14 @@ impl FromStr for KeyRole {
     type Err = UnknownWord;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let unknown = UnknownWord { what: "role", allowed: "platform, admin, operator, booking, reader" };
-        Self::ALL.into_iter().find(|role| role.word() == s).ok_or(unknown)
+        let unknown = UnknownWord {
+            what: "role",
+            allowed: "platform, admin, operator, booking, reader",
+        };
+        Self::ALL
+            .into_iter()
+            .find(|role| role.word() == s)
+            .ok_or(unknown)
     }
 }
 
@@ -142,7 +154,14 @@ impl FromStr for Scope {
     type Err = UnknownWord;
 
     fn from_str(s: &str) -> Result<Self, Self::Err> {
-        if s == Self::Dial.word() { Ok(Self::Dial) } else { Err(UnknownWord { what: "scope", allowed: "dial" }) }
+        if s == Self::Dial.word() {
+            Ok(Self::Dial)
+        } else {
+            Err(UnknownWord {
+                what: "scope",
+                allowed: "dial",
+            })
+        }
     }
 }
 
@@ -170,7 +189,9 @@ impl KeySecret {
     /// The part by which it is looked up; tells nothing of the rest.
     #[must_use]
     pub fn prefix(&self) -> &str {
-        self.0.get(..MARK.len() + 2 * PREFIX_BYTES).unwrap_or_default()
+        self.0
+            .get(..MARK.len() + 2 * PREFIX_BYTES)
+            .unwrap_or_default()
     }
 
     /// What is kept of it. 256 random bits need no slow hash.
@@ -228,12 +249,22 @@ mod tests {
 
     #[test]
     fn a_key_is_recognised_by_its_hash_and_by_nothing_else() {
-        let (key, other) = (KeySecret::generate().unwrap(), KeySecret::generate().unwrap());
+        let (key, other) = (
+            KeySecret::generate().unwrap(),
+            KeySecret::generate().unwrap(),
+        );
         let read = KeySecret::parse(key.expose()).unwrap();
         assert!(read.matches(&key.hash()) && !other.matches(&key.hash()));
         assert_eq!(read.prefix(), key.prefix());
         assert_eq!(key.expose().len(), 3 + 12 + 1 + 64);
-        for bad in ["", "vb_", "vb_12_34", &key.expose().to_uppercase(), &key.expose()[1..], "é"] {
+        for bad in [
+            "",
+            "vb_",
+            "vb_12_34",
+            &key.expose().to_uppercase(),
+            &key.expose()[1..],
+            "é",
+        ] {
             assert!(KeySecret::parse(bad).is_none(), "{bad}");
         }
     }
@@ -253,6 +284,12 @@ mod tests {
         for role in [KeyRole::Booking, KeyRole::Admin, KeyRole::Platform] {
             assert_eq!(may(role), [true; 4]);
         }
-        assert!("root".parse::<KeyRole>().unwrap_err().to_string().contains("platform, admin"));
+        assert!(
+            "root"
+                .parse::<KeyRole>()
+                .unwrap_err()
+                .to_string()
+                .contains("platform, admin")
+        );
     }
 }

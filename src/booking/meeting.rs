@@ -97,7 +97,10 @@ impl Meeting {
     /// From when callers may come, to wait or to join.
     #[must_use]
     pub fn opens_at(&self) -> Timestamp {
-        before(self.options.schedule.starts_at, self.options.early_join_minutes)
+        before(
+            self.options.schedule.starts_at,
+            self.options.early_join_minutes,
+        )
     }
 
     /// From when nobody may come any more: the end and what it may run over, or when it was ended.
@@ -142,10 +145,12 @@ impl Meeting {
         match self.state(now, false) {
             MeetingState::Cancelled => PinVerdict::Refused(Refusal::Cancelled),
             MeetingState::Ended => PinVerdict::Refused(Refusal::Ended),
-            MeetingState::Scheduled => {
-                PinVerdict::Refused(Refusal::TooEarly { opens_at: Box::new(self.opens_local()) })
+            MeetingState::Scheduled => PinVerdict::Refused(Refusal::TooEarly {
+                opens_at: Box::new(self.opens_local()),
+            }),
+            MeetingState::Open | MeetingState::Live => {
+                PinVerdict::Admitted(Box::new(self.admission(pin)))
             }
-            MeetingState::Open | MeetingState::Live => PinVerdict::Admitted(Box::new(self.admission(pin))),
         }
     }
 
@@ -158,7 +163,10 @@ impl Meeting {
     /// The PIN of a role without a name of its own.
     #[must_use]
     pub fn pin_for(&self, role: Role) -> Option<&Pin> {
-        self.pins.iter().find(|p| p.role == role && p.label.is_none()).map(|p| &p.pin)
+        self.pins
+            .iter()
+            .find(|p| p.role == role && p.label.is_none())
+            .map(|p| &p.pin)
     }
 
     fn admission(&self, pin: &PinRecord) -> Admission {
@@ -230,7 +238,11 @@ impl Schedule {
 
     /// As it was stored: each civil time with the instant it meant when it was booked.
     #[must_use]
-    pub(crate) fn stored(zone: Zone, starts: (DateTime, Timestamp), ends: Option<(DateTime, Timestamp)>) -> Self {
+    pub(crate) fn stored(
+        zone: Zone,
+        starts: (DateTime, Timestamp),
+        ends: Option<(DateTime, Timestamp)>,
+    ) -> Self {
         Self {
             starts_local: starts.0,
             ends_local: ends.map(|end| end.0),
@@ -268,7 +280,10 @@ impl Schedule {
     /// The zone.
     #[must_use]
     pub fn zone(&self) -> Zone {
-        Zone { name: self.zone_name.clone(), rules: self.zone.clone() }
+        Zone {
+            name: self.zone_name.clone(),
+            rules: self.zone.clone(),
+        }
     }
 
     /// The start, as the zone's clocks show it.
@@ -324,12 +339,16 @@ impl Zone {
     /// Universal time.
     #[must_use]
     pub fn utc() -> Self {
-        Self { name: "UTC".to_owned(), rules: TimeZone::UTC }
+        Self {
+            name: "UTC".to_owned(),
+            rules: TimeZone::UTC,
+        }
     }
 }
 
 fn before(at: Timestamp, minutes: u32) -> Timestamp {
-    at.saturating_sub(SignedDuration::from_mins(i64::from(minutes))).unwrap_or(Timestamp::MIN)
+    at.saturating_sub(SignedDuration::from_mins(i64::from(minutes)))
+        .unwrap_or(Timestamp::MIN)
 }
 
 fn after(at: Timestamp, duration: SignedDuration) -> Timestamp {
@@ -362,7 +381,11 @@ mod tests {
 
     fn schedule(start: &str, end: Option<&str>) -> Schedule {
         let zone = Zone::named("europe/rome").unwrap();
-        Schedule::new(start.parse().unwrap(), end.map(|e| e.parse().unwrap()), zone)
+        Schedule::new(
+            start.parse().unwrap(),
+            end.map(|e| e.parse().unwrap()),
+            zone,
+        )
     }
 
     fn meeting(options: MeetingOptions) -> Meeting {
@@ -389,25 +412,42 @@ mod tests {
 
     #[test]
     fn a_pin_is_answered_truthfully_before_during_and_after() {
-        let m = meeting(MeetingOptions::new("a", schedule("2026-03-29T08:00:00Z", Some("2026-03-29T09:00:00Z"))));
+        let m = meeting(MeetingOptions::new(
+            "a",
+            schedule("2026-03-29T08:00:00Z", Some("2026-03-29T09:00:00Z")),
+        ));
         let at = |t: &str| m.verdict(t.parse().unwrap(), &m.pins[0]);
         match at("2026-03-29T07:44:59Z") {
             PinVerdict::Refused(Refusal::TooEarly { opens_at }) => {
-                assert_eq!(opens_at.to_string(), "2026-03-29T09:45:00+02:00[Europe/Rome]");
+                assert_eq!(
+                    opens_at.to_string(),
+                    "2026-03-29T09:45:00+02:00[Europe/Rome]"
+                );
             }
             other => panic!("{other:?}"),
         }
         match at("2026-03-29T07:45:00Z") {
-            PinVerdict::Admitted(a) => assert_eq!(a.opens_at, "2026-03-29T08:00:00Z".parse().unwrap()),
+            PinVerdict::Admitted(a) => {
+                assert_eq!(a.opens_at, "2026-03-29T08:00:00Z".parse().unwrap())
+            }
             other @ PinVerdict::Refused(_) => panic!("{other:?}"),
         }
-        assert!(matches!(at("2026-03-29T09:59:59Z"), PinVerdict::Admitted(_)));
-        assert!(matches!(at("2026-03-29T10:00:00Z"), PinVerdict::Refused(Refusal::Ended)));
+        assert!(matches!(
+            at("2026-03-29T09:59:59Z"),
+            PinVerdict::Admitted(_)
+        ));
+        assert!(matches!(
+            at("2026-03-29T10:00:00Z"),
+            PinVerdict::Refused(Refusal::Ended)
+        ));
     }
 
     #[test]
     fn a_permanent_meeting_never_ends_and_a_cancelled_one_never_opens() {
-        let mut m = meeting(MeetingOptions::new("a", schedule("2026-03-29T08:00:00Z", None)));
+        let mut m = meeting(MeetingOptions::new(
+            "a",
+            schedule("2026-03-29T08:00:00Z", None),
+        ));
         let late = "2036-01-01T00:00:00Z".parse().unwrap();
         assert_eq!(m.state(late, false), MeetingState::Open);
         assert_eq!(m.state(late, true), MeetingState::Live);
@@ -423,21 +463,36 @@ mod tests {
         let rome = schedule("2026-07-01T08:00:00Z", Some("2026-07-01T09:00:00Z"));
         let tokyo = rome.in_zone(Zone::named("Asia/Tokyo").unwrap()).unwrap();
         assert_eq!(tokyo.starts_local(), rome.starts_local());
-        assert_eq!(tokyo.rfc3339(tokyo.starts_at()), "2026-07-01T10:00:00+09:00");
+        assert_eq!(
+            tokyo.rfc3339(tokyo.starts_at()),
+            "2026-07-01T10:00:00+09:00"
+        );
         assert_eq!(rome.rfc3339(rome.starts_at()), "2026-07-01T10:00:00+02:00");
     }
 
     #[test]
     fn only_iana_names_are_zones() {
-        assert_eq!(Zone::named("EUROPE/rome").unwrap(), Zone::named("Europe/Rome").unwrap());
-        for bad in ["", "Mars/Olympus", "+02:00", "../etc/passwd", "Europe/Rome\0"] {
+        assert_eq!(
+            Zone::named("EUROPE/rome").unwrap(),
+            Zone::named("Europe/Rome").unwrap()
+        );
+        for bad in [
+            "",
+            "Mars/Olympus",
+            "+02:00",
+            "../etc/passwd",
+            "Europe/Rome\0",
+        ] {
             assert!(Zone::named(bad).is_none(), "{bad}");
         }
     }
 
     #[test]
     fn nothing_printed_of_a_meeting_shows_its_pins() {
-        let m = meeting(MeetingOptions::new("a", schedule("2026-03-29T08:00:00Z", None)));
+        let m = meeting(MeetingOptions::new(
+            "a",
+            schedule("2026-03-29T08:00:00Z", None),
+        ));
         assert!(!format!("{m:?}").contains("4815162342"));
     }
 }

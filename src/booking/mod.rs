@@ -14,7 +14,10 @@ pub mod privacy;
 pub mod service;
 pub mod store;
 
-pub use admission::{Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict, Refusal, Role};
+pub use admission::{
+    Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
+    Refusal, Role,
+};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 pub use number::DialInNumber;

@@ -19,6 +19,8 @@ impl DialInNumber {
     /// Does it lead to meetings of this organisation?
     #[must_use]
     pub fn serves(&self, organisation: &str) -> bool {
-        self.organisation.as_deref().is_none_or(|owner| owner == organisation)
+        self.organisation
+            .as_deref()
+            .is_none_or(|owner| owner == organisation)
     }
 }

@@ -35,7 +35,9 @@ impl PinMint {
     /// For PINs of `length` digits, held to 4..=16.
     #[must_use]
     pub fn new(length: usize) -> Self {
-        Self { length: length.clamp(PIN_DIGITS_MIN, PIN_DIGITS_MAX) }
+        Self {
+            length: length.clamp(PIN_DIGITS_MIN, PIN_DIGITS_MAX),
+        }
     }
 
     /// How many digits.
@@ -91,8 +93,14 @@ pub fn pin_length_is_enough(length: usize, budget_per_hour: u32, live_pins: u64)
 #[must_use]
 pub fn is_trivial(digits: &str) -> bool {
     let bytes = digits.as_bytes();
-    let step_is = |step: u8| bytes.windows(2).all(|w| matches!(w, [a, b] if (b + 10 - a) % 10 == step));
-    let repeats = |block: usize| bytes.len().is_multiple_of(block) && bytes.chunks(block).all(|c| bytes.starts_with(c));
+    let step_is = |step: u8| {
+        bytes
+            .windows(2)
+            .all(|w| matches!(w, [a, b] if (b + 10 - a) % 10 == step))
+    };
+    let repeats = |block: usize| {
+        bytes.len().is_multiple_of(block) && bytes.chunks(block).all(|c| bytes.starts_with(c))
+    };
     step_is(0) || step_is(1) || step_is(9) || (1..=bytes.len() / 2).any(repeats)
 }
 
@@ -130,7 +138,16 @@ mod tests {
 
     #[test]
     fn what_people_try_first_is_never_given() {
-        for bad in ["1111", "1234567890", "9876", "7890", "121212", "123123", "48154815", "8901234567"] {
+        for bad in [
+            "1111",
+            "1234567890",
+            "9876",
+            "7890",
+            "121212",
+            "123123",
+            "48154815",
+            "8901234567",
+        ] {
             assert!(is_trivial(bad), "{bad}");
         }
         for good in ["4815", "1235", "1212121213", "4815162342"] {
@@ -152,7 +169,12 @@ mod tests {
             }
         }
         let expected = f64::from(counts.iter().sum::<u32>()) / 10.0;
-        assert!(counts.iter().all(|&n| (f64::from(n) - expected).abs() < 0.1 * expected), "{counts:?}");
+        assert!(
+            counts
+                .iter()
+                .all(|&n| (f64::from(n) - expected).abs() < 0.1 * expected),
+            "{counts:?}"
+        );
     }
 
     #[test]

@@ -136,7 +136,11 @@ pub struct PrivacyPolicy {
 
 impl Default for PrivacyPolicy {
     fn default() -> Self {
-        Self { show: Disclosure::Last4, store: Disclosure::Last4, retain_days: 90 }
+        Self {
+            show: Disclosure::Last4,
+            store: Disclosure::Last4,
+            retain_days: 90,
+        }
     }
 }
 
@@ -169,7 +173,10 @@ mod tests {
     fn personal_data_prints_as_stars() {
         let pin = Pin::parse("48151623").unwrap();
         let caller = CallerNumber::new("+390612345678");
-        assert_eq!(format!("{pin} {pin:?} {caller} {caller:?}"), "*** *** *** ***");
+        assert_eq!(
+            format!("{pin} {pin:?} {caller} {caller:?}"),
+            "*** *** *** ***"
+        );
         assert_eq!(caller.last4(), "…5678");
         assert_eq!(CallerNumber::new("1234").last4(), "…");
     }
@@ -178,7 +185,10 @@ mod tests {
     fn a_policy_shows_no_more_than_it_says_and_masks_once() {
         let caller = CallerNumber::new("+390612345678");
         let stored = CallerNumber::new(&Disclosure::Last4.of(&caller));
-        let policy = |show| PrivacyPolicy { show, ..PrivacyPolicy::default() };
+        let policy = |show| PrivacyPolicy {
+            show,
+            ..PrivacyPolicy::default()
+        };
         assert_eq!(policy(Disclosure::Last4).shown(&caller), "…5678");
         assert_eq!(policy(Disclosure::Last4).shown(&stored), "…5678");
         assert_eq!(policy(Disclosure::Full).shown(&stored), "…5678");

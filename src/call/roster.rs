@@ -19,10 +19,20 @@ pub trait LiveCalls: Send + Sync {
 
     /// Mutes (`true`), or lets the participant unmute himself again (`false`): nobody is ever unmuted
     /// from afar.
-    fn set_muted(&self, meeting: MeetingId, participant: ParticipantId, muted: bool) -> LiveFuture<'_, ()>;
+    fn set_muted(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        muted: bool,
+    ) -> LiveFuture<'_, ()>;
 
     /// Changes the name shown to others; `None` takes it away.
-    fn rename(&self, meeting: MeetingId, participant: ParticipantId, name: Option<String>) -> LiveFuture<'_, ()>;
+    fn rename(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        name: Option<String>,
+    ) -> LiveFuture<'_, ()>;
 
     /// Hangs up on one participant.
     fn remove(&self, meeting: MeetingId, participant: ParticipantId) -> LiveFuture<'_, ()>;
@@ -33,6 +43,11 @@ pub trait LiveCalls: Send + Sync {
     /// The meetings somebody is in at this moment, without the echo meeting. Cheap: asked for every
     /// answer that names a meeting's state.
     fn live_meetings(&self) -> Vec<MeetingId>;
+
+    /// Does the node take new calls? `false` while it starts or drains; `/readyz` says so.
+    fn accepting(&self) -> bool {
+        true
+    }
 
     /// The figures for `/metrics`. Cheap: read from atomics.
     fn gauges(&self) -> Gauges;

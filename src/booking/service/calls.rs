@@ -34,21 +34,33 @@ impl Bookings {
     ///
     /// # Errors
     /// The store's.
-    pub async fn record_call(&self, call: CallRecord) -> Result<(), BookingError> {
+    pub async fn record_call(&self, call: &CallRecord) -> Result<(), BookingError> {
         let echo = match call.meeting {
-            Some(id) => self.store().meeting(id).await?.is_some_and(|meeting| meeting.echo),
+            Some(id) => self
+                .store()
+                .meeting(id)
+                .await?
+                .is_some_and(|meeting| meeting.echo),
             None => false,
         };
         let policy = self.inner.settings.privacy;
         let caller = CallerNumber::new(&policy.store.of(&call.caller));
         let number = call.number.chars().take(NUMBER_CHARS_MAX).collect();
-        let sip_call_id = call.sip_call_id.map(|id| id.chars().take(SIP_CALL_ID_CHARS_MAX).collect());
+        let sip_call_id = call
+            .sip_call_id
+            .as_ref()
+            .map(|id| id.chars().take(SIP_CALL_ID_CHARS_MAX).collect());
         let stored = StoredCall {
             kind: call.kind.to_owned(),
             organisation_name: None,
             node: self.inner.settings.node.clone(),
             echo,
-            call: CallRecord { caller, number, sip_call_id, ..call },
+            call: CallRecord {
+                caller,
+                number,
+                sip_call_id,
+                ..call.clone()
+            },
         };
         let outcome = stored.call.outcome;
         self.store().record_call(stored).await?;
@@ -68,9 +80,28 @@ impl Bookings {
     ///
     /// # Errors
     /// The store's.
-    pub async fn list_calls(&self, question: CallQuestion) -> Result<(Vec<StoredCall>, bool), BookingError> {
-        let CallQuestion { organisation, from, to, outcome, meeting, after, limit } = question;
-        let filter = CallFilter { organisation, from, to, outcome, meeting, after, limit: limit.saturating_add(1) };
+    pub async fn list_calls(
+        &self,
+        question: CallQuestion,
+    ) -> Result<(Vec<StoredCall>, bool), BookingError> {
+        let CallQuestion {
+            organisation,
+            from,
+            to,
+            outcome,
+            meeting,
+            after,
+            limit,
+        } = question;
+        let filter = CallFilter {
+            organisation,
+            from,
+            to,
+            outcome,
+            meeting,
+            after,
+            limit: limit.saturating_add(1),
+        };
         let mut calls = self.store().calls(filter).await?;
         let more = calls.len() > limit as usize;
         calls.truncate(limit as usize);
@@ -91,7 +122,10 @@ impl CallCounters {
     }
 
     fn read(&self) -> Vec<(Outcome, u64)> {
-        Outcome::ALL.into_iter().zip(self.0.iter().map(|c| c.load(Ordering::Relaxed))).collect()
+        Outcome::ALL
+            .into_iter()
+            .zip(self.0.iter().map(|c| c.load(Ordering::Relaxed)))
+            .collect()
     }
 }
 

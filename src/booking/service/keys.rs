@@ -6,7 +6,9 @@ use uuid::Uuid;
 use super::{BookingError, Bookings, new_id};
 use crate::booking::admission::OrganisationId;
 use crate::booking::change::FieldError;
-use crate::booking::key::{ApiKey, KeyRole, KeySecret, ORGANISATION_CHARS_MAX, Organisation, Scope, is_organisation_name};
+use crate::booking::key::{
+    ApiKey, KeyRole, KeySecret, ORGANISATION_CHARS_MAX, Organisation, Scope, is_organisation_name,
+};
 use crate::booking::store::StoreError;
 
 /// A key to be made.
@@ -38,9 +40,17 @@ impl Bookings {
     ///
     /// # Errors
     /// [`BookingError::Invalid`], or the store's.
-    pub async fn create_key(&self, now: Timestamp, new: NewKey) -> Result<(ApiKey, KeySecret), BookingError> {
+    pub async fn create_key(
+        &self,
+        now: Timestamp,
+        new: NewKey,
+    ) -> Result<(ApiKey, KeySecret), BookingError> {
         if new.expires_at.is_some_and(|at| at <= now) {
-            return Err(BookingError::Invalid(vec![FieldError::new("expires", "out_of_range", "must be in the future")]));
+            return Err(BookingError::Invalid(vec![FieldError::new(
+                "expires",
+                "out_of_range",
+                "must be in the future",
+            )]));
         }
         let organisation = self.organisation_or_new(now, &new.organisation).await?;
         let secret = KeySecret::generate()?;
@@ -71,7 +81,11 @@ impl Bookings {
     /// # Errors
     /// [`BookingError::NotFound`], or the store's.
     pub async fn revoke_key(&self, now: Timestamp, id: Uuid) -> Result<(), BookingError> {
-        if self.store().revoke_key(now, id).await? { Ok(()) } else { Err(BookingError::NotFound) }
+        if self.store().revoke_key(now, id).await? {
+            Ok(())
+        } else {
+            Err(BookingError::NotFound)
+        }
     }
 
     /// Recognises a key as presented.
@@ -83,19 +97,36 @@ impl Bookings {
         let found = self.store().key_by_prefix(secret.prefix()).await?;
         let (key, hash) = found.ok_or(AuthError::BadKey)?;
         let expired = key.expires_at.is_some_and(|at| at <= now);
-        if secret.matches(&hash) && key.revoked_at.is_none() && !expired { Ok(key) } else { Err(AuthError::BadKey) }
+        if secret.matches(&hash) && key.revoked_at.is_none() && !expired {
+            Ok(key)
+        } else {
+            Err(AuthError::BadKey)
+        }
     }
 
     /// The organisation of this name, made now if there is none.
     ///
     /// # Errors
     /// [`BookingError::Invalid`], or the store's.
-    pub async fn organisation_or_new(&self, now: Timestamp, name: &str) -> Result<Organisation, BookingError> {
+    pub async fn organisation_or_new(
+        &self,
+        now: Timestamp,
+        name: &str,
+    ) -> Result<Organisation, BookingError> {
         if !is_organisation_name(name) {
-            let allowed = format!("1 to {ORGANISATION_CHARS_MAX} characters, no control characters, no space at either end");
-            return Err(BookingError::Invalid(vec![FieldError::new("organisation", "invalid", allowed)]));
+            let allowed = format!(
+                "1 to {ORGANISATION_CHARS_MAX} characters, no control characters, no space at either end"
+            );
+            return Err(BookingError::Invalid(vec![FieldError::new(
+                "organisation",
+                "invalid",
+                allowed,
+            )]));
         }
-        let new = Organisation { id: OrganisationId(new_id(now)?), name: name.to_owned() };
+        let new = Organisation {
+            id: OrganisationId(new_id(now)?),
+            name: name.to_owned(),
+        };
         Ok(self.store().organisation_or_new(now, new).await?)
     }
 }

@@ -59,17 +59,37 @@ impl Bookings {
     /// # Errors
     /// [`BookingError::Forbidden`] if another one's name is given, [`BookingError::Invalid`] if a platform
     /// key names nobody or nobody known.
-    pub async fn acting_for(&self, key: &ApiKey, named: Option<&str>) -> Result<Organisation, BookingError> {
-        let invalid = |code, message| Err(BookingError::Invalid(vec![FieldError::new("organisation", code, message)]));
+    pub async fn acting_for(
+        &self,
+        key: &ApiKey,
+        named: Option<&str>,
+    ) -> Result<Organisation, BookingError> {
+        let invalid = |code, message| {
+            Err(BookingError::Invalid(vec![FieldError::new(
+                "organisation",
+                code,
+                message,
+            )]))
+        };
         match (key.role, named) {
-            (KeyRole::Platform, None) => invalid("required", "a key of role platform names the organisation it acts for"),
+            (KeyRole::Platform, None) => invalid(
+                "required",
+                "a key of role platform names the organisation it acts for",
+            ),
             (KeyRole::Platform, Some(name)) => match self.store().organisation(name).await? {
                 Some(organisation) => Ok(organisation),
-                None => invalid("unknown", "there is no such organisation; `voicebridge key create` makes one"),
+                None => invalid(
+                    "unknown",
+                    "there is no such organisation; `voicebridge key create` makes one",
+                ),
             },
             (KeyRole::Admin | KeyRole::Operator | KeyRole::Booking | KeyRole::Reader, named) => {
                 let own = named.is_none_or(|name| name == key.organisation.name);
-                if own { Ok(key.organisation.clone()) } else { Err(BookingError::Forbidden) }
+                if own {
+                    Ok(key.organisation.clone())
+                } else {
+                    Err(BookingError::Forbidden)
+                }
             }
         }
     }
@@ -85,7 +105,10 @@ impl Bookings {
         change: MeetingChange,
         repetition: Option<Repetition>,
     ) -> Result<(Meeting, bool), BookingError> {
-        let _in_flight = repetition.as_ref().map(|r| InFlight::claim(self, r)).transpose()?;
+        let _in_flight = repetition
+            .as_ref()
+            .map(|r| InFlight::claim(self, r))
+            .transpose()?;
         if let Some(repetition) = &repetition
             && let Some(meeting) = self.booked_before(now, repetition).await?
         {
@@ -100,7 +123,12 @@ impl Bookings {
     ///
     /// # Errors
     /// The store's.
-    pub async fn book_meeting(&self, now: Timestamp, organisation: &Organisation, options: MeetingOptions) -> Result<Meeting, BookingError> {
+    pub async fn book_meeting(
+        &self,
+        now: Timestamp,
+        organisation: &Organisation,
+        options: MeetingOptions,
+    ) -> Result<Meeting, BookingError> {
         self.book(now, organisation, options, None).await
     }
 
@@ -110,15 +138,24 @@ impl Bookings {
     /// [`BookingError::NotFound`], or the store's.
     pub async fn meeting(&self, key: &ApiKey, id: MeetingId) -> Result<Meeting, BookingError> {
         let found = self.store().meeting(id).await?;
-        found.filter(|meeting| !meeting.echo && may_see(key, meeting)).ok_or(BookingError::NotFound)
+        found
+            .filter(|meeting| !meeting.echo && may_see(key, meeting))
+            .ok_or(BookingError::NotFound)
     }
 
     /// A meeting by the booking system's own name for it.
     ///
     /// # Errors
     /// [`BookingError::NotFound`], or the store's.
-    pub async fn meeting_by_external_id(&self, organisation: &Organisation, external_id: &str) -> Result<Meeting, BookingError> {
-        let found = self.store().meeting_by_external_id(organisation.id, external_id).await?;
+    pub async fn meeting_by_external_id(
+        &self,
+        organisation: &Organisation,
+        external_id: &str,
+    ) -> Result<Meeting, BookingError> {
+        let found = self
+            .store()
+            .meeting_by_external_id(organisation.id, external_id)
+            .await?;
         found.ok_or(BookingError::NotFound)
     }
 
@@ -126,7 +163,11 @@ impl Bookings {
     ///
     /// # Errors
     /// The store's.
-    pub async fn list_meetings(&self, now: Timestamp, question: MeetingQuestion) -> Result<MeetingPage, BookingError> {
+    pub async fn list_meetings(
+        &self,
+        now: Timestamp,
+        question: MeetingQuestion,
+    ) -> Result<MeetingPage, BookingError> {
         let limit = question.limit as usize;
         let filter = MeetingFilter {
             organisation: question.organisation,
@@ -143,11 +184,17 @@ impl Bookings {
         };
         let more = items.len() > limit;
         items.truncate(limit);
-        let last = items.last().map(|meeting| (meeting.options.schedule.starts_at(), meeting.id));
+        let last = items
+            .last()
+            .map(|meeting| (meeting.options.schedule.starts_at(), meeting.id));
         if let Some(state) = question.state {
-            items.retain(|meeting| meeting.state(now, question.live.contains(&meeting.id)) == state);
+            items
+                .retain(|meeting| meeting.state(now, question.live.contains(&meeting.id)) == state);
         }
-        Ok(MeetingPage { items, next: last.filter(|_| more) })
+        Ok(MeetingPage {
+            items,
+            next: last.filter(|_| more),
+        })
     }
 
     /// Changes what is asked and keeps the rest; the PINs stay.
@@ -174,7 +221,10 @@ impl Bookings {
             if change.touches_schedule() {
                 meeting.ended_at = None;
             }
-            meeting.options = change.clone().apply(Some(&meeting.options)).map_err(BookingError::Invalid)?;
+            meeting.options = change
+                .clone()
+                .apply(Some(&meeting.options))
+                .map_err(BookingError::Invalid)?;
             if let Some(changed) = self.keep(now, meeting).await? {
                 return Ok(changed);
             }
@@ -196,16 +246,28 @@ impl Bookings {
         expected: Option<i64>,
     ) -> Result<(Meeting, bool), BookingError> {
         check_external_id(external_id).map_err(|error| BookingError::Invalid(vec![error]))?;
-        if matches!(&change.external_id, Change::Set(other) if other != external_id) || change.external_id == Change::Clear {
-            let error = FieldError::new("external_id", "invalid", "must be left out or be that of the path");
+        if matches!(&change.external_id, Change::Set(other) if other != external_id)
+            || change.external_id == Change::Clear
+        {
+            let error = FieldError::new(
+                "external_id",
+                "invalid",
+                "must be left out or be that of the path",
+            );
             return Err(BookingError::Invalid(vec![error]));
         }
         change.external_id = Change::Set(external_id.to_owned());
         let options = change.apply(None).map_err(BookingError::Invalid)?;
         for _ in 0..ATTEMPTS_MAX {
-            let found = self.store().meeting_by_external_id(organisation.id, external_id).await?;
+            let found = self
+                .store()
+                .meeting_by_external_id(organisation.id, external_id)
+                .await?;
             let done = match found {
-                Some(meeting) => self.replace(now, organisation, meeting, &options, expected).await?,
+                Some(meeting) => {
+                    self.replace(now, organisation, meeting, &options, expected)
+                        .await?
+                }
                 None if expected.is_some() => return Err(BookingError::Changed),
                 None => self.book_unless_taken(now, organisation, &options).await?,
             };
@@ -221,7 +283,13 @@ impl Bookings {
     ///
     /// # Errors
     /// [`BookingError::NotFound`], [`BookingError::Changed`], or the store's.
-    pub async fn cancel_meeting(&self, now: Timestamp, key: &ApiKey, id: MeetingId, expected: Option<i64>) -> Result<(), BookingError> {
+    pub async fn cancel_meeting(
+        &self,
+        now: Timestamp,
+        key: &ApiKey,
+        id: MeetingId,
+        expected: Option<i64>,
+    ) -> Result<(), BookingError> {
         for _ in 0..ATTEMPTS_MAX {
             let mut meeting = self.meeting(key, id).await?;
             expect_revision(&meeting, expected)?;
@@ -243,7 +311,11 @@ impl Bookings {
     /// [`BookingError::NotFound`], or the store's.
     pub async fn end_meeting(&self, now: Timestamp, id: MeetingId) -> Result<(), BookingError> {
         for _ in 0..ATTEMPTS_MAX {
-            let mut meeting = self.store().meeting(id).await?.ok_or(BookingError::NotFound)?;
+            let mut meeting = self
+                .store()
+                .meeting(id)
+                .await?
+                .ok_or(BookingError::NotFound)?;
             let bounded = meeting.options.schedule.ends_at().is_some();
             if !bounded || meeting.state(now, false) != MeetingState::Open {
                 return Ok(());
@@ -266,7 +338,11 @@ impl Bookings {
             None => self.book_echo_meeting(now).await?,
         };
         let pin = meeting.pin_for(Role::Guest).cloned();
-        pin.ok_or_else(|| BookingError::Store(StoreError::Corrupt("the echo meeting has no PIN".to_owned())))
+        pin.ok_or_else(|| {
+            BookingError::Store(StoreError::Corrupt(
+                "the echo meeting has no PIN".to_owned(),
+            ))
+        })
     }
 
     async fn book_echo_meeting(&self, now: Timestamp) -> Result<Meeting, BookingError> {
@@ -275,7 +351,15 @@ impl Bookings {
         let mut meeting = self.new_meeting(now, &organisation, options)?;
         meeting.echo = true;
         let pins = vec![(new_id(now)?, Role::Guest)];
-        Ok(self.store().book(NewBooking { meeting, pins, mint: self.inner.mint, claim: None }).await?)
+        Ok(self
+            .store()
+            .book(NewBooking {
+                meeting,
+                pins,
+                mint: self.inner.mint,
+                claim: None,
+            })
+            .await?)
     }
 
     async fn book(
@@ -287,11 +371,30 @@ impl Bookings {
     ) -> Result<Meeting, BookingError> {
         let meeting = self.new_meeting(now, organisation, options)?;
         let pins = vec![(new_id(now)?, Role::Guest), (new_id(now)?, Role::Host)];
-        let claim = repetition.map(|r| Claim { key: r.key, name: r.name, body_hash: r.body_hash, meeting: meeting.id, created_at: now });
-        Ok(self.store().book(NewBooking { meeting, pins, mint: self.inner.mint, claim }).await?)
+        let claim = repetition.map(|r| Claim {
+            key: r.key,
+            name: r.name,
+            body_hash: r.body_hash,
+            meeting: meeting.id,
+            created_at: now,
+        });
+        Ok(self
+            .store()
+            .book(NewBooking {
+                meeting,
+                pins,
+                mint: self.inner.mint,
+                claim,
+            })
+            .await?)
     }
 
-    fn new_meeting(&self, now: Timestamp, organisation: &Organisation, options: MeetingOptions) -> Result<Meeting, BookingError> {
+    fn new_meeting(
+        &self,
+        now: Timestamp,
+        organisation: &Organisation,
+        options: MeetingOptions,
+    ) -> Result<Meeting, BookingError> {
         Ok(Meeting {
             id: MeetingId(new_id(now)?),
             organisation: organisation.id,
@@ -316,7 +419,9 @@ impl Bookings {
     ) -> Result<Option<(Meeting, bool)>, BookingError> {
         match self.book(now, organisation, options.clone(), None).await {
             Ok(meeting) => Ok(Some((meeting, true))),
-            Err(BookingError::Store(error)) if is_conflict(&error, Conflict::ExternalId) => Ok(None),
+            Err(BookingError::Store(error)) if is_conflict(&error, Conflict::ExternalId) => {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }
@@ -335,20 +440,33 @@ impl Bookings {
             // Its PINs are gone: it gives up the name, and a new one is booked.
             meeting.options.external_id = None;
             let gave_up = self.keep(now, meeting).await?.is_some();
-            return if gave_up { self.book_unless_taken(now, organisation, options).await } else { Ok(None) };
+            return if gave_up {
+                self.book_unless_taken(now, organisation, options).await
+            } else {
+                Ok(None)
+            };
         }
-        let same = meeting.options == *options && meeting.cancelled_at.is_none() && meeting.ended_at.is_none();
+        let same = meeting.options == *options
+            && meeting.cancelled_at.is_none()
+            && meeting.ended_at.is_none();
         if same {
             return Ok(Some((meeting, false)));
         }
         meeting.options = options.clone();
         meeting.cancelled_at = None;
         meeting.ended_at = None;
-        Ok(self.keep(now, meeting).await?.map(|meeting| (meeting, false)))
+        Ok(self
+            .keep(now, meeting)
+            .await?
+            .map(|meeting| (meeting, false)))
     }
 
     /// Keeps a changed meeting; `None`: somebody else was faster.
-    async fn keep(&self, now: Timestamp, mut meeting: Meeting) -> Result<Option<Meeting>, BookingError> {
+    async fn keep(
+        &self,
+        now: Timestamp,
+        mut meeting: Meeting,
+    ) -> Result<Option<Meeting>, BookingError> {
         meeting.updated_at = now;
         if !self.store().change(meeting.clone()).await? {
             return Ok(None);
@@ -357,9 +475,24 @@ impl Bookings {
         Ok(Some(meeting))
     }
 
-    async fn booked_before(&self, now: Timestamp, repetition: &Repetition) -> Result<Option<Meeting>, BookingError> {
-        let Some(claim) = self.store().claimed(repetition.key, &repetition.name).await? else { return Ok(None) };
-        let forgotten = Claim { created_at: now, ..claim.clone() }.expired_before() >= claim.created_at;
+    async fn booked_before(
+        &self,
+        now: Timestamp,
+        repetition: &Repetition,
+    ) -> Result<Option<Meeting>, BookingError> {
+        let Some(claim) = self
+            .store()
+            .claimed(repetition.key, &repetition.name)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let forgotten = Claim {
+            created_at: now,
+            ..claim.clone()
+        }
+        .expired_before()
+            >= claim.created_at;
         if forgotten {
             return Ok(None);
         }
@@ -370,10 +503,19 @@ impl Bookings {
     }
 
     /// The live ones among the question's, in its order.
-    async fn live_meetings(&self, question: &MeetingQuestion, limit: usize) -> Result<Vec<Meeting>, BookingError> {
+    async fn live_meetings(
+        &self,
+        question: &MeetingQuestion,
+        limit: usize,
+    ) -> Result<Vec<Meeting>, BookingError> {
         let mut found = Vec::new();
         for &id in &question.live {
-            found.extend(self.store().meeting(id).await?.filter(|meeting| question.takes(meeting)));
+            found.extend(
+                self.store()
+                    .meeting(id)
+                    .await?
+                    .filter(|meeting| question.takes(meeting)),
+            );
         }
         found.sort_by_key(|meeting| (meeting.options.schedule.starts_at(), meeting.id));
         found.truncate(limit);
@@ -385,10 +527,16 @@ impl MeetingQuestion {
     fn takes(&self, meeting: &Meeting) -> bool {
         let starts_at = meeting.options.schedule.starts_at();
         !meeting.echo
-            && self.organisation.is_none_or(|owner| owner == meeting.organisation)
-            && self.from.is_none_or(|from| meeting.closes_at().is_none_or(|closes| closes > from))
+            && self
+                .organisation
+                .is_none_or(|owner| owner == meeting.organisation)
+            && self
+                .from
+                .is_none_or(|from| meeting.closes_at().is_none_or(|closes| closes > from))
             && self.to.is_none_or(|to| starts_at < to)
-            && self.after.is_none_or(|after| (starts_at, meeting.id) > after)
+            && self
+                .after
+                .is_none_or(|after| (starts_at, meeting.id) > after)
     }
 }
 
@@ -401,19 +549,36 @@ struct InFlight<'a> {
 impl<'a> InFlight<'a> {
     fn claim(bookings: &'a Bookings, repetition: &Repetition) -> Result<Self, BookingError> {
         let claim = (repetition.key, repetition.name.clone());
-        let mut claims = bookings.inner.claims.lock().unwrap_or_else(PoisonError::into_inner);
-        if claims.insert(claim.clone()) { Ok(Self { bookings, claim }) } else { Err(BookingError::ClaimInFlight) }
+        let mut claims = bookings
+            .inner
+            .claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if claims.insert(claim.clone()) {
+            Ok(Self { bookings, claim })
+        } else {
+            Err(BookingError::ClaimInFlight)
+        }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.bookings.inner.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.claim);
+        self.bookings
+            .inner
+            .claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.claim);
     }
 }
 
 fn expect_revision(meeting: &Meeting, expected: Option<i64>) -> Result<(), BookingError> {
-    if expected.is_none_or(|revision| revision == meeting.revision) { Ok(()) } else { Err(BookingError::Changed) }
+    if expected.is_none_or(|revision| revision == meeting.revision) {
+        Ok(())
+    } else {
+        Err(BookingError::Changed)
+    }
 }
 
 /// The owner of the echo meeting.

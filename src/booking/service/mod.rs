@@ -14,7 +14,9 @@ use uuid::Uuid;
 use crate::booking::budget::{FAILURE_BUDGET_DEFAULT, FailureBudget};
 use crate::booking::change::FieldError;
 use crate::booking::number::DialInNumber;
-use crate::booking::pin::{NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough};
+use crate::booking::pin::{
+    NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
+};
 use crate::booking::privacy::PrivacyPolicy;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
 
@@ -108,8 +110,19 @@ impl Bookings {
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
         let budget = FailureBudget::new(settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
-        let inner = Inner { settings, store, budget, mint, claims: Mutex::default(), explains: Mutex::default(), statistics: PinStatistics::default(), calls: calls::CallCounters::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            settings,
+            store,
+            budget,
+            mint,
+            claims: Mutex::default(),
+            explains: Mutex::default(),
+            statistics: PinStatistics::default(),
+            calls: calls::CallCounters::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// What the configuration says.
@@ -130,12 +143,23 @@ impl Bookings {
     /// meetings that are booked?
     pub async fn check(&self, now: Timestamp) -> Vec<Finding> {
         let store = match self.store().check().await {
-            Ok(()) => Finding { failed: false, message: "store: readable, writable, sound".to_owned() },
-            Err(error) => return vec![Finding { failed: true, message: format!("store: {error}") }],
+            Ok(()) => Finding {
+                failed: false,
+                message: "store: readable, writable, sound".to_owned(),
+            },
+            Err(error) => {
+                return vec![Finding {
+                    failed: true,
+                    message: format!("store: {error}"),
+                }];
+            }
         };
         let pins = match self.store().live_pins(now).await {
             Ok(live) => self.check_pin_length(live),
-            Err(error) => Finding { failed: true, message: format!("store: {error}") },
+            Err(error) => Finding {
+                failed: true,
+                message: format!("store: {error}"),
+            },
         };
         vec![store, pins]
     }
@@ -147,7 +171,8 @@ impl Bookings {
     /// The store's.
     pub async fn purge(&self, now: Timestamp) -> Result<Purged, BookingError> {
         let ago = |duration| now.saturating_sub(duration).unwrap_or(Timestamp::MIN);
-        let retained = SignedDuration::from_hours(24 * i64::from(self.inner.settings.privacy.retain_days));
+        let retained =
+            SignedDuration::from_hours(24 * i64::from(self.inner.settings.privacy.retain_days));
         let quarantine = crate::booking::meeting::QUARANTINE;
         let before = PurgeBefore {
             calls: ago(retained),
@@ -159,12 +184,25 @@ impl Bookings {
     }
 
     fn check_pin_length(&self, live: u64) -> Finding {
-        let BookingSettings { pin_length, failure_budget, .. } = self.inner.settings;
+        let BookingSettings {
+            pin_length,
+            failure_budget,
+            ..
+        } = self.inner.settings;
         let enough = pin_length_is_enough(pin_length, failure_budget, live);
         let expected = expected_wrong_joins(pin_length, failure_budget, live);
-        let figures = format!("pins: {live} in use, {pin_length} digits, {failure_budget} wrong tries an hour: {expected:.1e} wrong joins in 30 days to be expected of an attacker");
-        let message = if enough { figures } else { format!("{figures}; at most 1e-2 is safe: raise pin.length or lower pin.failure_budget") };
-        Finding { failed: !enough, message }
+        let figures = format!(
+            "pins: {live} in use, {pin_length} digits, {failure_budget} wrong tries an hour: {expected:.1e} wrong joins in 30 days to be expected of an attacker"
+        );
+        let message = if enough {
+            figures
+        } else {
+            format!("{figures}; at most 1e-2 is safe: raise pin.length or lower pin.failure_budget")
+        };
+        Finding {
+            failed: !enough,
+            message,
+        }
     }
 
     fn store(&self) -> &dyn Store {
@@ -174,7 +212,9 @@ impl Bookings {
 
 impl std::fmt::Debug for Bookings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bookings").field("settings", &self.inner.settings).finish_non_exhaustive()
+        f.debug_struct("Bookings")
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
     }
 }
 

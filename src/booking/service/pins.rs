@@ -79,8 +79,7 @@ impl Bookings {
         let verdict = match found {
             Ok(found) => self.verdict(now, found, query.number.as_deref()),
             Err(error) => {
-                // Nothing was evaluated, so nothing is owed.
-                guess.was_never_made();
+                // Nothing was evaluated: the guess is dropped, so nothing is owed.
                 statistics.unavailable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(call = %query.call, %error, "a PIN could not be looked up");
                 return PinVerdict::Refused(Refusal::Unavailable);
@@ -99,18 +98,39 @@ impl Bookings {
     ///
     /// # Errors
     /// [`ExplainError`].
-    pub async fn explain(&self, now: Timestamp, key: &ApiKey, pin: &Pin, number: Option<&str>, at: Timestamp) -> Result<Explanation, ExplainError> {
-        self.explains().ask(now, key.id).map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
+    pub async fn explain(
+        &self,
+        now: Timestamp,
+        key: &ApiKey,
+        pin: &Pin,
+        number: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Explanation, ExplainError> {
+        self.explains()
+            .ask(now, key.id)
+            .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
         let found = self.store().pin(pin).await.map_err(BookingError::Store)?;
-        let owned = found.filter(|(_, meeting)| !meeting.echo && may_see(key, meeting) && !meeting.is_retired(at));
+        let owned = found.filter(|(_, meeting)| {
+            !meeting.echo && may_see(key, meeting) && !meeting.is_retired(at)
+        });
         let Some((record, meeting)) = owned else {
             self.explains().fail(now, key.id);
-            return Ok(Explanation { outcome: Outcome::WrongPin, meeting: None, role: None, opens_at: None, closes_at: None });
+            return Ok(Explanation {
+                outcome: Outcome::WrongPin,
+                meeting: None,
+                role: None,
+                opens_at: None,
+                closes_at: None,
+            });
         };
         let outcome = match meeting.state(at, false) {
             MeetingState::Cancelled => Outcome::Cancelled,
             MeetingState::Ended => Outcome::Ended,
-            MeetingState::Open | MeetingState::Scheduled | MeetingState::Live if !self.serves(number, &meeting) => Outcome::NumberNotAllowed,
+            MeetingState::Open | MeetingState::Scheduled | MeetingState::Live
+                if !self.serves(number, &meeting) =>
+            {
+                Outcome::NumberNotAllowed
+            }
             MeetingState::Scheduled => Outcome::TooEarly,
             MeetingState::Open | MeetingState::Live => Outcome::Joined,
         };
@@ -147,9 +167,18 @@ impl Bookings {
         &self.inner.statistics
     }
 
-    fn verdict(&self, now: Timestamp, found: Option<(PinRecord, Meeting)>, number: Option<&str>) -> PinVerdict {
+    fn verdict(
+        &self,
+        now: Timestamp,
+        found: Option<(PinRecord, Meeting)>,
+        number: Option<&str>,
+    ) -> PinVerdict {
         match found {
-            Some((record, meeting)) if !meeting.is_retired(now) && self.serves(number, &meeting) => meeting.verdict(now, &record),
+            Some((record, meeting))
+                if !meeting.is_retired(now) && self.serves(number, &meeting) =>
+            {
+                meeting.verdict(now, &record)
+            }
             Some(_) | None => PinVerdict::Refused(Refusal::Wrong),
         }
     }
@@ -157,12 +186,19 @@ impl Bookings {
     /// Does the dialled number lead to this meeting? The echo meeting answers on every number.
     fn serves(&self, number: Option<&str>, meeting: &Meeting) -> bool {
         let numbers = &self.inner.settings.numbers;
-        let Some(dialled) = number.filter(|_| !numbers.is_empty() && !meeting.echo) else { return true };
-        numbers.iter().any(|n| n.number == dialled && n.serves(&meeting.organisation_name))
+        let Some(dialled) = number.filter(|_| !numbers.is_empty() && !meeting.echo) else {
+            return true;
+        };
+        numbers
+            .iter()
+            .any(|n| n.number == dialled && n.serves(&meeting.organisation_name))
     }
 
     fn explains(&self) -> std::sync::MutexGuard<'_, ExplainLog> {
-        self.inner.explains.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .explains
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -228,8 +264,16 @@ impl ExplainLog {
 }
 
 /// Forgets what is older than the window; an error says in how many seconds there is room again.
-fn room(times: &mut VecDeque<Timestamp>, now: Timestamp, window: SignedDuration, max: usize) -> Result<(), u32> {
-    while times.front().is_some_and(|&at| now.duration_since(at) >= window) {
+fn room(
+    times: &mut VecDeque<Timestamp>,
+    now: Timestamp,
+    window: SignedDuration,
+    max: usize,
+) -> Result<(), u32> {
+    while times
+        .front()
+        .is_some_and(|&at| now.duration_since(at) >= window)
+    {
         times.pop_front();
     }
     match times.front() {
@@ -242,7 +286,8 @@ fn room(times: &mut VecDeque<Timestamp>, now: Timestamp, window: SignedDuration,
 }
 
 pub(super) fn may_see(key: &ApiKey, meeting: &Meeting) -> bool {
-    key.role == crate::booking::key::KeyRole::Platform || key.organisation.id == meeting.organisation
+    key.role == crate::booking::key::KeyRole::Platform
+        || key.organisation.id == meeting.organisation
 }
 
 /// Questions of one key in a minute.

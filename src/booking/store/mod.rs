@@ -33,7 +33,11 @@ pub trait Store: Send + Sync {
     fn organisation(&self, name: &str) -> StoreFuture<'_, Option<Organisation>>;
 
     /// The organisation of this name, made now if there is none.
-    fn organisation_or_new(&self, now: Timestamp, new: Organisation) -> StoreFuture<'_, Organisation>;
+    fn organisation_or_new(
+        &self,
+        now: Timestamp,
+        new: Organisation,
+    ) -> StoreFuture<'_, Organisation>;
 
     /// Keeps a meeting, gives it a PIN for each of `roles`, and remembers the claim: all or nothing.
     fn book(&self, booking: NewBooking) -> StoreFuture<'_, Meeting>;
@@ -42,7 +46,11 @@ pub trait Store: Send + Sync {
     fn meeting(&self, id: MeetingId) -> StoreFuture<'_, Option<Meeting>>;
 
     /// A meeting by the booking system's name for it.
-    fn meeting_by_external_id(&self, organisation: OrganisationId, external_id: &str) -> StoreFuture<'_, Option<Meeting>>;
+    fn meeting_by_external_id(
+        &self,
+        organisation: OrganisationId,
+        external_id: &str,
+    ) -> StoreFuture<'_, Option<Meeting>>;
 
     /// Meetings by start and id, without the echo meeting.
     fn meetings(&self, filter: MeetingFilter) -> StoreFuture<'_, Vec<Meeting>>;
@@ -120,7 +128,9 @@ impl Claim {
     /// Claims made by then are forgotten when this one is made.
     #[must_use]
     pub fn expired_before(&self) -> Timestamp {
-        self.created_at.saturating_sub(CLAIM_LIFETIME).unwrap_or(Timestamp::MIN)
+        self.created_at
+            .saturating_sub(CLAIM_LIFETIME)
+            .unwrap_or(Timestamp::MIN)
     }
 }
 
@@ -217,7 +227,9 @@ pub enum StoreError {
     #[error("the database is damaged: {0}; restore it from a backup")]
     Corrupt(String),
     /// A later version made it.
-    #[error("the database was made by a later version of voicebridge; use that, or restore a backup")]
+    #[error(
+        "the database was made by a later version of voicebridge; use that, or restore a backup"
+    )]
     Newer,
     /// It can't be opened or reached.
     #[error("the database can't be reached: {0}")]

@@ -13,12 +13,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
 use sqlx::{Row, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::{
-    CallFilter, Claim, Conflict, MeetingFilter, NewBooking, PurgeBefore, Purged, Store, StoreError, StoreFuture, StoredCall,
+    CallFilter, Claim, Conflict, MeetingFilter, NewBooking, PurgeBefore, Purged, Store, StoreError,
+    StoreFuture, StoredCall,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::key::{ApiKey, Organisation};
@@ -54,10 +58,17 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(busy);
-        let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE_TIMEOUT);
+        let pool = |size| {
+            SqlitePoolOptions::new()
+                .max_connections(size)
+                .acquire_timeout(ACQUIRE_TIMEOUT)
+        };
         let write = pool(1).connect_with(options.clone()).await.map_err(error)?;
         MIGRATIONS.run(&write).await.map_err(migrate_error)?;
-        let read = pool(READERS).connect_with(options.pragma("query_only", "on")).await.map_err(error)?;
+        let read = pool(READERS)
+            .connect_with(options.pragma("query_only", "on"))
+            .await
+            .map_err(error)?;
         Ok(Self { read, write })
     }
 
@@ -69,26 +80,44 @@ impl SqliteStore {
 
     /// A transaction that holds the write lock from its beginning, so that what it reads stays true.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.write.begin_with("BEGIN IMMEDIATE").await.map_err(error)
+        self.write
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(error)
     }
 
     async fn check_now(&self) -> Result<(), StoreError> {
         let transaction = self.begin().await?;
         transaction.rollback().await.map_err(error)?;
-        let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&self.read).await.map_err(error)?;
+        let row = sqlx::query("PRAGMA quick_check(1)")
+            .fetch_one(&self.read)
+            .await
+            .map_err(error)?;
         let verdict: String = row.try_get(0).map_err(error)?;
-        if verdict == "ok" { Ok(()) } else { Err(StoreError::Corrupt(verdict)) }
+        if verdict == "ok" {
+            Ok(())
+        } else {
+            Err(StoreError::Corrupt(verdict))
+        }
     }
 
     async fn ping_now(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1 FROM organisations LIMIT 1").fetch_optional(&self.read).await.map(drop).map_err(error)
+        sqlx::query("SELECT 1 FROM organisations LIMIT 1")
+            .fetch_optional(&self.read)
+            .await
+            .map(drop)
+            .map_err(error)
     }
 
     async fn purge_now(&self, before: PurgeBefore) -> Result<Purged, StoreError> {
         let calls = calls::purge(self, before.calls).await?;
         let (meetings, pins) = meetings::purge(self, before.meetings, before.pins).await?;
         keys::purge_claims(self, before.claims).await?;
-        Ok(Purged { calls, meetings, pins })
+        Ok(Purged {
+            calls,
+            meetings,
+            pins,
+        })
     }
 }
 
@@ -106,7 +135,11 @@ impl Store for SqliteStore {
         Box::pin(keys::organisation(self, name))
     }
 
-    fn organisation_or_new(&self, now: Timestamp, new: Organisation) -> StoreFuture<'_, Organisation> {
+    fn organisation_or_new(
+        &self,
+        now: Timestamp,
+        new: Organisation,
+    ) -> StoreFuture<'_, Organisation> {
         Box::pin(keys::organisation_or_new(self, now, new))
     }
 
@@ -118,7 +151,11 @@ impl Store for SqliteStore {
         Box::pin(meetings::by_id(self, id))
     }
 
-    fn meeting_by_external_id(&self, organisation: OrganisationId, external_id: &str) -> StoreFuture<'_, Option<Meeting>> {
+    fn meeting_by_external_id(
+        &self,
+        organisation: OrganisationId,
+        external_id: &str,
+    ) -> StoreFuture<'_, Option<Meeting>> {
         let external_id = external_id.to_owned();
         Box::pin(meetings::by_external_id(self, organisation, external_id))
     }
@@ -189,7 +226,10 @@ fn error(error: sqlx::Error) -> StoreError {
         if database.is_unique_violation() {
             return StoreError::Conflict(conflict(database.message()));
         }
-        let code: u32 = database.code().and_then(|code| code.parse().ok()).unwrap_or(0);
+        let code: u32 = database
+            .code()
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0);
         return match code & 0xff {
             SQLITE_BUSY | SQLITE_LOCKED => StoreError::Locked,
             SQLITE_FULL => StoreError::DiskFull,
@@ -199,7 +239,9 @@ fn error(error: sqlx::Error) -> StoreError {
         };
     }
     match error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt("a value can't be read".to_owned()),
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+            StoreError::Corrupt("a value can't be read".to_owned())
+        }
         sqlx::Error::PoolTimedOut => StoreError::Locked,
         other => StoreError::Unavailable(other.to_string()),
     }
@@ -219,8 +261,12 @@ fn conflict(message: &str) -> Conflict {
 fn migrate_error(migrate: MigrateError) -> StoreError {
     match migrate {
         MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => StoreError::Newer,
-        MigrateError::VersionMismatch(version) => StoreError::Corrupt(format!("its tables differ from version {version}")),
-        MigrateError::Dirty(version) => StoreError::Corrupt(format!("the change to version {version} was cut short")),
+        MigrateError::VersionMismatch(version) => {
+            StoreError::Corrupt(format!("its tables differ from version {version}"))
+        }
+        MigrateError::Dirty(version) => {
+            StoreError::Corrupt(format!("the change to version {version} was cut short"))
+        }
         MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) => error(inner),
         other => StoreError::Unavailable(other.to_string()),
     }
@@ -244,16 +290,23 @@ fn get_time(row: &SqliteRow, column: &str) -> Result<Timestamp, StoreError> {
 
 fn get_time_or_null(row: &SqliteRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
     let micros: Option<i64> = get(row, column)?;
-    micros.map(Timestamp::from_microsecond).transpose().map_err(|_| unreadable(column))
+    micros
+        .map(Timestamp::from_microsecond)
+        .transpose()
+        .map_err(|_| unreadable(column))
 }
 
 fn get_uuid(row: &SqliteRow, column: &str) -> Result<Uuid, StoreError> {
-    get::<&str>(row, column)?.parse().map_err(|_| unreadable(column))
+    get::<&str>(row, column)?
+        .parse()
+        .map_err(|_| unreadable(column))
 }
 
 fn get_uuid_or_null(row: &SqliteRow, column: &str) -> Result<Option<Uuid>, StoreError> {
     let text: Option<&str> = get(row, column)?;
-    text.map(str::parse).transpose().map_err(|_| unreadable(column))
+    text.map(str::parse)
+        .transpose()
+        .map_err(|_| unreadable(column))
 }
 
 /// A whole number in the range of its use.
@@ -261,7 +314,10 @@ fn get_number<T: TryFrom<i64>>(row: &SqliteRow, column: &str) -> Result<T, Store
     T::try_from(get::<i64>(row, column)?).map_err(|_| unreadable(column))
 }
 
-fn get_word<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Result<T, StoreError> {
+fn get_word<T: serde::de::DeserializeOwned>(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<T, StoreError> {
     let word: String = get(row, column)?;
     serde_json::from_value(serde_json::Value::String(word)).map_err(|_| unreadable(column))
 }

@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 
 use super::{
-    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null, get_word, micros, unreadable, word,
+    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
+    get_word, micros, unreadable, word,
 };
 use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, ParticipantId};
 use crate::booking::privacy::CallerNumber;
@@ -42,8 +43,14 @@ pub(super) async fn insert(store: &SqliteStore, stored: StoredCall) -> Result<()
     .map_err(error)
 }
 
-pub(super) async fn list(store: &SqliteStore, filter: CallFilter) -> Result<Vec<StoredCall>, StoreError> {
-    let (after_at, after_id) = filter.after.map(|(at, id)| (micros(at), id.to_string())).unzip();
+pub(super) async fn list(
+    store: &SqliteStore,
+    filter: CallFilter,
+) -> Result<Vec<StoredCall>, StoreError> {
+    let (after_at, after_id) = filter
+        .after
+        .map(|(at, id)| (micros(at), id.to_string()))
+        .unzip();
     let rows = sqlx::query(
         "SELECT c.*, o.name AS organisation_name FROM calls c LEFT JOIN organisations o ON o.id = c.organisation
          WHERE c.echo = 0
@@ -71,12 +78,19 @@ pub(super) async fn list(store: &SqliteStore, filter: CallFilter) -> Result<Vec<
 
 pub(super) async fn purge(store: &SqliteStore, before: Timestamp) -> Result<u64, StoreError> {
     let delete = sqlx::query("DELETE FROM calls WHERE ended_at < $1").bind(micros(before));
-    delete.execute(&store.write).await.map(|done| done.rows_affected()).map_err(error)
+    delete
+        .execute(&store.write)
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(error)
 }
 
 fn stored(row: &SqliteRow) -> Result<StoredCall, StoreError> {
     let quality: Option<String> = get(row, "quality")?;
-    let quality = quality.map(|json| serde_json::from_str(&json)).transpose().map_err(|_| unreadable("quality"))?;
+    let quality = quality
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|_| unreadable("quality"))?;
     let call = CallRecord {
         id: CallId(get_uuid(row, "id")?),
         kind: "",

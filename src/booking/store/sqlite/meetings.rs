@@ -6,7 +6,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{
-    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word, micros, unreadable, word,
+    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word, micros,
+    unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
@@ -17,13 +18,23 @@ use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreErr
 type Writing = Transaction<'static, Sqlite>;
 
 pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Meeting, StoreError> {
-    let NewBooking { mut meeting, pins, mint, claim } = booking;
+    let NewBooking {
+        mut meeting,
+        pins,
+        mint,
+        claim,
+    } = booking;
     let mut transaction = store.begin().await?;
     insert_meeting(&mut transaction, &meeting).await?;
     meeting.pins.clear();
     for (id, role) in pins {
         let pin = allocate(&mut transaction, mint).await?;
-        let record = PinRecord { id, pin, role, label: None };
+        let record = PinRecord {
+            id,
+            pin,
+            role,
+            label: None,
+        };
         insert_pin(&mut transaction, &meeting, &record).await?;
         meeting.pins.push(record);
     }
@@ -34,10 +45,17 @@ pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Mee
     Ok(meeting)
 }
 
-pub(super) async fn by_id(store: &SqliteStore, id: MeetingId) -> Result<Option<Meeting>, StoreError> {
+pub(super) async fn by_id(
+    store: &SqliteStore,
+    id: MeetingId,
+) -> Result<Option<Meeting>, StoreError> {
     let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
                JOIN organisations o ON o.id = m.organisation WHERE m.id = $1";
-    let row = sqlx::query(sql).bind(id.to_string()).fetch_optional(&store.read).await.map_err(error)?;
+    let row = sqlx::query(sql)
+        .bind(id.to_string())
+        .fetch_optional(&store.read)
+        .await
+        .map_err(error)?;
     with_pins(store, row).await
 }
 
@@ -48,7 +66,9 @@ pub(super) async fn by_external_id(
 ) -> Result<Option<Meeting>, StoreError> {
     let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
                JOIN organisations o ON o.id = m.organisation WHERE m.organisation = $1 AND m.external_id = $2";
-    let query = sqlx::query(sql).bind(organisation.to_string()).bind(external_id);
+    let query = sqlx::query(sql)
+        .bind(organisation.to_string())
+        .bind(external_id);
     let row = query.fetch_optional(&store.read).await.map_err(error)?;
     with_pins(store, row).await
 }
@@ -56,12 +76,21 @@ pub(super) async fn by_external_id(
 pub(super) async fn echo(store: &SqliteStore) -> Result<Option<Meeting>, StoreError> {
     let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
                JOIN organisations o ON o.id = m.organisation WHERE m.echo = 1 ORDER BY m.created_at, m.id LIMIT 1";
-    let row = sqlx::query(sql).fetch_optional(&store.read).await.map_err(error)?;
+    let row = sqlx::query(sql)
+        .fetch_optional(&store.read)
+        .await
+        .map_err(error)?;
     with_pins(store, row).await
 }
 
-pub(super) async fn list(store: &SqliteStore, filter: MeetingFilter) -> Result<Vec<Meeting>, StoreError> {
-    let (after_at, after_id) = filter.after.map(|(at, id)| (micros(at), id.to_string())).unzip();
+pub(super) async fn list(
+    store: &SqliteStore,
+    filter: MeetingFilter,
+) -> Result<Vec<Meeting>, StoreError> {
+    let (after_at, after_id) = filter
+        .after
+        .map(|(at, id)| (micros(at), id.to_string()))
+        .unzip();
     let rows = sqlx::query(
         "SELECT m.*, o.name AS organisation_name FROM meetings m JOIN organisations o ON o.id = m.organisation
          WHERE m.echo = 0
@@ -113,7 +142,10 @@ pub(super) async fn change(store: &SqliteStore, meeting: Meeting) -> Result<bool
     Ok(done.rows_affected() > 0)
 }
 
-pub(super) async fn by_pin(store: &SqliteStore, pin: Pin) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
+pub(super) async fn by_pin(
+    store: &SqliteStore,
+    pin: Pin,
+) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
     let row = sqlx::query(
         "SELECT m.*, o.name AS organisation_name,
              p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label
@@ -138,25 +170,44 @@ pub(super) async fn by_pin(store: &SqliteStore, pin: Pin) -> Result<Option<(PinR
 
 pub(super) async fn pin_lengths(store: &SqliteStore) -> Result<Vec<usize>, StoreError> {
     let sql = "SELECT DISTINCT LENGTH(digits) AS length FROM pins ORDER BY length";
-    let rows = sqlx::query(sql).fetch_all(&store.read).await.map_err(error)?;
+    let rows = sqlx::query(sql)
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
     rows.iter().map(|row| get_number(row, "length")).collect()
 }
 
 pub(super) async fn live_pins(store: &SqliteStore, now: Timestamp) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) AS live FROM pins p JOIN meetings m ON m.id = p.meeting
                WHERE m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
-    let row = sqlx::query(sql).bind(micros(now)).fetch_one(&store.read).await.map_err(error)?;
+    let row = sqlx::query(sql)
+        .bind(micros(now))
+        .fetch_one(&store.read)
+        .await
+        .map_err(error)?;
     get_number(&row, "live")
 }
 
 /// Deletes meetings that were over before `meetings`, and the PINs alone of those over before `pins`.
-pub(super) async fn purge(store: &SqliteStore, meetings: Timestamp, pins: Timestamp) -> Result<(u64, u64), StoreError> {
+pub(super) async fn purge(
+    store: &SqliteStore,
+    meetings: Timestamp,
+    pins: Timestamp,
+) -> Result<(u64, u64), StoreError> {
     let mut transaction = store.begin().await?;
     let sql = "DELETE FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1";
-    let gone = sqlx::query(sql).bind(micros(meetings)).execute(&mut *transaction).await.map_err(error)?;
+    let gone = sqlx::query(sql)
+        .bind(micros(meetings))
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
     let sql = "DELETE FROM pins WHERE meeting IN
                (SELECT id FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1)";
-    let released = sqlx::query(sql).bind(micros(pins)).execute(&mut *transaction).await.map_err(error)?;
+    let released = sqlx::query(sql)
+        .bind(micros(pins))
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok((gone.rows_affected(), released.rows_affected()))
 }
@@ -172,7 +223,9 @@ async fn allocate(transaction: &mut Writing, mint: PinMint) -> Result<Pin, Store
         return Err(StoreError::Conflict(Conflict::PinsExhausted));
     }
     for _ in 0..CANDIDATES_MAX {
-        let candidate = mint.candidate().map_err(|none| StoreError::Unavailable(none.to_string()))?;
+        let candidate = mint
+            .candidate()
+            .map_err(|none| StoreError::Unavailable(none.to_string()))?;
         if is_free(transaction, &candidate).await? {
             return Ok(candidate);
         }
@@ -187,11 +240,15 @@ async fn is_free(transaction: &mut Writing, candidate: &Pin) -> Result<bool, Sto
          UNION ALL SELECT 1 FROM pins WHERE digits >= $14 AND digits < $15 LIMIT 1",
     );
     // All its beginnings; those longer than itself are itself.
-    let beginnings = (PIN_DIGITS_MIN..=PIN_DIGITS_MAX).map(|length| digits.get(..length).unwrap_or(digits).to_owned());
+    let beginnings = (PIN_DIGITS_MIN..=PIN_DIGITS_MAX)
+        .map(|length| digits.get(..length).unwrap_or(digits).to_owned());
     let query = beginnings.fold(query, |query, beginning| query.bind(beginning));
     // ':' follows '9': the range holds what begins with the candidate.
     let query = query.bind(digits.to_owned()).bind(format!("{digits}:"));
-    let taken = query.fetch_optional(&mut **transaction).await.map_err(error)?;
+    let taken = query
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
     Ok(taken.is_none())
 }
 
@@ -240,7 +297,11 @@ fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meetin
         .bind(i64::from(options.overrun_minutes))
 }
 
-async fn insert_pin(transaction: &mut Writing, meeting: &Meeting, record: &PinRecord) -> Result<(), StoreError> {
+async fn insert_pin(
+    transaction: &mut Writing,
+    meeting: &Meeting,
+    record: &PinRecord,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO pins (id, meeting, digits, role, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(record.id.to_string())
         .bind(meeting.id.to_string())
@@ -275,11 +336,18 @@ async fn insert_claim(transaction: &mut Writing, claim: Claim) -> Result<(), Sto
         .map_err(error)
 }
 
-async fn with_pins(store: &SqliteStore, row: Option<SqliteRow>) -> Result<Option<Meeting>, StoreError> {
+async fn with_pins(
+    store: &SqliteStore,
+    row: Option<SqliteRow>,
+) -> Result<Option<Meeting>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut meeting = meeting(&row)?;
     let sql = "SELECT id, digits, role, label FROM pins WHERE meeting = $1 ORDER BY created_at, id";
-    let rows = sqlx::query(sql).bind(meeting.id.to_string()).fetch_all(&store.read).await.map_err(error)?;
+    let rows = sqlx::query(sql)
+        .bind(meeting.id.to_string())
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
     meeting.pins = rows.iter().map(pin).collect::<Result<_, _>>()?;
     Ok(Some(meeting))
 }
@@ -319,9 +387,15 @@ fn options(row: &SqliteRow) -> Result<MeetingOptions, StoreError> {
             Some(_) => Some(get_number(row, "capacity")?),
             None => None,
         },
-        language: language.map(|code| code.parse()).transpose().map_err(|_| unreadable("language"))?,
+        language: language
+            .map(|code| code.parse())
+            .transpose()
+            .map_err(|_| unreadable("language"))?,
         external_id: get(row, "external_id")?,
-        metadata: metadata.map(|json| serde_json::from_str(&json)).transpose().map_err(|_| unreadable("metadata"))?,
+        metadata: metadata
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|_| unreadable("metadata"))?,
         wait_for_host: get::<i64>(row, "wait_for_host")? != 0,
         mute_on_join: get::<i64>(row, "mute_on_join")? != 0,
         guests_may_unmute: get::<i64>(row, "guests_may_unmute")? != 0,
@@ -332,11 +406,20 @@ fn options(row: &SqliteRow) -> Result<MeetingOptions, StoreError> {
 
 fn schedule(row: &SqliteRow) -> Result<Schedule, StoreError> {
     let zone = Zone::named(get(row, "timezone")?).ok_or_else(|| unreadable("timezone"))?;
-    let starts_local: DateTime = get::<&str>(row, "starts_local")?.parse().map_err(|_| unreadable("starts_local"))?;
+    let starts_local: DateTime = get::<&str>(row, "starts_local")?
+        .parse()
+        .map_err(|_| unreadable("starts_local"))?;
     let ends_local: Option<&str> = get(row, "ends_local")?;
-    let ends_local = ends_local.map(str::parse).transpose().map_err(|_| unreadable("ends_local"))?;
+    let ends_local = ends_local
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| unreadable("ends_local"))?;
     let starts_at = get_time(row, "starts_at")?;
-    Ok(Schedule::stored(zone, (starts_local, starts_at), ends_local.zip(get_time_or_null(row, "ends_at")?)))
+    Ok(Schedule::stored(
+        zone,
+        (starts_local, starts_at),
+        ends_local.zip(get_time_or_null(row, "ends_at")?),
+    ))
 }
 
 /// `None` of the words for live: the store doesn't know who is there.

@@ -273,36 +273,15 @@ impl Control {
         self.command(leg, LegCommand::Mute(muted));
     }
 
-    /// Brings a leg into a bridge, which is made for the first one. The leg moves to its thread.
-    ///
-    /// # Errors
-    /// [`EngineError::UnknownLeg`], [`EngineError::Codec`]; [`EngineError::LegsExhausted`] where a
-    /// thread has no room for another bridge.
-    pub fn join(&mut self, leg: LegId, bridge: BridgeId) -> Result<(), EngineError> {
-        let entry = self.legs.get(&leg).ok_or(EngineError::UnknownLeg)?;
-        if matches!(entry.state, LegState::Closing) {
-            return Err(EngineError::UnknownLeg);
+    /// Brings a leg into a bridge, which is made for the first one; the leg moves to its thread.
+    /// In the `echo` meeting each leg hears itself, and there is no bridge. A leg that is not
+    /// there stays out.
+    pub fn join(&mut self, leg: LegId, bridge: BridgeId, echo: bool) {
+        if echo {
+            self.put_outside(leg, LegCommand::Echo);
+        } else if let Err(error) = self.join_bridge(leg, bridge) {
+            tracing::error!(leg = leg.0, bridge = bridge.0, %error, "a leg could not join its bridge");
         }
-        if entry.bridge == Some(bridge) {
-            return Ok(());
-        }
-        let (thread, slot) = self.bridge_for(bridge, entry.thread)?;
-        if let Some(entry) = self.bridges.get_mut(&bridge) {
-            entry.members += 1;
-        }
-        let left = self
-            .legs
-            .get_mut(&leg)
-            .and_then(|entry| entry.bridge.replace(bridge));
-        self.relocate(leg, thread);
-        self.command(leg, LegCommand::Join(slot));
-        self.leave_bridge(left);
-        Ok(())
-    }
-
-    /// A leg hears itself: the echo meeting.
-    pub fn join_echo(&mut self, leg: LegId) {
-        self.put_outside(leg, LegCommand::Echo);
     }
 
     /// Takes a leg out of its bridge or echo, back to prompts only.
@@ -378,6 +357,22 @@ impl Control {
     /// Ends the threads and closes everything. Waits for one tick at most.
     pub fn shutdown(self) {
         drop(self);
+    }
+
+    fn join_bridge(&mut self, leg: LegId, bridge: BridgeId) -> Result<(), EngineError> {
+        let entry = self.legs.get(&leg).ok_or(EngineError::UnknownLeg)?;
+        if matches!(entry.state, LegState::Closing) || entry.bridge == Some(bridge) {
+            return Ok(());
+        }
+        let (thread, slot) = self.bridge_for(bridge, entry.thread)?;
+        if let Some(entry) = self.bridges.get_mut(&bridge) {
+            entry.members += 1;
+        }
+        let left = self.legs.get_mut(&leg).and_then(|entry| entry.bridge.replace(bridge));
+        self.relocate(leg, thread);
+        self.command(leg, LegCommand::Join(slot));
+        self.leave_bridge(left);
+        Ok(())
     }
 
     /// For a leg that lives, at once; for one that doesn't yet, as soon as it does.

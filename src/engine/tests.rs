@@ -274,7 +274,7 @@ fn two_callers_hear_each_other_over_sockets() {
     let a = world.call(Codec::Pcmu, Some(500.0));
     let b = world.call(Codec::Pcma, Some(900.0));
     for phone in [a, b] {
-        world.control.join(world.leg(phone), BridgeId(1)).unwrap();
+        world.control.join(world.leg(phone), BridgeId(1), false);
     }
     world.run(100);
     assert!(world.phones[a].level(900.0, 40) > -18.0 && world.phones[a].level(500.0, 40) < -60.0);
@@ -316,8 +316,8 @@ fn sequence_timestamp_and_ssrc_run_unbroken_through_a_whole_call_and_a_move() {
         1
     );
     // Each opened on its own thread; the second one to join has to move.
-    world.control.join(leg_a, BridgeId(1)).unwrap();
-    world.control.join(leg_b, BridgeId(1)).unwrap();
+    world.control.join(leg_a, BridgeId(1), false);
+    world.control.join(leg_b, BridgeId(1), false);
     world.run(60);
     assert!(world.phones[a].level(900.0, 30) > -18.0);
     assert!(world.phones[b].level(500.0, 30) > -18.0);
@@ -331,7 +331,7 @@ fn sequence_timestamp_and_ssrc_run_unbroken_through_a_whole_call_and_a_move() {
     world.control.leave(leg_a);
     world.control.leave(leg_b);
     world.run(30);
-    world.control.join(leg_a, BridgeId(2)).unwrap();
+    world.control.join(leg_a, BridgeId(2), false);
     world.run(30);
     for phone in [a, b] {
         assert!(
@@ -349,7 +349,7 @@ fn a_stranger_is_never_mixed_and_never_answered() {
     let a = world.call(Codec::Pcmu, Some(500.0));
     let b = world.call(Codec::Pcmu, Some(900.0));
     for phone in [a, b] {
-        world.control.join(world.leg(phone), BridgeId(1)).unwrap();
+        world.control.join(world.leg(phone), BridgeId(1), false);
     }
     world.run(2);
     let mut stranger = Phone::new(world.leg(a), Codec::Pcmu, world.phones[a].to, None);
@@ -460,7 +460,7 @@ fn the_echo_meeting_gives_back_ones_own_voice() {
     let mut world = World::new(1, 22_600..=22_699);
     let a = world.call(Codec::Pcmu, Some(500.0));
     let leg = world.leg(a);
-    world.control.join_echo(leg);
+    world.control.join(leg, BridgeId(1), true);
     world.run(60);
     assert!(world.phones[a].level(500.0, 40) > -18.0);
     world.control.leave(leg);
@@ -474,9 +474,9 @@ fn what_is_asked_before_the_answer_happens_after_it() {
     let mut world = World::new(2, 22_700..=22_799);
     let opened = world.control.open_leg().unwrap();
     let other = world.call(Codec::Pcmu, Some(900.0));
-    world.control.join(world.leg(other), BridgeId(9)).unwrap();
+    world.control.join(world.leg(other), BridgeId(9), false);
     world.control.mute(opened.leg, true);
-    world.control.join(opened.leg, BridgeId(9)).unwrap();
+    world.control.join(opened.leg, BridgeId(9), false);
     world.run(5);
     let phone = Phone::new(opened.leg, Codec::Pcmu, opened.rtp, Some(500.0));
     world
@@ -505,9 +505,7 @@ fn closed_legs_give_back_their_ports_and_slots() {
         ));
         for phone in &opened {
             world
-                .control
-                .join(world.leg(*phone), BridgeId(round))
-                .unwrap();
+                .control.join(world.leg(*phone), BridgeId(round), false);
         }
         // Closed while one of them may still be on its way.
         if round % 2 == 0 {
@@ -614,9 +612,7 @@ fn two_real_threads_mix_real_packets_in_real_time() {
             control
                 .connect_leg(opened.leg, &phone.parameters(Direction::SendRecv))
                 .unwrap();
-            control
-                .join(opened.leg, BridgeId(u64::from(n) % 2))
-                .unwrap();
+            control.join(opened.leg, BridgeId(u64::from(n) % 2), false);
             phone
         })
         .collect();

@@ -4,7 +4,6 @@
 
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
@@ -169,8 +168,6 @@ pub enum EngineEvent {
         leg: LegId,
         /// Which. Prints as `***`.
         key: Key,
-        /// How long.
-        duration: Duration,
     },
     /// The last frame of a playlist was sent. Not when it was stopped or replaced.
     PlayFinished {

@@ -135,4 +135,4 @@ fn is_quiet(sums: &Sums, rate: SampleRate) -> bool {
 const QUIET_RMS: f32 = 103.6;
 /// Quiet frames that both encoders have seen before a leg turns back: the adaptive parts of
 /// G.722 and Opus have come to the same by then.
-const ALIKE_FRAMES: u8 = 10;
+const ALIKE_FRAMES: u8 = 15;

@@ -1,0 +1,125 @@
+//! Phones on the loopback device, for tests and benches of the engine.
+#![allow(dead_code, reason = "not every user of this module needs all of it")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use voicebridge::media::clip::Rendition;
+use voicebridge::media::codec::{Codec, Encoder};
+use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use voicebridge::units::{LegId, Ptime};
+
+/// The other end of a leg.
+pub struct Phone {
+    pub leg: LegId,
+    pub codec: Codec,
+    pub talks: bool,
+    pub to: SocketAddr,
+    pub rtp: UdpSocket,
+    rtcp: UdpSocket,
+    encoder: Encoder,
+    sequence: u16,
+    timestamp: u32,
+}
+
+impl Phone {
+    pub fn new(leg: LegId, codec: Codec, to: SocketAddr, talks: bool) -> Self {
+        let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let rtcp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        rtp.set_nonblocking(true).unwrap();
+        rtcp.set_nonblocking(true).unwrap();
+        let encoder = Encoder::new(codec).unwrap();
+        Self { leg, codec, talks, to, rtp, rtcp, encoder, sequence: 65_500, timestamp: 0 }
+    }
+
+    pub fn parameters(&self, direction: Direction) -> MediaParameters {
+        let payload_type = self.codec.static_payload_type().unwrap_or(96);
+        MediaParameters {
+            codec: self.codec,
+            payload_type_send: payload_type,
+            payload_type_receive: payload_type,
+            telephone_event: Some(TelephoneEvent { payload_type: 101, clock: self.codec.rtp_clock() }),
+            comfort_noise: None,
+            ptime: Ptime::DEFAULT,
+            direction,
+            remote_rtp: self.rtp.local_addr().unwrap(),
+            remote_rtcp: self.rtcp.local_addr().unwrap(),
+            signalling_source: None,
+        }
+    }
+
+    /// Sends 20 ms of a tone, or of silence.
+    pub fn speak(&mut self) {
+        let packet = self.audio_packet();
+        self.rtp.send_to(&packet, self.to).unwrap();
+    }
+
+    /// 20 ms of a tone, or of silence.
+    pub fn audio_packet(&mut self) -> Vec<u8> {
+        let rate = f64::from(self.codec.sample_rate().hz());
+        let hz = 300.0 + 37.0 * (self.leg.0 % 40) as f64;
+        let amplitude = if self.talks { 5_000.0 } else { 0.0 };
+        let first = f64::from(self.timestamp) / f64::from(self.codec.rtp_clock());
+        let pcm: Vec<i16> = (0..self.codec.sample_rate().frame_samples())
+            .map(|i| (amplitude * (hz * (first + i as f64 / rate) * std::f64::consts::TAU).sin()) as i16)
+            .collect();
+        let mut payload = [0; 400];
+        let length = self.encoder.encode(&pcm, &mut payload).unwrap();
+        let mut packet = self.header(self.codec.static_payload_type().unwrap_or(96));
+        packet.extend(&payload[..length]);
+        self.timestamp = self.timestamp.wrapping_add(self.codec.rtp_clock() / 50);
+        packet
+    }
+
+    /// Presses a key for 100 ms (RFC 4733).
+    pub fn press(&mut self, event: u8) {
+        for (end, duration) in [(0, 160_u16), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)] {
+            let mut packet = self.header(101);
+            packet.extend([event, end | 10]);
+            packet.extend(duration.to_be_bytes());
+            self.rtp.send_to(&packet, self.to).unwrap();
+        }
+    }
+
+    /// An empty receiver report (RFC 3550 section 6.4.2) with a CNAME.
+    pub fn report(&self) {
+        let packet = [
+            0x80, 201, 0, 1, 0, 0, 0, 7, // RR
+            0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, b'a', 0, // SDES
+        ];
+        let to = SocketAddr::new(self.to.ip(), self.to.port() + 1);
+        self.rtcp.send_to(&packet, to).unwrap();
+    }
+
+    /// How many packets have come since the last call.
+    pub fn listen(&self) -> usize {
+        let mut buffer = [0; 2_000];
+        let count = std::iter::from_fn(|| self.rtp.recv_from(&mut buffer).ok()).count();
+        while self.rtcp.recv_from(&mut buffer).is_ok() {}
+        count
+    }
+
+    fn header(&mut self, payload_type: u8) -> Vec<u8> {
+        let mut packet = vec![0x80, payload_type];
+        packet.extend(self.sequence.to_be_bytes());
+        packet.extend(self.timestamp.to_be_bytes());
+        packet.extend([0, 0, 0, 7]);
+        self.sequence = self.sequence.wrapping_add(1);
+        packet
+    }
+}
+
+/// A recording of so many frames.
+pub fn rendition(codec: Codec, frames: usize) -> Arc<Rendition> {
+    let rate = codec.sample_rate();
+    let pcm: Vec<i16> = (0..frames * rate.frame_samples()).map(|i| ((i * 97) % 4_000) as i16 - 2_000).collect();
+    let mut encoder = Encoder::new(codec).unwrap();
+    let (mut payload, mut frame_ends) = (Vec::new(), Vec::new());
+    for frame in pcm.chunks(rate.frame_samples()) {
+        let mut bytes = [0; 400];
+        let length = encoder.encode(frame, &mut bytes).unwrap();
+        payload.extend(&bytes[..length]);
+        frame_ends.push(payload.len() as u32);
+    }
+    Arc::new(Rendition { codec, payload: payload.into(), frame_ends: frame_ends.into(), pcm: pcm.into() })
+}

@@ -14,4 +14,13 @@
 
 pub mod clip;
 pub mod codec;
+pub mod dtmf;
 pub mod parameters;
+pub mod plc;
+pub mod rtcp;
+pub mod rtp;
+pub mod source;
+pub mod voice;
+
+#[cfg(test)]
+mod seeded;

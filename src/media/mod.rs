@@ -15,8 +15,12 @@
 pub mod clip;
 pub mod codec;
 pub mod dtmf;
+pub mod jitter;
 pub mod parameters;
 pub mod plc;
+pub mod receive;
+
+pub mod resample;
 pub mod rtcp;
 pub mod rtp;
 pub mod source;

@@ -104,9 +104,22 @@ impl Concealer {
     fn begin(&mut self) {
         let pitch = self.find_pitch();
         self.fill_cycle(pitch, 1, 0);
-        let newest = |back: usize| self.history.iter().rev().nth(back).map_or(0.0, |x| f32::from(*x));
+        let newest = |back: usize| {
+            self.history
+                .iter()
+                .rev()
+                .nth(back)
+                .map_or(0.0, |x| f32::from(*x))
+        };
         let step = newest(0) - newest(pitch);
-        self.loss = Loss::Running(Running { length: pitch, at: 0, pitch, elapsed: 0, remembered: 0, step });
+        self.loss = Loss::Running(Running {
+            length: pitch,
+            at: 0,
+            pitch,
+            elapsed: 0,
+            remembered: 0,
+            step,
+        });
     }
 
     fn next_sample(&mut self) -> f32 {
@@ -143,8 +156,12 @@ impl Concealer {
         let length = (pitch * periods).min(self.cycle.len());
         let end = self.history.len().saturating_sub(concealed);
         let blend = pitch / 4;
-        let Some(start) = end.checked_sub(length + blend) else { return };
-        let Some(source) = self.history.get(start..end) else { return };
+        let Some(start) = end.checked_sub(length + blend) else {
+            return;
+        };
+        let Some(source) = self.history.get(start..end) else {
+            return;
+        };
         let (before, periods) = source.split_at(blend);
         for (n, slot) in self.cycle.iter_mut().take(length).enumerate() {
             let sample = f32::from(periods[n]);
@@ -180,8 +197,12 @@ impl Concealer {
 
     fn correlation(&self, lag: usize, step: usize) -> f32 {
         let window = CORRELATED * self.scale;
-        let Some(recent) = self.history.len().checked_sub(window) else { return 0.0 };
-        let (Some(now), Some(then)) = (self.history.get(recent..), self.history.get(recent - lag..)) else {
+        let Some(recent) = self.history.len().checked_sub(window) else {
+            return 0.0;
+        };
+        let (Some(now), Some(then)) =
+            (self.history.get(recent..), self.history.get(recent - lag..))
+        else {
             return 0.0;
         };
         let (mut product, mut energy) = (0.0_f32, 1.0_f32);
@@ -239,7 +260,9 @@ mod tests {
 
     fn tone(rate: SampleRate, hz: f32, from: usize, samples: usize) -> Vec<i16> {
         let at = |n: usize| (n as f32 * hz / rate.hz() as f32).fract() * TAU;
-        (from..from + samples).map(|n| (at(n).sin() * 10_000.0) as i16).collect()
+        (from..from + samples)
+            .map(|n| (at(n).sin() * 10_000.0) as i16)
+            .collect()
     }
 
     fn power(pcm: &[i16]) -> f32 {
@@ -248,7 +271,10 @@ mod tests {
 
     /// The largest step between neighbours.
     fn steepest(pcm: &[i16]) -> i32 {
-        pcm.windows(2).map(|pair| (i32::from(pair[1]) - i32::from(pair[0])).abs()).max().unwrap()
+        pcm.windows(2)
+            .map(|pair| (i32::from(pair[1]) - i32::from(pair[0])).abs())
+            .max()
+            .unwrap()
     }
 
     #[test]
@@ -281,7 +307,11 @@ mod tests {
                 }
                 let natural = steepest(&tone(rate, hz, 0, n * 20));
                 let joints = &out[9 * n..12 * n];
-                assert!(steepest(joints) <= natural * 5 / 4 + 400, "{rate:?} {hz}: {} {natural}", steepest(joints));
+                assert!(
+                    steepest(joints) <= natural * 5 / 4 + 400,
+                    "{rate:?} {hz}: {} {natural}",
+                    steepest(joints)
+                );
                 let kept = power(&out[10 * n..11 * n]) / power(&out[8 * n..9 * n]);
                 assert!((0.55..1.1).contains(&kept), "{rate:?} {hz}: {kept}");
             }
@@ -303,7 +333,10 @@ mod tests {
                 powers.push(power(&pcm));
                 assert_eq!(silent, powers.len() >= 3);
             }
-            assert!(powers[0] > powers[1] * 1.5 && powers[1] > powers[2] * 3.0, "{powers:?}");
+            assert!(
+                powers[0] > powers[1] * 1.5 && powers[1] > powers[2] * 3.0,
+                "{powers:?}"
+            );
             assert_eq!(powers[3..], [0.0, 0.0]);
         }
     }
@@ -325,7 +358,9 @@ mod tests {
         let mut random = Random::new(3);
         let mut concealer = Concealer::new(SampleRate::Hz8000);
         for _ in 0..10 {
-            let mut pcm: Vec<i16> = (0..160).map(|_| (random.below(4000) as i32 - 2000) as i16).collect();
+            let mut pcm: Vec<i16> = (0..160)
+                .map(|_| (random.below(4000) as i32 - 2000) as i16)
+                .collect();
             concealer.good(&mut pcm);
         }
         let mut lost = [0_i16; 320];
@@ -335,7 +370,11 @@ mod tests {
         // A buzz repeats itself: no lag up to 15 ms may correlate over the whole of it.
         let correlation = |lag: usize| {
             let (a, b) = (&lost[160..320], &lost[160 - lag..320 - lag]);
-            let product: f32 = a.iter().zip(b).map(|(a, b)| f32::from(*a) * f32::from(*b)).sum();
+            let product: f32 = a
+                .iter()
+                .zip(b)
+                .map(|(a, b)| f32::from(*a) * f32::from(*b))
+                .sum();
             product / (power(a) * power(b)).sqrt() / 160.0
         };
         let worst = (40..=60).map(correlation).fold(0.0, f32::max);

@@ -30,7 +30,12 @@ impl RtcpReceived {
     /// [`RtcpError`] when the lengths or a report in it are unsound. Other packet types are passed over.
     pub fn parse(bytes: &[u8], own: Ssrc) -> Result<Self, RtcpError> {
         Compound::parse(bytes).map_err(|_| RtcpError)?;
-        let mut found = Self { sender: None, sender_info: None, about_us: None, bye: false };
+        let mut found = Self {
+            sender: None,
+            sender_info: None,
+            about_us: None,
+            bye: false,
+        };
         let mut rest = bytes;
         while rest.len() >= 4 {
             let length = utils::parser::parse_length(rest);
@@ -185,7 +190,9 @@ impl RtcpReport<'_> {
             out.header(blocks, ReceiverReport::PACKET_TYPE, 1 + block_words)?;
             out.word(self.ssrc.0)?;
         }
-        self.reception.as_ref().map_or(Some(()), |block| block.write(out))
+        self.reception
+            .as_ref()
+            .map_or(Some(()), |block| block.write(out))
     }
 
     /// One chunk with one item, ended by at least one zero byte (RFC 3550 section 6.5).
@@ -219,7 +226,11 @@ impl NtpTime {
     #[must_use]
     pub const fn plus(self, duration: Duration) -> Self {
         let fraction = ((duration.subsec_nanos() as u64) << 32) / 1_000_000_000;
-        Self(self.0.wrapping_add(duration.as_secs() << 32).wrapping_add(fraction))
+        Self(
+            self.0
+                .wrapping_add(duration.as_secs() << 32)
+                .wrapping_add(fraction),
+        )
     }
 
     /// The middle 32 bits: 16.16 fixed point.
@@ -241,13 +252,17 @@ impl NtpClock {
     /// `now` and `wall` are the same moment.
     #[must_use]
     pub const fn new(now: Instant, wall: NtpTime) -> Self {
-        Self { epoch: now, at_epoch: wall }
+        Self {
+            epoch: now,
+            at_epoch: wall,
+        }
     }
 
     /// NTP time at `now`.
     #[must_use]
     pub fn at(&self, now: Instant) -> NtpTime {
-        self.at_epoch.plus(now.saturating_duration_since(self.epoch))
+        self.at_epoch
+            .plus(now.saturating_duration_since(self.epoch))
     }
 }
 
@@ -263,7 +278,10 @@ impl RtcpSchedule {
     /// The first report is due after half the interval; `seed` spreads the legs.
     #[must_use]
     pub fn new(now: Instant, seed: u64) -> Self {
-        let mut schedule = Self { due: now, random: seed };
+        let mut schedule = Self {
+            due: now,
+            random: seed,
+        };
         schedule.due = now + schedule.next_interval() / 2;
         schedule
     }
@@ -285,7 +303,10 @@ impl RtcpSchedule {
 
     /// 0.5 to 1.5 times the minimum, over e - 1.5 for the bias of reconsideration (section 6.3.1).
     fn next_interval(&mut self) -> Duration {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let unit = (self.random >> 40) as f32 / 16_777_216.0;
         INTERVAL_MIN.mul_f32((0.5 + unit) / 1.218_28)
     }
@@ -356,8 +377,19 @@ mod tests {
 
     fn report() -> RtcpReport<'static> {
         let ntp = NtpTime(0x8000_0001_4000_0000);
-        let info = SenderInfo { ntp, rtp: RtpTicks(320), packets: 2, octets: 344 };
-        RtcpReport { ssrc: OWN, sender_info: Some(info), reception: Some(block()), cname: "vb", bye: false }
+        let info = SenderInfo {
+            ntp,
+            rtp: RtpTicks(320),
+            packets: 2,
+            octets: 344,
+        };
+        RtcpReport {
+            ssrc: OWN,
+            sender_info: Some(info),
+            reception: Some(block()),
+            cname: "vb",
+            bye: false,
+        }
     }
 
     #[test]
@@ -365,8 +397,10 @@ mod tests {
         let mut out = [0_u8; REPORT_BYTES_MAX];
         let len = report().write(&mut out).unwrap();
         let expected = [
-            0x81, 200, 0, 12, 1, 2, 3, 4, 0x80, 0, 0, 1, 0x40, 0, 0, 0, 0, 0, 1, 0x40, 0, 0, 0, 2, 0, 0, 1, 0x58, // SR
-            0xAA, 0xBB, 0xCC, 0xDD, 13, 0xFF, 0xFF, 0xFE, 0, 1, 0xFF, 0xFF, 0, 0, 0, 40, // block
+            0x81, 200, 0, 12, 1, 2, 3, 4, 0x80, 0, 0, 1, 0x40, 0, 0, 0, 0, 0, 1, 0x40, 0, 0, 0, 2,
+            0, 0, 1, 0x58, // SR
+            0xAA, 0xBB, 0xCC, 0xDD, 13, 0xFF, 0xFF, 0xFE, 0, 1, 0xFF, 0xFF, 0, 0, 0,
+            40, // block
             0x12, 0x34, 0x56, 0x78, 0, 1, 0, 0, //
             0x81, 202, 0, 3, 1, 2, 3, 4, 1, 2, b'v', b'b', 0, 0, 0, 0, // SDES
         ];
@@ -376,7 +410,12 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_on_the_other_side() {
         let mut out = [0_u8; REPORT_BYTES_MAX];
-        let len = RtcpReport { bye: true, ..report() }.write(&mut out).unwrap();
+        let len = RtcpReport {
+            bye: true,
+            ..report()
+        }
+        .write(&mut out)
+        .unwrap();
         let read = RtcpReceived::parse(&out[..len], Ssrc(0xAABB_CCDD)).unwrap();
         assert_eq!(read.sender, Some(OWN));
         assert_eq!(read.sender_info, report().sender_info);
@@ -389,9 +428,20 @@ mod tests {
     #[test]
     fn a_receiver_report_without_blocks_is_as_short_as_can_be() {
         let mut out = [0_u8; REPORT_BYTES_MAX];
-        let bare = RtcpReport { sender_info: None, reception: None, cname: "abc", ..report() };
+        let bare = RtcpReport {
+            sender_info: None,
+            reception: None,
+            cname: "abc",
+            ..report()
+        };
         let len = bare.write(&mut out).unwrap();
-        assert_eq!(out[..len], [0x80, 201, 0, 1, 1, 2, 3, 4, 0x81, 202, 0, 3, 1, 2, 3, 4, 1, 3, b'a', b'b', b'c', 0, 0, 0]);
+        assert_eq!(
+            out[..len],
+            [
+                0x80, 201, 0, 1, 1, 2, 3, 4, 0x81, 202, 0, 3, 1, 2, 3, 4, 1, 3, b'a', b'b', b'c',
+                0, 0, 0
+            ]
+        );
         assert!(RtcpReceived::parse(&out[..len], OWN).is_ok());
     }
 
@@ -400,7 +450,11 @@ mod tests {
         let name = "x".repeat(255);
         let mut out = [0_u8; REPORT_BYTES_MAX];
         for length in 0..=255 {
-            let named = RtcpReport { cname: &name[..length], bye: true, ..report() };
+            let named = RtcpReport {
+                cname: &name[..length],
+                bye: true,
+                ..report()
+            };
             let len = named.write(&mut out).unwrap();
             assert_eq!(len % 4, 0);
             assert!(RtcpReceived::parse(&out[..len], OWN).is_ok(), "{length}");
@@ -411,18 +465,32 @@ mod tests {
     #[test]
     fn the_round_trip_is_what_is_left_without_the_peers_delay() {
         // The example of RFC 3550 figure 2: 6.125 s.
-        let report = ReceptionReport { last_sender_report: 0xB705_2000, delay_since: 0x0005_4000, ..block() };
+        let report = ReceptionReport {
+            last_sender_report: 0xB705_2000,
+            delay_since: 0x0005_4000,
+            ..block()
+        };
         let now = NtpTime(0x0000_B710_8000_0000);
         let trip = report.round_trip(now).unwrap();
         assert_eq!(trip, Duration::from_millis(6125));
-        assert_eq!(ReceptionReport { last_sender_report: 0, ..report }.round_trip(now), None);
+        assert_eq!(
+            ReceptionReport {
+                last_sender_report: 0,
+                ..report
+            }
+            .round_trip(now),
+            None
+        );
     }
 
     #[test]
     fn ntp_time_counts_from_1900() {
         let time = NtpTime::from_unix(Duration::from_millis(500));
         assert_eq!(time.0, 2_208_988_800 << 32 | 0x8000_0000);
-        assert_eq!(time.plus(Duration::from_millis(1_500)).0, 2_208_988_802 << 32);
+        assert_eq!(
+            time.plus(Duration::from_millis(1_500)).0,
+            2_208_988_802 << 32
+        );
     }
 
     #[test]
@@ -447,7 +515,12 @@ mod tests {
     #[test]
     fn no_bytes_panic() {
         let mut good = [0_u8; REPORT_BYTES_MAX];
-        let len = RtcpReport { bye: true, ..report() }.write(&mut good).unwrap();
+        let len = RtcpReport {
+            bye: true,
+            ..report()
+        }
+        .write(&mut good)
+        .unwrap();
         let mut random = crate::media::seeded::Random::new(2);
         let mut refused = 0;
         for _ in 0..30_000 {
@@ -455,7 +528,8 @@ mod tests {
             for _ in 0..=random.below(8) {
                 bytes[random.below(len)] = random.next_u32() as u8;
             }
-            refused += u32::from(RtcpReceived::parse(&bytes[..random.below(len + 1)], OWN).is_err());
+            refused +=
+                u32::from(RtcpReceived::parse(&bytes[..random.below(len + 1)], OWN).is_err());
         }
         assert!(refused > 1_000);
     }

@@ -85,7 +85,9 @@ const VERSION: u8 = 2;
 mod tests {
     use super::*;
 
-    const PLAIN: [u8; 14] = [0x80, 0x80, 0x12, 0x34, 0, 0, 0, 160, 0xCA, 0xFE, 0xBA, 0xBE, 0xFF, 0x7F];
+    const PLAIN: [u8; 14] = [
+        0x80, 0x80, 0x12, 0x34, 0, 0, 0, 160, 0xCA, 0xFE, 0xBA, 0xBE, 0xFF, 0x7F,
+    ];
 
     /// Two CSRCs, an extension of one word, three bytes of padding.
     const FULL: [u8; 33] = [

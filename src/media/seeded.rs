@@ -9,7 +9,10 @@ impl Random {
     }
 
     pub(crate) const fn next_u32(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 32) as u32
     }
 
@@ -25,7 +28,10 @@ impl Random {
 }
 
 /// Where a test's pushed clock begins.
-#[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; tests count on from here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant can't be made otherwise; tests count on from here"
+)]
 pub(crate) fn start() -> std::time::Instant {
     std::time::Instant::now()
 }

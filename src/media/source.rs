@@ -39,21 +39,30 @@ impl SourceLock {
     /// Nothing is locked yet.
     #[must_use]
     pub fn new(parameters: &MediaParameters) -> Self {
-        Self { peer: Peer::new(parameters), state: State::Waiting, candidates: [None; CANDIDATES] }
+        Self {
+            peer: Peer::new(parameters),
+            state: State::Waiting,
+            candidates: [None; CANDIDATES],
+        }
     }
 
     /// Judges one datagram from the RTP socket.
     pub fn check(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) -> SourceVerdict {
         let from = canonical(from);
         let least = match &mut self.state {
-            State::Locked { source, last_heard, .. } if *source == from => {
+            State::Locked {
+                source, last_heard, ..
+            } if *source == from => {
                 *last_heard = now;
                 return SourceVerdict::Own;
             }
             State::Waiting => Some(Rank::Anywhere),
             State::Locked { .. } => self.replaceable_from(now),
         };
-        let rank = self.peer.rank(from).filter(|rank| least.is_some_and(|least| *rank >= least));
+        let rank = self
+            .peer
+            .rank(from)
+            .filter(|rank| least.is_some_and(|least| *rank >= least));
         match rank {
             None => SourceVerdict::Foreign,
             Some(Rank::Described) => self.lock(now, from, Rank::Described),
@@ -106,17 +115,34 @@ impl SourceLock {
 
     /// The lowest rank that may take over from the locked source now; `None`: nothing may.
     fn replaceable_from(&mut self, now: Instant) -> Option<Rank> {
-        let State::Locked { since, rank, last_heard, reopened, .. } = &mut self.state else {
+        let State::Locked {
+            since,
+            rank,
+            last_heard,
+            reopened,
+            ..
+        } = &mut self.state
+        else {
             return None;
         };
         let silent = now.saturating_duration_since(*last_heard) >= SILENT_AFTER;
         if reopened.is_open(now) && silent {
             return Some(Rank::SameHost);
         }
-        if now.saturating_duration_since(*since) < TAKEOVER { rank.next() } else { None }
+        if now.saturating_duration_since(*since) < TAKEOVER {
+            rank.next()
+        } else {
+            None
+        }
     }
 
-    fn learn(&mut self, now: Instant, from: SocketAddr, rank: Rank, packet: &[u8]) -> SourceVerdict {
+    fn learn(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        rank: Rank,
+        packet: &[u8],
+    ) -> SourceVerdict {
         let Ok(parsed) = RtpPacket::parse(packet) else {
             return SourceVerdict::Foreign;
         };
@@ -136,21 +162,44 @@ impl SourceLock {
 
     /// The candidate for `from`, else a free place, else the oldest of no higher rank.
     fn candidate(&mut self, now: Instant, from: SocketAddr, rank: Rank) -> Option<&mut Candidate> {
-        let known = self.candidates.iter().position(|c| c.is_some_and(|c| c.from == from));
-        let place = known.or_else(|| self.candidates.iter().position(Option::is_none)).or_else(|| {
-            let weaker = self.candidates.iter().enumerate().filter(|(_, c)| c.is_some_and(|c| c.rank <= rank));
-            weaker.min_by_key(|(_, c)| c.map(|c| c.last)).map(|(place, _)| place)
-        })?;
+        let known = self
+            .candidates
+            .iter()
+            .position(|c| c.is_some_and(|c| c.from == from));
+        let place = known
+            .or_else(|| self.candidates.iter().position(Option::is_none))
+            .or_else(|| {
+                let weaker = self
+                    .candidates
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, c)| c.is_some_and(|c| c.rank <= rank));
+                weaker
+                    .min_by_key(|(_, c)| c.map(|c| c.last))
+                    .map(|(place, _)| place)
+            })?;
         let slot = self.candidates.get_mut(place)?;
         if known.is_none() {
-            *slot = Some(Candidate { from, rank, first: now, last: now, run: None });
+            *slot = Some(Candidate {
+                from,
+                rank,
+                first: now,
+                last: now,
+                run: None,
+            });
         }
         slot.as_mut()
     }
 
     fn lock(&mut self, now: Instant, source: SocketAddr, rank: Rank) -> SourceVerdict {
         self.candidates = [None; CANDIDATES];
-        self.state = State::Locked { source, since: now, rank, last_heard: now, reopened: Reopened::No };
+        self.state = State::Locked {
+            source,
+            since: now,
+            rank,
+            last_heard: now,
+            reopened: Reopened::No,
+        };
         SourceVerdict::Locked
     }
 }
@@ -263,13 +312,19 @@ impl Candidate {
     fn take(&mut self, now: Instant, ssrc: Ssrc, sequence: SeqNo) {
         self.last = now;
         let packets = match self.run {
-            Some(run) if run.ssrc == ssrc && rises(run.sequence, sequence) => run.packets.saturating_add(1),
+            Some(run) if run.ssrc == ssrc && rises(run.sequence, sequence) => {
+                run.packets.saturating_add(1)
+            }
             Some(_) | None => {
                 self.first = now;
                 1
             }
         };
-        self.run = Some(Run { ssrc, sequence, packets });
+        self.run = Some(Run {
+            ssrc,
+            sequence,
+            packets,
+        });
     }
 
     /// A guess from anywhere must also keep the pace of a real stream: a spray does not.
@@ -330,7 +385,10 @@ mod tests {
             codec: Codec::Pcmu,
             payload_type_send: 0,
             payload_type_receive: 0,
-            telephone_event: Some(TelephoneEvent { payload_type: 101, clock: 8000 }),
+            telephone_event: Some(TelephoneEvent {
+                payload_type: 101,
+                clock: 8000,
+            }),
             comfort_noise: None,
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
@@ -362,7 +420,11 @@ mod tests {
 
     impl Scene {
         fn new(parameters: &MediaParameters) -> Self {
-            Self { lock: SourceLock::new(parameters), now: seeded::start(), sequence: 65_530 }
+            Self {
+                lock: SourceLock::new(parameters),
+                now: seeded::start(),
+                sequence: 65_530,
+            }
         }
 
         fn stream(&mut self, from: &str, ssrc: u32, count: usize) -> Vec<SourceVerdict> {
@@ -371,7 +433,8 @@ mod tests {
                 .map(|_| {
                     self.now += Duration::from_millis(20);
                     self.sequence = self.sequence.wrapping_add(1);
-                    self.lock.check(self.now, from, &packet(ssrc, self.sequence, 0))
+                    self.lock
+                        .check(self.now, from, &packet(ssrc, self.sequence, 0))
                 })
                 .collect()
         }
@@ -421,14 +484,23 @@ mod tests {
     #[test]
     fn a_phone_behind_a_nat_is_learnt_after_four_packets_in_a_row() {
         let mut scene = Scene::new(&parameters("192.168.1.5:4000", Some("198.51.100.7")));
-        assert_eq!(scene.stream("198.51.100.7:31000", 1, 5), [Learning, Learning, Learning, Locked, Own]);
-        assert_eq!(scene.lock.destination(), "198.51.100.7:31000".parse().unwrap());
+        assert_eq!(
+            scene.stream("198.51.100.7:31000", 1, 5),
+            [Learning, Learning, Learning, Locked, Own]
+        );
+        assert_eq!(
+            scene.lock.destination(),
+            "198.51.100.7:31000".parse().unwrap()
+        );
     }
 
     #[test]
     fn another_port_of_the_sdp_host_is_learnt() {
         let mut scene = Scene::new(&parameters(SDP, None));
-        assert_eq!(scene.stream("198.51.100.7:4010", 1, 4), [Learning, Learning, Learning, Locked]);
+        assert_eq!(
+            scene.stream("198.51.100.7:4010", 1, 4),
+            [Learning, Learning, Learning, Locked]
+        );
     }
 
     #[test]
@@ -447,9 +519,20 @@ mod tests {
         let from = "198.51.100.7:4010".parse().unwrap();
         for n in 0..40_u16 {
             // Another SSRC each, falling sequence numbers, foreign payload type, not RTP at all.
-            assert_ne!(scene.lock.check(scene.now, from, &packet(u32::from(n), n, 0)), Locked);
-            assert_ne!(scene.lock.check(scene.now, from, &packet(9, 1000 - n, 0)), Locked);
-            assert_eq!(scene.lock.check(scene.now, from, &packet(9, n, 96)), Foreign);
+            assert_ne!(
+                scene
+                    .lock
+                    .check(scene.now, from, &packet(u32::from(n), n, 0)),
+                Locked
+            );
+            assert_ne!(
+                scene.lock.check(scene.now, from, &packet(9, 1000 - n, 0)),
+                Locked
+            );
+            assert_eq!(
+                scene.lock.check(scene.now, from, &packet(9, n, 96)),
+                Foreign
+            );
             assert_eq!(scene.lock.check(scene.now, from, &[0x80]), Foreign);
         }
         assert!(!scene.lock.is_locked());
@@ -459,7 +542,9 @@ mod tests {
     fn keys_pressed_before_any_audio_teach_too() {
         let mut scene = Scene::new(&parameters(SDP, None));
         let from = "198.51.100.7:4010".parse().unwrap();
-        let verdicts: Vec<_> = (0..4).map(|n| scene.lock.check(scene.now, from, &packet(1, n, 101))).collect();
+        let verdicts: Vec<_> = (0..4)
+            .map(|n| scene.lock.check(scene.now, from, &packet(1, n, 101)))
+            .collect();
         assert_eq!(verdicts, [Learning, Learning, Learning, Locked]);
     }
 
@@ -484,11 +569,16 @@ mod tests {
         let private = parameters("10.0.0.5:4000", Some("198.51.100.7"));
         let mut scene = Scene::new(&private);
         let from = STRANGER.parse().unwrap();
-        let spray: Vec<_> = (0..20).map(|n| scene.lock.check(scene.now, from, &packet(1, n, 0))).collect();
+        let spray: Vec<_> = (0..20)
+            .map(|n| scene.lock.check(scene.now, from, &packet(1, n, 0)))
+            .collect();
         assert_eq!(spray, vec![Learning; 20]);
         scene.wait(40);
         assert_eq!(scene.lock.check(scene.now, from, &packet(1, 20, 0)), Locked);
-        assert_eq!(scene.stream("198.51.100.7:31000", 2, 4), [Learning, Learning, Learning, Locked]);
+        assert_eq!(
+            scene.stream("198.51.100.7:31000", 2, 4),
+            [Learning, Learning, Learning, Locked]
+        );
         assert_eq!(scene.stream(STRANGER, 1, 4), vec![Foreign; 4]);
     }
 
@@ -510,7 +600,10 @@ mod tests {
         let mut scene = Scene::new(&parameters(SDP, None));
         scene.stream(SDP, 1, 10);
         scene.lock.expect(&parameters("198.51.100.200:5000", None));
-        assert_eq!(scene.lock.destination(), "198.51.100.200:5000".parse().unwrap());
+        assert_eq!(
+            scene.lock.destination(),
+            "198.51.100.200:5000".parse().unwrap()
+        );
         assert_eq!(scene.stream(SDP, 1, 5), vec![Foreign; 5]);
         assert_eq!(scene.stream("198.51.100.200:5000", 2, 2), [Locked, Own]);
     }
@@ -534,7 +627,10 @@ mod tests {
         scene.stream("198.51.100.7:31000", 1, 10);
         scene.wait(5_000);
         scene.lock.expect(&nat);
-        assert_eq!(scene.stream("198.51.100.7:40000", 1, 4), [Learning, Learning, Learning, Locked]);
+        assert_eq!(
+            scene.stream("198.51.100.7:40000", 1, 4),
+            [Learning, Learning, Learning, Locked]
+        );
     }
 
     #[test]

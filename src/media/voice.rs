@@ -18,7 +18,11 @@ pub struct Voice {
 
 impl Voice {
     /// Nothing heard yet.
-    pub const SILENT: Self = Self { level: Decibels(-127.0), active: false, noise_floor: Decibels(FLOOR_START) };
+    pub const SILENT: Self = Self {
+        level: Decibels(-127.0),
+        active: false,
+        noise_floor: Decibels(FLOOR_START),
+    };
 }
 
 /// Follows one leg's voice.
@@ -35,7 +39,12 @@ impl VoiceDetector {
     #[must_use]
     pub fn new(rate: SampleRate) -> Self {
         let section = Biquad::high_pass(HIGH_PASS_HZ, rate.hz() as f32);
-        Self { high_pass: [section; 2], floor: FLOOR_START, hangover: 0, voice: Voice::SILENT }
+        Self {
+            high_pass: [section; 2],
+            floor: FLOOR_START,
+            hangover: 0,
+            voice: Voice::SILENT,
+        }
     }
 
     /// Judges one 20 ms frame.
@@ -43,7 +52,11 @@ impl VoiceDetector {
         let (level, loudest) = self.measure(frame);
         let active = self.decide(loudest);
         self.follow_floor(loudest, active);
-        self.voice = Voice { level: Decibels(level), active, noise_floor: Decibels(self.floor) };
+        self.voice = Voice {
+            level: Decibels(level),
+            active,
+            noise_floor: Decibels(self.floor),
+        };
         self.voice
     }
 
@@ -62,7 +75,10 @@ impl VoiceDetector {
             for sample in part {
                 let x = f32::from(*sample);
                 plain += x * x;
-                let y = self.high_pass.iter_mut().fold(x, |x, section| section.filter(x));
+                let y = self
+                    .high_pass
+                    .iter_mut()
+                    .fold(x, |x, section| section.filter(x));
                 filtered += y * y;
             }
             loudest = loudest.max(filtered / half as f32);
@@ -76,7 +92,11 @@ impl VoiceDetector {
         } else {
             (self.floor + ABOVE_TO_BEGIN).max(LEAST_TO_BEGIN)
         };
-        self.hangover = if loudest > threshold { HANGOVER_FRAMES } else { self.hangover.saturating_sub(1) };
+        self.hangover = if loudest > threshold {
+            HANGOVER_FRAMES
+        } else {
+            self.hangover.saturating_sub(1)
+        };
         self.hangover > 0
     }
 
@@ -95,7 +115,9 @@ impl VoiceDetector {
 }
 
 fn dbfs(mean_square: f32) -> f32 {
-    Decibels::from_amplitude(mean_square.sqrt() / 32768.0).0.max(-127.0)
+    Decibels::from_amplitude(mean_square.sqrt() / 32768.0)
+        .0
+        .max(-127.0)
 }
 
 /// A second-order section.
@@ -160,12 +182,16 @@ mod tests {
         let peak = 32768.0 * 10.0_f32.powf(dbfs / 20.0) * std::f32::consts::SQRT_2;
         let samples = rate.frame_samples();
         let at = |n: usize| ((n as f32 / rate.hz() as f32 * hz).fract() * TAU).sin() * peak;
-        (0..frames).map(|f| (0..samples).map(|n| at(f * samples + n) as i16).collect()).collect()
+        (0..frames)
+            .map(|f| (0..samples).map(|n| at(f * samples + n) as i16).collect())
+            .collect()
     }
 
     fn noise(random: &mut Random, dbfs: f32) -> Vec<i16> {
         let peak = 32768.0 * 10.0_f32.powf(dbfs / 20.0) * 3.0_f32.sqrt();
-        (0..160).map(|_| ((random.unit() * 2.0 - 1.0) * peak) as i16).collect()
+        (0..160)
+            .map(|_| ((random.unit() * 2.0 - 1.0) * peak) as i16)
+            .collect()
     }
 
     const RATE: SampleRate = SampleRate::Hz8000;
@@ -193,7 +219,9 @@ mod tests {
             for frame in tone(rate, 400.0, -25.0, 10) {
                 assert!(detector.process(&frame).active);
             }
-            let after = (0..50).take_while(|_| detector.process(&silent).active).count();
+            let after = (0..50)
+                .take_while(|_| detector.process(&silent).active)
+                .count();
             assert!((11..=13).contains(&after), "about 240 ms: {after} frames");
         }
     }
@@ -218,7 +246,10 @@ mod tests {
             // The very first frame begins with a step that no line makes.
             let mut frames = tone(RATE, hz, -40.0, 500).into_iter();
             detector.process(&frames.next().unwrap());
-            let active = frames.skip(12).filter(|frame| detector.process(frame).active).count();
+            let active = frames
+                .skip(12)
+                .filter(|frame| detector.process(frame).active)
+                .count();
             assert_eq!(active, 0, "{hz} Hz");
         }
     }
@@ -238,7 +269,11 @@ mod tests {
     fn a_steady_tone_is_a_voice_for_as_long_as_it_lasts() {
         for rate in SampleRate::ALL {
             let mut detector = VoiceDetector::new(rate);
-            assert!(tone(rate, 700.0, -20.0, 1000).iter().all(|frame| detector.process(frame).active));
+            assert!(
+                tone(rate, 700.0, -20.0, 1000)
+                    .iter()
+                    .all(|frame| detector.process(frame).active)
+            );
         }
     }
 }

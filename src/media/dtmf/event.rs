@@ -19,7 +19,11 @@ impl EventReceiver {
     /// `clock` is the RTP clock of the telephone-event payload type.
     #[must_use]
     pub const fn new(clock: u32) -> Self {
-        Self { clock, current: None, over: [None; OVER] }
+        Self {
+            clock,
+            current: None,
+            over: [None; OVER],
+        }
     }
 
     /// Takes one telephone-event payload; returns the press that it ends. Malformed ones and events
@@ -32,7 +36,11 @@ impl EventReceiver {
         payload: &[u8],
     ) -> Option<KeyPress> {
         let event = Event::parse(payload)?;
-        if let Some(current) = self.current.as_mut().filter(|press| press.is_same(timestamp, marker, event, self.clock)) {
+        if let Some(current) = self
+            .current
+            .as_mut()
+            .filter(|press| press.is_same(timestamp, marker, event, self.clock))
+        {
             current.extend(now, timestamp, event);
             return if event.end { self.finish(now) } else { None };
         }
@@ -43,13 +51,21 @@ impl EventReceiver {
         self.current = Some(Press::new(now, timestamp, event));
         // An end without its beginning is still one press. With another one just finished there is
         // no place to report both: it waits for its repetition or for `poll`.
-        if event.end && finished.is_none() { self.finish(now) } else { finished }
+        if event.end && finished.is_none() {
+            self.finish(now)
+        } else {
+            finished
+        }
     }
 
     /// Ends a press whose end was lost; call it every frame.
     pub fn poll(&mut self, now: Instant) -> Option<KeyPress> {
         let last = self.current.as_ref()?.last_heard;
-        if now.saturating_duration_since(last) > END_LOST_AFTER { self.finish(now) } else { None }
+        if now.saturating_duration_since(last) > END_LOST_AFTER {
+            self.finish(now)
+        } else {
+            None
+        }
     }
 
     /// Is a key being pressed?
@@ -69,10 +85,17 @@ impl EventReceiver {
         let press = self.current.take()?;
         self.over.rotate_right(1);
         if let Some(slot) = self.over.first_mut() {
-            *slot = Some(Over { key: press.key, timestamp: press.timestamp, at: now });
+            *slot = Some(Over {
+                key: press.key,
+                timestamp: press.timestamp,
+                at: now,
+            });
         }
         let duration = press.duration(self.clock);
-        (duration >= DURATION_MIN).then_some(KeyPress { key: press.key, duration })
+        (duration >= DURATION_MIN).then_some(KeyPress {
+            key: press.key,
+            duration,
+        })
     }
 
     /// A repetition of a press that is over, or a packet from before it.
@@ -136,7 +159,9 @@ impl Press {
         }
         let ahead = timestamp.since(self.segment);
         let reach = i64::from(self.segment_ticks()) + i64::from(clock) * SEGMENT_GAP_MS / 1000;
-        ahead == 0 || timestamp == self.timestamp || (!marker && ahead > 0 && i64::from(ahead) <= reach)
+        ahead == 0
+            || timestamp == self.timestamp
+            || (!marker && ahead > 0 && i64::from(ahead) <= reach)
     }
 
     fn extend(&mut self, now: Instant, timestamp: RtpTicks, event: Event) {
@@ -145,16 +170,20 @@ impl Press {
             self.segment = timestamp;
         }
         let base = u32::try_from(self.segment.since(self.timestamp)).unwrap_or(0);
-        self.ticks = self.ticks.max(base.saturating_add(u32::from(event.duration)));
+        self.ticks = self
+            .ticks
+            .max(base.saturating_add(u32::from(event.duration)));
     }
 
     fn segment_ticks(&self) -> u32 {
-        self.ticks.saturating_sub(u32::try_from(self.segment.since(self.timestamp)).unwrap_or(0))
+        self.ticks
+            .saturating_sub(u32::try_from(self.segment.since(self.timestamp)).unwrap_or(0))
     }
 
     /// By its own account or by the clock, whichever saw more.
     fn duration(&self, clock: u32) -> Duration {
-        let told = Duration::from_micros(u64::from(self.ticks) * 1_000_000 / u64::from(clock.max(1)));
+        let told =
+            Duration::from_micros(u64::from(self.ticks) * 1_000_000 / u64::from(clock.max(1)));
         told.max(self.last_heard.saturating_duration_since(self.first_heard))
     }
 }
@@ -193,11 +222,17 @@ mod tests {
 
     impl Scene {
         fn new(clock: u32) -> Self {
-            Self { receiver: EventReceiver::new(clock), now: seeded::start(), pressed: Vec::new() }
+            Self {
+                receiver: EventReceiver::new(clock),
+                now: seeded::start(),
+                pressed: Vec::new(),
+            }
         }
 
         fn packet(&mut self, timestamp: u32, marker: bool, payload: &[u8]) {
-            let press = self.receiver.handle_event(self.now, RtpTicks(timestamp), marker, payload);
+            let press = self
+                .receiver
+                .handle_event(self.now, RtpTicks(timestamp), marker, payload);
             self.pressed.extend(press);
         }
 
@@ -209,7 +244,10 @@ mod tests {
         }
 
         fn keys(&self) -> String {
-            self.pressed.iter().map(|press| press.key.as_char()).collect()
+            self.pressed
+                .iter()
+                .map(|press| press.key.as_char())
+                .collect()
         }
     }
 
@@ -236,7 +274,13 @@ mod tests {
         }
         scene.wait(500);
         let key = Key::from_char('5').unwrap();
-        assert_eq!(scene.pressed, [KeyPress { key, duration: Duration::from_millis(100) }]);
+        assert_eq!(
+            scene.pressed,
+            [KeyPress {
+                key,
+                duration: Duration::from_millis(100)
+            }]
+        );
     }
 
     #[test]
@@ -244,11 +288,20 @@ mod tests {
         for clock in [8000, 48_000] {
             let mut scene = Scene::new(clock);
             for (n, key) in "1223#".chars().enumerate() {
-                press(&mut scene, key, 0xFFFF_F000_u32.wrapping_add(n as u32 * clock / 5), 100, |_| false);
+                press(
+                    &mut scene,
+                    key,
+                    0xFFFF_F000_u32.wrapping_add(n as u32 * clock / 5),
+                    100,
+                    |_| false,
+                );
             }
             assert_eq!(scene.keys(), "1223#");
             let duration = scene.pressed[0].duration;
-            assert!(duration.abs_diff(Duration::from_millis(100)) <= Duration::from_millis(40), "{duration:?}");
+            assert!(
+                duration.abs_diff(Duration::from_millis(100)) <= Duration::from_millis(40),
+                "{duration:?}"
+            );
         }
     }
 

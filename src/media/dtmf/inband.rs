@@ -74,9 +74,17 @@ impl InbandDetector {
             self.open = true;
             return;
         }
-        let fade = if std::mem::replace(&mut self.open, false) { self.half / FADE_PART } else { 0 };
+        let fade = if std::mem::replace(&mut self.open, false) {
+            self.half / FADE_PART
+        } else {
+            0
+        };
         for (n, sample) in frame.iter_mut().enumerate() {
-            let gain = if n < fade { 1.0 - (n + 1) as f32 / (fade + 1) as f32 } else { 0.0 };
+            let gain = if n < fade {
+                1.0 - (n + 1) as f32 / (fade + 1) as f32
+            } else {
+                0.0
+            };
             *sample = (f32::from(*sample) * gain) as i16;
         }
     }
@@ -87,9 +95,18 @@ impl InbandDetector {
 enum State {
     Quiet,
     /// It looked like a key, not yet long enough.
-    Suspect { key: Key, hits: u8, misses: u8, pure: bool },
+    Suspect {
+        key: Key,
+        hits: u8,
+        misses: u8,
+        pure: bool,
+    },
     /// It is one.
-    Pressed { key: Key, hits: u16, misses: u8 },
+    Pressed {
+        key: Key,
+        hits: u16,
+        misses: u8,
+    },
 }
 
 impl State {
@@ -101,34 +118,80 @@ impl State {
         match (self, heard) {
             (Self::Quiet, None) => (Self::Quiet, None),
             (Self::Quiet, Some(heard)) => (Self::suspect(heard), None),
-            (Self::Suspect { key, hits, pure, .. }, Some(heard)) if heard.key == key => {
-                (Self::after_hit(key, hits.saturating_add(1), pure || heard.pure), None)
-            }
-            (Self::Suspect { key, hits, misses: 0, pure }, None) => {
-                (Self::Suspect { key, hits, misses: 1, pure }, None)
-            }
+            (
+                Self::Suspect {
+                    key, hits, pure, ..
+                },
+                Some(heard),
+            ) if heard.key == key => (
+                Self::after_hit(key, hits.saturating_add(1), pure || heard.pure),
+                None,
+            ),
+            (
+                Self::Suspect {
+                    key,
+                    hits,
+                    misses: 0,
+                    pure,
+                },
+                None,
+            ) => (
+                Self::Suspect {
+                    key,
+                    hits,
+                    misses: 1,
+                    pure,
+                },
+                None,
+            ),
             (Self::Suspect { .. }, None) => (Self::Quiet, None),
             (Self::Suspect { .. }, Some(heard)) => (Self::suspect(heard), None),
-            (Self::Pressed { key, hits, .. }, Some(heard)) if heard.key == key => {
-                (Self::Pressed { key, hits: hits.saturating_add(1), misses: 0 }, None)
-            }
-            (Self::Pressed { key, hits, misses }, None) if misses + 1 < MISSES_TO_END => {
-                (Self::Pressed { key, hits, misses: misses + 1 }, None)
-            }
+            (Self::Pressed { key, hits, .. }, Some(heard)) if heard.key == key => (
+                Self::Pressed {
+                    key,
+                    hits: hits.saturating_add(1),
+                    misses: 0,
+                },
+                None,
+            ),
+            (Self::Pressed { key, hits, misses }, None) if misses + 1 < MISSES_TO_END => (
+                Self::Pressed {
+                    key,
+                    hits,
+                    misses: misses + 1,
+                },
+                None,
+            ),
             (Self::Pressed { key, hits, .. }, None) => (Self::Quiet, Some(press(key, hits))),
-            (Self::Pressed { key, hits, .. }, Some(heard)) => (Self::suspect(heard), Some(press(key, hits))),
+            (Self::Pressed { key, hits, .. }, Some(heard)) => {
+                (Self::suspect(heard), Some(press(key, hits)))
+            }
         }
     }
 
     const fn suspect(heard: Heard) -> Self {
-        Self::Suspect { key: heard.key, hits: 1, misses: 0, pure: heard.pure }
+        Self::Suspect {
+            key: heard.key,
+            hits: 1,
+            misses: 0,
+            pure: heard.pure,
+        }
     }
 
     fn after_hit(key: Key, hits: u8, pure: bool) -> Self {
         if hits >= HITS_TO_BELIEVE && pure {
-            Self::Pressed { key, hits: u16::from(hits), misses: 0 }
+            Self::Pressed {
+                key,
+                hits: u16::from(hits),
+                misses: 0,
+            }
         } else {
-            Self::Suspect { key, hits, misses: 0, pure }
+            Self::Suspect {
+                key,
+                hits,
+                misses: 0,
+                pure,
+            }
         }
     }
 }
@@ -143,7 +206,10 @@ struct Heard {
 
 /// `hits` windows of 20 ms, 10 ms apart.
 fn press(key: Key, hits: u16) -> KeyPress {
-    KeyPress { key, duration: Duration::from_millis(u64::from(hits) * 10 + 10) }
+    KeyPress {
+        key,
+        duration: Duration::from_millis(u64::from(hits) * 10 + 10),
+    }
 }
 
 /// Goertzel filters for the eight tones, a little to either side of them, and their doubles.
@@ -156,7 +222,10 @@ struct Bank {
 impl Bank {
     fn new(rate: SampleRate) -> Self {
         let hz = rate.hz() as f32;
-        Self { rows: ROWS.map(|f| Tone::new(f, hz)), columns: COLUMNS.map(|f| Tone::new(f, hz)) }
+        Self {
+            rows: ROWS.map(|f| Tone::new(f, hz)),
+            columns: COLUMNS.map(|f| Tone::new(f, hz)),
+        }
     }
 
     /// The key that fills this window, if one does.
@@ -167,7 +236,10 @@ impl Bank {
         }
         let (row, low) = strongest(&self.rows, window)?;
         let (column, high) = strongest(&self.columns, window)?;
-        let (low, high) = (self.rows[row].fine_power(window, low), self.columns[column].fine_power(window, high));
+        let (low, high) = (
+            self.rows[row].fine_power(window, low),
+            self.columns[column].fine_power(window, high),
+        );
         let twist_fits = high <= low * TWIST_HIGH_MAX && low <= high * TWIST_LOW_MAX;
         if !twist_fits || low.min(high) < POWER_MIN / 4.0 || low + high < total * SHARE_MIN {
             return None;
@@ -176,13 +248,20 @@ impl Bank {
             return None;
         }
         let key = Key::from_char(KEYS[row][column])?;
-        Some(Heard { key, pure: low + high >= total * SHARE_PURE })
+        Some(Heard {
+            key,
+            pure: low + high >= total * SHARE_PURE,
+        })
     }
 
     /// Power of the second harmonics; the low tone's is left out where the high tone covers it.
     fn doubles(&self, row: usize, column: usize, window: &[f32]) -> f32 {
         let covered = (2.0 * ROWS[row] - COLUMNS[column]).abs() < COVERED_HZ;
-        let low = if covered { 0.0 } else { self.rows[row].double_power(window) };
+        let low = if covered {
+            0.0
+        } else {
+            self.rows[row].double_power(window)
+        };
         low + self.columns[column].double_power(window)
     }
 }
@@ -216,7 +295,9 @@ impl Tone {
 
     /// The tone's power when it may be a little off.
     fn fine_power(&self, window: &[f32], centre: f32) -> f32 {
-        centre.max(goertzel(window, self.below)).max(goertzel(window, self.above))
+        centre
+            .max(goertzel(window, self.below))
+            .max(goertzel(window, self.above))
     }
 
     fn double_power(&self, window: &[f32]) -> f32 {
@@ -239,7 +320,12 @@ fn goertzel(window: &[f32], coefficient: f32) -> f32 {
 /// ITU-T Q.23.
 const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
 const COLUMNS: [f32; 4] = [1209.0, 1336.0, 1477.0, 1633.0];
-const KEYS: [[char; 4]; 4] = [['1', '2', '3', 'A'], ['4', '5', '6', 'B'], ['7', '8', '9', 'C'], ['*', '0', '#', 'D']];
+const KEYS: [[char; 4]; 4] = [
+    ['1', '2', '3', 'A'],
+    ['4', '5', '6', 'B'],
+    ['7', '8', '9', 'C'],
+    ['*', '0', '#', 'D'],
+];
 
 /// 30 ms at 16 kHz.
 const WINDOW_MAX: usize = 480;
@@ -276,13 +362,17 @@ mod tests {
     const HZ8000: SampleRate = SampleRate::Hz8000;
 
     fn tones(key: char, rate: SampleRate, ms: usize, levels: (f32, f32), off: f32) -> Vec<f32> {
-        let (row, column) = (0..16).map(|n| (n / 4, n % 4)).find(|(r, c)| KEYS[*r][*c] == key).unwrap();
+        let (row, column) = (0..16)
+            .map(|n| (n / 4, n % 4))
+            .find(|(r, c)| KEYS[*r][*c] == key)
+            .unwrap();
         let hz = rate.hz() as f32;
         (0..ms * rate.hz() as usize / 1000)
             .map(|n| {
                 let t = n as f32 / hz * TAU * (1.0 + off);
                 let (low, high) = levels;
-                (t * ROWS[row]).sin() * amplitude(low) + (t * COLUMNS[column]).sin() * amplitude(high)
+                (t * ROWS[row]).sin() * amplitude(low)
+                    + (t * COLUMNS[column]).sin() * amplitude(high)
             })
             .collect()
     }
@@ -301,8 +391,15 @@ mod tests {
         let mut detector = InbandDetector::new(rate);
         let (mut keys, mut through) = (String::new(), Vec::new());
         for chunk in audio.chunks_exact(rate.frame_samples()) {
-            let mut frame: Vec<i16> = chunk.iter().map(|x| x.clamp(-32768.0, 32767.0) as i16).collect();
-            keys.extend(detector.process(&mut frame).map(|press| press.key.as_char()));
+            let mut frame: Vec<i16> = chunk
+                .iter()
+                .map(|x| x.clamp(-32768.0, 32767.0) as i16)
+                .collect();
+            keys.extend(
+                detector
+                    .process(&mut frame)
+                    .map(|press| press.key.as_char()),
+            );
             through.extend(frame);
         }
         (keys, through)
@@ -320,7 +417,11 @@ mod tests {
                     audio.extend(silence(rate, 40));
                 }
                 audio.extend(silence(rate, 100));
-                assert_eq!(listen(rate, &audio).0, "123A456B789C*0#D", "{rate:?} {offset} ms");
+                assert_eq!(
+                    listen(rate, &audio).0,
+                    "123A456B789C*0#D",
+                    "{rate:?} {offset} ms"
+                );
             }
         }
     }
@@ -344,9 +445,16 @@ mod tests {
                     let mut audio = silence(rate, 40 + offset);
                     audio.extend(tones('8', rate, ms, LEVELS, 0.0));
                     audio.extend(silence(rate, 200));
-                    let loud = listen(rate, &audio).1.iter().filter(|x| x.unsigned_abs() > 100).count();
+                    let loud = listen(rate, &audio)
+                        .1
+                        .iter()
+                        .filter(|x| x.unsigned_abs() > 100)
+                        .count();
                     let heard_ms = loud as f32 * 1000.0 / rate.hz() as f32;
-                    assert!(heard_ms < 20.0, "{rate:?} offset {offset} of {ms}: {heard_ms} ms");
+                    assert!(
+                        heard_ms < 20.0,
+                        "{rate:?} offset {offset} of {ms}: {heard_ms} ms"
+                    );
                 }
             }
         }
@@ -381,7 +489,11 @@ mod tests {
             audio.extend(tones(key, HZ8000, 22, LEVELS, 0.0));
             audio.extend(silence(HZ8000, 58));
         }
-        for f in ROWS.iter().chain(&COLUMNS).chain(&[440.0, 425.0, 1000.0, 1100.0, 2100.0]) {
+        for f in ROWS
+            .iter()
+            .chain(&COLUMNS)
+            .chain(&[440.0, 425.0, 1000.0, 1100.0, 2100.0])
+        {
             audio.extend((0..4000).map(|n| (n as f32 / 8000.0 * TAU * f).sin() * amplitude(-10.0)));
         }
         let rich = tones('5', HZ8000, 200, LEVELS, 0.0);
@@ -403,7 +515,9 @@ mod tests {
         audio.extend(silence(HZ8000, 100));
         // Uniform noise: its RMS is its peak over the root of three.
         let peak = 32768.0 * 10.0_f32.powf((-11.0 - 15.0) / 20.0) * 3.0_f32.sqrt();
-        audio.iter_mut().for_each(|x| *x += (random.unit() * 2.0 - 1.0) * peak);
+        audio
+            .iter_mut()
+            .for_each(|x| *x += (random.unit() * 2.0 - 1.0) * peak);
         assert_eq!(listen(HZ8000, &audio).0, typed);
     }
 
@@ -416,7 +530,11 @@ mod tests {
         while out.len() < seconds * 8000 {
             let pitch = 80.0 + random.unit() * 180.0;
             let glide = 1.0 + (random.unit() - 0.5) * 0.4;
-            let targets = [250.0 + random.unit() * 650.0, 800.0 + random.unit() * 1600.0, 2300.0 + random.unit() * 900.0];
+            let targets = [
+                250.0 + random.unit() * 650.0,
+                800.0 + random.unit() * 1600.0,
+                2300.0 + random.unit() * 900.0,
+            ];
             let samples = 400 + random.below(2400);
             let voiced = random.below(4) > 0;
             let mut phase = 0.0_f32;
@@ -426,7 +544,11 @@ mod tests {
                 let pulse = if phase >= 1.0 { 1.0 } else { 0.0 };
                 phase = phase.fract();
                 let noise = random.unit() - 0.5;
-                let mut x = if voiced { pulse * 8.0 + noise * 0.05 } else { noise * 0.6 };
+                let mut x = if voiced {
+                    pulse * 8.0 + noise * 0.05
+                } else {
+                    noise * 0.6
+                };
                 for (formant, target) in formants.iter_mut().zip(targets) {
                     x = formant.filter(x, target);
                 }
@@ -442,7 +564,8 @@ mod tests {
     impl Formant {
         fn filter(&mut self, x: f32, frequency: f32) -> f32 {
             let radius = 0.97_f32;
-            let y = x * 0.3 + 2.0 * radius * (TAU * frequency / 8000.0).cos() * self.0 - radius * radius * self.1;
+            let y = x * 0.3 + 2.0 * radius * (TAU * frequency / 8000.0).cos() * self.0
+                - radius * radius * self.1;
             self.1 = self.0;
             self.0 = y;
             y
@@ -456,9 +579,12 @@ mod tests {
         assert!((500.0..12_000.0).contains(&rms), "{rms}");
         let (keys, through) = listen(HZ8000, &audio);
         assert_eq!(keys, "");
-        let muted = through.chunks(160).zip(audio.chunks(160)).filter(|(frame, source)| {
-            frame.iter().skip(8).all(|x| *x == 0) && source.iter().any(|x| x.abs() > 200.0)
-        });
+        let muted = through
+            .chunks(160)
+            .zip(audio.chunks(160))
+            .filter(|(frame, source)| {
+                frame.iter().skip(8).all(|x| *x == 0) && source.iter().any(|x| x.abs() > 200.0)
+            });
         let muted = muted.count();
         assert!(muted <= 300, "{muted} of 30,000 frames");
     }

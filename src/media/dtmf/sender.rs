@@ -34,9 +34,21 @@ impl KeySender {
     #[must_use]
     pub fn new(key: Key, payload_type: u8, clock: u32, duration: Duration) -> Self {
         let step = clock / 50;
-        let frames = duration.as_millis().div_ceil(20).max(2).min(u128::from(DURATION_MAX / step.max(1)));
+        let frames = duration
+            .as_millis()
+            .div_ceil(20)
+            .max(2)
+            .min(u128::from(DURATION_MAX / step.max(1)));
         let duration = u32::try_from(frames).unwrap_or(2) * step;
-        Self { key, payload_type, step, duration, elapsed: 0, ends_left: END_PACKETS, started: false }
+        Self {
+            key,
+            payload_type,
+            step,
+            duration,
+            elapsed: 0,
+            ends_left: END_PACKETS,
+            started: false,
+        }
     }
 
     /// The next packet; `None` when the press is over. The duration grows by 20 ms each, the last
@@ -48,9 +60,15 @@ impl KeySender {
             self.ends_left = self.ends_left.checked_sub(1)?;
         }
         let marker = !std::mem::replace(&mut self.started, true);
-        let [high, low] = u16::try_from(self.elapsed).unwrap_or(u16::MAX).to_be_bytes();
+        let [high, low] = u16::try_from(self.elapsed)
+            .unwrap_or(u16::MAX)
+            .to_be_bytes();
         let flags = if end { END_BIT | VOLUME } else { VOLUME };
-        Some(KeyPacket { marker, payload_type: self.payload_type, payload: [self.key.event(), flags, high, low] })
+        Some(KeyPacket {
+            marker,
+            payload_type: self.payload_type,
+            payload: [self.key.event(), flags, high, low],
+        })
     }
 }
 
@@ -69,7 +87,9 @@ mod tests {
     #[test]
     fn a_press_of_60_ms_is_literal() {
         let mut sender = KeySender::new(Key::HASH, 101, 8000, Duration::from_millis(60));
-        let packets: Vec<_> = std::iter::from_fn(|| sender.next_packet()).map(|p| (p.marker, p.payload)).collect();
+        let packets: Vec<_> = std::iter::from_fn(|| sender.next_packet())
+            .map(|p| (p.marker, p.payload))
+            .collect();
         assert_eq!(
             packets,
             [

@@ -36,7 +36,10 @@ impl DelayEstimator {
 
     /// Another stream altogether.
     pub(super) fn reset(&mut self) {
-        *self = Self { epoch: self.epoch, ..Self::new(u32::try_from(self.clock).unwrap_or(1)) };
+        *self = Self {
+            epoch: self.epoch,
+            ..Self::new(u32::try_from(self.clock).unwrap_or(1))
+        };
     }
 
     /// Takes the arrival of a packet; returns how much slower it was than the fastest.
@@ -66,7 +69,10 @@ impl DelayEstimator {
     /// A packet came so late that the delay had to grow at once: hold that for a while.
     pub(super) fn raise(&mut self, now: i64, to: i64) {
         if to > self.floor.at(now) {
-            self.floor = Floor { value: to, since: now };
+            self.floor = Floor {
+                value: to,
+                since: now,
+            };
         }
     }
 
@@ -84,7 +90,9 @@ impl DelayEstimator {
     fn count(&mut self, relative: i64) {
         self.packets = (self.packets + 1).min(MEMORY);
         let share = 1.0 / self.packets as f32;
-        self.histogram.iter_mut().for_each(|weight| *weight *= 1.0 - share);
+        self.histogram
+            .iter_mut()
+            .for_each(|weight| *weight *= 1.0 - share);
         let bin = usize::try_from(relative / BIN).unwrap_or(0).min(BINS - 1);
         if let Some(weight) = self.histogram.get_mut(bin) {
             *weight += share;
@@ -96,7 +104,11 @@ impl DelayEstimator {
         let bins = usize::try_from(by / BIN).unwrap_or(0).min(BINS - 1);
         let fastest: f32 = self.histogram.iter().take(bins + 1).sum();
         self.histogram.copy_within(bins.., 0);
-        self.histogram.iter_mut().rev().take(bins).for_each(|weight| *weight = 0.0);
+        self.histogram
+            .iter_mut()
+            .rev()
+            .take(bins)
+            .for_each(|weight| *weight = 0.0);
         if let Some(first) = self.histogram.first_mut() {
             *first = fastest;
         }
@@ -122,7 +134,10 @@ struct Base {
 }
 
 impl Base {
-    const EMPTY: Self = Self { windows: [None; WINDOWS], until: i64::MIN };
+    const EMPTY: Self = Self {
+        windows: [None; WINDOWS],
+        until: i64::MIN,
+    };
 
     /// Returns by how much the base rose because the fastest packets so far are too long ago.
     fn take(&mut self, now: i64, transit: i64) -> i64 {
@@ -137,7 +152,12 @@ impl Base {
     }
 
     fn value(&self, otherwise: i64) -> i64 {
-        self.windows.iter().flatten().min().copied().unwrap_or(otherwise)
+        self.windows
+            .iter()
+            .flatten()
+            .min()
+            .copied()
+            .unwrap_or(otherwise)
     }
 
     fn is_empty(&self) -> bool {
@@ -155,7 +175,11 @@ struct Floor {
 impl Floor {
     const fn at(self, now: i64) -> i64 {
         let over = now - self.since - HOLD;
-        let fallen = if over > 0 { over / 1000 * FALL_PER_MS } else { 0 };
+        let fallen = if over > 0 {
+            over / 1000 * FALL_PER_MS
+        } else {
+            0
+        };
         let left = self.value - fallen;
         if left > 0 { left } else { 0 }
     }
@@ -186,7 +210,12 @@ mod tests {
     use crate::media::seeded::{self, Random};
 
     /// Target after `seconds` of 20 ms packets, each delayed by `delay(ms)` milliseconds.
-    fn target(estimator: &mut DelayEstimator, from: u64, seconds: u64, mut delay: impl FnMut(u64) -> f64) -> i64 {
+    fn target(
+        estimator: &mut DelayEstimator,
+        from: u64,
+        seconds: u64,
+        mut delay: impl FnMut(u64) -> f64,
+    ) -> i64 {
         let start = seeded::start();
         let mut end = 0;
         for ms in (from * 1000..(from + seconds) * 1000).step_by(20) {

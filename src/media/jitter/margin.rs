@@ -47,7 +47,12 @@ struct Window {
 
 impl Margin {
     pub(super) const fn new() -> Self {
-        Self { now: Window::EMPTY, before: Window::EMPTY, until: i64::MIN, intent: None }
+        Self {
+            now: Window::EMPTY,
+            before: Window::EMPTY,
+            until: i64::MIN,
+            intent: None,
+        }
     }
 
     pub(super) const fn reset(&mut self) {
@@ -68,19 +73,44 @@ impl Margin {
     /// What to do so that the fastest packets have `target` time. Once begun, a change is finished
     /// before anything else is looked at, unless no occasion comes for it.
     pub(super) fn plan(&mut self, now: i64, target: i64) -> Plan {
-        let begun = self.intent.filter(|intent| intent.begun.is_some_and(|begun| now - begun < FINISH_WITHIN));
-        let intent = begun.or_else(|| self.judge(target).map(|(insert, left)| self.intend(now, insert, left)));
+        let begun = self.intent.filter(|intent| {
+            intent
+                .begun
+                .is_some_and(|begun| now - begun < FINISH_WITHIN)
+        });
+        let intent = begun.or_else(|| {
+            self.judge(target)
+                .map(|(insert, left)| self.intend(now, insert, left))
+        });
         self.intent = intent;
         match intent {
             None => Plan::Keep,
-            Some(Intent { insert: true, left, since, .. }) => Plan::Insert { left, waited: now - since },
-            Some(Intent { insert: false, left, since, .. }) => Plan::Remove { left, waited: now - since },
+            Some(Intent {
+                insert: true,
+                left,
+                since,
+                ..
+            }) => Plan::Insert {
+                left,
+                waited: now - since,
+            },
+            Some(Intent {
+                insert: false,
+                left,
+                since,
+                ..
+            }) => Plan::Remove {
+                left,
+                waited: now - since,
+            },
         }
     }
 
     /// So much of the plan was carried out. At its end, what was measured before is void.
     pub(super) fn done(&mut self, now: i64, piece: i64) {
-        let Some(intent) = &mut self.intent else { return };
+        let Some(intent) = &mut self.intent else {
+            return;
+        };
         intent.left -= piece;
         intent.begun.get_or_insert(now);
         if intent.left < CRUMB {
@@ -90,8 +120,15 @@ impl Margin {
 
     /// The same intent as before keeps its age.
     fn intend(&self, now: i64, insert: bool, left: i64) -> Intent {
-        let before = self.intent.filter(|intent| intent.insert == insert && intent.begun.is_none());
-        Intent { insert, left, since: before.map_or(now, |before| before.since), begun: None }
+        let before = self
+            .intent
+            .filter(|intent| intent.insert == insert && intent.begun.is_none());
+        Intent {
+            insert,
+            left,
+            since: before.map_or(now, |before| before.since),
+            begun: None,
+        }
     }
 
     /// Whether to insert, and how much to insert or remove.
@@ -125,7 +162,12 @@ struct Intent {
 }
 
 impl Window {
-    const EMPTY: Self = Self { packets: 0, least: i64::MAX, least_offset: 0, offset: i64::MAX };
+    const EMPTY: Self = Self {
+        packets: 0,
+        least: i64::MAX,
+        least_offset: 0,
+        offset: i64::MAX,
+    };
 
     fn take(&mut self, slack: i64, offset: i64) {
         self.packets += 1;
@@ -137,7 +179,11 @@ impl Window {
     }
 
     fn with(self, other: Self) -> Self {
-        let tighter = if other.least < self.least { other } else { self };
+        let tighter = if other.least < self.least {
+            other
+        } else {
+            self
+        };
         Self {
             packets: self.packets + other.packets,
             least: tighter.least,
@@ -185,14 +231,38 @@ mod tests {
 
     #[test]
     fn too_little_time_asks_for_what_moves_the_packet_to_the_next_frame() {
-        assert_eq!(after(3_000, 0, 4_000), Plan::Insert { left: 20_000, waited: 0 });
-        assert_eq!(after(3_000, 15_000, 4_000), Plan::Insert { left: 5_000, waited: 0 });
+        assert_eq!(
+            after(3_000, 0, 4_000),
+            Plan::Insert {
+                left: 20_000,
+                waited: 0
+            }
+        );
+        assert_eq!(
+            after(3_000, 15_000, 4_000),
+            Plan::Insert {
+                left: 5_000,
+                waited: 0
+            }
+        );
     }
 
     #[test]
     fn a_frame_too_many_is_removed_and_so_is_an_offset() {
-        assert_eq!(after(25_000, 0, 0), Plan::Remove { left: 20_000, waited: 0 });
-        assert_eq!(after(6_000, 10_000, 5_000), Plan::Remove { left: 10_000, waited: 0 });
+        assert_eq!(
+            after(25_000, 0, 0),
+            Plan::Remove {
+                left: 20_000,
+                waited: 0
+            }
+        );
+        assert_eq!(
+            after(6_000, 10_000, 5_000),
+            Plan::Remove {
+                left: 10_000,
+                waited: 0
+            }
+        );
     }
 
     #[test]
@@ -201,9 +271,21 @@ mod tests {
         for n in 0..50 {
             margin.take(n * 20_000, 30_000, 0);
         }
-        assert_eq!(margin.plan(NOW, 0), Plan::Remove { left: 20_000, waited: 0 });
+        assert_eq!(
+            margin.plan(NOW, 0),
+            Plan::Remove {
+                left: 20_000,
+                waited: 0
+            }
+        );
         margin.done(NOW, 7_500);
-        assert_eq!(margin.plan(NOW, 0), Plan::Remove { left: 12_500, waited: 0 });
+        assert_eq!(
+            margin.plan(NOW, 0),
+            Plan::Remove {
+                left: 12_500,
+                waited: 0
+            }
+        );
         margin.done(NOW, 12_500);
         assert_eq!(margin.plan(NOW, 0), Plan::Keep);
     }

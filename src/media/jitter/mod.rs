@@ -10,6 +10,7 @@
 
 mod delay;
 mod margin;
+mod received;
 pub(crate) mod stretch;
 
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::units::{ExtSeqNo, RtpTicks};
 use delay::{DelayEstimator, PLAUSIBLE};
 use margin::Margin;
 pub use margin::Plan;
+use received::{Received, Reference};
 
 /// Sizes and limits, fixed at construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +98,10 @@ impl JitterBuffer {
     pub fn new(config: JitterConfig) -> Self {
         let packets = config.packets_max.clamp(1, usize::from(u8::MAX));
         Self {
-            config: JitterConfig { packets_max: packets, ..config },
+            config: JitterConfig {
+                packets_max: packets,
+                ..config
+            },
             payloads: vec![0; packets * config.payload_max].into(),
             slots: vec![Slot::EMPTY; packets].into(),
             order: (0..=u8::MAX).take(packets).collect(),
@@ -114,9 +119,13 @@ impl JitterBuffer {
     /// Could a packet with this timestamp belong to the stream as it runs? Not when it is a second
     /// or more from where the clock says it should be.
     pub fn is_plausible(&mut self, now: Instant, timestamp: RtpTicks) -> bool {
-        let Some(reference) = self.reference else { return true };
+        let Some(reference) = self.reference else {
+            return true;
+        };
         let limit = i64::try_from(PLAUSIBLE.as_micros()).unwrap_or(i64::MAX);
-        self.delay.relative(now, reference.extend(timestamp)).is_none_or(|relative| relative.abs() < limit)
+        self.delay
+            .relative(now, reference.extend(timestamp))
+            .is_none_or(|relative| relative.abs() < limit)
     }
 
     /// Takes an audio packet of `ticks`.
@@ -135,7 +144,14 @@ impl JitterBuffer {
         let relative = self.delay.observe(now, timestamp);
         self.received.mark(sequence, true);
         let arrival = self.delay.micros(now);
-        let slot = Slot { sequence, timestamp, ticks, length: payload.len(), arrival, relative };
+        let slot = Slot {
+            sequence,
+            timestamp,
+            ticks,
+            length: payload.len(),
+            arrival,
+            relative,
+        };
         if self.is_over(&slot) {
             return Inserted::Late;
         }
@@ -144,7 +160,11 @@ impl JitterBuffer {
             self.take_head();
         }
         self.store(slot, payload);
-        if full { Inserted::Overflow } else { Inserted::Stored }
+        if full {
+            Inserted::Overflow
+        } else {
+            Inserted::Stored
+        }
     }
 
     /// A packet that isn't audio (a key, comfort noise) took this sequence number: no gap, and none
@@ -177,7 +197,9 @@ impl JitterBuffer {
     /// After anything but a packet, tell by [`Self::advance`] how much was filled in.
     pub fn next(&mut self, now: Instant, staged: u32) -> (Next, u32) {
         let mut dropped = 0;
-        let Some(mut play) = self.begin(now) else { return (Next::Stopped, 0) };
+        let Some(mut play) = self.begin(now) else {
+            return (Next::Stopped, 0);
+        };
         dropped += self.skip_backlog(now, &mut play);
         dropped += self.settle_late(now, &mut play);
         self.position = Position::Playing(play);
@@ -188,7 +210,10 @@ impl JitterBuffer {
                 self.take_head();
                 self.position = Position::Playing(head.end());
                 self.note_taken(now, &head, staged, play);
-                Next::Packet { slot: index, skip: ticks_between(head.timestamp, play) }
+                Next::Packet {
+                    slot: index,
+                    skip: ticks_between(head.timestamp, play),
+                }
             }
         };
         (next, dropped)
@@ -212,7 +237,9 @@ impl JitterBuffer {
     /// Is the very next packet there? Only then can audio be taken out without a gap.
     #[must_use]
     pub fn has_next(&self) -> bool {
-        let Position::Playing(play) = self.position else { return false };
+        let Position::Playing(play) = self.position else {
+            return false;
+        };
         self.head().is_some_and(|(_, head)| head.timestamp <= play)
     }
 
@@ -250,7 +277,7 @@ impl JitterBuffer {
     /// Bytes allocated.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.payloads.len() + std::mem::size_of_val(&*self.slots) + self.order.len()
+        self.payloads.len() + size_of_val(&*self.slots) + self.order.len()
     }
 
     fn target(&self, now: i64) -> i64 {
@@ -266,8 +293,13 @@ impl JitterBuffer {
     }
 
     fn extend(&mut self, timestamp: RtpTicks) -> i64 {
-        let extended = self.reference.map_or(0, |reference| reference.extend(timestamp));
-        self.reference = Some(Reference { timestamp, extended });
+        let extended = self
+            .reference
+            .map_or(0, |reference| reference.extend(timestamp));
+        self.reference = Some(Reference {
+            timestamp,
+            extended,
+        });
         extended
     }
 
@@ -284,7 +316,12 @@ impl JitterBuffer {
 
     /// Drops what can't be caught up with by small corrections; returns how many packets.
     fn skip_backlog(&mut self, now: Instant, play: &mut i64) -> u32 {
-        let Some(newest) = self.count.checked_sub(1).and_then(|last| self.held(last)).map(|(_, slot)| slot) else {
+        let Some(newest) = self
+            .count
+            .checked_sub(1)
+            .and_then(|last| self.held(last))
+            .map(|(_, slot)| slot)
+        else {
             return 0;
         };
         let micros = self.delay.micros(now);
@@ -295,7 +332,9 @@ impl JitterBuffer {
         let keep = self.target(micros) + self.micros_of(i64::from(newest.ticks));
         let mut dropped = 0;
         while let Some((_, head)) = self.head() {
-            if self.micros_of(newest.end() - head.timestamp) <= keep || head.sequence == newest.sequence {
+            if self.micros_of(newest.end() - head.timestamp) <= keep
+                || head.sequence == newest.sequence
+            {
                 *play = head.timestamp;
                 break;
             }
@@ -306,19 +345,23 @@ impl JitterBuffer {
         dropped
     }
 
-    /// Drops late packets, or goes back to the first of them; returns how many were dropped.
+    /// Drops late packets, or goes back to the beginning of the first; returns how many were dropped.
     fn settle_late(&mut self, now: Instant, play: &mut i64) -> u32 {
         let mut dropped = 0;
         while let Some((_, head)) = self.head() {
-            if head.end() > *play {
+            if head.timestamp >= *play {
                 break;
             }
             if self.should_go_back(now, &head, *play) {
                 let micros = self.delay.micros(now);
-                self.delay.raise(micros, head.relative.min(self.delay_max()));
+                self.delay
+                    .raise(micros, head.relative.min(self.delay_max()));
                 self.margin.reset();
                 *play = head.timestamp;
                 break;
+            }
+            if head.end() > *play {
+                break; // its end is still of use
             }
             self.take_head();
             dropped += 1;
@@ -335,14 +378,22 @@ impl JitterBuffer {
         if delay > self.delay_max() {
             return false;
         }
-        let late = (0..self.count).filter_map(|n| self.held(n)).filter(|(_, slot)| slot.end() <= play).count();
-        let on_time = late < self.count && self.held(late).is_some_and(|(_, slot)| slot.timestamp <= play);
+        let late = (0..self.count)
+            .filter_map(|n| self.held(n))
+            .filter(|(_, slot)| slot.timestamp < play)
+            .count();
+        let on_time = self
+            .held(late)
+            .is_some_and(|(_, slot)| slot.timestamp <= play);
         self.target(micros) >= head.relative || late > 1 || !on_time
     }
 
     /// Nothing is held.
     fn without_packet(&mut self, now: Instant) -> Next {
-        let silent = self.received.last.map(|last| now.saturating_duration_since(last));
+        let silent = self
+            .received
+            .last
+            .map(|last| now.saturating_duration_since(last));
         if self.received.paused {
             if silent.is_none_or(|silent| silent > STOPPED_AFTER) {
                 self.stop();
@@ -350,7 +401,10 @@ impl JitterBuffer {
             return Next::Pause { ticks: None };
         }
         if silent.is_some_and(|silent| silent <= STOPPED_AFTER) {
-            return Next::Missing { ticks: None, next: None };
+            return Next::Missing {
+                ticks: None,
+                next: None,
+            };
         }
         self.stop();
         Next::Stopped
@@ -368,8 +422,13 @@ impl JitterBuffer {
         if self.received.is_whole(head.sequence) {
             return Next::Pause { ticks };
         }
-        let follows = self.received.played.is_some_and(|played| head.sequence.0 <= played.0 + 3);
-        let next = follows.then(|| self.order.first().map(|index| usize::from(*index))).flatten();
+        let follows = self
+            .received
+            .played
+            .is_some_and(|played| head.sequence.0 <= played.0 + 3);
+        let next = follows
+            .then(|| self.order.first().map(|index| usize::from(*index)))
+            .flatten();
         Next::Missing { ticks, next }
     }
 
@@ -386,10 +445,16 @@ impl JitterBuffer {
 
     /// Something later was already played, or its turn is further back than could be gone back to.
     fn is_over(&self, slot: &Slot) -> bool {
-        if self.received.played.is_some_and(|played| slot.sequence < played) {
+        if self
+            .received
+            .played
+            .is_some_and(|played| slot.sequence < played)
+        {
             return true;
         }
-        let Position::Playing(play) = self.position else { return false };
+        let Position::Playing(play) = self.position else {
+            return false;
+        };
         slot.end() <= play && self.micros_of(play - slot.timestamp) > self.delay_max()
     }
 
@@ -408,23 +473,35 @@ impl JitterBuffer {
 
     /// Frees the first slot; its payload stays readable until the slot is used again.
     fn take_head(&mut self) {
-        if let Some(held) = self.order.get_mut(..self.count).filter(|held| !held.is_empty()) {
+        if let Some(held) = self
+            .order
+            .get_mut(..self.count)
+            .filter(|held| !held.is_empty())
+        {
             held.rotate_left(1);
             self.count -= 1;
         }
     }
 
     fn store(&mut self, slot: Slot, payload: &[u8]) {
-        let Some(index) = self.order.get(self.count).map(|index| usize::from(*index)) else { return };
+        let Some(index) = self.order.get(self.count).map(|index| usize::from(*index)) else {
+            return;
+        };
         let start = index * self.config.payload_max;
-        let Some(room) = self.payloads.get_mut(start..start + payload.len()) else { return };
+        let Some(room) = self.payloads.get_mut(start..start + payload.len()) else {
+            return;
+        };
         room.copy_from_slice(payload);
         if let Some(place) = self.slots.get_mut(index) {
             *place = slot;
         }
         self.count += 1;
         let mut at = self.count - 1;
-        while at > 0 && self.held(at - 1).is_some_and(|(_, before)| before.sequence > slot.sequence) {
+        while at > 0
+            && self
+                .held(at - 1)
+                .is_some_and(|(_, before)| before.sequence > slot.sequence)
+        {
             self.order.swap(at, at - 1);
             at -= 1;
         }
@@ -444,8 +521,14 @@ struct Slot {
 }
 
 impl Slot {
-    const EMPTY: Self =
-        Self { sequence: ExtSeqNo(0), timestamp: 0, ticks: 0, length: 0, arrival: 0, relative: 0 };
+    const EMPTY: Self = Self {
+        sequence: ExtSeqNo(0),
+        timestamp: 0,
+        ticks: 0,
+        length: 0,
+        arrival: 0,
+        relative: 0,
+    };
 
     fn end(&self) -> i64 {
         self.timestamp + i64::from(self.ticks)
@@ -457,58 +540,6 @@ impl Slot {
 enum Position {
     Stopped,
     Playing(i64),
-}
-
-/// The last timestamp seen, and its extension by its wraps.
-#[derive(Debug, Clone, Copy)]
-struct Reference {
-    timestamp: RtpTicks,
-    extended: i64,
-}
-
-impl Reference {
-    fn extend(&self, timestamp: RtpTicks) -> i64 {
-        self.extended + i64::from(timestamp.since(self.timestamp))
-    }
-}
-
-/// Which sequence numbers have come, so that a pause is told from a loss.
-#[derive(Debug)]
-struct Received {
-    highest: Option<ExtSeqNo>,
-    /// Bit n: the n-th before the highest.
-    bits: u128,
-    /// The last packet handed out, and when.
-    played: Option<ExtSeqNo>,
-    last: Option<Instant>,
-    /// The sender has said that silence follows.
-    paused: bool,
-}
-
-impl Received {
-    const EMPTY: Self = Self { highest: None, bits: 0, played: None, last: None, paused: false };
-
-    fn mark(&mut self, sequence: ExtSeqNo, audio: bool) {
-        self.paused |= !audio;
-        let highest = *self.highest.get_or_insert(sequence);
-        if sequence >= highest {
-            let step = u32::try_from(sequence.0 - highest.0).unwrap_or(u32::MAX);
-            self.bits = self.bits.checked_shl(step).unwrap_or(0) | 1;
-            self.highest = Some(sequence);
-        } else {
-            let back = u32::try_from(highest.0 - sequence.0).unwrap_or(u32::MAX);
-            self.bits |= 1_u128.checked_shl(back).unwrap_or(0);
-        }
-    }
-
-    /// Has everything between the packet played last and this one come?
-    fn is_whole(&self, before: ExtSeqNo) -> bool {
-        let (Some(played), Some(highest)) = (self.played, self.highest) else { return true };
-        (played.0 + 1..before.0).all(|sequence| {
-            let back = highest.0.checked_sub(sequence).and_then(|back| u32::try_from(back).ok());
-            back.and_then(|back| self.bits.checked_shr(back)).is_some_and(|bits| bits & 1 == 1)
-        })
-    }
 }
 
 /// From `from` to `to`, nothing where `to` is not later.

@@ -53,8 +53,13 @@ fn blend(a: i16, b: i16, n: usize, of: usize) -> i16 {
 }
 
 fn best(pcm: &[i16], lags: impl Iterator<Item = usize>, step: usize) -> Option<Period> {
-    lags.filter_map(|length| Some(Period { length, likeness: likeness(pcm, length, step)? }))
-        .max_by(|a, b| a.likeness.total_cmp(&b.likeness))
+    lags.filter_map(|length| {
+        Some(Period {
+            length,
+            likeness: likeness(pcm, length, step)?,
+        })
+    })
+    .max_by(|a, b| a.likeness.total_cmp(&b.likeness))
 }
 
 /// Normalised correlation of the first 10 ms or so with what comes `lag` later.
@@ -80,11 +85,16 @@ mod tests {
     use std::f32::consts::TAU;
 
     fn tone(hz: f32, samples: usize) -> Vec<i16> {
-        (0..samples).map(|n| ((n as f32 * hz / 8000.0 * TAU).sin() * 8000.0) as i16).collect()
+        (0..samples)
+            .map(|n| ((n as f32 * hz / 8000.0 * TAU).sin() * 8000.0) as i16)
+            .collect()
     }
 
     fn steepest(pcm: &[i16]) -> i32 {
-        pcm.windows(2).map(|p| (i32::from(p[1]) - i32::from(p[0])).abs()).max().unwrap()
+        pcm.windows(2)
+            .map(|p| (i32::from(p[1]) - i32::from(p[0])).abs())
+            .max()
+            .unwrap()
     }
 
     #[test]

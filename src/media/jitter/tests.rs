@@ -11,9 +11,16 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let config =
-            JitterConfig { clock: 8000, delay_max: Duration::from_millis(200), packets_max: 32, payload_max: 480 };
-        Self { buffer: JitterBuffer::new(config), now: seeded::start() }
+        let config = JitterConfig {
+            clock: 8000,
+            delay_max: Duration::from_millis(200),
+            packets_max: 32,
+            payload_max: 480,
+        };
+        Self {
+            buffer: JitterBuffer::new(config),
+            now: seeded::start(),
+        }
     }
 
     fn insert(&mut self, number: u64) -> Inserted {
@@ -21,7 +28,13 @@ impl Scene {
     }
 
     fn insert_at(&mut self, number: u64, timestamp: u32) -> Inserted {
-        self.buffer.insert(self.now, ExtSeqNo(number), RtpTicks(timestamp), PTIME, &[number as u8; 160])
+        self.buffer.insert(
+            self.now,
+            ExtSeqNo(number),
+            RtpTicks(timestamp),
+            PTIME,
+            &[number as u8; 160],
+        )
     }
 
     /// Pulls one frame's worth, fills in what is missing, and says what it was.
@@ -81,7 +94,16 @@ fn a_lost_packet_is_missing_for_its_length_and_the_next_one_is_named() {
     scene.insert(2);
     assert_eq!(scene.played(), Some(0));
     let missing = scene.pull();
-    assert!(matches!(missing[..], [Next::Missing { ticks: Some(PTIME), next: Some(_) }]), "{missing:?}");
+    assert!(
+        matches!(
+            missing[..],
+            [Next::Missing {
+                ticks: Some(PTIME),
+                next: Some(_)
+            }]
+        ),
+        "{missing:?}"
+    );
     assert_eq!(scene.played(), Some(2));
 }
 
@@ -91,7 +113,12 @@ fn a_gap_in_timestamps_alone_is_a_pause() {
     scene.insert_at(0, 0);
     scene.insert_at(1, 3 * PTIME);
     assert_eq!(scene.played(), Some(0));
-    assert_eq!(scene.pull(), [Next::Pause { ticks: Some(2 * PTIME) }]);
+    assert_eq!(
+        scene.pull(),
+        [Next::Pause {
+            ticks: Some(2 * PTIME)
+        }]
+    );
     assert_eq!(scene.pull(), [Next::Pause { ticks: Some(PTIME) }]);
     assert_eq!(scene.played(), Some(1));
 }
@@ -114,7 +141,13 @@ fn a_late_packet_is_played_after_all_when_there_is_nothing_else() {
     let mut scene = Scene::new();
     scene.insert(0);
     assert_eq!(scene.played(), Some(0));
-    assert_eq!(scene.pull(), [Next::Missing { ticks: None, next: None }]);
+    assert_eq!(
+        scene.pull(),
+        [Next::Missing {
+            ticks: None,
+            next: None
+        }]
+    );
     assert_eq!(scene.insert(1), Inserted::Stored);
     assert_eq!(scene.played(), Some(1));
     assert_eq!(scene.buffer.delay(), Duration::from_millis(20));
@@ -181,8 +214,16 @@ fn a_full_buffer_drops_the_oldest() {
 fn what_does_not_fit_a_slot_is_refused() {
     let mut scene = Scene::new();
     let now = scene.now;
-    assert_eq!(scene.buffer.insert(now, ExtSeqNo(0), RtpTicks(0), 481, &[0; 481]), Inserted::Misfit);
-    assert_eq!(scene.buffer.insert(now, ExtSeqNo(0), RtpTicks(0), 160, &[]), Inserted::Misfit);
+    assert_eq!(
+        scene
+            .buffer
+            .insert(now, ExtSeqNo(0), RtpTicks(0), 481, &[0; 481]),
+        Inserted::Misfit
+    );
+    assert_eq!(
+        scene.buffer.insert(now, ExtSeqNo(0), RtpTicks(0), 160, &[]),
+        Inserted::Misfit
+    );
 }
 
 #[test]
@@ -195,8 +236,18 @@ fn a_timestamp_far_from_the_clock_is_not_plausible() {
     }
     let now = scene.now;
     assert!(scene.buffer.is_plausible(now, RtpTicks(10 * PTIME)));
-    for jump in [0x8000_0000_u32, 0x7FFF_FFFF, 16_000, 16_000_u32.wrapping_neg()] {
-        assert!(!scene.buffer.is_plausible(now, RtpTicks((10 * PTIME).wrapping_add(jump))), "{jump}");
+    for jump in [
+        0x8000_0000_u32,
+        0x7FFF_FFFF,
+        16_000,
+        16_000_u32.wrapping_neg(),
+    ] {
+        assert!(
+            !scene
+                .buffer
+                .is_plausible(now, RtpTicks((10 * PTIME).wrapping_add(jump))),
+            "{jump}"
+        );
     }
 }
 

@@ -11,12 +11,18 @@ pub(super) struct ComfortNoise {
 
 impl ComfortNoise {
     pub(super) const fn new() -> Self {
-        Self { peak: None, random: 0x2545_F491 }
+        Self {
+            peak: None,
+            random: 0x2545_F491,
+        }
     }
 
     /// A comfort noise payload: the first byte is the level below full scale (section 3.1).
     pub(super) fn announce(&mut self, payload: &[u8]) {
-        let below = payload.first().map_or(LEVEL_DEFAULT, |level| level & 0x7F).max(LEVEL_LOUDEST);
+        let below = payload
+            .first()
+            .map_or(LEVEL_DEFAULT, |level| level & 0x7F)
+            .max(LEVEL_LOUDEST);
         let rms = 32_768.0 * 10.0_f32.powf(f32::from(below) / -20.0);
         self.peak = Some(rms * 3.0_f32.sqrt());
     }
@@ -33,7 +39,10 @@ impl ComfortNoise {
     pub(super) fn fill(&mut self, pcm: &mut [i16]) {
         let peak = self.peak.unwrap_or(0.0);
         for sample in pcm {
-            self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            self.random = self
+                .random
+                .wrapping_mul(1_664_525)
+                .wrapping_add(1_013_904_223);
             let unit = (self.random >> 8) as f32 / 8_388_608.0 - 1.0;
             *sample = (unit * peak).round() as i16;
         }

@@ -30,12 +30,15 @@ impl Keys {
     pub(super) fn new(parameters: &MediaParameters) -> Self {
         let source = match (parameters.telephone_event, parameters.codec) {
             (Some(event), _) => Source::Events(EventReceiver::new(event.clock)),
-            (None, Codec::Pcmu | Codec::Pcma | Codec::G722) => {
-                Source::Inband(Box::new(InbandDetector::new(parameters.codec.sample_rate())))
-            }
+            (None, Codec::Pcmu | Codec::Pcma | Codec::G722) => Source::Inband(Box::new(
+                InbandDetector::new(parameters.codec.sample_rate()),
+            )),
             (None, Codec::Opus) => Source::None,
         };
-        Self { source, pressed: VecDeque::with_capacity(PRESSED_MAX) }
+        Self {
+            source,
+            pressed: VecDeque::with_capacity(PRESSED_MAX),
+        }
     }
 
     pub(super) fn take_event(&mut self, now: Instant, header: &RtpHeader, payload: &[u8]) {
@@ -76,7 +79,11 @@ impl Keys {
     }
 
     pub(super) const fn allocated(&self) -> usize {
-        let detector = if matches!(self.source, Source::Inband(_)) { size_of::<InbandDetector>() } else { 0 };
+        let detector = if matches!(self.source, Source::Inband(_)) {
+            size_of::<InbandDetector>()
+        } else {
+            0
+        };
         detector + PRESSED_MAX * size_of::<KeyPress>()
     }
 

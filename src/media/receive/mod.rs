@@ -4,6 +4,7 @@
 mod comfort;
 mod keys;
 mod staging;
+mod statistics;
 mod stream;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::units::{Decibels, ExtSeqNo, FRAME_SAMPLES_MAX, Ssrc};
 use comfort::ComfortNoise;
 use keys::Keys;
 use staging::{Staging, Willing};
+pub use statistics::ReceiveStatistics;
+use statistics::{Counts, LossRate};
 use stream::{Fit, Stream};
 
 /// What may be chosen; the defaults suit telephones.
@@ -31,7 +34,9 @@ pub struct ReceiverConfig {
 
 impl Default for ReceiverConfig {
     fn default() -> Self {
-        Self { delay_max: Duration::from_millis(200) }
+        Self {
+            delay_max: Duration::from_millis(200),
+        }
     }
 }
 
@@ -91,37 +96,6 @@ pub enum FrameKind {
     Voice,
 }
 
-/// Counts since the leg began.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct ReceiveStatistics {
-    /// Packets, duplicates not counted.
-    pub received: u64,
-    /// Packets that should have come and haven't (RFC 3550 section 6.4.1).
-    pub lost: u64,
-    /// Packets that came when their turn was over.
-    pub late: u64,
-    /// Packets had before.
-    pub duplicated: u64,
-    /// Not RTP, not decodable, or of an unknown payload type.
-    pub malformed: u64,
-    /// Packets dropped because too many waited.
-    pub overflowed: u64,
-    /// Packets of what may have been another stream.
-    pub strange: u64,
-    /// Frames that were made up, wholly or for the most part.
-    pub concealed_frames: u64,
-    /// Losses made good from the packet after them.
-    pub fec_frames: u64,
-    /// Interarrival jitter (RFC 3550 appendix A.8), ms.
-    pub jitter_ms: f32,
-    /// The delay between arrival of the fastest packets and their turn, ms.
-    pub buffer_ms: f32,
-    /// Corrections of the delay, each of at most 10 ms.
-    pub corrections: u64,
-    /// How often another stream, or the same after a jump, took over.
-    pub resyncs: u32,
-}
-
 impl Receiver {
     /// Allocates all it will ever use.
     ///
@@ -151,7 +125,8 @@ impl Receiver {
 
     /// Takes one datagram that passed the source check. Whatever it is, it is counted here.
     pub fn handle_rtp(&mut self, now: Instant, packet: &[u8]) -> PacketVerdict {
-        let verdict = RtpPacket::parse(packet).map_or(PacketVerdict::Malformed, |rtp| self.take(now, &rtp));
+        let verdict =
+            RtpPacket::parse(packet).map_or(PacketVerdict::Malformed, |rtp| self.take(now, &rtp));
         self.counts.note(verdict);
         verdict
     }
@@ -161,14 +136,20 @@ impl Receiver {
         let length = self.frame_samples();
         self.fill(now, length);
         self.correct(now, length);
-        self.kind = self.staging.take(self.frame.get_mut(..length).unwrap_or_default());
+        self.kind = self
+            .staging
+            .take(self.frame.get_mut(..length).unwrap_or_default());
         if self.kind == FrameKind::Concealed {
             self.counts.concealed_frames += 1;
         }
-        if self.keys.listen(now, self.frame.get_mut(..length).unwrap_or_default()) {
+        if self
+            .keys
+            .listen(now, self.frame.get_mut(..length).unwrap_or_default())
+        {
             self.kind = FrameKind::Silence;
         }
-        self.voice.process(self.frame.get(..length).unwrap_or_default());
+        self.voice
+            .process(self.frame.get(..length).unwrap_or_default());
         self.kind
     }
 
@@ -258,7 +239,8 @@ impl Receiver {
             Meaning::Key | Meaning::ComfortNoise => 0,
         };
         // Only audio has a timestamp that says when it was made: a key's is that of its beginning.
-        let plausible = meaning != Meaning::Audio || self.jitter.is_plausible(now, rtp.header.timestamp);
+        let plausible =
+            meaning != Meaning::Audio || self.jitter.is_plausible(now, rtp.header.timestamp);
         let sequence = match self.stream.check(now, &rtp.header, plausible) {
             Fit::Fits(sequence) => sequence,
             Fit::Begins(sequence) => {
@@ -286,7 +268,10 @@ impl Receiver {
 
     fn meaning_of(&self, rtp: &RtpPacket<'_>) -> Option<Meaning> {
         let payload_type = rtp.header.payload_type;
-        let key = self.parameters.telephone_event.map(|event| event.payload_type);
+        let key = self
+            .parameters
+            .telephone_event
+            .map(|event| event.payload_type);
         if payload_type == self.parameters.payload_type_receive {
             Some(Meaning::Audio)
         } else if key == Some(payload_type) {
@@ -321,8 +306,13 @@ impl Receiver {
         let since = now.saturating_duration_since(*self.epoch.get_or_insert(now));
         let arrival = i64::try_from(since.as_micros()).unwrap_or(0) * clock / 1_000_000;
         // Both wrap at 32 bit; only differences count (RFC 3550 appendix A.8).
-        self.stream.note_transit(i64::from((arrival as u32).wrapping_sub(header.timestamp.0) as i32));
-        match self.jitter.insert(now, sequence, header.timestamp, ticks, payload) {
+        self.stream.note_transit(i64::from(
+            (arrival as u32).wrapping_sub(header.timestamp.0) as i32
+        ));
+        match self
+            .jitter
+            .insert(now, sequence, header.timestamp, ticks, payload)
+        {
             Inserted::Stored => PacketVerdict::Accepted,
             Inserted::Late => PacketVerdict::Late,
             Inserted::Overflow => PacketVerdict::Overflow,
@@ -342,7 +332,10 @@ impl Receiver {
     fn fill(&mut self, now: Instant, length: usize) {
         // Each step stages something; the bound only guards against a mistake here.
         for _ in 0..STEPS_MAX {
-            let Some(needed) = length.checked_sub(self.staging.len()).filter(|needed| *needed > 0) else {
+            let Some(needed) = length
+                .checked_sub(self.staging.len())
+                .filter(|needed| *needed > 0)
+            else {
                 return;
             };
             let staged = u32::try_from(self.staging.len() / self.samples_per_tick()).unwrap_or(0);
@@ -350,14 +343,18 @@ impl Receiver {
             self.counts.late += u64::from(dropped);
             self.play(next, needed);
         }
-        self.staging.fill_silence(length.saturating_sub(self.staging.len()));
+        self.staging
+            .fill_silence(length.saturating_sub(self.staging.len()));
     }
 
     fn play(&mut self, next: Next, needed: usize) {
         match next {
-            Next::Packet { slot, skip } => self.decode(slot, skip as usize * self.samples_per_tick()),
+            Next::Packet { slot, skip } => {
+                self.decode(slot, skip as usize * self.samples_per_tick())
+            }
             Next::Missing { ticks, next } => {
-                let missing = ticks.map_or(needed, |ticks| ticks as usize * self.samples_per_tick());
+                let missing =
+                    ticks.map_or(needed, |ticks| ticks as usize * self.samples_per_tick());
                 self.make_good(missing, needed, next);
             }
             Next::Pause { ticks } => {
@@ -372,7 +369,8 @@ impl Receiver {
 
     fn decode(&mut self, slot: usize, skip: usize) {
         let payload = self.jitter.payload(slot);
-        let announces_pause = self.parameters.codec == Codec::Opus && payload.len() <= OPUS_DTX_BYTES;
+        let announces_pause =
+            self.parameters.codec == Codec::Opus && payload.len() <= OPUS_DTX_BYTES;
         let Ok(decoded) = self.decoder.decode(payload, self.staging.room()) else {
             // Good framing, bad contents: as if it had not come.
             let samples = self.decoder.samples_in(payload).unwrap_or(0);
@@ -410,7 +408,9 @@ impl Receiver {
             return None;
         }
         let room = self.staging.room().get_mut(..missing)?;
-        self.decoder.decode_fec(self.jitter.payload(slot), room).ok()
+        self.decoder
+            .decode_fec(self.jitter.payload(slot), room)
+            .ok()
     }
 
     /// Makes up about `samples`; returns how many.
@@ -434,7 +434,9 @@ impl Receiver {
     fn conceal_opus(&mut self, samples: usize) -> usize {
         let whole = samples.next_multiple_of(OPUS_STEP);
         let room = self.staging.room();
-        let Some(room) = room.get_mut(..whole) else { return 0 };
+        let Some(room) = room.get_mut(..whole) else {
+            return 0;
+        };
         if self.decoder.conceal(room).is_err() {
             room.fill(0);
         }
@@ -468,7 +470,8 @@ impl Receiver {
     }
 
     fn advance(&mut self, samples: usize) {
-        self.jitter.advance(u32::try_from(samples / self.samples_per_tick()).unwrap_or(0));
+        self.jitter
+            .advance(u32::try_from(samples / self.samples_per_tick()).unwrap_or(0));
     }
 
     /// Makes the delay longer or shorter by up to 10 ms: in a pause at once, in a voice after some
@@ -477,17 +480,29 @@ impl Receiver {
         self.jitter.set_extra(self.extra_delay());
         let (insert, left, willing) = match self.jitter.plan(now) {
             Plan::Keep => return,
-            Plan::Insert { left, waited } => (true, left, willing(waited, INSERT_AFTER, INSERT_ANYHOW)),
-            Plan::Remove { left, waited } => (false, left, willing(waited, REMOVE_AFTER, REMOVE_ANYHOW)),
+            Plan::Insert { left, waited } => {
+                (true, left, willing(waited, INSERT_AFTER, INSERT_ANYHOW))
+            }
+            Plan::Remove { left, waited } => {
+                (false, left, willing(waited, REMOVE_AFTER, REMOVE_ANYHOW))
+            }
         };
         let hz = i64::from(self.parameters.codec.sample_rate().hz());
-        let wanted = usize::try_from(left * hz / 1_000_000).unwrap_or(0).clamp(1, length / 2);
+        let wanted = usize::try_from(left * hz / 1_000_000)
+            .unwrap_or(0)
+            .clamp(1, length / 2);
         if !insert && !self.stage_more(now, length + length / 2) {
             return;
         }
         let quiet = Decibels(QUIET.max(self.voice.voice().noise_floor.0 + QUIET_ABOVE_FLOOR));
-        let Some(period) = self.staging.period(length, wanted, insert, quiet, willing) else { return };
-        let done = if insert { self.staging.insert(period) } else { self.staging.cut(period) };
+        let Some(period) = self.staging.period(length, wanted, insert, quiet, willing) else {
+            return;
+        };
+        let done = if insert {
+            self.staging.insert(period)
+        } else {
+            self.staging.cut(period)
+        };
         if done > 0 {
             self.counts.corrections += 1;
             self.jitter.plan_done(now, done as i64 * 1_000_000 / hz);
@@ -505,7 +520,11 @@ impl Receiver {
     /// With losses, one frame more lets the next packet's copy of the lost one be there in time.
     fn extra_delay(&self) -> Duration {
         let useful = self.parameters.codec == Codec::Opus && self.loss.share() > FEC_LOSS_MIN;
-        if useful { Duration::from_millis(20) } else { Duration::ZERO }
+        if useful {
+            Duration::from_millis(20)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -516,56 +535,6 @@ enum Meaning {
     ComfortNoise,
 }
 
-/// How many of the last packets were lost, fading.
-#[derive(Debug, Default)]
-struct LossRate {
-    highest: Option<ExtSeqNo>,
-    share: f32,
-}
-
-impl LossRate {
-    fn note(&mut self, sequence: ExtSeqNo) {
-        let highest = *self.highest.get_or_insert(sequence);
-        if sequence > highest {
-            for _ in 0..(sequence.0 - highest.0 - 1).min(LOSS_RUN_MAX) {
-                self.share += (1.0 - self.share) / LOSS_MEMORY;
-            }
-            self.share -= self.share / LOSS_MEMORY;
-            self.highest = Some(sequence);
-        }
-    }
-
-    const fn share(&self) -> f32 {
-        self.share
-    }
-}
-
-/// What verdicts and pulls add up to.
-#[derive(Debug, Default)]
-struct Counts {
-    late: u64,
-    duplicated: u64,
-    malformed: u64,
-    overflowed: u64,
-    strange: u64,
-    concealed_frames: u64,
-    fec_frames: u64,
-    corrections: u64,
-}
-
-impl Counts {
-    const fn note(&mut self, verdict: PacketVerdict) {
-        match verdict {
-            PacketVerdict::Accepted | PacketVerdict::Key => {}
-            PacketVerdict::Malformed | PacketVerdict::UnknownPayloadType => self.malformed += 1,
-            PacketVerdict::Duplicate => self.duplicated += 1,
-            PacketVerdict::Late => self.late += 1,
-            PacketVerdict::Overflow => self.overflowed += 1,
-            PacketVerdict::Strange => self.strange += 1,
-        }
-    }
-}
-
 const fn jitter_config(codec: Codec, config: ReceiverConfig) -> JitterConfig {
     let (packets_max, payload_max) = match codec {
         // 60 ms at 64 kbit/s; 26 packets of 10 ms.
@@ -573,7 +542,12 @@ const fn jitter_config(codec: Codec, config: ReceiverConfig) -> JitterConfig {
         // The largest frame of RFC 6716 section 3.2.1 with its first byte; 320 ms in 20 ms packets.
         Codec::Opus => (16, 1276),
     };
-    JitterConfig { clock: codec.rtp_clock(), delay_max: config.delay_max, packets_max, payload_max }
+    JitterConfig {
+        clock: codec.rtp_clock(),
+        delay_max: config.delay_max,
+        packets_max,
+        payload_max,
+    }
 }
 
 /// How willing a voice is to be cut into after a plan has waited so many microseconds for a pause.
@@ -601,9 +575,6 @@ const CONCEALED_MS_MAX: usize = 100;
 const STEPS_MAX: usize = 16;
 /// From this share of losses on, redundancy is worth 20 ms of delay.
 const FEC_LOSS_MIN: f32 = 0.02;
-/// Packets.
-const LOSS_MEMORY: f32 = 128.0;
-const LOSS_RUN_MAX: u64 = 50;
 /// Microseconds that a longer delay waits for a pause: packets are about to be late.
 const INSERT_AFTER: i64 = 60_000;
 const INSERT_ANYHOW: i64 = 300_000;

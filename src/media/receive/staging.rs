@@ -55,7 +55,7 @@ impl Staging {
     }
 
     pub(super) fn allocated(&self) -> usize {
-        std::mem::size_of_val(&*self.samples)
+        size_of_val(&*self.samples)
     }
 
     /// Where the next samples go; [`Self::commit`] makes them count.
@@ -76,7 +76,11 @@ impl Staging {
         let count = count.min(self.samples.len() - self.length);
         self.length += count;
         self.note_run(kind, count);
-        if let Some(last) = self.length.checked_sub(1).and_then(|last| self.samples.get(last)) {
+        if let Some(last) = self
+            .length
+            .checked_sub(1)
+            .and_then(|last| self.samples.get(last))
+        {
             self.last = *last;
         }
     }
@@ -150,14 +154,20 @@ impl Staging {
 
     fn note_run(&mut self, kind: FrameKind, samples: usize) {
         let used = self.runs.iter().rposition(|run| run.samples > 0);
-        if let Some(last) = used.and_then(|last| self.runs.get_mut(last)).filter(|last| last.kind == kind) {
+        if let Some(last) = used
+            .and_then(|last| self.runs.get_mut(last))
+            .filter(|last| last.kind == kind)
+        {
             last.samples += samples;
             return;
         }
         // With no place left, the last run takes it in.
         let place = used.map_or(0, |last| last + 1).min(RUNS - 1);
         if let Some(run) = self.runs.get_mut(place) {
-            *run = Run { kind, samples: run.samples + samples };
+            *run = Run {
+                kind,
+                samples: run.samples + samples,
+            };
         }
     }
 
@@ -166,7 +176,10 @@ impl Staging {
         while count > 0 && self.runs[0].samples > 0 {
             let part = self.runs[0].samples.min(count);
             if part >= most.samples {
-                most = Run { kind: self.runs[0].kind, samples: part };
+                most = Run {
+                    kind: self.runs[0].kind,
+                    samples: part,
+                };
             }
             count -= part;
             self.runs[0].samples -= part;
@@ -179,11 +192,18 @@ impl Staging {
 }
 
 impl Run {
-    const EMPTY: Self = Self { kind: FrameKind::Silence, samples: 0 };
+    const EMPTY: Self = Self {
+        kind: FrameKind::Silence,
+        samples: 0,
+    };
 }
 
 fn level(pcm: &[i16]) -> f32 {
-    let power = pcm.iter().map(|x| f32::from(*x) * f32::from(*x)).sum::<f32>() / pcm.len().max(1) as f32;
+    let power = pcm
+        .iter()
+        .map(|x| f32::from(*x) * f32::from(*x))
+        .sum::<f32>()
+        / pcm.len().max(1) as f32;
     Decibels::from_amplitude(power.sqrt() / 32_768.0).0
 }
 
@@ -256,12 +276,26 @@ mod tests {
     fn a_pause_gives_what_is_wanted_and_a_voice_waits() {
         let quiet = Decibels(-50.0);
         let pause = staged(&[5; 320], FrameKind::Voice);
-        assert_eq!(pause.period(160, 77, false, quiet, Willing::PauseOnly), Some(77));
-        let tone: Vec<i16> = (0..320).map(|n| ((n as f32 * 0.157).sin() * 5000.0) as i16).collect();
+        assert_eq!(
+            pause.period(160, 77, false, quiet, Willing::PauseOnly),
+            Some(77)
+        );
+        let tone: Vec<i16> = (0..320)
+            .map(|n| ((n as f32 * 0.157).sin() * 5000.0) as i16)
+            .collect();
         let voice = staged(&tone, FrameKind::Voice);
-        assert_eq!(voice.period(160, 77, false, quiet, Willing::PauseOnly), None);
-        assert_eq!(voice.period(160, 77, false, quiet, Willing::Voiced), Some(40));
+        assert_eq!(
+            voice.period(160, 77, false, quiet, Willing::PauseOnly),
+            None
+        );
+        assert_eq!(
+            voice.period(160, 77, false, quiet, Willing::Voiced),
+            Some(40)
+        );
         assert_eq!(voice.period(160, 10, false, quiet, Willing::Anywhere), None);
-        assert_eq!(voice.period(160, 10, true, quiet, Willing::Voiced), Some(40));
+        assert_eq!(
+            voice.period(160, 10, true, quiet, Willing::Voiced),
+            Some(40)
+        );
     }
 }

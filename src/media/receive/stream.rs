@@ -47,12 +47,22 @@ impl Stream {
         }
         let silent = now.saturating_duration_since(current.last_heard);
         let packets = match self.candidate {
-            Some(candidate) if candidate.is_followed_by(header) => candidate.packets.saturating_add(1),
+            Some(candidate) if candidate.is_followed_by(header) => {
+                candidate.packets.saturating_add(1)
+            }
             Some(_) | None => 1,
         };
-        self.candidate = Some(Candidate { ssrc: header.ssrc, sequence: header.sequence, packets });
+        self.candidate = Some(Candidate {
+            ssrc: header.ssrc,
+            sequence: header.sequence,
+            packets,
+        });
         let goes_on = packets >= CANDIDATE_PACKETS && silent >= SILENT;
-        if goes_on || silent >= LONG_SILENT { self.begin(now, header) } else { Fit::Strange }
+        if goes_on || silent >= LONG_SILENT {
+            self.begin(now, header)
+        } else {
+            Fit::Strange
+        }
     }
 
     /// RFC 3550 appendix A.8; `transit` is arrival less timestamp in ticks.
@@ -75,13 +85,23 @@ impl Stream {
     pub(super) fn report(&mut self, now: Instant) -> Option<ReceptionReport> {
         let current = self.current.as_ref()?;
         let (expected, received) = (current.expected(), current.received);
-        let lost = |expected: u64, received: u64| i64::try_from(expected).unwrap_or(0) - i64::try_from(received).unwrap_or(0);
+        let lost = |expected: u64, received: u64| {
+            i64::try_from(expected).unwrap_or(0) - i64::try_from(received).unwrap_or(0)
+        };
         let expected_since = expected.saturating_sub(self.reported.expected);
-        let lost_since = lost(expected_since, received.saturating_sub(self.reported.received)).max(0);
-        let fraction = (lost_since * 256).checked_div(i64::try_from(expected_since).unwrap_or(0)).unwrap_or(0);
-        let (last, delay) = current.sender_report.map_or((0, Duration::ZERO), |(at, ntp)| {
-            (ntp.middle(), now.saturating_duration_since(at))
-        });
+        let lost_since = lost(
+            expected_since,
+            received.saturating_sub(self.reported.received),
+        )
+        .max(0);
+        let fraction = (lost_since * 256)
+            .checked_div(i64::try_from(expected_since).unwrap_or(0))
+            .unwrap_or(0);
+        let (last, delay) = current
+            .sender_report
+            .map_or((0, Duration::ZERO), |(at, ntp)| {
+                (ntp.middle(), now.saturating_duration_since(at))
+            });
         let report = ReceptionReport {
             ssrc: current.ssrc,
             fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
@@ -89,7 +109,8 @@ impl Stream {
             highest_sequence: current.highest.0.saturating_sub(CYCLE) as u32,
             jitter: current.jitter as u32,
             last_sender_report: last,
-            delay_since: u32::try_from(delay.as_nanos() * 65_536 / 1_000_000_000).unwrap_or(u32::MAX),
+            delay_since: u32::try_from(delay.as_nanos() * 65_536 / 1_000_000_000)
+                .unwrap_or(u32::MAX),
         };
         self.reported = Reported { expected, received };
         Some(report)
@@ -171,7 +192,9 @@ impl Current {
             self.bits = self.bits.checked_shl(step).unwrap_or(0) | 1;
             self.highest = sequence;
         } else {
-            let bit = 1_u128.checked_shl(u32::try_from(self.highest.0 - sequence.0).unwrap_or(u32::MAX)).unwrap_or(0);
+            let bit = 1_u128
+                .checked_shl(u32::try_from(self.highest.0 - sequence.0).unwrap_or(u32::MAX))
+                .unwrap_or(0);
             if self.bits & bit != 0 {
                 return Fit::Duplicate;
             }
@@ -245,19 +268,26 @@ mod tests {
 
     impl Scene {
         fn new() -> Self {
-            Self { stream: Stream::default(), now: seeded::start() }
+            Self {
+                stream: Stream::default(),
+                now: seeded::start(),
+            }
         }
 
         fn packet(&mut self, ssrc: u32, sequence: u16, plausible: bool) -> Fit {
             self.now += Duration::from_millis(20);
-            self.stream.check(self.now, &header(ssrc, sequence), plausible)
+            self.stream
+                .check(self.now, &header(ssrc, sequence), plausible)
         }
     }
 
     #[test]
     fn loss_and_duplicates_are_counted_over_the_wrap() {
         let mut scene = Scene::new();
-        assert_eq!(scene.packet(1, 0xFFFE, true), Fit::Begins(ExtSeqNo(0x1_FFFE)));
+        assert_eq!(
+            scene.packet(1, 0xFFFE, true),
+            Fit::Begins(ExtSeqNo(0x1_FFFE))
+        );
         assert_eq!(scene.packet(1, 1, true), Fit::Fits(ExtSeqNo(0x2_0001)));
         assert_eq!(scene.packet(1, 0, true), Fit::Fits(ExtSeqNo(0x2_0000)));
         assert_eq!(scene.packet(1, 1, true), Fit::Duplicate);
@@ -291,8 +321,14 @@ mod tests {
             }
             assert_eq!(scene.packet(ssrc, sequence, plausible), Fit::Strange);
             assert_eq!(scene.packet(ssrc, sequence + 1, plausible), Fit::Strange);
-            assert!(matches!(scene.packet(ssrc, sequence + 2, plausible), Fit::Begins(_)));
-            assert!(matches!(scene.packet(ssrc, sequence + 3, true), Fit::Fits(_)));
+            assert!(matches!(
+                scene.packet(ssrc, sequence + 2, plausible),
+                Fit::Begins(_)
+            ));
+            assert!(matches!(
+                scene.packet(ssrc, sequence + 3, true),
+                Fit::Fits(_)
+            ));
             assert_eq!(scene.stream.lost(), 0);
         }
     }
@@ -313,10 +349,17 @@ mod tests {
             scene.stream.note_transit(n % 2 * 80);
         }
         assert!((scene.stream.jitter() - 80.0).abs() < 1.0);
-        scene.stream.note_sender_report(scene.now, Ssrc(1), NtpTime(0x1122_3344_5566_7788));
-        scene.stream.note_sender_report(scene.now, Ssrc(9), NtpTime(0));
+        scene
+            .stream
+            .note_sender_report(scene.now, Ssrc(1), NtpTime(0x1122_3344_5566_7788));
+        scene
+            .stream
+            .note_sender_report(scene.now, Ssrc(9), NtpTime(0));
         scene.now += Duration::from_millis(500);
         let report = scene.stream.report(scene.now).unwrap();
-        assert_eq!((report.last_sender_report, report.delay_since), (0x3344_5566, 32_768));
+        assert_eq!(
+            (report.last_sender_report, report.delay_since),
+            (0x3344_5566, 32_768)
+        );
     }
 }

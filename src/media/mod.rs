@@ -16,6 +16,7 @@ pub mod clip;
 pub mod codec;
 pub mod command;
 pub mod dtmf;
+pub mod jitter;
 pub mod leg;
 pub mod limiter;
 pub mod mixer;
@@ -26,8 +27,9 @@ pub mod receive;
 pub mod resample;
 pub mod rtcp;
 pub mod rtp;
-#[cfg(test)]
-mod seeded;
 pub mod sender;
 pub mod source;
 pub mod voice;
+
+#[cfg(test)]
+mod seeded;

@@ -11,7 +11,7 @@ use crate::units::SampleRate;
 #[derive(Debug)]
 pub struct Concealer {
     /// What was played last, newest at the end.
-    history: Box<[f32]>,
+    history: Box<[i16]>,
     /// The periods that are repeated while a loss lasts.
     cycle: Box<[f32]>,
     scale: usize,
@@ -44,7 +44,7 @@ impl Concealer {
     pub fn new(rate: SampleRate) -> Self {
         let scale = rate.hz() as usize / 8000;
         Self {
-            history: vec![0.0; HISTORY * scale].into(),
+            history: vec![0; HISTORY * scale].into(),
             cycle: vec![0.0; PITCH_MAX * PERIODS_MAX * scale].into(),
             scale,
             loss: Loss::None,
@@ -85,7 +85,7 @@ impl Concealer {
 
     /// What follows is a beginning, not the return from a loss.
     pub fn reset(&mut self) {
-        self.history.fill(0.0);
+        self.history.fill(0);
         self.loss = Loss::None;
     }
 
@@ -95,10 +95,22 @@ impl Concealer {
         matches!(self.loss, Loss::Running(Running { elapsed, .. }) if elapsed >= FADE_END * self.scale)
     }
 
+    /// Bytes allocated.
+    #[must_use]
+    pub fn allocated(&self) -> usize {
+        size_of_val(&*self.history) + size_of_val(&*self.cycle)
+    }
+
     fn begin(&mut self) {
         let pitch = self.find_pitch();
         self.fill_cycle(pitch, 1, 0);
-        let newest = |back: usize| self.history.iter().rev().nth(back).copied().unwrap_or(0.0);
+        let newest = |back: usize| {
+            self.history
+                .iter()
+                .rev()
+                .nth(back)
+                .map_or(0.0, |x| f32::from(*x))
+        };
         let step = newest(0) - newest(pitch);
         self.loss = Loss::Running(Running {
             length: pitch,
@@ -152,11 +164,11 @@ impl Concealer {
         };
         let (before, periods) = source.split_at(blend);
         for (n, slot) in self.cycle.iter_mut().take(length).enumerate() {
-            let sample = periods[n];
+            let sample = f32::from(periods[n]);
             *slot = match n.checked_sub(length - blend) {
                 Some(m) => {
                     let share = (m + 1) as f32 / (blend + 1) as f32;
-                    sample * (1.0 - share) + before[m] * share
+                    sample * (1.0 - share) + f32::from(before[m]) * share
                 }
                 None => sample,
             };
@@ -195,6 +207,7 @@ impl Concealer {
         };
         let (mut product, mut energy) = (0.0_f32, 1.0_f32);
         for (a, b) in now.iter().zip(then).step_by(step) {
+            let (a, b) = (f32::from(*a), f32::from(*b));
             product += a * b;
             energy += b * b;
         }
@@ -206,7 +219,7 @@ impl Concealer {
         let new = pcm.get(pcm.len().saturating_sub(length)..).unwrap_or(pcm);
         self.history.copy_within(new.len().., 0);
         for (slot, sample) in self.history.iter_mut().skip(length - new.len()).zip(new) {
-            *slot = f32::from(*sample);
+            *slot = *sample;
         }
     }
 }

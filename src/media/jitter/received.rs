@@ -1,0 +1,103 @@
+//! What has come: timestamps extended by their wraps, and which sequence numbers, so that a pause is
+//! told from a loss.
+
+use std::time::Instant;
+
+use crate::units::{ExtSeqNo, RtpTicks};
+
+/// The last timestamp seen, and its extension by its wraps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reference {
+    pub(super) timestamp: RtpTicks,
+    pub(super) extended: i64,
+}
+
+impl Reference {
+    pub(super) fn extend(&self, timestamp: RtpTicks) -> i64 {
+        self.extended + i64::from(timestamp.since(self.timestamp))
+    }
+}
+
+/// Which sequence numbers have come, so that a pause is told from a loss.
+#[derive(Debug)]
+pub(super) struct Received {
+    highest: Option<ExtSeqNo>,
+    /// Bit n: the n-th before the highest.
+    bits: u128,
+    /// The last packet handed out, and when.
+    pub(super) played: Option<ExtSeqNo>,
+    pub(super) last: Option<Instant>,
+    /// The sender has said that silence follows.
+    pub(super) paused: bool,
+}
+
+impl Received {
+    pub(super) const EMPTY: Self = Self {
+        highest: None,
+        bits: 0,
+        played: None,
+        last: None,
+        paused: false,
+    };
+
+    pub(super) fn mark(&mut self, sequence: ExtSeqNo, audio: bool) {
+        self.paused |= !audio;
+        let highest = *self.highest.get_or_insert(sequence);
+        if sequence >= highest {
+            let step = u32::try_from(sequence.0 - highest.0).unwrap_or(u32::MAX);
+            self.bits = self.bits.checked_shl(step).unwrap_or(0) | 1;
+            self.highest = Some(sequence);
+        } else {
+            let back = u32::try_from(highest.0 - sequence.0).unwrap_or(u32::MAX);
+            self.bits |= 1_u128.checked_shl(back).unwrap_or(0);
+        }
+    }
+
+    /// Has everything between the packet played last and this one come?
+    pub(super) fn is_whole(&self, before: ExtSeqNo) -> bool {
+        let (Some(played), Some(highest)) = (self.played, self.highest) else {
+            return true;
+        };
+        (played.0 + 1..before.0).all(|sequence| {
+            let back = highest
+                .0
+                .checked_sub(sequence)
+                .and_then(|back| u32::try_from(back).ok());
+            back.and_then(|back| self.bits.checked_shr(back))
+                .is_some_and(|bits| bits & 1 == 1)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_missing_where_all_in_between_has_come_as_whatever() {
+        let mut received = Received {
+            played: Some(ExtSeqNo(10)),
+            ..Received::EMPTY
+        };
+        for (sequence, audio) in [(10, true), (13, true), (11, false), (14, true)] {
+            received.mark(ExtSeqNo(sequence), audio);
+        }
+        assert!(received.is_whole(ExtSeqNo(12)));
+        assert!(!received.is_whole(ExtSeqNo(13)));
+        received.mark(ExtSeqNo(12), false);
+        assert!(received.is_whole(ExtSeqNo(15)));
+        assert!(!received.is_whole(ExtSeqNo(300)));
+        received.mark(ExtSeqNo(400), true);
+        assert!(!received.is_whole(ExtSeqNo(400)));
+    }
+
+    #[test]
+    fn timestamps_extend_over_the_wrap_both_ways() {
+        let reference = Reference {
+            timestamp: RtpTicks(0xFFFF_FFF0),
+            extended: 100,
+        };
+        assert_eq!(reference.extend(RtpTicks(0x10)), 132);
+        assert_eq!(reference.extend(RtpTicks(0xFFFF_FFE0)), 84);
+    }
+}

@@ -1,0 +1,265 @@
+use super::*;
+use crate::media::seeded;
+
+const PTIME: u32 = 160;
+
+/// A buffer for G.711 and a pushed clock.
+struct Scene {
+    buffer: JitterBuffer,
+    now: Instant,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let config = JitterConfig {
+            clock: 8000,
+            delay_max: Duration::from_millis(200),
+            packets_max: 32,
+            payload_max: 480,
+        };
+        Self {
+            buffer: JitterBuffer::new(config),
+            now: seeded::start(),
+        }
+    }
+
+    fn insert(&mut self, number: u64) -> Inserted {
+        self.insert_at(number, number as u32 * PTIME)
+    }
+
+    fn insert_at(&mut self, number: u64, timestamp: u32) -> Inserted {
+        self.buffer.insert(
+            self.now,
+            ExtSeqNo(number),
+            RtpTicks(timestamp),
+            PTIME,
+            &[number as u8; 160],
+        )
+    }
+
+    /// Pulls one frame's worth, fills in what is missing, and says what it was.
+    fn pull(&mut self) -> Vec<Next> {
+        let (mut staged, mut all) = (0, Vec::new());
+        while staged < PTIME {
+            let (next, _) = self.buffer.next(self.now, staged);
+            all.push(next);
+            let ticks = match next {
+                Next::Packet { skip, .. } => PTIME - skip,
+                Next::Missing { ticks, .. } | Next::Pause { ticks } => {
+                    let ticks = ticks.unwrap_or(PTIME).min(PTIME - staged);
+                    self.buffer.advance(ticks);
+                    ticks
+                }
+                Next::Stopped => PTIME,
+            };
+            staged += ticks;
+        }
+        self.now += Duration::from_millis(20);
+        all
+    }
+
+    /// The packet that fills the next frame, by the byte its payload is made of.
+    fn played(&mut self) -> Option<u8> {
+        match self.pull()[..] {
+            [Next::Packet { slot, skip: 0 }] => self.buffer.payload(slot).first().copied(),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn packets_come_out_in_order_without_added_delay() {
+    let mut scene = Scene::new();
+    for number in 0..100 {
+        assert_eq!(scene.insert(number), Inserted::Stored);
+        assert_eq!(scene.played(), Some(number as u8));
+    }
+    assert_eq!(scene.buffer.delay(), Duration::ZERO);
+}
+
+#[test]
+fn a_swapped_pair_is_put_in_order_where_there_is_time() {
+    let mut scene = Scene::new();
+    scene.insert(1);
+    scene.insert(0);
+    scene.insert(2);
+    let order: Vec<u8> = (0..5).filter_map(|_| scene.played()).collect();
+    assert_eq!(order, [0, 1, 2]);
+}
+
+#[test]
+fn a_lost_packet_is_missing_for_its_length_and_the_next_one_is_named() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    scene.insert(2);
+    assert_eq!(scene.played(), Some(0));
+    let missing = scene.pull();
+    assert!(
+        matches!(
+            missing[..],
+            [Next::Missing {
+                ticks: Some(PTIME),
+                next: Some(_)
+            }]
+        ),
+        "{missing:?}"
+    );
+    assert_eq!(scene.played(), Some(2));
+}
+
+#[test]
+fn a_gap_in_timestamps_alone_is_a_pause() {
+    let mut scene = Scene::new();
+    scene.insert_at(0, 0);
+    scene.insert_at(1, 3 * PTIME);
+    assert_eq!(scene.played(), Some(0));
+    assert_eq!(
+        scene.pull(),
+        [Next::Pause {
+            ticks: Some(2 * PTIME)
+        }]
+    );
+    assert_eq!(scene.pull(), [Next::Pause { ticks: Some(PTIME) }]);
+    assert_eq!(scene.played(), Some(1));
+}
+
+#[test]
+fn keys_in_between_are_no_loss() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    assert_eq!(scene.played(), Some(0));
+    for number in 1..6 {
+        scene.buffer.note_other(ExtSeqNo(number));
+        assert_eq!(scene.pull(), [Next::Pause { ticks: None }]);
+    }
+    scene.insert(6);
+    assert_eq!(scene.played(), Some(6));
+}
+
+#[test]
+fn a_late_packet_is_played_after_all_when_there_is_nothing_else() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    assert_eq!(scene.played(), Some(0));
+    assert_eq!(
+        scene.pull(),
+        [Next::Missing {
+            ticks: None,
+            next: None
+        }]
+    );
+    assert_eq!(scene.insert(1), Inserted::Stored);
+    assert_eq!(scene.played(), Some(1));
+    assert_eq!(scene.buffer.delay(), Duration::from_millis(20));
+}
+
+#[test]
+fn a_late_packet_whose_successor_is_there_is_dropped() {
+    let mut scene = Scene::new();
+    for number in 0..150 {
+        scene.insert(number);
+        scene.played();
+    }
+    scene.pull();
+    scene.insert(150);
+    scene.insert(151);
+    let (next, dropped) = scene.buffer.next(scene.now, 0);
+    assert_eq!(dropped, 1);
+    assert!(matches!(next, Next::Packet { slot, skip: 0 } if scene.buffer.payload(slot)[0] == 151));
+    assert_eq!(scene.insert(149), Inserted::Late);
+}
+
+#[test]
+fn a_stall_is_followed_by_all_that_it_held_back_up_to_the_longest_delay() {
+    let mut scene = Scene::new();
+    for number in 0..50 {
+        scene.insert(number);
+        scene.played();
+    }
+    for _ in 0..7 {
+        scene.pull();
+    }
+    for number in 50..58 {
+        scene.insert(number);
+    }
+    for number in 50..58 {
+        assert_eq!(scene.played(), Some(number));
+    }
+}
+
+#[test]
+fn a_backlog_beyond_the_longest_delay_is_skipped() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    assert_eq!(scene.played(), Some(0));
+    for number in 1..=30 {
+        scene.insert(number);
+    }
+    let (_, dropped) = scene.buffer.next(scene.now, 0);
+    assert!(dropped >= 20, "{dropped}");
+    assert!(scene.buffer.len() <= 10);
+}
+
+#[test]
+fn a_full_buffer_drops_the_oldest() {
+    let mut scene = Scene::new();
+    for number in 0..32 {
+        assert_eq!(scene.insert(number), Inserted::Stored);
+    }
+    assert_eq!(scene.insert(32), Inserted::Overflow);
+    assert_eq!(scene.buffer.len(), 32);
+}
+
+#[test]
+fn what_does_not_fit_a_slot_is_refused() {
+    let mut scene = Scene::new();
+    let now = scene.now;
+    assert_eq!(
+        scene
+            .buffer
+            .insert(now, ExtSeqNo(0), RtpTicks(0), 481, &[0; 481]),
+        Inserted::Misfit
+    );
+    assert_eq!(
+        scene.buffer.insert(now, ExtSeqNo(0), RtpTicks(0), 160, &[]),
+        Inserted::Misfit
+    );
+}
+
+#[test]
+fn a_timestamp_far_from_the_clock_is_not_plausible() {
+    let mut scene = Scene::new();
+    assert!(scene.buffer.is_plausible(scene.now, RtpTicks(77)));
+    for number in 0..10 {
+        scene.insert(number);
+        scene.played();
+    }
+    let now = scene.now;
+    assert!(scene.buffer.is_plausible(now, RtpTicks(10 * PTIME)));
+    for jump in [
+        0x8000_0000_u32,
+        0x7FFF_FFFF,
+        16_000,
+        16_000_u32.wrapping_neg(),
+    ] {
+        assert!(
+            !scene
+                .buffer
+                .is_plausible(now, RtpTicks((10 * PTIME).wrapping_add(jump))),
+            "{jump}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_stopped_begins_anew_without_a_gap() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    scene.played();
+    for _ in 0..30 {
+        scene.pull();
+    }
+    assert_eq!(scene.pull(), [Next::Stopped]);
+    scene.insert_at(1, 400 * PTIME);
+    assert_eq!(scene.played(), Some(1));
+}

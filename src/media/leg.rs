@@ -11,13 +11,14 @@ use crate::media::command::{EngineEvent, LegKind, LegReport, LegSlot};
 use crate::media::limiter::Limiter;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
-use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig, Voice};
+use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig};
 use crate::media::rtcp::{
     NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, RtcpSchedule, SenderInfo,
 };
 use crate::media::rtp::is_rtcp;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::{SourceLock, SourceVerdict};
+use crate::media::voice::Voice;
 use crate::units::{FRAME, LegId};
 
 /// One participant's media.

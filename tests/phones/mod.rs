@@ -10,12 +10,12 @@ use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent}
 use voicebridge::units::{LegId, Ptime};
 
 /// The other end of a leg.
-pub struct Phone {
-    pub leg: LegId,
-    pub codec: Codec,
-    pub talks: bool,
-    pub to: SocketAddr,
-    pub rtp: UdpSocket,
+pub(crate) struct Phone {
+    pub(crate) leg: LegId,
+    pub(crate) codec: Codec,
+    pub(crate) talks: bool,
+    pub(crate) to: SocketAddr,
+    pub(crate) rtp: UdpSocket,
     rtcp: UdpSocket,
     encoder: Encoder,
     sequence: u16,
@@ -23,16 +23,16 @@ pub struct Phone {
 }
 
 impl Phone {
-    pub fn new(leg: LegId, codec: Codec, to: SocketAddr, talks: bool) -> Self {
-        let rtp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let rtcp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        rtp.set_nonblocking(true).unwrap();
-        rtcp.set_nonblocking(true).unwrap();
-        let encoder = Encoder::new(codec).unwrap();
+    pub(crate) fn new(leg: LegId, codec: Codec, to: SocketAddr, talks: bool) -> Self {
+        let rtp = UdpSocket::bind("127.0.0.1:0").expect("the loopback device works");
+        let rtcp = UdpSocket::bind("127.0.0.1:0").expect("the loopback device works");
+        rtp.set_nonblocking(true).expect("the loopback device works");
+        rtcp.set_nonblocking(true).expect("the loopback device works");
+        let encoder = Encoder::new(codec).expect("the loopback device works");
         Self { leg, codec, talks, to, rtp, rtcp, encoder, sequence: 65_500, timestamp: 0 }
     }
 
-    pub fn parameters(&self, direction: Direction) -> MediaParameters {
+    pub(crate) fn parameters(&self, direction: Direction) -> MediaParameters {
         let payload_type = self.codec.static_payload_type().unwrap_or(96);
         MediaParameters {
             codec: self.codec,
@@ -42,20 +42,20 @@ impl Phone {
             comfort_noise: None,
             ptime: Ptime::DEFAULT,
             direction,
-            remote_rtp: self.rtp.local_addr().unwrap(),
-            remote_rtcp: self.rtcp.local_addr().unwrap(),
+            remote_rtp: self.rtp.local_addr().expect("the loopback device works"),
+            remote_rtcp: self.rtcp.local_addr().expect("the loopback device works"),
             signalling_source: None,
         }
     }
 
     /// Sends 20 ms of a tone, or of silence.
-    pub fn speak(&mut self) {
+    pub(crate) fn speak(&mut self) {
         let packet = self.audio_packet();
-        self.rtp.send_to(&packet, self.to).unwrap();
+        self.rtp.send_to(&packet, self.to).expect("the loopback device works");
     }
 
     /// 20 ms of a tone, or of silence.
-    pub fn audio_packet(&mut self) -> Vec<u8> {
+    pub(crate) fn audio_packet(&mut self) -> Vec<u8> {
         let rate = f64::from(self.codec.sample_rate().hz());
         let hz = 300.0 + 37.0 * (self.leg.0 % 40) as f64;
         let amplitude = if self.talks { 5_000.0 } else { 0.0 };
@@ -64,7 +64,7 @@ impl Phone {
             .map(|i| (amplitude * (hz * (first + i as f64 / rate) * std::f64::consts::TAU).sin()) as i16)
             .collect();
         let mut payload = [0; 400];
-        let length = self.encoder.encode(&pcm, &mut payload).unwrap();
+        let length = self.encoder.encode(&pcm, &mut payload).expect("the loopback device works");
         let mut packet = self.header(self.codec.static_payload_type().unwrap_or(96));
         packet.extend(&payload[..length]);
         self.timestamp = self.timestamp.wrapping_add(self.codec.rtp_clock() / 50);
@@ -72,27 +72,28 @@ impl Phone {
     }
 
     /// Presses a key for 100 ms (RFC 4733).
-    pub fn press(&mut self, event: u8) {
+    pub(crate) fn press(&mut self, event: u8) {
         for (end, duration) in [(0, 160_u16), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)] {
             let mut packet = self.header(101);
             packet.extend([event, end | 10]);
-            packet.extend(duration.to_be_bytes());
-            self.rtp.send_to(&packet, self.to).unwrap();
+            let ticks = duration * (self.codec.rtp_clock() / 8_000) as u16;
+            packet.extend(ticks.to_be_bytes());
+            self.rtp.send_to(&packet, self.to).expect("the loopback device works");
         }
     }
 
     /// An empty receiver report (RFC 3550 section 6.4.2) with a CNAME.
-    pub fn report(&self) {
+    pub(crate) fn report(&self) {
         let packet = [
             0x80, 201, 0, 1, 0, 0, 0, 7, // RR
             0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, b'a', 0, // SDES
         ];
         let to = SocketAddr::new(self.to.ip(), self.to.port() + 1);
-        self.rtcp.send_to(&packet, to).unwrap();
+        self.rtcp.send_to(&packet, to).expect("the loopback device works");
     }
 
     /// How many packets have come since the last call.
-    pub fn listen(&self) -> usize {
+    pub(crate) fn listen(&self) -> usize {
         let mut buffer = [0; 2_000];
         let count = std::iter::from_fn(|| self.rtp.recv_from(&mut buffer).ok()).count();
         while self.rtcp.recv_from(&mut buffer).is_ok() {}
@@ -110,14 +111,14 @@ impl Phone {
 }
 
 /// A recording of so many frames.
-pub fn rendition(codec: Codec, frames: usize) -> Arc<Rendition> {
+pub(crate) fn rendition(codec: Codec, frames: usize) -> Arc<Rendition> {
     let rate = codec.sample_rate();
     let pcm: Vec<i16> = (0..frames * rate.frame_samples()).map(|i| ((i * 97) % 4_000) as i16 - 2_000).collect();
-    let mut encoder = Encoder::new(codec).unwrap();
+    let mut encoder = Encoder::new(codec).expect("the loopback device works");
     let (mut payload, mut frame_ends) = (Vec::new(), Vec::new());
     for frame in pcm.chunks(rate.frame_samples()) {
         let mut bytes = [0; 400];
-        let length = encoder.encode(frame, &mut bytes).unwrap();
+        let length = encoder.encode(frame, &mut bytes).expect("the loopback device works");
         payload.extend(&bytes[..length]);
         frame_ends.push(payload.len() as u32);
     }

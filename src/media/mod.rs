@@ -15,3 +15,4 @@
 pub mod clip;
 pub mod codec;
 pub mod parameters;
+pub mod resample;

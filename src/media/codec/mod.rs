@@ -1,7 +1,23 @@
 //! Codecs: payload to PCM and back, 20 ms at a time on the sending side, 10 to 60 ms (Opus up to
 //! 120 ms) on the receiving side. Nothing allocates after `new`.
 
+mod g711;
+mod g722;
+mod opus;
+
+pub use opus::{OpusSettings, Repacketizer};
+
 use crate::units::SampleRate;
+
+/// The largest payload that an [`Encoder`] gives for 20 ms. Three of them and an RTP header still
+/// fit into one Ethernet frame.
+pub const PAYLOAD_BYTES_MAX: usize = 240;
+
+/// The most PCM samples that one payload can hold: 120 ms of Opus (RFC 6716 section 2).
+pub const PAYLOAD_SAMPLES_MAX: usize = 5_760;
+
+/// The longest payload that is decoded, in units of [`crate::units::FRAME`].
+const PAYLOAD_FRAMES_MAX: usize = 6;
 
 /// The codecs legs speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,4 +76,235 @@ impl Codec {
             Self::Opus => None,
         }
     }
+}
+
+/// PCM to payloads. Carries all state of the stream, so two encoders in the same state give the
+/// same packets for the same input.
+#[derive(Debug)]
+pub struct Encoder(Encoding);
+
+#[derive(Debug)]
+enum Encoding {
+    Pcmu,
+    Pcma,
+    G722(g722::Encoder),
+    Opus(opus::Encoder),
+}
+
+impl Encoder {
+    /// A fresh encoder; Opus with the default [`OpusSettings`].
+    ///
+    /// # Errors
+    /// [`CodecError::Opus`] if libopus refuses.
+    pub fn new(codec: Codec) -> Result<Self, CodecError> {
+        Ok(Self(match codec {
+            Codec::Pcmu => Encoding::Pcmu,
+            Codec::Pcma => Encoding::Pcma,
+            Codec::G722 => Encoding::G722(g722::Encoder::new()),
+            Codec::Opus => Encoding::Opus(opus::Encoder::new(OpusSettings::default())?),
+        }))
+    }
+
+    /// Changes an Opus encoder's settings from the next frame on; the other codecs have none.
+    ///
+    /// # Errors
+    /// [`CodecError::Mismatch`] on another codec, [`CodecError::Opus`] on a value libopus refuses.
+    pub fn set_opus(&mut self, settings: OpusSettings) -> Result<(), CodecError> {
+        match &mut self.0 {
+            Encoding::Opus(opus) => opus.set(settings),
+            Encoding::Pcmu | Encoding::Pcma | Encoding::G722(_) => Err(CodecError::Mismatch),
+        }
+    }
+
+    /// Encodes exactly one 20 ms frame and returns the bytes written. `payload` must have room
+    /// for [`PAYLOAD_BYTES_MAX`]. With DTX an Opus payload of up to 2 bytes need not be sent.
+    ///
+    /// # Errors
+    /// [`CodecError::FrameLength`], [`CodecError::BufferTooSmall`], or [`CodecError::Opus`].
+    pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, CodecError> {
+        if pcm.len() != self.codec().sample_rate().frame_samples() {
+            return Err(CodecError::FrameLength);
+        }
+        let payload = payload
+            .get_mut(..PAYLOAD_BYTES_MAX)
+            .ok_or(CodecError::BufferTooSmall)?;
+        match &mut self.0 {
+            Encoding::Pcmu => Ok(g711::encode(g711::Law::Mu, pcm, payload)),
+            Encoding::Pcma => Ok(g711::encode(g711::Law::A, pcm, payload)),
+            Encoding::G722(g722) => Ok(g722.encode(pcm, payload)),
+            Encoding::Opus(opus) => opus.encode(pcm, payload),
+        }
+    }
+
+    /// Takes over the other encoder's state and settings, without allocating: from here on both
+    /// give identical packets for identical input.
+    ///
+    /// # Errors
+    /// [`CodecError::Mismatch`] if the codecs differ; nothing is changed then.
+    pub fn copy_state_from(&mut self, other: &Self) -> Result<(), CodecError> {
+        match (&mut self.0, &other.0) {
+            (Encoding::Pcmu, Encoding::Pcmu) | (Encoding::Pcma, Encoding::Pcma) => {}
+            (Encoding::G722(mine), Encoding::G722(theirs)) => mine.clone_from(theirs),
+            (Encoding::Opus(mine), Encoding::Opus(theirs)) => mine.copy_state_from(theirs),
+            (
+                Encoding::Pcmu | Encoding::Pcma | Encoding::G722(_) | Encoding::Opus(_),
+                Encoding::Pcmu | Encoding::Pcma | Encoding::G722(_) | Encoding::Opus(_),
+            ) => return Err(CodecError::Mismatch),
+        }
+        Ok(())
+    }
+
+    /// Back to the state of a fresh encoder; Opus keeps its settings.
+    pub fn reset(&mut self) {
+        match &mut self.0 {
+            Encoding::Pcmu | Encoding::Pcma => {}
+            Encoding::G722(g722) => *g722 = g722::Encoder::new(),
+            Encoding::Opus(opus) => opus.reset(),
+        }
+    }
+
+    /// What it encodes to.
+    #[must_use]
+    pub const fn codec(&self) -> Codec {
+        match self.0 {
+            Encoding::Pcmu => Codec::Pcmu,
+            Encoding::Pcma => Codec::Pcma,
+            Encoding::G722(_) => Codec::G722,
+            Encoding::Opus(_) => Codec::Opus,
+        }
+    }
+}
+
+/// Payloads to PCM. Any bytes are safe to hand in.
+#[derive(Debug)]
+pub struct Decoder(Decoding);
+
+#[derive(Debug)]
+enum Decoding {
+    Pcmu,
+    Pcma,
+    G722(g722::Decoder),
+    Opus(opus::Decoder),
+}
+
+impl Decoder {
+    /// A fresh decoder.
+    ///
+    /// # Errors
+    /// [`CodecError::Opus`] if libopus refuses.
+    pub fn new(codec: Codec) -> Result<Self, CodecError> {
+        Ok(Self(match codec {
+            Codec::Pcmu => Decoding::Pcmu,
+            Codec::Pcma => Decoding::Pcma,
+            Codec::G722 => Decoding::G722(g722::Decoder::new()),
+            Codec::Opus => Decoding::Opus(opus::Decoder::new()?),
+        }))
+    }
+
+    /// Decodes a payload of up to 120 ms and returns the samples written; stereo Opus comes out as
+    /// mono.
+    ///
+    /// # Errors
+    /// [`CodecError::Malformed`] if the payload is not decodable, [`CodecError::BufferTooSmall`]
+    /// if `pcm` is shorter than [`Self::samples_in`] says. After an error the caller conceals.
+    pub fn decode(&mut self, payload: &[u8], pcm: &mut [i16]) -> Result<usize, CodecError> {
+        let samples = self.samples_in(payload).ok_or(CodecError::Malformed)?;
+        let pcm = pcm.get_mut(..samples).ok_or(CodecError::BufferTooSmall)?;
+        match &mut self.0 {
+            Decoding::Pcmu => g711::decode(g711::Law::Mu, payload, pcm),
+            Decoding::Pcma => g711::decode(g711::Law::A, payload, pcm),
+            Decoding::G722(g722) => g722.decode(payload, pcm),
+            Decoding::Opus(opus) => return opus.decode(payload, pcm),
+        }
+        Ok(samples)
+    }
+
+    /// Decodes the copy of a lost frame that the packet after it carries (RFC 6716 section 2.1.7).
+    /// `pcm` must be as long as what was lost, a multiple of 2.5 ms up to 120 ms; its last 20 ms
+    /// come from the copy, what is before that is concealed.
+    ///
+    /// # Errors
+    /// [`CodecError::NoFec`] if there is no copy or the codec has none; the decoder is unchanged
+    /// then. [`CodecError::FrameLength`], [`CodecError::Malformed`].
+    pub fn decode_fec(
+        &mut self,
+        next_payload: &[u8],
+        pcm: &mut [i16],
+    ) -> Result<usize, CodecError> {
+        match &mut self.0 {
+            Decoding::Opus(opus) => opus.decode_fec(next_payload, pcm),
+            Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) => Err(CodecError::NoFec),
+        }
+    }
+
+    /// Fills `pcm` with the codec's own concealment; a multiple of 2.5 ms up to 120 ms.
+    ///
+    /// # Errors
+    /// [`CodecError::NoPlc`] for all but Opus, [`CodecError::FrameLength`].
+    pub fn conceal(&mut self, pcm: &mut [i16]) -> Result<usize, CodecError> {
+        match &mut self.0 {
+            Decoding::Opus(opus) => opus.conceal(pcm),
+            Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) => Err(CodecError::NoPlc),
+        }
+    }
+
+    /// Back to the state of a fresh decoder.
+    pub fn reset(&mut self) {
+        match &mut self.0 {
+            Decoding::Pcmu | Decoding::Pcma => {}
+            Decoding::G722(g722) => *g722 = g722::Decoder::new(),
+            Decoding::Opus(opus) => opus.reset(),
+        }
+    }
+
+    /// The PCM samples that a payload holds, at the codec's sample rate; `None` if it can't be
+    /// decoded: empty, longer than 120 ms, or not Opus. A payload with good framing may still
+    /// turn out malformed when decoded.
+    #[must_use]
+    pub fn samples_in(&self, payload: &[u8]) -> Option<usize> {
+        let samples = match self.0 {
+            Decoding::Pcmu | Decoding::Pcma => payload.len(),
+            Decoding::G722(_) => payload.len().checked_mul(2)?,
+            Decoding::Opus(_) => opus::samples_in(payload)?,
+        };
+        let max = self.codec().sample_rate().frame_samples() * PAYLOAD_FRAMES_MAX;
+        (1..=max).contains(&samples).then_some(samples)
+    }
+
+    /// What it decodes from.
+    #[must_use]
+    pub const fn codec(&self) -> Codec {
+        match self.0 {
+            Decoding::Pcmu => Codec::Pcmu,
+            Decoding::Pcma => Codec::Pcma,
+            Decoding::G722(_) => Codec::G722,
+            Decoding::Opus(_) => Codec::Opus,
+        }
+    }
+}
+
+/// Why a codec call did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The PCM is not one frame long, or not a length the codec can fill.
+    #[error("PCM is not a whole frame")]
+    FrameLength,
+    /// The output does not fit.
+    #[error("output buffer too small")]
+    BufferTooSmall,
+    /// The payload can't be decoded.
+    #[error("malformed payload")]
+    Malformed,
+    /// The packet carries no copy of the frame before it, or the codec has none.
+    #[error("no forward error correction in this packet")]
+    NoFec,
+    /// The codec has no concealment of its own; `media::plc` does it.
+    #[error("codec has no concealment")]
+    NoPlc,
+    /// The two sides speak different codecs, or Opus frames of different kinds can't share a packet.
+    #[error("codecs or frame kinds differ")]
+    Mismatch,
+    /// libopus refused, with its error code.
+    #[error("libopus error {0}")]
+    Opus(i32),
 }

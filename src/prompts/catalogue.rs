@@ -51,7 +51,7 @@ pub fn clips(language: Language, phrase: &Phrase) -> Vec<ClipName> {
 /// What nearly every call hears; made ready first, and never synthetic where Debian's recordings
 /// are installed.
 #[must_use]
-pub fn everyday() -> Vec<Phrase> {
+pub(super) fn everyday() -> Vec<Phrase> {
     let mut phrases = vec![
         Phrase::Welcome,
         Phrase::EnterPin,
@@ -98,7 +98,12 @@ fn others(language: Language, count: u32) -> Vec<ClipName> {
 fn head_count(language: Language, count: u32) -> Vec<ClipName> {
     match count {
         0 | 1 => clips(language, &Phrase::OnlyParticipant),
-        _ => counted(language, ClipName("there-are"), count, ClipName("participants")),
+        _ => counted(
+            language,
+            ClipName("there-are"),
+            count,
+            ClipName("participants"),
+        ),
     }
 }
 
@@ -152,15 +157,25 @@ pub(super) mod tests {
         all.extend([0, 1, 2, 5, 10].map(Phrase::EndsInMinutes));
         for today in [true, false] {
             for time in ["2026-03-01T00:00", "2026-12-28T01:00", "2026-05-21T15:30"] {
-                all.push(Phrase::OpensAt { opens_at: zoned(time), today });
+                all.push(Phrase::OpensAt {
+                    opens_at: zoned(time),
+                    today,
+                });
             }
         }
         all
     }
 
     fn heard(language: Language, phrase: &Phrase) -> String {
-        let texts: HashMap<_, _> = entries(language).into_iter().map(|e| (e.name, e.text)).collect();
-        clips(language, phrase).iter().map(|c| texts[c]).collect::<Vec<_>>().join(" ")
+        let texts: HashMap<_, _> = entries(language)
+            .into_iter()
+            .map(|e| (e.name, e.text))
+            .collect();
+        clips(language, phrase)
+            .iter()
+            .map(|c| texts[c])
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -181,15 +196,40 @@ pub(super) mod tests {
     #[test]
     fn one_other_is_singular_and_more_are_plural() {
         for (count, italian, english) in [
-            (0, "Al momento sei l'unico partecipante.", "You are currently the only participant."),
-            (1, "C'è un altro partecipante.", "There is one other participant."),
-            (2, "Ci sono due altri partecipanti.", "There are two other participants."),
-            (21, "Ci sono ventuno altri partecipanti.", "There are twenty one other participants."),
+            (
+                0,
+                "Al momento sei l'unico partecipante.",
+                "You are currently the only participant.",
+            ),
+            (
+                1,
+                "C'è un altro partecipante.",
+                "There is one other participant.",
+            ),
+            (
+                2,
+                "Ci sono due altri partecipanti.",
+                "There are two other participants.",
+            ),
+            (
+                21,
+                "Ci sono ventuno altri partecipanti.",
+                "There are twenty one other participants.",
+            ),
         ] {
-            assert_eq!(heard(Language::Italian, &Phrase::OthersPresent(count)), italian);
-            assert_eq!(heard(Language::English, &Phrase::OthersPresent(count)), english);
+            assert_eq!(
+                heard(Language::Italian, &Phrase::OthersPresent(count)),
+                italian
+            );
+            assert_eq!(
+                heard(Language::English, &Phrase::OthersPresent(count)),
+                english
+            );
         }
-        assert_eq!(heard(Language::English, &Phrase::HeadCount(3)), "There are three participants.");
+        assert_eq!(
+            heard(Language::English, &Phrase::HeadCount(3)),
+            "There are three participants."
+        );
         let alone = heard(Language::Italian, &Phrase::HeadCount(1));
         assert_eq!(alone, "Al momento sei l'unico partecipante.");
     }
@@ -222,7 +262,10 @@ pub(super) mod tests {
                 "The meeting opens on Sunday March first at twelve A M",
             ),
         ] {
-            let phrase = Phrase::OpensAt { opens_at: zoned(time), today };
+            let phrase = Phrase::OpensAt {
+                opens_at: zoned(time),
+                today,
+            };
             assert_eq!(heard(Language::Italian, &phrase), italian);
             assert_eq!(heard(Language::English, &phrase), english);
         }
@@ -231,24 +274,46 @@ pub(super) mod tests {
     #[test]
     fn the_last_minute_is_singular() {
         for (minutes, italian, english) in [
-            (1, "La riunione termina tra un minuto.", "The meeting ends in one minute."),
-            (5, "La riunione termina tra cinque minuti.", "The meeting ends in five minutes."),
-            (10, "La riunione termina tra dieci minuti.", "The meeting ends in ten minutes."),
+            (
+                1,
+                "La riunione termina tra un minuto.",
+                "The meeting ends in one minute.",
+            ),
+            (
+                5,
+                "La riunione termina tra cinque minuti.",
+                "The meeting ends in five minutes.",
+            ),
+            (
+                10,
+                "La riunione termina tra dieci minuti.",
+                "The meeting ends in ten minutes.",
+            ),
         ] {
-            assert_eq!(heard(Language::Italian, &Phrase::EndsInMinutes(minutes)), italian);
-            assert_eq!(heard(Language::English, &Phrase::EndsInMinutes(minutes)), english);
+            assert_eq!(
+                heard(Language::Italian, &Phrase::EndsInMinutes(minutes)),
+                italian
+            );
+            assert_eq!(
+                heard(Language::English, &Phrase::EndsInMinutes(minutes)),
+                english
+            );
         }
     }
 
     #[test]
     fn the_everyday_path_is_named_after_human_recordings_in_every_language() {
         for language in Language::ALL {
-            let entries: HashMap<_, _> = entries(language).into_iter().map(|e| (e.name, e)).collect();
+            let entries: HashMap<_, _> =
+                entries(language).into_iter().map(|e| (e.name, e)).collect();
             for phrase in everyday() {
                 for clip in clips(language, &phrase) {
                     let human = entries.get(&clip).is_some_and(|e| !e.recordings.is_empty());
                     let tone = clip == JOIN_TONE || clip == LEAVE_TONE;
-                    assert!(human || tone, "{language} {phrase:?}: {clip} would be synthetic");
+                    assert!(
+                        human || tone,
+                        "{language} {phrase:?}: {clip} would be synthetic"
+                    );
                 }
             }
         }
@@ -269,7 +334,11 @@ pub(super) mod tests {
                 used.extend(say_time(language, minute / 60, minute % 60));
             }
             for entry in entries(language) {
-                assert!(used.contains(&entry.name), "{language}: {} is never said", entry.name);
+                assert!(
+                    used.contains(&entry.name),
+                    "{language}: {} is never said",
+                    entry.name
+                );
             }
         }
     }

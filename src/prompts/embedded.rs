@@ -10,7 +10,10 @@ pub(super) fn shipped(language: Language, name: ClipName) -> Option<&'static [u8
         Language::Italian => ITALIAN,
         Language::English => ENGLISH,
     };
-    table.iter().find(|(known, _)| *known == name.as_str()).map(|(_, bytes)| *bytes)
+    table
+        .iter()
+        .find(|(known, _)| *known == name.as_str())
+        .map(|(_, bytes)| *bytes)
 }
 
 macro_rules! sounds {
@@ -80,7 +83,11 @@ mod tests {
         let all = || ITALIAN.iter().chain(ENGLISH);
         for (name, bytes) in all() {
             // 8 bytes per ms.
-            assert!((8 * 150..8 * 10_000).contains(&bytes.len()), "{name}: {} bytes", bytes.len());
+            assert!(
+                (8 * 150..8 * 10_000).contains(&bytes.len()),
+                "{name}: {} bytes",
+                bytes.len()
+            );
         }
         let total: usize = all().map(|(_, bytes)| bytes.len()).sum();
         assert!(total < 1_600_000, "{total} bytes");

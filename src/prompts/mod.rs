@@ -55,7 +55,9 @@ impl Prompts {
         }
         let generated = GENERATED.map(|name| (name, generated(folders, name, &mut problems)));
         let known = |language, name: &str| {
-            spoken.keys().any(|(of, clip)| *of == language && clip.as_str() == name)
+            spoken
+                .keys()
+                .any(|(of, clip)| *of == language && clip.as_str() == name)
         };
         problems.extend(folders.problems(&known));
         let prompts = Self {
@@ -70,15 +72,22 @@ impl Prompts {
     /// Makes everything ready in every codec, the everyday phrases first. Takes seconds: call it on
     /// a thread of its own. Meanwhile `say` works, only slower.
     pub fn warm_up(&self) {
-        for phrase in catalogue::everyday() {
-            for codec in Codec::ALL {
-                for language in Language::ALL {
-                    self.say(language, std::slice::from_ref(&phrase), codec);
-                }
+        self.warm_up_with(&Codec::ALL);
+    }
+
+    fn warm_up_with(&self, codecs: &[Codec]) {
+        for &codec in codecs {
+            self.gap.rendition(codec);
+            for language in Language::ALL {
+                self.say(language, &catalogue::everyday(), codec);
             }
         }
-        for clip in self.generated.values().chain(self.spoken.values().map(|voices| &voices.best)) {
-            for codec in Codec::ALL {
+        for clip in self
+            .generated
+            .values()
+            .chain(self.spoken.values().map(|voices| &voices.best))
+        {
+            for &codec in codecs {
                 clip.rendition(codec);
             }
         }
@@ -94,7 +103,9 @@ impl Prompts {
     #[must_use]
     pub fn sources(&self, language: Language, phrase: &Phrase) -> Vec<(ClipName, Source)> {
         let mut sources = Vec::new();
-        self.each_clip(language, phrase, |name, clip| sources.push((name, clip.source)));
+        self.each_clip(language, phrase, |name, clip| {
+            sources.push((name, clip.source))
+        });
         sources
     }
 
@@ -102,7 +113,9 @@ impl Prompts {
     #[must_use]
     pub fn count(&self, language: Language, source: Source) -> usize {
         let voices = self.spoken.iter().filter(|((of, _), _)| *of == language);
-        voices.filter(|(_, voices)| voices.best.source == source).count()
+        voices
+            .filter(|(_, voices)| voices.best.source == source)
+            .count()
     }
 
     /// Hands out a phrase's recordings in one voice: where one of Debian's is missing in a sentence,
@@ -115,9 +128,18 @@ impl Prompts {
     ) {
         let names = clips(language, phrase);
         let voices = |name: &ClipName| self.spoken.get(&(language, *name));
-        let synthetic = names.iter().filter_map(voices).any(|v| v.best.source == Source::Shipped);
+        let synthetic = names
+            .iter()
+            .filter_map(voices)
+            .any(|v| v.best.source == Source::Shipped);
         for name in &names {
-            let spoken = voices(name).map(|v| if synthetic { v.matching_synthetic() } else { &v.best });
+            let spoken = voices(name).map(|v| {
+                if synthetic {
+                    v.matching_synthetic()
+                } else {
+                    &v.best
+                }
+            });
             if let Some(clip) = spoken.or_else(|| self.generated.get(name)) {
                 take(*name, clip);
             }
@@ -125,7 +147,10 @@ impl Prompts {
     }
 
     fn generated(&self, name: ClipName, codec: Codec) -> Arc<Rendition> {
-        let rendition = self.generated.get(&name).and_then(|clip| clip.rendition(codec));
+        let rendition = self
+            .generated
+            .get(&name)
+            .and_then(|clip| clip.rendition(codec));
         rendition.unwrap_or_else(|| Arc::clone(of_codec(&self.nothing, codec)))
     }
 }
@@ -137,7 +162,9 @@ impl Speaker for Prompts {
             if !said.is_empty() {
                 said.extend(self.gap.rendition(codec));
             }
-            self.each_clip(language, phrase, |_, clip| said.extend(clip.rendition(codec)));
+            self.each_clip(language, phrase, |_, clip| {
+                said.extend(clip.rendition(codec))
+            });
         }
         said
     }
@@ -166,7 +193,10 @@ impl Voices {
         let shipped = source::shipped(language, entry.name)
             .map(|stored| Clip::new(Source::Shipped, Sound::speech(stored)));
         if let Some(stored) = folders.own(Some(language), entry.name, problems) {
-            return Some(Self { best: Clip::new(Source::Own, Sound::speech(stored)), synthetic: None });
+            return Some(Self {
+                best: Clip::new(Source::Own, Sound::speech(stored)),
+                synthetic: None,
+            });
         }
         if let Some(parts) = folders.recorded(language, entry, problems) {
             return Some(Self {
@@ -174,7 +204,10 @@ impl Voices {
                 synthetic: shipped,
             });
         }
-        Some(Self { best: shipped?, synthetic: None })
+        Some(Self {
+            best: shipped?,
+            synthetic: None,
+        })
     }
 
     const fn matching_synthetic(&self) -> &Clip {
@@ -196,7 +229,12 @@ struct Clip {
 
 impl Clip {
     fn new(source: Source, sound: Sound) -> Self {
-        Self { source, sound, pcm: OnceLock::new(), renditions: Default::default() }
+        Self {
+            source,
+            sound,
+            pcm: OnceLock::new(),
+            renditions: Default::default(),
+        }
     }
 
     /// Encodes on first use. `None`: nothing is heard in it, or the codec refused.
@@ -233,7 +271,13 @@ enum Sound {
 
 impl Sound {
     fn speech(stored: Stored) -> Self {
-        Self::Speech(vec![(stored, Part { file: "", cut: None })])
+        Self::Speech(vec![(
+            stored,
+            Part {
+                file: "",
+                cut: None,
+            },
+        )])
     }
 
     /// At 16 kHz, ready to be encoded.
@@ -256,7 +300,11 @@ fn part_samples((stored, part): &(Stored, Part)) -> Vec<f32> {
 
 /// What is no speech: the operator's file, else computed.
 fn generated(folders: &PromptFolders, name: ClipName, problems: &mut Vec<PromptProblem>) -> Clip {
-    let dbfs = if name == MUSIC { tones::MUSIC_DBFS } else { tones::TONE_DBFS };
+    let dbfs = if name == MUSIC {
+        tones::MUSIC_DBFS
+    } else {
+        tones::TONE_DBFS
+    };
     if let Some(stored) = folders.own(None, name, problems) {
         return Clip::new(Source::Own, Sound::Plain(stored, dbfs));
     }
@@ -282,7 +330,12 @@ const fn of_codec<T>(table: &[T; Codec::ALL.len()], codec: Codec) -> &T {
 
 /// No frames at all: stands in where even the music can't be encoded.
 fn silent(codec: Codec) -> Rendition {
-    Rendition { codec, payload: Box::default(), frame_ends: Box::default(), pcm: Box::default() }
+    Rendition {
+        codec,
+        payload: Box::default(),
+        frame_ends: Box::default(),
+        pcm: Box::default(),
+    }
 }
 
 /// Between two phrases, in samples: 100 ms, beside the breath that every recording ends with.

@@ -35,8 +35,14 @@ pub fn say_time(language: Language, hour: u32, minute: u32) -> Vec<ClipName> {
 /// The recordings that say weekday, day and month.
 #[must_use]
 pub fn say_date(language: Language, date: &Zoned) -> Vec<ClipName> {
-    let weekday = nth(&WEEKDAYS, date.weekday().to_sunday_zero_offset().unsigned_abs().into());
-    let month = nth(&MONTHS, u32::from(date.month().unsigned_abs()).saturating_sub(1));
+    let weekday = nth(
+        &WEEKDAYS,
+        date.weekday().to_sunday_zero_offset().unsigned_abs().into(),
+    );
+    let month = nth(
+        &MONTHS,
+        u32::from(date.month().unsigned_abs()).saturating_sub(1),
+    );
     let day = u32::from(date.day().unsigned_abs());
     match language {
         Language::Italian => join([vec![weekday], italian_day(day), vec![month]]),
@@ -128,12 +134,21 @@ fn english_time(hour: u32, minute: u32) -> Vec<ClipName> {
         (0..=11, _) => A_M,
         _ => P_M,
     };
-    join([vec![AT], say_number(Language::English, on_the_dial), minutes, vec![half_of_day]])
+    join([
+        vec![AT],
+        say_number(Language::English, on_the_dial),
+        minutes,
+        vec![half_of_day],
+    ])
 }
 
 /// The first of a month is an ordinal, all other days are cardinals.
 fn italian_day(day: u32) -> Vec<ClipName> {
-    if day == 1 { vec![FIRST] } else { say_number(Language::Italian, day) }
+    if day == 1 {
+        vec![FIRST]
+    } else {
+        say_number(Language::Italian, day)
+    }
 }
 
 /// "twenty" "first" is said in two.
@@ -171,41 +186,117 @@ const FIRST: ClipName = ClipName("first");
 const THIRTIETH: ClipName = ClipName("ordinal-30");
 
 const TO_TWENTY: [&str; 21] = [
-    "number-0", "number-1", "number-2", "number-3", "number-4", "number-5", "number-6", "number-7",
-    "number-8", "number-9", "number-10", "number-11", "number-12", "number-13", "number-14",
-    "number-15", "number-16", "number-17", "number-18", "number-19", "number-20",
+    "number-0",
+    "number-1",
+    "number-2",
+    "number-3",
+    "number-4",
+    "number-5",
+    "number-6",
+    "number-7",
+    "number-8",
+    "number-9",
+    "number-10",
+    "number-11",
+    "number-12",
+    "number-13",
+    "number-14",
+    "number-15",
+    "number-16",
+    "number-17",
+    "number-18",
+    "number-19",
+    "number-20",
 ];
 
 /// By tens; 0 and 10 stand here so that the digit is the index.
 const TENS: [&str; 10] = [
-    "number-0", "number-10", "number-20", "number-30", "number-40", "number-50", "number-60",
-    "number-70", "number-80", "number-90",
+    "number-0",
+    "number-10",
+    "number-20",
+    "number-30",
+    "number-40",
+    "number-50",
+    "number-60",
+    "number-70",
+    "number-80",
+    "number-90",
 ];
 
 const ITALIAN_AND_ONE: [&str; 10] = [
-    "number-1", "number-11", "number-21", "number-31", "number-41", "number-51", "number-61",
-    "number-71", "number-81", "number-91",
+    "number-1",
+    "number-11",
+    "number-21",
+    "number-31",
+    "number-41",
+    "number-51",
+    "number-61",
+    "number-71",
+    "number-81",
+    "number-91",
 ];
 
 const ITALIAN_AND_EIGHT: [&str; 10] = [
-    "number-8", "number-18", "number-28", "number-38", "number-48", "number-58", "number-68",
-    "number-78", "number-88", "number-98",
+    "number-8",
+    "number-18",
+    "number-28",
+    "number-38",
+    "number-48",
+    "number-58",
+    "number-68",
+    "number-78",
+    "number-88",
+    "number-98",
 ];
 
 /// English ordinals; no month has a zeroth day.
 const ORDINALS: [&str; 21] = [
-    "number-0", "ordinal-1", "ordinal-2", "ordinal-3", "ordinal-4", "ordinal-5", "ordinal-6",
-    "ordinal-7", "ordinal-8", "ordinal-9", "ordinal-10", "ordinal-11", "ordinal-12", "ordinal-13",
-    "ordinal-14", "ordinal-15", "ordinal-16", "ordinal-17", "ordinal-18", "ordinal-19",
+    "number-0",
+    "ordinal-1",
+    "ordinal-2",
+    "ordinal-3",
+    "ordinal-4",
+    "ordinal-5",
+    "ordinal-6",
+    "ordinal-7",
+    "ordinal-8",
+    "ordinal-9",
+    "ordinal-10",
+    "ordinal-11",
+    "ordinal-12",
+    "ordinal-13",
+    "ordinal-14",
+    "ordinal-15",
+    "ordinal-16",
+    "ordinal-17",
+    "ordinal-18",
+    "ordinal-19",
     "ordinal-20",
 ];
 
-const WEEKDAYS: [&str; 7] =
-    ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"];
+const WEEKDAYS: [&str; 7] = [
+    "sunday",
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+];
 
 const MONTHS: [&str; 12] = [
-    "january", "february", "march", "april", "may", "june", "july", "august", "september",
-    "october", "november", "december",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
 #[cfg(test)]
@@ -217,7 +308,10 @@ mod tests {
 
     /// What a caller would hear, in words.
     fn spoken(language: Language, clips: &[ClipName]) -> String {
-        let texts: HashMap<_, _> = entries(language).into_iter().map(|e| (e.name, e.text)).collect();
+        let texts: HashMap<_, _> = entries(language)
+            .into_iter()
+            .map(|e| (e.name, e.text))
+            .collect();
         clips.iter().map(|c| texts[c]).collect::<Vec<_>>().join(" ")
     }
 
@@ -248,7 +342,11 @@ mod tests {
             (9_999, "nove mila nove cento novanta nove"),
             (21_000, "ventuno mila"),
         ] {
-            assert_eq!(spoken(Language::Italian, &say_number(Language::Italian, n)), words, "{n}");
+            assert_eq!(
+                spoken(Language::Italian, &say_number(Language::Italian, n)),
+                words,
+                "{n}"
+            );
         }
     }
 
@@ -270,7 +368,11 @@ mod tests {
             (9_999, "nine thousand nine hundred ninety nine"),
             (1_000_000, "one zero zero zero zero zero zero"),
         ] {
-            assert_eq!(spoken(Language::English, &say_number(Language::English, n)), words, "{n}");
+            assert_eq!(
+                spoken(Language::English, &say_number(Language::English, n)),
+                words,
+                "{n}"
+            );
         }
     }
 
@@ -301,7 +403,13 @@ mod tests {
             (21, 0, "alle ventuno"),
             (23, 59, "alle venti tre e cinquanta nove"),
         ] {
-            assert_eq!(spoken(Language::Italian, &say_time(Language::Italian, hour, minute)), words);
+            assert_eq!(
+                spoken(
+                    Language::Italian,
+                    &say_time(Language::Italian, hour, minute)
+                ),
+                words
+            );
         }
     }
 
@@ -317,7 +425,13 @@ mod tests {
             (0, 15, "at twelve fifteen A M"),
             (23, 59, "at eleven fifty nine P M"),
         ] {
-            assert_eq!(spoken(Language::English, &say_time(Language::English, hour, minute)), words);
+            assert_eq!(
+                spoken(
+                    Language::English,
+                    &say_time(Language::English, hour, minute)
+                ),
+                words
+            );
         }
     }
 
@@ -325,10 +439,26 @@ mod tests {
     fn dates_are_said_with_weekday_day_and_month() {
         for (date, italian, english) in [
             ("2026-03-01", "domenica primo marzo", "Sunday March first"),
-            ("2026-12-21", "lunedì ventuno dicembre", "Monday December twenty first"),
-            ("2026-05-30", "sabato trenta maggio", "Saturday May thirtieth"),
-            ("2026-01-31", "sabato trentuno gennaio", "Saturday January thirty first"),
-            ("2026-09-20", "domenica venti settembre", "Sunday September twentieth"),
+            (
+                "2026-12-21",
+                "lunedì ventuno dicembre",
+                "Monday December twenty first",
+            ),
+            (
+                "2026-05-30",
+                "sabato trenta maggio",
+                "Saturday May thirtieth",
+            ),
+            (
+                "2026-01-31",
+                "sabato trentuno gennaio",
+                "Saturday January thirty first",
+            ),
+            (
+                "2026-09-20",
+                "domenica venti settembre",
+                "Sunday September twentieth",
+            ),
         ] {
             let zoned: Zoned = format!("{date}T10:00[Europe/Rome]").parse().unwrap();
             let it = say_date(Language::Italian, &zoned);

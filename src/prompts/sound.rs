@@ -38,7 +38,9 @@ pub(super) fn at_16_khz(samples: &[i16], rate: u32) -> Vec<f32> {
     let (up, down) = ((RATE / divisor) as usize, (rate / divisor) as usize);
     let filter = Polyphase::new(up, down);
     let count = samples.len() * up / down;
-    (0..count).map(|n| filter.value(samples, n * down)).collect()
+    (0..count)
+        .map(|n| filter.value(samples, n * down))
+        .collect()
 }
 
 /// A spoken recording out of its parts: each trimmed, one after the other, at speech level.
@@ -85,7 +87,9 @@ pub(super) fn with_level(mut sound: Vec<f32>, dbfs: f32) -> Vec<f32> {
         return sound;
     }
     let wanted = FULL_SCALE * amplitude(dbfs) / level;
-    let gain = wanted.min(amplitude(GAIN_DB_MAX)).min(FULL_SCALE * amplitude(-1.0) / peak);
+    let gain = wanted
+        .min(amplitude(GAIN_DB_MAX))
+        .min(FULL_SCALE * amplitude(-1.0) / peak);
     for sample in &mut sound {
         *sample *= gain;
     }
@@ -95,7 +99,10 @@ pub(super) fn with_level(mut sound: Vec<f32>, dbfs: f32) -> Vec<f32> {
 /// Rounds; what would not fit is held at the limit.
 #[must_use]
 pub(super) fn to_i16(sound: &[f32]) -> Vec<i16> {
-    sound.iter().map(|s| s.round().clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16).collect()
+    sound
+        .iter()
+        .map(|s| s.round().clamp(f32::from(i16::MIN), f32::from(i16::MAX)) as i16)
+        .collect()
 }
 
 /// Cuts silence off, but leaves the breath before a word and after it, always of the same length:
@@ -105,15 +112,21 @@ fn trimmed(sound: &[f32]) -> Vec<f32> {
     let levels: Vec<f32> = sound.chunks(window).map(root_mean_square).collect();
     let loudest = levels.iter().copied().fold(0.0, f32::max);
     let threshold = (loudest * amplitude(-40.0)).max(FULL_SCALE * amplitude(-60.0));
-    let (Some(first), Some(last)) =
-        (levels.iter().position(|&l| l > threshold), levels.iter().rposition(|&l| l > threshold))
-    else {
+    let (Some(first), Some(last)) = (
+        levels.iter().position(|&l| l > threshold),
+        levels.iter().rposition(|&l| l > threshold),
+    ) else {
         return Vec::new();
     };
     let (lead, tail) = (LEAD_MS * SAMPLES_PER_MS, TAIL_MS * SAMPLES_PER_MS);
     let (start, end) = (first * window, ((last + 1) * window).min(sound.len()));
     let mut kept = vec![0.0; lead.saturating_sub(start)];
-    kept.extend(sound.iter().take(end + tail).skip(start.saturating_sub(lead)));
+    kept.extend(
+        sound
+            .iter()
+            .take(end + tail)
+            .skip(start.saturating_sub(lead)),
+    );
     kept.resize(lead + (end - start) + tail, 0.0);
     kept
 }
@@ -126,9 +139,15 @@ fn fade<'a>(samples: impl Iterator<Item = &'a mut f32>, length: usize) {
 
 /// The level of what sounds: pauses don't count.
 fn active_level(sound: &[f32]) -> f32 {
-    let levels: Vec<f32> = sound.chunks(20 * SAMPLES_PER_MS).map(root_mean_square).collect();
+    let levels: Vec<f32> = sound
+        .chunks(20 * SAMPLES_PER_MS)
+        .map(root_mean_square)
+        .collect();
     let loudest = levels.iter().copied().fold(0.0, f32::max);
-    let active: Vec<f32> = levels.into_iter().filter(|l| *l > loudest * amplitude(-25.0)).collect();
+    let active: Vec<f32> = levels
+        .into_iter()
+        .filter(|l| *l > loudest * amplitude(-25.0))
+        .collect();
     root_mean_square(&active)
 }
 
@@ -142,7 +161,11 @@ fn amplitude(db: f32) -> f32 {
 }
 
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+    if b == 0 {
+        a
+    } else {
+        greatest_common_divisor(b, a % b)
+    }
 }
 
 /// A low pass in `up` phases; see [`at_16_khz`].
@@ -170,16 +193,27 @@ impl Polyphase {
     /// The value at input position `position / up`.
     fn value(&self, samples: &[i16], position: usize) -> f32 {
         let (whole, phase) = (position / self.up, position % self.up);
-        let taps = self.taps.iter().skip(phase * 2 * self.reach).take(2 * self.reach);
+        let taps = self
+            .taps
+            .iter()
+            .skip(phase * 2 * self.reach)
+            .take(2 * self.reach);
         let before = self.reach - 1;
         let missing = before.saturating_sub(whole);
         let present = samples.iter().skip(whole.saturating_sub(before));
-        taps.skip(missing).zip(present).map(|(tap, &sample)| tap * f32::from(sample)).sum()
+        taps.skip(missing)
+            .zip(present)
+            .map(|(tap, &sample)| tap * f32::from(sample))
+            .sum()
     }
 }
 
 fn sinc(x: f32) -> f32 {
-    if x.abs() < 1e-6 { 1.0 } else { (PI * x).sin() / (PI * x) }
+    if x.abs() < 1e-6 {
+        1.0
+    } else {
+        (PI * x).sin() / (PI * x)
+    }
 }
 
 /// The Kaiser window with beta 7, at -1.0 to 1.0.
@@ -238,24 +272,35 @@ pub(in crate::prompts) mod tests {
             (s2, s1) = (s1, s0);
         }
         let power = s1 * s1 + s2 * s2 - coefficient * s1 * s2;
-        10.0 * (2.0 * power / (count * count * FULL_SCALE * FULL_SCALE)).max(1e-12).log10()
+        10.0 * (2.0 * power / (count * count * FULL_SCALE * FULL_SCALE))
+            .max(1e-12)
+            .log10()
     }
 
     fn sine(rate: u32, hz: f32, dbfs: f32, ms: u32) -> Vec<i16> {
         let peak = FULL_SCALE * amplitude(dbfs) * 2.0_f32.sqrt();
         let count = rate * ms / 1_000;
-        (0..count).map(|n| (peak * (TAU * hz * n as f32 / rate as f32).sin()) as i16).collect()
+        (0..count)
+            .map(|n| (peak * (TAU * hz * n as f32 / rate as f32).sin()) as i16)
+            .collect()
     }
 
     #[test]
     fn any_rate_becomes_16_khz_with_pitch_and_level_kept() {
         for rate in [8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000] {
             let sound = to_i16(&at_16_khz(&sine(rate, 1_000.0, -20.0, 1_000), rate));
-            assert!(sound.len().abs_diff(16_000) <= 2, "{rate}: {} samples", sound.len());
+            assert!(
+                sound.len().abs_diff(16_000) <= 2,
+                "{rate}: {} samples",
+                sound.len()
+            );
             let middle = &sound[1_000..15_000];
             let level = goertzel_dbfs(middle, 1_000.0);
             assert!((level + 20.0).abs() < 0.3, "{rate}: {level}");
-            assert!((dbfs(middle) + 20.0).abs() < 0.3, "{rate}: nothing else in it");
+            assert!(
+                (dbfs(middle) + 20.0).abs() < 0.3,
+                "{rate}: nothing else in it"
+            );
         }
     }
 
@@ -267,7 +312,10 @@ pub(in crate::prompts) mod tests {
 
     #[test]
     fn silence_around_a_word_becomes_a_breath_of_fixed_length() {
-        let word: Vec<f32> = sine(16_000, 400.0, -20.0, 300).into_iter().map(f32::from).collect();
+        let word: Vec<f32> = sine(16_000, 400.0, -20.0, 300)
+            .into_iter()
+            .map(f32::from)
+            .collect();
         for silence_ms in [0, 5, 700] {
             let silence = vec![0.0; silence_ms * SAMPLES_PER_MS];
             let sound = trimmed(&[silence.clone(), word.clone(), silence].concat());
@@ -282,27 +330,44 @@ pub(in crate::prompts) mod tests {
     #[test]
     fn quiet_and_loud_recordings_come_out_equally_loud() {
         for level in [-34.0, -23.0, -8.0] {
-            let word: Vec<f32> = sine(16_000, 400.0, level, 500).into_iter().map(f32::from).collect();
+            let word: Vec<f32> = sine(16_000, 400.0, level, 500)
+                .into_iter()
+                .map(f32::from)
+                .collect();
             let sound = speech(vec![word]);
             let middle = dbfs(&sound[1_600..6_400]);
-            assert!((middle - SPEECH_DBFS).abs() < 0.7, "{level} became {middle}");
+            assert!(
+                (middle - SPEECH_DBFS).abs() < 0.7,
+                "{level} became {middle}"
+            );
         }
     }
 
     #[test]
     fn a_recording_of_hiss_is_not_blown_up_and_a_peak_not_clipped() {
-        let hiss: Vec<f32> = sine(16_000, 3_000.0, -60.0, 500).into_iter().map(f32::from).collect();
+        let hiss: Vec<f32> = sine(16_000, 3_000.0, -60.0, 500)
+            .into_iter()
+            .map(f32::from)
+            .collect();
         assert!(dbfs(&to_i16(&with_level(hiss, SPEECH_DBFS))) < -44.0);
-        let mut spiky: Vec<f32> = sine(16_000, 400.0, -40.0, 500).into_iter().map(f32::from).collect();
+        let mut spiky: Vec<f32> = sine(16_000, 400.0, -40.0, 500)
+            .into_iter()
+            .map(f32::from)
+            .collect();
         spiky[4_000] = 30_000.0;
-        let peak = with_level(spiky, SPEECH_DBFS).into_iter().fold(0.0, f32::max);
+        let peak = with_level(spiky, SPEECH_DBFS)
+            .into_iter()
+            .fold(0.0, f32::max);
         assert!(peak <= 29_300.0, "{peak}");
     }
 
     #[test]
     fn joins_begin_and_end_at_zero() {
         let loud: Vec<f32> = vec![8_000.0; 4_800];
-        for sound in [speech(vec![loud.clone(), loud.clone()]), plain(loud.clone(), -23.0)] {
+        for sound in [
+            speech(vec![loud.clone(), loud.clone()]),
+            plain(loud.clone(), -23.0),
+        ] {
             assert_eq!(sound[0], 0);
             assert_eq!(*sound.last().unwrap(), 0);
         }

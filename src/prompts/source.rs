@@ -40,7 +40,10 @@ pub struct PromptFolders {
 
 impl Default for PromptFolders {
     fn default() -> Self {
-        Self { own: None, recordings: Some(PathBuf::from("/usr/share/asterisk/sounds")) }
+        Self {
+            own: None,
+            recordings: Some(PathBuf::from("/usr/share/asterisk/sounds")),
+        }
     }
 }
 
@@ -54,7 +57,11 @@ impl PromptFolders {
     ) -> Option<Stored> {
         let mut folder = self.own.clone()?;
         folder.extend(language.map(Language::code));
-        let longest = if name == catalogue::MUSIC { MUSIC_SECONDS_MAX } else { SPEECH_SECONDS_MAX };
+        let longest = if name == catalogue::MUSIC {
+            MUSIC_SECONDS_MAX
+        } else {
+            SPEECH_SECONDS_MAX
+        };
         find(&folder, name.as_str(), longest, problems)
     }
 
@@ -83,7 +90,9 @@ impl PromptFolders {
             check_own(own, known, &mut problems);
         }
         if let Some(recordings) = &self.recordings {
-            let missing = Language::ALL.into_iter().filter(|l| self.recordings_of(*l).is_none());
+            let missing = Language::ALL
+                .into_iter()
+                .filter(|l| self.recordings_of(*l).is_none());
             problems.extend(missing.map(|language| PromptProblem::NotInstalled {
                 path: recordings.join(language.code()),
                 language,
@@ -100,7 +109,10 @@ impl PromptFolders {
             Language::Italian => "it_IT_m_Carlo",
             Language::English => "en_US_f_Allison",
         };
-        [voice, language.code()].into_iter().map(|name| folder.join(name)).find(|path| path.is_dir())
+        [voice, language.code()]
+            .into_iter()
+            .map(|name| folder.join(name))
+            .find(|path| path.is_dir())
     }
 }
 
@@ -137,7 +149,8 @@ impl Stored {
 
 /// Is it the recording that the cut was made for?
 fn fits(stored: &Stored, part: &Part) -> bool {
-    part.cut.is_none_or(|cut| stored.milliseconds().abs_diff(u64::from(cut.whole_ms)) <= 20)
+    part.cut
+        .is_none_or(|cut| stored.milliseconds().abs_diff(u64::from(cut.whole_ms)) <= 20)
 }
 
 /// `NAME.g722` (16 kHz) before `NAME.wav`.
@@ -161,8 +174,14 @@ fn find(
 
 /// `Ok(None)`: there is no such file.
 fn read(path: &Path, ending: &str, seconds_max: u64) -> Result<Option<Stored>, PromptProblem> {
-    let broken = |why: String| PromptProblem::Broken { path: path.to_owned(), why };
-    let unreadable = |error: io::Error| PromptProblem::Unreadable { path: path.to_owned(), error };
+    let broken = |why: String| PromptProblem::Broken {
+        path: path.to_owned(),
+        why,
+    };
+    let unreadable = |error: io::Error| PromptProblem::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
     let about = match fs::metadata(path) {
         Ok(about) => about,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -196,31 +215,52 @@ fn check_own(
     problems: &mut Vec<PromptProblem>,
 ) {
     if !own.is_dir() {
-        problems.push(PromptProblem::FolderMissing { path: own.to_owned() });
+        problems.push(PromptProblem::FolderMissing {
+            path: own.to_owned(),
+        });
         return;
     }
-    let generated: HashSet<&str> = catalogue::GENERATED.into_iter().map(ClipName::as_str).collect();
+    let generated: HashSet<&str> = catalogue::GENERATED
+        .into_iter()
+        .map(ClipName::as_str)
+        .collect();
     unknown_files(own, &|name| generated.contains(name), problems);
     for language in Language::ALL {
-        unknown_files(&own.join(language.code()), &|name| known(language, name), problems);
+        unknown_files(
+            &own.join(language.code()),
+            &|name| known(language, name),
+            problems,
+        );
     }
 }
 
 fn unknown_files(folder: &Path, known: &dyn Fn(&str) -> bool, problems: &mut Vec<PromptProblem>) {
     // A language without a folder of its own has no recordings of its own.
-    let Ok(files) = fs::read_dir(folder) else { return };
+    let Ok(files) = fs::read_dir(folder) else {
+        return;
+    };
     let mut strangers: Vec<PathBuf> = files
         .filter_map(|file| Some(file.ok()?.path()))
         .filter(|path| path.is_file())
         .filter(|path| {
-            let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-            let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or_default();
+            let ending = path
+                .extension()
+                .and_then(|e| e.to_str())
+                .unwrap_or_default();
+            let name = path
+                .file_stem()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
             !(ENDINGS.contains(&ending) && known(name))
         })
         .filter(|path| !path.extension().is_some_and(|e| e == "txt" || e == "md"))
         .collect();
     strangers.sort();
-    problems.extend(strangers.into_iter().map(|path| PromptProblem::UnknownName { path }));
+    problems.extend(
+        strangers
+            .into_iter()
+            .map(|path| PromptProblem::UnknownName { path }),
+    );
 }
 
 /// Something about the recordings that an operator should know. The calls go on without it.
@@ -247,7 +287,9 @@ pub enum PromptProblem {
         language: Language,
     },
     /// The file is there, but the system does not give it out.
-    #[error("prompt file {path} can't be read ({error}): give voicebridge's user the right to read it; another recording is used")]
+    #[error(
+        "prompt file {path} can't be read ({error}): give voicebridge's user the right to read it; another recording is used"
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -266,7 +308,9 @@ pub enum PromptProblem {
         why: String,
     },
     /// No phrase looks for it.
-    #[error("prompt file {path} is never used: no phrase has that name, or its ending is not wav or g722; docs/prompts.md lists the names")]
+    #[error(
+        "prompt file {path} is never used: no phrase has that name, or its ending is not wav or g722; docs/prompts.md lists the names"
+    )]
     UnknownName {
         /// The file.
         path: PathBuf,

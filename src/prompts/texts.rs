@@ -73,18 +73,35 @@ fn parse_line(line: &'static str) -> Option<Entry> {
     }
     let mut fields = line.split('\t');
     let (name, text) = (fields.next()?, fields.next()?);
-    let recordings = fields.next().unwrap_or_default().split_whitespace().map(parse_part);
-    Some(Entry { name: ClipName(name), text, recordings: recordings.collect() })
+    let recordings = fields
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .map(parse_part);
+    Some(Entry {
+        name: ClipName(name),
+        text,
+        recordings: recordings.collect(),
+    })
 }
 
 /// `file` or `file[keep/whole]`.
 fn parse_part(word: &'static str) -> Part {
     let Some((file, lengths)) = word.split_once('[') else {
-        return Part { file: word, cut: None };
+        return Part {
+            file: word,
+            cut: None,
+        };
     };
-    let cut = lengths.strip_suffix(']').and_then(|l| l.split_once('/')).and_then(|(keep, whole)| {
-        Some(Cut { keep_ms: keep.parse().ok()?, whole_ms: whole.parse().ok()? })
-    });
+    let cut = lengths
+        .strip_suffix(']')
+        .and_then(|l| l.split_once('/'))
+        .and_then(|(keep, whole)| {
+            Some(Cut {
+                keep_ms: keep.parse().ok()?,
+                whole_ms: whole.parse().ok()?,
+            })
+        });
     Part { file, cut }
 }
 
@@ -102,27 +119,54 @@ mod tests {
                 name: ClipName("welcome"),
                 text: "Welcome.",
                 recordings: vec![
-                    Part { file: "dir-welcome", cut: Some(Cut { keep_ms: 660, whole_ms: 1797 }) },
-                    Part { file: "beep", cut: None },
+                    Part {
+                        file: "dir-welcome",
+                        cut: Some(Cut {
+                            keep_ms: 660,
+                            whole_ms: 1797
+                        })
+                    },
+                    Part {
+                        file: "beep",
+                        cut: None
+                    },
                 ],
             })
         );
         assert_eq!(parse_line("# a remark"), None);
-        assert_eq!(parse_line("opens-at\tThe meeting opens at").map(|e| e.recordings), Some(vec![]));
+        assert_eq!(
+            parse_line("opens-at\tThe meeting opens at").map(|e| e.recordings),
+            Some(vec![])
+        );
     }
 
     #[test]
     fn every_line_of_every_language_is_read_and_no_name_comes_twice() {
         for language in Language::ALL {
-            let lines = source(language).lines().filter(|l| !l.starts_with('#')).count();
+            let lines = source(language)
+                .lines()
+                .filter(|l| !l.starts_with('#'))
+                .count();
             let entries = entries(language);
             assert_eq!(entries.len(), lines, "{language}");
             let names: HashSet<_> = entries.iter().map(|e| e.name).collect();
             assert_eq!(names.len(), lines, "{language}");
-            assert!(entries.iter().all(|e| !e.text.trim().is_empty()), "{language}");
-            let brackets = source(language).lines().filter(|l| !l.starts_with('#') && l.contains('['));
-            let cuts = entries.iter().flat_map(|e| &e.recordings).filter(|p| p.cut.is_some());
-            assert_eq!(cuts.count(), brackets.count(), "{language}: a cut that was not understood");
+            assert!(
+                entries.iter().all(|e| !e.text.trim().is_empty()),
+                "{language}"
+            );
+            let brackets = source(language)
+                .lines()
+                .filter(|l| !l.starts_with('#') && l.contains('['));
+            let cuts = entries
+                .iter()
+                .flat_map(|e| &e.recordings)
+                .filter(|p| p.cut.is_some());
+            assert_eq!(
+                cuts.count(),
+                brackets.count(),
+                "{language}: a cut that was not understood"
+            );
         }
     }
 }

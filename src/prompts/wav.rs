@@ -21,7 +21,10 @@ impl Wav {
     /// What is wrong with it.
     pub(super) fn parse(file: &[u8]) -> Result<Self, WavError> {
         let rest = file.strip_prefix(b"RIFF").ok_or(WavError::NotWave)?;
-        let mut rest = rest.get(4..).and_then(|r| r.strip_prefix(b"WAVE")).ok_or(WavError::NotWave)?;
+        let mut rest = rest
+            .get(4..)
+            .and_then(|r| r.strip_prefix(b"WAVE"))
+            .ok_or(WavError::NotWave)?;
         let mut format = None;
         while let Some((id, body, after)) = chunk(rest) {
             match &id {
@@ -49,7 +52,11 @@ enum Coding {
 
 impl Format {
     fn parse(body: &[u8]) -> Result<Self, WavError> {
-        let field = |at: usize| body.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes);
+        let field = |at: usize| {
+            body.get(at..at + 2)
+                .and_then(|b| b.try_into().ok())
+                .map(u16::from_le_bytes)
+        };
         let cut_short = WavError::NoFormat;
         let mut tag = field(0).ok_or(cut_short)?;
         if tag == EXTENSIBLE {
@@ -57,7 +64,8 @@ impl Format {
             tag = field(24).ok_or(cut_short)?;
         }
         let channels = field(2).ok_or(cut_short)?;
-        let rate = u32::from(field(4).ok_or(cut_short)?) | u32::from(field(6).ok_or(cut_short)?) << 16;
+        let rate =
+            u32::from(field(4).ok_or(cut_short)?) | u32::from(field(6).ok_or(cut_short)?) << 16;
         let bits = field(14).ok_or(cut_short)?;
         let coding = match (tag, bits) {
             (1, 16) => Coding::Pcm16,
@@ -71,7 +79,11 @@ impl Format {
         if !(8_000..=48_000).contains(&rate) {
             return Err(WavError::Rate(rate));
         }
-        Ok(Self { coding, channels, rate })
+        Ok(Self {
+            coding,
+            channels,
+            rate,
+        })
     }
 
     fn read(self, data: &[u8]) -> Result<Wav, WavError> {
@@ -83,12 +95,17 @@ impl Format {
                 .collect(),
             Coding::Companded(codec) => decoded(codec, data),
         };
-        let samples: Vec<i16> =
-            interleaved.chunks_exact(usize::from(self.channels)).map(one_channel).collect();
+        let samples: Vec<i16> = interleaved
+            .chunks_exact(usize::from(self.channels))
+            .map(one_channel)
+            .collect();
         if samples.is_empty() {
             return Err(WavError::NoData);
         }
-        Ok(Wav { rate: self.rate, samples })
+        Ok(Wav {
+            rate: self.rate,
+            samples,
+        })
     }
 }
 
@@ -121,7 +138,9 @@ pub(super) enum WavError {
     #[error("there is no sound in it")]
     NoData,
     /// Neither PCM of 16 bit nor G.711.
-    #[error("its coding (format {tag}, {bits} bit) is not known here; known are 16 bit PCM, A-law and mu-law")]
+    #[error(
+        "its coding (format {tag}, {bits} bit) is not known here; known are 16 bit PCM, A-law and mu-law"
+    )]
     Coding {
         /// The format tag.
         tag: u16,
@@ -148,7 +167,13 @@ pub(in crate::prompts) mod tests {
     use super::*;
 
     /// A WAV file of these fields.
-    pub(in crate::prompts) fn file(tag: u16, channels: u16, rate: u32, bits: u16, data: &[u8]) -> Vec<u8> {
+    pub(in crate::prompts) fn file(
+        tag: u16,
+        channels: u16,
+        rate: u32,
+        bits: u16,
+        data: &[u8],
+    ) -> Vec<u8> {
         let block = channels * bits / 8;
         let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0".to_vec();
         file.extend(tag.to_le_bytes());
@@ -166,45 +191,100 @@ pub(in crate::prompts) mod tests {
     #[test]
     fn pcm_is_read_and_stereo_mixed() {
         let mono = Wav::parse(&file(1, 1, 16_000, 16, &[1, 0, 0xFF, 0xFF, 7])).unwrap();
-        assert_eq!(mono, Wav { rate: 16_000, samples: vec![1, -1] });
-        let stereo = Wav::parse(&file(1, 2, 44_100, 16, &[100, 0, 50, 0, 0, 0x80, 0, 0x80])).unwrap();
-        assert_eq!(stereo, Wav { rate: 44_100, samples: vec![75, -32_768] });
+        assert_eq!(
+            mono,
+            Wav {
+                rate: 16_000,
+                samples: vec![1, -1]
+            }
+        );
+        let stereo =
+            Wav::parse(&file(1, 2, 44_100, 16, &[100, 0, 50, 0, 0, 0x80, 0, 0x80])).unwrap();
+        assert_eq!(
+            stereo,
+            Wav {
+                rate: 44_100,
+                samples: vec![75, -32_768]
+            }
+        );
     }
 
     #[test]
     fn a_law_and_mu_law_are_read() {
         // G.711 tables 1a and 2a: the smallest positive value of A-law is 1/4096, mu-law's 0xFF is 0.
-        assert_eq!(Wav::parse(&file(6, 1, 8_000, 8, &[0xD5, 0x55])).unwrap().samples, [8, -8]);
-        assert_eq!(Wav::parse(&file(7, 1, 8_000, 8, &[0xFF, 0x80])).unwrap().samples, [0, 32_124]);
+        assert_eq!(
+            Wav::parse(&file(6, 1, 8_000, 8, &[0xD5, 0x55]))
+                .unwrap()
+                .samples,
+            [8, -8]
+        );
+        assert_eq!(
+            Wav::parse(&file(7, 1, 8_000, 8, &[0xFF, 0x80]))
+                .unwrap()
+                .samples,
+            [0, 32_124]
+        );
     }
 
     #[test]
     fn the_extensible_header_is_read() {
         let mut file = file(0xFFFE, 1, 8_000, 16, &[]);
-        let extension = [22, 0, 16, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 16, 0, 128, 0, 0, 170, 0, 56, 155, 113];
+        let extension = [
+            22, 0, 16, 0, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 16, 0, 128, 0, 0, 170, 0, 56, 155, 113,
+        ];
         file.truncate(36);
         file[16] = 40;
         file.extend(extension);
         file.extend(b"data\x02\0\0\0\x05\0");
-        assert_eq!(Wav::parse(&file), Ok(Wav { rate: 8_000, samples: vec![5] }));
+        assert_eq!(
+            Wav::parse(&file),
+            Ok(Wav {
+                rate: 8_000,
+                samples: vec![5]
+            })
+        );
     }
 
     #[test]
     fn what_is_wrong_is_said() {
         assert_eq!(Wav::parse(b"ID3\x03"), Err(WavError::NotWave));
         assert_eq!(Wav::parse(b""), Err(WavError::NotWave));
-        assert_eq!(Wav::parse(&file(3, 1, 8_000, 32, &[0; 8])), Err(WavError::Coding { tag: 3, bits: 32 }));
-        assert_eq!(Wav::parse(&file(1, 0, 8_000, 16, &[0; 8])), Err(WavError::Channels(0)));
-        assert_eq!(Wav::parse(&file(1, 1, 96_000, 16, &[0; 8])), Err(WavError::Rate(96_000)));
-        assert_eq!(Wav::parse(&file(1, 1, 8_000, 16, &[])), Err(WavError::NoData));
-        assert_eq!(Wav::parse(b"RIFF\0\0\0\0WAVEdata\x02\0\0\0ab"), Err(WavError::NoFormat));
-        assert_eq!(Wav::parse(b"RIFF\0\0\0\0WAVEfmt \x02\0\0\0\x01\0"), Err(WavError::NoFormat));
+        assert_eq!(
+            Wav::parse(&file(3, 1, 8_000, 32, &[0; 8])),
+            Err(WavError::Coding { tag: 3, bits: 32 })
+        );
+        assert_eq!(
+            Wav::parse(&file(1, 0, 8_000, 16, &[0; 8])),
+            Err(WavError::Channels(0))
+        );
+        assert_eq!(
+            Wav::parse(&file(1, 1, 96_000, 16, &[0; 8])),
+            Err(WavError::Rate(96_000))
+        );
+        assert_eq!(
+            Wav::parse(&file(1, 1, 8_000, 16, &[])),
+            Err(WavError::NoData)
+        );
+        assert_eq!(
+            Wav::parse(b"RIFF\0\0\0\0WAVEdata\x02\0\0\0ab"),
+            Err(WavError::NoFormat)
+        );
+        assert_eq!(
+            Wav::parse(b"RIFF\0\0\0\0WAVEfmt \x02\0\0\0\x01\0"),
+            Err(WavError::NoFormat)
+        );
     }
 
     #[test]
     fn a_file_cut_short_counts_as_far_as_it_goes() {
         let whole = file(1, 1, 8_000, 16, &[9; 400]);
-        assert_eq!(Wav::parse(&whole[..whole.len() - 300]).unwrap().samples.len(), 50);
+        assert_eq!(
+            Wav::parse(&whole[..whole.len() - 300])
+                .unwrap()
+                .samples
+                .len(),
+            50
+        );
     }
 
     proptest! {

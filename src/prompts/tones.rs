@@ -22,49 +22,27 @@ pub(super) fn leave_tone() -> Vec<i16> {
 #[must_use]
 pub(super) fn beep() -> Vec<i16> {
     let mut sound = vec![0.0; 200 * SAMPLES_PER_MS];
-    add_note(
-        &mut sound,
-        &Note {
-            start_ms: 0,
-            length_ms: 200,
-            hz: E5,
-            gain: 1.0,
-        },
-        swell,
-    );
+    add_note(&mut sound, &Note::new(0, 200, E5, 1.0), swell);
     finished(sound, TONE_DBFS)
 }
 
-/// One loop of waiting music: eight soft chords of three seconds with slow broken notes over them.
-/// All of it begins and ends in silence, so that the end joins the beginning.
+/// One loop of waiting music: eight soft chords of three seconds, each fading into the next, with
+/// slow broken notes over them. All of it begins and ends in silence, so that the end joins the beginning.
 #[must_use]
 pub(super) fn music() -> Vec<i16> {
-    let mut sound = vec![0.0; CHORDS.len() * CHORD_MS * SAMPLES_PER_MS];
+    let mut sound = vec![0.0; (CHORDS.len() * CHORD_MS + OVERLAP_MS) * SAMPLES_PER_MS];
     for (index, chord) in CHORDS.iter().enumerate() {
         let start_ms = index * CHORD_MS;
+        let length_ms = CHORD_MS + OVERLAP_MS;
         for &hz in chord {
-            add_note(
-                &mut sound,
-                &Note {
-                    start_ms,
-                    length_ms: CHORD_MS,
-                    hz,
-                    gain: 0.4,
-                },
-                swell,
-            );
+            add_note(&mut sound, &Note::new(start_ms, length_ms, hz, 0.4), swell);
         }
         for (step, voice) in BROKEN.into_iter().enumerate() {
             let hz = chord.get(voice).copied().unwrap_or(C4) * 2.0;
             let start_ms = start_ms + step * STEP_MS;
             add_note(
                 &mut sound,
-                &Note {
-                    start_ms,
-                    length_ms: 2 * STEP_MS,
-                    hz,
-                    gain: 0.5,
-                },
+                &Note::new(start_ms, 2 * STEP_MS, hz, 0.5),
                 pluck,
             );
         }
@@ -79,28 +57,21 @@ struct Note {
     gain: f32,
 }
 
+impl Note {
+    const fn new(start_ms: usize, length_ms: usize, hz: f32, gain: f32) -> Self {
+        Self {
+            start_ms,
+            length_ms,
+            hz,
+            gain,
+        }
+    }
+}
+
 fn two_notes(first: f32, second: f32) -> Vec<i16> {
     let mut sound = vec![0.0; 260 * SAMPLES_PER_MS];
-    add_note(
-        &mut sound,
-        &Note {
-            start_ms: 0,
-            length_ms: 130,
-            hz: first,
-            gain: 1.0,
-        },
-        swell,
-    );
-    add_note(
-        &mut sound,
-        &Note {
-            start_ms: 130,
-            length_ms: 130,
-            hz: second,
-            gain: 1.0,
-        },
-        swell,
-    );
+    add_note(&mut sound, &Note::new(0, 130, first, 1.0), swell);
+    add_note(&mut sound, &Note::new(130, 130, second, 1.0), swell);
     finished(sound, TONE_DBFS)
 }
 
@@ -141,6 +112,8 @@ const LOUD: f32 = 4_000.0;
 pub(super) const TONE_DBFS: f32 = -20.0;
 pub(super) const MUSIC_DBFS: f32 = -26.0;
 const CHORD_MS: usize = 3_000;
+/// So long a chord still sounds under the next.
+const OVERLAP_MS: usize = 500;
 const STEP_MS: usize = 500;
 
 /// Which of a chord's notes follow each other, an octave up.

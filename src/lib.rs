@@ -13,3 +13,4 @@ pub mod engine;
 pub mod signalling;
 pub mod api;
 pub mod prompts;
+pub mod app;

@@ -1,13 +1,45 @@
 //! The path of a call: one sans-IO state machine from ringing to call record, for every way a call
 //! comes in. It knows nothing of SIP or ARI.
 //!
-//! After each [`CallInput`] drain all [`CallOutput`]s, then ask for the next timeout.
+//! 1. [`Call`] (`state`): one per call. `emergency` turns away what must never be answered, `pin`
+//!    collects the keys of a PIN, `keypad` makes commands of pairs of keys, `voice` knows who muted
+//!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count.
+//! 2. [`Rooms`] (`room`): all meetings of the node, who is in them and who waits; `schedule` turns
+//!    the booked times into monotonic ones.
+//!
+//! Both are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
+//! `handle_timeout` drain `poll_output`, then ask `poll_timeout` when to call `handle_timeout`. The
+//! shell owes the machines three things: an answer to every [`CallOutput::LookUpPin`] and
+//! [`CallOutput::Enter`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
+//! and [`Rooms::leave`] for every [`CallOutput::Leave`] (also for one that is no longer needed).
+
+mod emergency;
+mod keypad;
+mod limits;
+mod pin;
+mod record;
+mod room;
+mod schedule;
+mod state;
+mod voice;
 
 pub mod phrase;
 
-pub use phrase::{Phrase, Speaker};
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod walk;
 
-use crate::booking::{Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, Pin, PinVerdict, Role};
+pub use emergency::is_emergency;
+pub use limits::CallLimits;
+pub use phrase::{Phrase, Speaker};
+pub use room::{NoSuchParticipant, RoomOutput, RoomTerms, Rooms, Seat, SeatState};
+pub use state::{Call, CallPhase, CallSummary};
+pub use voice::MutedBy;
+
+use crate::booking::{
+    Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict,
+};
 use crate::units::{Key, Language};
 
 /// How a call arrived.
@@ -32,6 +64,8 @@ pub struct Arrival {
 pub enum CallInput {
     /// It arrived; the first input.
     Arrived(Arrival),
+    /// It arrived, but the gateway can't take it; the first and last input. Leaves a record.
+    Unwanted(Arrival, Rejection),
     /// The caller hears us: 2xx was acknowledged.
     Answered,
     /// A key, from any of its four sources.
@@ -57,6 +91,8 @@ pub enum CallInput {
 pub enum RoomVerdict {
     /// He is in; so many others are there already.
     Joined {
+        /// Who he is in the meeting.
+        participant: ParticipantId,
         /// Head count without himself.
         others: u32,
         /// He starts muted.
@@ -86,6 +122,8 @@ pub enum RoomRefusal {
     Locked,
     /// It ended meanwhile.
     Ended,
+    /// The dialled number does not serve this meeting.
+    NumberNotAllowed,
 }
 
 /// What a room tells one of its participants.
@@ -93,11 +131,17 @@ pub enum RoomRefusal {
 pub enum RoomNotice {
     /// Waiting is over: he is in.
     Opened {
+        /// Who he is in the meeting.
+        participant: ParticipantId,
         /// Head count without himself.
         others: u32,
         /// He starts muted.
         muted: bool,
     },
+    /// He goes on waiting, now for this: the booked start has come, the host has not.
+    Wait(WaitFor),
+    /// Waiting was in vain.
+    Refused(RoomRefusal),
     /// Everybody else left.
     Alone,
     /// Somebody came to a lonely participant.
@@ -141,13 +185,14 @@ pub enum CallOutput {
     LookUpPin(Pin),
     /// Ask the room.
     Enter(Box<Admission>),
-    /// The voice counts or doesn't.
+    /// The voice is silenced (`true`) or heard; tell the leg, and the room by [`Rooms::set_muted`]
+    /// with [`Call::muted_by`].
     Mute(bool),
     /// `*#`: answer with `RoomNotice::HeadCount`.
     AskHeadCount,
     /// Leave the room, if in or waiting.
     Leave,
-    /// Hang up with this cause (Q.850).
+    /// Hang up with this cause (Q.850); a call not yet answered gets a final response instead.
     HangUp {
         /// 16 normal clearing, 102 recovery on timer expiry, ...
         q850: u8,
@@ -163,4 +208,6 @@ pub enum Rejection {
     Emergency,
     /// No such number here: 404.
     UnknownNumber,
+    /// The node is full: 503 with Retry-After.
+    Overload,
 }

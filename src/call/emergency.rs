@@ -1,0 +1,79 @@
+//! Numbers that are never answered and never dialled: a caller in need must not reach a meeting.
+
+/// Is this dialled number or user part an emergency number, however it is written?
+#[must_use]
+pub fn is_emergency(number: &str) -> bool {
+    // RFC 3966 section 5.1.1: visual separators and parameters don't change a number.
+    let main = number.split([';', '@', '?']).next().unwrap_or_default();
+    let mut plain: String = main
+        .chars()
+        .filter(|c| !c.is_whitespace() && !SEPARATORS.contains(c))
+        .collect();
+    plain.make_ascii_lowercase();
+    if is_sos_urn(&plain) {
+        return true;
+    }
+    let digits = plain.strip_prefix("tel:").unwrap_or(&plain);
+    EMERGENCY_NUMBERS.contains(&digits.trim_start_matches('+'))
+}
+
+/// RFC 5031 section 4.2: `urn:service:sos` and its sub-services (`urn:service:sos.fire`).
+fn is_sos_urn(plain: &str) -> bool {
+    plain
+        .strip_prefix("urn:service:sos")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+const EMERGENCY_NUMBERS: [&str; 6] = ["112", "113", "115", "118", "911", "999"];
+const SEPARATORS: [char; 4] = ['-', '(', ')', '/'];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emergency_numbers_are_known_however_they_are_written() {
+        for number in [
+            "112",
+            "113",
+            "115",
+            "118",
+            "911",
+            "999",
+            "+112",
+            " 1 1 2 ",
+            "1-1-2",
+            "(911)",
+            "9 99",
+            "112;phone-context=+39",
+            "tel:+112",
+            "urn:service:sos",
+            "URN:Service:SOS.fire",
+            "urn:service:sos.police;x=1",
+            "112@example.org",
+            "\u{a0}118",
+        ] {
+            assert!(is_emergency(number), "{number}");
+        }
+    }
+
+    #[test]
+    fn ordinary_numbers_are_not() {
+        for number in [
+            "",
+            "+",
+            "1",
+            "11",
+            "1120",
+            "0112",
+            "+390612345112",
+            "911911",
+            "urn:service:sosta",
+            "urn:service:counseling",
+            "meet",
+            "112a",
+        ] {
+            assert!(!is_emergency(number), "{number}");
+        }
+    }
+}

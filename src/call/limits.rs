@@ -1,0 +1,66 @@
+//! Every duration and count that bounds a call, each with its name.
+
+use std::time::Duration;
+
+/// The limits of one call. `Default` is what callers are promised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallLimits {
+    /// How long it rings before it is answered; zero answers at once.
+    pub ring: Duration,
+    /// From our answer to its acknowledgement (RFC 3261 section 13.3.1.4 gives up after 32 s).
+    pub acknowledge: Duration,
+    /// Silence after a prompt before it is said again.
+    pub silence: Duration,
+    /// So many silent prompts end the call.
+    pub silent_prompts: u32,
+    /// From the answer to an accepted PIN.
+    pub before_pin: Duration,
+    /// Silence that ends a PIN that has begun.
+    pub between_digits: Duration,
+    /// A `#` so soon after a PIN that completed itself belongs to the PIN.
+    pub late_hash: Duration,
+    /// Wrong PINs before the goodbye.
+    pub wrong_pins: u32,
+    /// The longest PIN in use: an entry of that length is complete without `#`.
+    pub pin_length_auto: Option<usize>,
+    /// How long the bookings may take to answer.
+    pub look_up: Duration,
+    /// How long the room may take to answer.
+    pub enter: Duration,
+    /// Keys kept while the bookings or the room answer.
+    pub type_ahead: usize,
+    /// Second key of a command after the first.
+    pub half_command: Duration,
+    /// Waiting for the start or the host.
+    pub waiting: Duration,
+    /// Alone in a meeting.
+    pub alone: Duration,
+    /// A whole call, from its answer.
+    pub call: Duration,
+    /// Last words.
+    pub goodbye: Duration,
+}
+
+impl Default for CallLimits {
+    fn default() -> Self {
+        Self {
+            ring: Duration::ZERO,
+            acknowledge: Duration::from_secs(40),
+            silence: Duration::from_secs(10),
+            silent_prompts: 3,
+            before_pin: Duration::from_secs(90),
+            between_digits: Duration::from_secs(4),
+            late_hash: Duration::from_secs(3),
+            wrong_pins: 3,
+            pin_length_auto: None,
+            look_up: Duration::from_secs(10),
+            enter: Duration::from_secs(10),
+            type_ahead: 32,
+            half_command: Duration::from_secs(3),
+            waiting: Duration::from_secs(30 * 60),
+            alone: Duration::from_secs(30 * 60),
+            call: Duration::from_secs(12 * 60 * 60),
+            goodbye: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What is kept of a call, gathered while it lasts.
+
+use jiff::Timestamp;
+
+use crate::booking::admission::{CallId, OrganisationId};
+use crate::booking::{
+    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId,
+};
+use crate::call::Arrival;
+
+/// How and by whom a call is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// Who ends it.
+    pub(super) by: HangupBy,
+    /// The release cause.
+    pub(super) q850: u8,
+}
+
+impl Ending {
+    /// The caller hung up.
+    pub(super) const CALLER: Self = Self {
+        by: HangupBy::Caller,
+        q850: NORMAL_CLEARING,
+    };
+    /// Media or signalling is gone.
+    pub(super) const LOST: Self = Self {
+        by: HangupBy::Network,
+        q850: RECOVERY_ON_TIMER_EXPIRY,
+    };
+    /// We said why and hang up.
+    pub(super) const TOLD: Self = Self {
+        by: HangupBy::System,
+        q850: NORMAL_CLEARING,
+    };
+    /// One of our limits was reached.
+    pub(super) const LIMIT: Self = Self {
+        by: HangupBy::System,
+        q850: RECOVERY_ON_TIMER_EXPIRY,
+    };
+    /// The store or the room gave no answer.
+    pub(super) const UNAVAILABLE: Self = Self {
+        by: HangupBy::System,
+        q850: TEMPORARY_FAILURE,
+    };
+    /// A host or the API removed him.
+    pub(super) const REMOVED: Self = Self {
+        by: HangupBy::Host,
+        q850: NORMAL_CLEARING,
+    };
+    /// No such number, or one that is never answered.
+    pub(super) const UNALLOCATED: Self = Self {
+        by: HangupBy::System,
+        q850: UNALLOCATED_NUMBER,
+    };
+    /// The node is full.
+    pub(super) const CONGESTION: Self = Self {
+        by: HangupBy::System,
+        q850: SWITCHING_CONGESTION,
+    };
+
+    /// Dropped without a word.
+    pub(super) const fn dropped(by: HangupBy) -> Self {
+        let q850 = match by {
+            HangupBy::Caller | HangupBy::Host => NORMAL_CLEARING,
+            HangupBy::System => NORMAL_UNSPECIFIED,
+            HangupBy::Network => RECOVERY_ON_TIMER_EXPIRY,
+        };
+        Self { by, q850 }
+    }
+}
+
+/// How far the caller got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// No key, no PIN.
+    Silent,
+    /// Something, but nothing that decided anything yet.
+    Undecided,
+    /// Refused so far, for this reason.
+    Refused(Outcome),
+    /// He was in the meeting.
+    Joined(ParticipantId),
+}
+
+/// A call record in the making.
+#[derive(Debug, Clone)]
+pub(super) struct RecordDraft {
+    id: CallId,
+    arrival: Option<(ArrivalFacts, Timestamp)>,
+    answered_at: Option<Timestamp>,
+    reached: Option<(OrganisationId, MeetingId)>,
+    progress: Progress,
+    pin_attempts: u32,
+}
+
+#[derive(Debug, Clone)]
+struct ArrivalFacts {
+    kind: &'static str,
+    caller: CallerNumber,
+    number: String,
+    sip_call_id: Option<String>,
+}
+
+impl RecordDraft {
+    /// Of a call that has not arrived yet.
+    pub(super) const fn new(id: CallId) -> Self {
+        Self {
+            id,
+            arrival: None,
+            answered_at: None,
+            reached: None,
+            progress: Progress::Silent,
+            pin_attempts: 0,
+        }
+    }
+
+    /// It arrived.
+    pub(super) fn arrived(&mut self, wall: Timestamp, arrival: Arrival) {
+        let Arrival {
+            kind,
+            caller,
+            number,
+            sip_call_id,
+            ..
+        } = arrival;
+        self.arrival = Some((
+            ArrivalFacts {
+                kind,
+                caller,
+                number,
+                sip_call_id,
+            },
+            wall,
+        ));
+    }
+
+    /// It was answered.
+    pub(super) const fn answered(&mut self, wall: Timestamp) {
+        self.answered_at = Some(wall);
+    }
+
+    /// A key was pressed, or the call was cut short: no longer a caller who did nothing.
+    pub(super) fn not_silent(&mut self) {
+        if self.progress == Progress::Silent {
+            self.progress = Progress::Undecided;
+        }
+    }
+
+    /// A PIN was tried.
+    pub(super) fn pin_tried(&mut self) {
+        self.pin_attempts += 1;
+        self.not_silent();
+    }
+
+    /// A PIN was accepted.
+    pub(super) const fn admitted(&mut self, admission: &Admission) {
+        self.reached = Some((admission.organisation, admission.meeting));
+        self.progress = Progress::Undecided;
+    }
+
+    /// He was told why not; a later success outweighs it.
+    pub(super) const fn refused(&mut self, outcome: Outcome) {
+        if !matches!(self.progress, Progress::Joined(_)) {
+            self.progress = Progress::Refused(outcome);
+        }
+    }
+
+    /// His time for a PIN is up. Wrong PINs outweigh it.
+    pub(super) fn gave_no_pin(&mut self) {
+        self.not_silent();
+        if self.progress == Progress::Undecided {
+            self.progress = Progress::Refused(Outcome::NoInput);
+        }
+    }
+
+    /// He is in.
+    pub(super) const fn joined(&mut self, participant: ParticipantId) {
+        self.progress = Progress::Joined(participant);
+    }
+
+    /// The participant he became.
+    pub(super) const fn participant(&self) -> Option<ParticipantId> {
+        match self.progress {
+            Progress::Joined(participant) => Some(participant),
+            Progress::Silent | Progress::Undecided | Progress::Refused(_) => None,
+        }
+    }
+
+    /// The outcome if it ended now.
+    const fn outcome(&self) -> Outcome {
+        match self.progress {
+            Progress::Silent => Outcome::NoInput,
+            Progress::Undecided => Outcome::Error,
+            Progress::Refused(outcome) => outcome,
+            Progress::Joined(_) => Outcome::Joined,
+        }
+    }
+
+    pub(super) const fn answered_at(&self) -> Option<Timestamp> {
+        self.answered_at
+    }
+
+    pub(super) fn started_at(&self) -> Option<Timestamp> {
+        self.arrival.as_ref().map(|(_, started_at)| *started_at)
+    }
+
+    pub(super) fn kind(&self) -> &'static str {
+        self.arrival.as_ref().map_or("", |(facts, _)| facts.kind)
+    }
+
+    pub(super) fn number(&self) -> &str {
+        self.arrival.as_ref().map_or("", |(facts, _)| &facts.number)
+    }
+
+    pub(super) fn caller(&self) -> CallerNumber {
+        let known = self.arrival.as_ref().map(|(facts, _)| facts.caller.clone());
+        known.unwrap_or_else(|| CallerNumber::new(""))
+    }
+
+    pub(super) fn meeting(&self) -> Option<MeetingId> {
+        self.reached.map(|(_, meeting)| meeting)
+    }
+
+    pub(super) fn organisation(&self) -> Option<OrganisationId> {
+        self.reached.map(|(organisation, _)| organisation)
+    }
+
+    pub(super) const fn pin_attempts(&self) -> u32 {
+        self.pin_attempts
+    }
+
+    /// The finished record.
+    pub(super) fn finish(&self, wall: Timestamp, ending: Ending) -> CallRecord {
+        CallRecord {
+            id: self.id,
+            kind: self.kind(),
+            organisation: self.organisation(),
+            number: self.number().to_owned(),
+            caller: self.caller(),
+            started_at: self.started_at().unwrap_or(wall),
+            answered_at: self.answered_at,
+            ended_at: wall,
+            meeting: self.meeting(),
+            participant: self.participant(),
+            outcome: self.outcome(),
+            pin_attempts: self.pin_attempts,
+            hangup_by: ending.by,
+            q850: ending.q850,
+            sip_call_id: self
+                .arrival
+                .as_ref()
+                .and_then(|(facts, _)| facts.sip_call_id.clone()),
+            quality: None,
+        }
+    }
+}
+
+// ITU-T Q.850 section 2.2.
+const UNALLOCATED_NUMBER: u8 = 1;
+const NORMAL_CLEARING: u8 = 16;
+const NORMAL_UNSPECIFIED: u8 = 31;
+const TEMPORARY_FAILURE: u8 = 41;
+const SWITCHING_CONGESTION: u8 = 42;
+const RECOVERY_ON_TIMER_EXPIRY: u8 = 102;

@@ -1,0 +1,842 @@
+//! All meetings of a node: who is in, who waits, and what everybody hears of the others.
+//!
+//! A meeting is *waiting* until its start and, where it asks for one, its host have come; the first
+//! who gets in makes it *live* and gives it a fresh bridge; the last who leaves ends that. Nothing
+//! here knows a call's state: a [`RoomNotice`] tells the call, and the call decides.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::booking::admission::CallId;
+use crate::booking::{Admission, MeetingId, ParticipantId, Role};
+use crate::call::schedule::{Alarm, EndSchedule, EndStage};
+use crate::call::{MutedBy, Phrase, RoomNotice, RoomRefusal, RoomVerdict, WaitFor};
+use crate::units::{BridgeId, Language};
+
+/// The meetings of a node in which somebody is or waits.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    rooms: BTreeMap<MeetingId, Room>,
+    seats: BTreeMap<CallId, MeetingId>,
+    echoes: BTreeSet<CallId>,
+    bridges: BridgeIds,
+    outputs: VecDeque<RoomOutput>,
+}
+
+/// What is to be done for the meetings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoomOutput {
+    /// Tell a call: `CallInput::Room`.
+    Notice {
+        /// Which call.
+        call: CallId,
+        /// What.
+        notice: RoomNotice,
+    },
+    /// Put the call's leg into a bridge.
+    JoinBridge {
+        /// Whose leg.
+        call: CallId,
+        /// Which bridge; new if it was never named before.
+        bridge: BridgeId,
+        /// He hears himself, alone.
+        echo: bool,
+    },
+    /// Take the call's leg out of its bridge.
+    LeaveBridge {
+        /// Whose leg.
+        call: CallId,
+    },
+    /// Play to everybody in a bridge.
+    PlayToBridge {
+        /// Which bridge.
+        bridge: BridgeId,
+        /// A tone, or the announcement of the end.
+        phrase: Phrase,
+        /// The language of the meeting; tones have none.
+        language: Language,
+    },
+    /// The first participant is in.
+    MeetingStarted {
+        /// Which meeting.
+        meeting: MeetingId,
+    },
+    /// The last participant left, or the time is over.
+    MeetingEnded {
+        /// Which meeting.
+        meeting: MeetingId,
+    },
+}
+
+/// What of a booking governs its room. Everything else of an [`Admission`] is the participant's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomTerms {
+    /// When the meeting opens.
+    pub opens_at: Timestamp,
+    /// The end as booked; `None`: permanent.
+    pub ends_at: Option<Timestamp>,
+    /// How long the meeting may run over its end.
+    pub overrun: Duration,
+    /// Most participants at once.
+    pub capacity: Option<u32>,
+    /// Guests wait for a host.
+    pub wait_for_host: bool,
+    /// The language announcements to all are made in; `None`: each hears his own.
+    pub language: Option<Language>,
+}
+
+impl From<&Admission> for RoomTerms {
+    fn from(admission: &Admission) -> Self {
+        Self {
+            opens_at: admission.opens_at,
+            ends_at: admission.ends_at,
+            overrun: admission.overrun,
+            capacity: admission.capacity,
+            wait_for_host: admission.wait_for_host,
+            language: admission.language,
+        }
+    }
+}
+
+impl RoomTerms {
+    /// When nobody may stay any longer; `None`: never.
+    fn over_at(&self) -> Option<Timestamp> {
+        let ends_at = self.ends_at?;
+        Some(ends_at.checked_add(self.overrun).unwrap_or(Timestamp::MAX))
+    }
+
+    fn seats(&self) -> usize {
+        self.capacity.map_or(usize::MAX, |capacity| {
+            usize::try_from(capacity).unwrap_or(usize::MAX)
+        })
+    }
+}
+
+/// One participant of a meeting, or one who waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seat {
+    /// Names him in the API.
+    pub participant: ParticipantId,
+    /// His call.
+    pub call: CallId,
+    /// What his PIN made of him.
+    pub role: Role,
+    /// His name: of his personal PIN, or given by the API.
+    pub name: Option<String>,
+    /// Is he in?
+    pub state: SeatState,
+    /// When he came in, or began to wait.
+    pub since: Timestamp,
+    /// Who muted him; `None`: he is not muted. Written by [`Rooms::set_muted`].
+    pub muted_by: Option<MutedBy>,
+    /// Has his hand up.
+    pub hand: bool,
+}
+
+/// Where somebody is on his way into a meeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeatState {
+    /// He waits.
+    Waiting,
+    /// He is in.
+    Joined,
+}
+
+impl Rooms {
+    /// No meetings yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A call with an accepted PIN wants in, as `participant` (a fresh id). The capacity is
+    /// counted here and nowhere else. Newer terms than the room's replace them.
+    pub fn enter(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        call: CallId,
+        participant: ParticipantId,
+        admission: &Admission,
+    ) -> RoomVerdict {
+        self.leave(now, wall, call);
+        let seat = Seat::new(wall, call, participant, admission);
+        if admission.echo {
+            return self.enter_echo(&seat);
+        }
+        let terms = RoomTerms::from(admission);
+        let meeting = admission.meeting;
+        if !self.rooms.contains_key(&meeting) && terms.over_at().is_some_and(|over| over <= wall) {
+            return RoomVerdict::Refused(RoomRefusal::Ended);
+        }
+        self.update(now, wall, meeting, terms.clone());
+        let room = self
+            .rooms
+            .entry(meeting)
+            .or_insert_with(|| Room::new(now, wall, meeting, terms));
+        let verdict = room.enter(now, wall, seat, &mut self.bridges, &mut self.outputs);
+        match verdict {
+            RoomVerdict::Joined { .. } | RoomVerdict::Wait(_) => {
+                self.seats.insert(call, meeting);
+            }
+            RoomVerdict::Refused(_) => self.forget_if_empty(meeting),
+        }
+        verdict
+    }
+
+    /// A call leaves, whether it is in, waits or is unknown.
+    pub fn leave(&mut self, now: Instant, _wall: Timestamp, call: CallId) {
+        if self.echoes.remove(&call) {
+            self.outputs.push_back(RoomOutput::LeaveBridge { call });
+        }
+        let Some(meeting) = self.seats.remove(&call) else {
+            return;
+        };
+        if let Some(room) = self.rooms.get_mut(&meeting) {
+            room.leave(now, call, &mut self.outputs);
+        }
+        self.forget_if_empty(meeting);
+    }
+
+    /// The booking was changed while people are there; unknown meetings are no matter.
+    pub fn update(&mut self, now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) {
+        if let Some(room) = self.rooms.get_mut(&meeting) {
+            room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
+        }
+        self.unseat_refused(meeting);
+    }
+
+    /// Ends a meeting for all that are in it or wait; how many that were.
+    pub fn end(&mut self, meeting: MeetingId) -> u32 {
+        let Some(room) = self.rooms.remove(&meeting) else {
+            return 0;
+        };
+        for seat in &room.seats {
+            self.seats.remove(&seat.call);
+        }
+        room.end(&mut self.outputs)
+    }
+
+    /// Mutes (`true`), or lets the participant unmute himself again (`false`).
+    ///
+    /// # Errors
+    /// [`NoSuchParticipant`] where he is not in this meeting.
+    pub fn set_muted_by_host(
+        &mut self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        muted: bool,
+    ) -> Result<(), NoSuchParticipant> {
+        let seat = self.seat_mut(meeting, participant)?;
+        let call = seat.call;
+        match seat.state {
+            SeatState::Joined => self.notify(call, RoomNotice::MutedByHost(muted)),
+            SeatState::Waiting if muted => seat.muted_by = Some(MutedBy::Host),
+            SeatState::Waiting => seat.muted_by = seat.muted_by.map(|_| MutedBy::Himself),
+        }
+        Ok(())
+    }
+
+    /// Changes the name shown to others.
+    ///
+    /// # Errors
+    /// [`NoSuchParticipant`] where he is not in this meeting.
+    pub fn rename(
+        &mut self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        name: Option<String>,
+    ) -> Result<(), NoSuchParticipant> {
+        self.seat_mut(meeting, participant)?.name = name;
+        Ok(())
+    }
+
+    /// Raises or lowers a hand.
+    ///
+    /// # Errors
+    /// [`NoSuchParticipant`] where he is not in this meeting.
+    pub fn set_hand(
+        &mut self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        up: bool,
+    ) -> Result<(), NoSuchParticipant> {
+        self.seat_mut(meeting, participant)?.hand = up;
+        Ok(())
+    }
+
+    /// Hangs up on one participant: his call is told, says goodbye and leaves.
+    ///
+    /// # Errors
+    /// [`NoSuchParticipant`] where he is not in this meeting.
+    pub fn remove(
+        &mut self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+    ) -> Result<(), NoSuchParticipant> {
+        let call = self.seat_mut(meeting, participant)?.call;
+        self.notify(call, RoomNotice::Removed);
+        Ok(())
+    }
+
+    /// What a call made of its mute ([`crate::call::Call::muted_by`]), for the roster.
+    pub fn set_muted(&mut self, call: CallId, muted_by: Option<MutedBy>) {
+        let room = self
+            .seats
+            .get(&call)
+            .and_then(|meeting| self.rooms.get_mut(meeting));
+        let seat = room.and_then(|room| room.seats.iter_mut().find(|seat| seat.call == call));
+        if let Some(seat) = seat {
+            seat.muted_by = muted_by;
+        }
+    }
+
+    /// Opens, announces and ends what is due.
+    pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
+        let meetings: Vec<MeetingId> = self.rooms.keys().copied().collect();
+        for meeting in meetings {
+            let Some(room) = self.rooms.get_mut(&meeting) else {
+                continue;
+            };
+            match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
+                Life::GoesOn => self.unseat_refused(meeting),
+                Life::IsOver => {
+                    self.end(meeting);
+                }
+            }
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`]; `None`: nothing is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.rooms.values().filter_map(Room::due).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<RoomOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// How many are in the call's meeting, with himself; `None` where he is in none.
+    #[must_use]
+    pub fn head_count(&self, call: CallId) -> Option<u32> {
+        if self.echoes.contains(&call) {
+            return Some(1);
+        }
+        let room = self.rooms.get(self.seats.get(&call)?)?;
+        let is_in = room.joined().any(|seat| seat.call == call);
+        is_in.then(|| room.head_count())
+    }
+
+    /// Everybody in a meeting or waiting for it, in the order they came.
+    #[must_use]
+    pub fn participants(&self, meeting: MeetingId) -> &[Seat] {
+        self.rooms.get(&meeting).map_or(&[], |room| &room.seats)
+    }
+
+    /// The meetings somebody is in, without the echo meeting.
+    pub fn live_meetings(&self) -> impl Iterator<Item = MeetingId> {
+        self.rooms
+            .values()
+            .filter(|room| room.is_live())
+            .map(|room| room.meeting)
+    }
+
+    /// The bridge of a live meeting.
+    #[must_use]
+    pub fn bridge(&self, meeting: MeetingId) -> Option<BridgeId> {
+        match self.rooms.get(&meeting)?.phase {
+            Phase::Waiting { .. } => None,
+            Phase::Live { bridge, .. } => Some(bridge),
+        }
+    }
+
+    fn enter_echo(&mut self, seat: &Seat) -> RoomVerdict {
+        self.echoes.insert(seat.call);
+        let bridge = self.bridges.fresh();
+        self.outputs.push_back(RoomOutput::JoinBridge {
+            call: seat.call,
+            bridge,
+            echo: true,
+        });
+        RoomVerdict::Joined {
+            participant: seat.participant,
+            others: 0,
+            muted: seat.muted_by.is_some(),
+        }
+    }
+
+    fn seat_mut(
+        &mut self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+    ) -> Result<&mut Seat, NoSuchParticipant> {
+        let room = self.rooms.get_mut(&meeting).ok_or(NoSuchParticipant)?;
+        let mut seats = room.seats.iter_mut();
+        seats
+            .find(|seat| seat.participant == participant)
+            .ok_or(NoSuchParticipant)
+    }
+
+    fn notify(&mut self, call: CallId, notice: RoomNotice) {
+        self.outputs.push_back(RoomOutput::Notice { call, notice });
+    }
+
+    fn forget_if_empty(&mut self, meeting: MeetingId) {
+        if self
+            .rooms
+            .get(&meeting)
+            .is_some_and(|room| room.seats.is_empty())
+        {
+            self.rooms.remove(&meeting);
+        }
+    }
+
+    /// Forgets those for whom no seat was left when the room opened.
+    fn unseat_refused(&mut self, meeting: MeetingId) {
+        let Some(room) = self.rooms.get_mut(&meeting) else {
+            return;
+        };
+        for call in mem::take(&mut room.refused) {
+            self.seats.remove(&call);
+        }
+    }
+}
+
+impl Seat {
+    fn new(
+        wall: Timestamp,
+        call: CallId,
+        participant: ParticipantId,
+        admission: &Admission,
+    ) -> Self {
+        let muted = match admission.role {
+            Role::Listener => true,
+            Role::Guest => admission.mute_on_join,
+            Role::Host | Role::Bridge => false,
+        };
+        Self {
+            participant,
+            call,
+            role: admission.role,
+            name: admission.name.clone(),
+            state: SeatState::Waiting,
+            since: wall,
+            muted_by: muted.then_some(MutedBy::Host),
+            hand: false,
+        }
+    }
+}
+
+/// One meeting. Has a seat at least, except within a method of [`Rooms`].
+#[derive(Debug)]
+struct Room {
+    meeting: MeetingId,
+    terms: RoomTerms,
+    phase: Phase,
+    end: Option<EndSchedule>,
+    /// In the order they came.
+    seats: Vec<Seat>,
+    /// No seat was left for them; written by `open`, taken by [`Rooms::unseat_refused`].
+    refused: Vec<CallId>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// For the start; once that has come (`None`), for the host.
+    Waiting { start: Option<Alarm> },
+    /// People are in.
+    Live {
+        bridge: BridgeId,
+        last_tone: Option<Instant>,
+    },
+}
+
+enum Life {
+    GoesOn,
+    IsOver,
+}
+
+type Outputs = VecDeque<RoomOutput>;
+
+impl Room {
+    fn new(now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) -> Self {
+        Self {
+            meeting,
+            phase: Phase::Waiting {
+                start: Alarm::set(now, wall, terms.opens_at),
+            },
+            end: terms
+                .over_at()
+                .map(|over| EndSchedule::new(now, wall, over)),
+            terms,
+            seats: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        seat: Seat,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) -> RoomVerdict {
+        if self.is_full_for(seat.role) {
+            return RoomVerdict::Refused(RoomRefusal::Full);
+        }
+        if let Phase::Live { bridge, .. } = self.phase {
+            return self.join(now, bridge, seat, out);
+        }
+        // A host opens the meeting for all, also before its start.
+        match self.waits_for().filter(|_| seat.role != Role::Host) {
+            Some(wait_for) => {
+                self.seats.push(seat);
+                RoomVerdict::Wait(wait_for)
+            }
+            None => {
+                let (call, participant, muted) =
+                    (seat.call, seat.participant, seat.muted_by.is_some());
+                self.seats.push(seat);
+                self.open(now, wall, Some(call), bridges, out);
+                RoomVerdict::Joined {
+                    participant,
+                    others: self.head_count() - 1,
+                    muted,
+                }
+            }
+        }
+    }
+
+    /// Lets one more into a live meeting.
+    fn join(
+        &mut self,
+        now: Instant,
+        bridge: BridgeId,
+        mut seat: Seat,
+        out: &mut Outputs,
+    ) -> RoomVerdict {
+        if let Some(lonely) = self.lonely() {
+            out.push_back(RoomOutput::Notice {
+                call: lonely,
+                notice: RoomNotice::Company,
+            });
+        }
+        self.tone(now, Phrase::JoinTone, seat.role, out);
+        out.push_back(RoomOutput::JoinBridge {
+            call: seat.call,
+            bridge,
+            echo: false,
+        });
+        seat.state = SeatState::Joined;
+        let others = self.head_count();
+        let (participant, muted) = (seat.participant, seat.muted_by.is_some());
+        self.seats.push(seat);
+        RoomVerdict::Joined {
+            participant,
+            others,
+            muted,
+        }
+    }
+
+    /// Makes it live and lets in who waits. `entering` gets a verdict instead of a notice.
+    fn open(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        entering: Option<CallId>,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) {
+        self.refuse_surplus(out);
+        let bridge = bridges.fresh();
+        self.phase = Phase::Live {
+            bridge,
+            last_tone: None,
+        };
+        out.push_back(RoomOutput::MeetingStarted {
+            meeting: self.meeting,
+        });
+        let others = count(self.seats.len()).saturating_sub(1);
+        for seat in &mut self.seats {
+            seat.state = SeatState::Joined;
+            seat.since = wall;
+            out.push_back(RoomOutput::JoinBridge {
+                call: seat.call,
+                bridge,
+                echo: false,
+            });
+            if entering != Some(seat.call) {
+                seat.tell_opened(others, out);
+            }
+        }
+        if others > 0 {
+            self.tone(now, Phrase::JoinTone, Role::Guest, out);
+        }
+    }
+
+    /// More may wait than there are seats, because a host must not be kept out by those who wait
+    /// for him. The last who came are told.
+    fn refuse_surplus(&mut self, out: &mut Outputs) {
+        while self.seats.len() > self.terms.seats() {
+            let Some(last) = self.seats.iter().rposition(|seat| seat.role != Role::Host) else {
+                return;
+            };
+            let call = self.seats.remove(last).call;
+            self.refused.push(call);
+            let notice = RoomNotice::Refused(RoomRefusal::Full);
+            out.push_back(RoomOutput::Notice { call, notice });
+        }
+    }
+
+    fn leave(&mut self, now: Instant, call: CallId, out: &mut Outputs) {
+        let Some(position) = self.seats.iter().position(|seat| seat.call == call) else {
+            return;
+        };
+        let seat = self.seats.remove(position);
+        if seat.state == SeatState::Waiting {
+            return;
+        }
+        out.push_back(RoomOutput::LeaveBridge { call });
+        if self.seats.is_empty() {
+            out.push_back(RoomOutput::MeetingEnded {
+                meeting: self.meeting,
+            });
+            return;
+        }
+        self.tone(now, Phrase::LeaveTone, seat.role, out);
+        if let Some(lonely) = self.lonely() {
+            out.push_back(RoomOutput::Notice {
+                call: lonely,
+                notice: RoomNotice::Alone,
+            });
+        }
+    }
+
+    /// The last act: everybody out at once, without tones.
+    fn end(self, out: &mut Outputs) -> u32 {
+        for seat in &self.seats {
+            if seat.state == SeatState::Joined {
+                out.push_back(RoomOutput::LeaveBridge { call: seat.call });
+            }
+            out.push_back(RoomOutput::Notice {
+                call: seat.call,
+                notice: RoomNotice::Ended,
+            });
+        }
+        if self.is_live() {
+            out.push_back(RoomOutput::MeetingEnded {
+                meeting: self.meeting,
+            });
+        }
+        count(self.seats.len())
+    }
+
+    fn update(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        terms: RoomTerms,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) {
+        let old = mem::replace(&mut self.terms, terms);
+        if old.over_at() != self.terms.over_at() {
+            self.end = self
+                .terms
+                .over_at()
+                .map(|over| EndSchedule::new(now, wall, over));
+        }
+        let waited_for = match &mut self.phase {
+            Phase::Live { .. } => return,
+            Phase::Waiting { start } if old.opens_at != self.terms.opens_at => {
+                let waited_for = start.map_or(WaitFor::Host, |_| WaitFor::Start);
+                *start = Alarm::set(now, wall, self.terms.opens_at);
+                waited_for
+            }
+            Phase::Waiting { start } => start.map_or(WaitFor::Host, |_| WaitFor::Start),
+        };
+        self.review(now, wall, waited_for, bridges, out);
+    }
+
+    /// Opens the room or tells those who wait that they wait for something else now.
+    fn review(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        waited_for: WaitFor,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) {
+        match self.waits_for() {
+            None => self.open(now, wall, None, bridges, out),
+            Some(wait_for) if wait_for == waited_for => {}
+            Some(wait_for) => {
+                let notice = RoomNotice::Wait(wait_for);
+                out.extend(self.seats.iter().map(|seat| seat.notice(notice)));
+            }
+        }
+    }
+
+    fn handle_timeout(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) -> Life {
+        match self.end.as_mut().and_then(|end| end.step(now, wall)) {
+            Some(EndStage::Over) => return Life::IsOver,
+            Some(EndStage::FiveMinutes) => self.announce_end(5, out),
+            Some(EndStage::OneMinute) => self.announce_end(1, out),
+            None => {}
+        }
+        if let Phase::Waiting { start } = &mut self.phase
+            && start.as_mut().is_some_and(|alarm| alarm.rings(now, wall))
+        {
+            *start = None;
+            self.review(now, wall, WaitFor::Start, bridges, out);
+        }
+        Life::GoesOn
+    }
+
+    /// To the whole bridge where the meeting has a language, else to each in his own.
+    fn announce_end(&self, minutes: u32, out: &mut Outputs) {
+        let Phase::Live { bridge, .. } = self.phase else {
+            return;
+        };
+        match self.terms.language {
+            Some(language) => {
+                let phrase = Phrase::EndsInMinutes(minutes);
+                out.push_back(RoomOutput::PlayToBridge {
+                    bridge,
+                    phrase,
+                    language,
+                });
+            }
+            None => {
+                let notice = RoomNotice::EndsIn { minutes };
+                out.extend(self.seats.iter().map(|seat| seat.notice(notice)));
+            }
+        }
+    }
+
+    /// A tone for everybody, unless it announces a machine or follows another too closely.
+    fn tone(&mut self, now: Instant, phrase: Phrase, of: Role, out: &mut Outputs) {
+        let Phase::Live { bridge, last_tone } = &mut self.phase else {
+            return;
+        };
+        let too_soon = last_tone.is_some_and(|last| now.saturating_duration_since(last) < TONE_GAP);
+        if of == Role::Bridge || too_soon {
+            return;
+        }
+        *last_tone = Some(now);
+        let language = self.terms.language.unwrap_or(Language::English);
+        out.push_back(RoomOutput::PlayToBridge {
+            bridge: *bridge,
+            phrase,
+            language,
+        });
+    }
+
+    /// What newcomers wait for; `None`: nothing.
+    fn waits_for(&self) -> Option<WaitFor> {
+        match &self.phase {
+            Phase::Live { .. } => None,
+            Phase::Waiting { start: Some(_) } => Some(WaitFor::Start),
+            Phase::Waiting { start: None } => self.terms.wait_for_host.then_some(WaitFor::Host),
+        }
+    }
+
+    fn is_full_for(&self, role: Role) -> bool {
+        let taken = match (&self.phase, role) {
+            (Phase::Waiting { .. }, Role::Host) => 0,
+            (Phase::Waiting { .. }, Role::Guest | Role::Listener | Role::Bridge)
+            | (Phase::Live { .. }, _) => self.seats.len(),
+        };
+        taken >= self.terms.seats()
+    }
+
+    const fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live { .. })
+    }
+
+    fn joined(&self) -> impl Iterator<Item = &Seat> {
+        self.seats
+            .iter()
+            .filter(|seat| seat.state == SeatState::Joined)
+    }
+
+    fn head_count(&self) -> u32 {
+        count(self.joined().count())
+    }
+
+    /// The only one in a live meeting, where there is only one.
+    fn lonely(&self) -> Option<CallId> {
+        match self.seats.as_slice() {
+            [only] if self.is_live() => Some(only.call),
+            _ => None,
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let start = match &self.phase {
+            Phase::Waiting { start } => start.as_ref().map(Alarm::due),
+            Phase::Live { .. } => None,
+        };
+        start
+            .into_iter()
+            .chain(self.end.as_ref().map(EndSchedule::due))
+            .min()
+    }
+}
+
+impl Seat {
+    const fn notice(&self, notice: RoomNotice) -> RoomOutput {
+        RoomOutput::Notice {
+            call: self.call,
+            notice,
+        }
+    }
+
+    fn tell_opened(&self, others: u32, out: &mut Outputs) {
+        let (participant, muted) = (self.participant, self.muted_by.is_some());
+        out.push_back(self.notice(RoomNotice::Opened {
+            participant,
+            others,
+            muted,
+        }));
+        if self.muted_by == Some(MutedBy::Himself) {
+            // The mute he would have come in with was lifted while he waited.
+            out.push_back(self.notice(RoomNotice::MutedByHost(false)));
+        }
+    }
+}
+
+/// Numbers bridges; never gives one twice.
+#[derive(Debug, Default)]
+struct BridgeIds(u64);
+
+impl BridgeIds {
+    const fn fresh(&mut self) -> BridgeId {
+        self.0 += 1;
+        BridgeId(self.0)
+    }
+}
+
+/// No such participant in this meeting, or not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no such participant")]
+pub struct NoSuchParticipant;
+
+fn count(people: usize) -> u32 {
+    u32::try_from(people).unwrap_or(u32::MAX)
+}
+
+/// A crowd that comes at once is one tone a second.
+const TONE_GAP: Duration = Duration::from_secs(1);

@@ -1,0 +1,530 @@
+//! The state machine of one call. Each state owns its data; an input takes the state and gives the
+//! next one. Here: the states, the doors in and out, the answer and the end; `collecting` is the
+//! way to an accepted PIN, `meeting` everything behind it.
+
+mod collecting;
+mod meeting;
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use crate::booking::admission::{CallId, OrganisationId};
+use crate::booking::{Admission, CallerNumber, MeetingId, Outcome, ParticipantId, Pin, Role};
+use crate::call::record::{Ending, RecordDraft};
+use crate::call::{
+    Arrival, CallInput, CallLimits, CallOutput, MutedBy, Phrase, Rejection, WaitFor, is_emergency,
+};
+use crate::units::{Key, Language};
+use collecting::{CollectingPin, Tries};
+use meeting::Joined;
+
+/// One call, from its arrival to its record.
+#[derive(Debug)]
+pub struct Call {
+    id: CallId,
+    limits: CallLimits,
+    /// The number's; the meeting's once the PIN is accepted.
+    language: Language,
+    /// His PIN says that he is a machine: it is told nothing and commands nothing.
+    machine: bool,
+    music: bool,
+    /// A `#` until then still belongs to a PIN that completed itself.
+    late_hash: Option<Instant>,
+    /// The longest the whole call may last; from its answer.
+    call_until: Option<Instant>,
+    record: RecordDraft,
+    state: CallState,
+    outputs: VecDeque<CallOutput>,
+}
+
+#[derive(Debug)]
+enum CallState {
+    /// Not even arrived.
+    New,
+    /// Rings until then.
+    Ringing { until: Instant, pin: Option<Pin> },
+    /// Answered, not acknowledged.
+    Answering { until: Instant, pin: Option<Pin> },
+    /// Greeted; PINs are keyed in.
+    CollectingPin(CollectingPin),
+    /// The bookings are asked.
+    LookingUp {
+        until: Instant,
+        tries: Tries,
+        type_ahead: Vec<Key>,
+    },
+    /// The room is asked.
+    Entering {
+        until: Instant,
+        admission: Box<Admission>,
+        type_ahead: Vec<Key>,
+    },
+    /// Hears music until the meeting opens.
+    Waiting {
+        until: Instant,
+        admission: Box<Admission>,
+        wait_for: WaitFor,
+    },
+    /// In.
+    Joined(Box<Joined>),
+    /// Hears why it ends.
+    SayingGoodbye { until: Instant, ending: Ending },
+    /// Over.
+    Ended,
+}
+
+/// Both clocks at an input: the monotonic one for everything that lasts, the wall clock for what is
+/// said and recorded.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Instant,
+    wall: Timestamp,
+}
+
+/// Where a call is, for rosters and operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallPhase {
+    /// Rings, or is not acknowledged yet.
+    Ringing,
+    /// Keys in a PIN, or has it looked up.
+    Pin,
+    /// Waits for the start or the host.
+    Waiting(WaitFor),
+    /// In the meeting.
+    Joined,
+    /// Hears goodbye.
+    Leaving,
+    /// Over.
+    Ended,
+}
+
+/// A call at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSummary {
+    /// The call.
+    pub id: CallId,
+    /// Where it is.
+    pub phase: CallPhase,
+    /// How it came: `sip`, ...; empty before it arrived.
+    pub kind: &'static str,
+    /// Who calls.
+    pub caller: CallerNumber,
+    /// The dialled number.
+    pub number: String,
+    /// The language he is spoken to in.
+    pub language: Language,
+    /// When it arrived.
+    pub started_at: Option<Timestamp>,
+    /// When it was answered.
+    pub answered_at: Option<Timestamp>,
+    /// The owner of the meeting it reached.
+    pub organisation: Option<OrganisationId>,
+    /// The meeting it reached.
+    pub meeting: Option<MeetingId>,
+    /// The participant it became.
+    pub participant: Option<ParticipantId>,
+    /// What the PIN made of him, once accepted.
+    pub role: Option<Role>,
+    /// Who muted him; `None`: nobody.
+    pub muted_by: Option<MutedBy>,
+    /// How many PINs were tried.
+    pub pin_attempts: u32,
+}
+
+impl Call {
+    /// A call that has yet to arrive.
+    #[must_use]
+    pub const fn new(id: CallId, limits: CallLimits) -> Self {
+        Self {
+            id,
+            limits,
+            language: Language::English,
+            machine: false,
+            music: false,
+            late_hash: None,
+            call_until: None,
+            record: RecordDraft::new(id),
+            state: CallState::New,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes what happened. An input that does not fit the state changes nothing.
+    pub fn handle_input(&mut self, now: Instant, wall: Timestamp, input: CallInput) {
+        let at = Moment { now, wall };
+        let state = mem::replace(&mut self.state, CallState::New);
+        self.state = match input {
+            CallInput::Arrived(arrival) => self.on_arrived(at, state, arrival),
+            CallInput::Unwanted(arrival, why) => self.on_unwanted(at, state, arrival, why),
+            CallInput::Answered => self.on_answered(at, state),
+            CallInput::Key(key) => self.on_key(at, state, key),
+            CallInput::SayFinished => self.on_say_finished(at, state),
+            CallInput::PinVerdict(verdict) => self.on_pin_verdict(at, state, verdict),
+            CallInput::RoomVerdict(verdict) => self.on_room_verdict(at, state, verdict),
+            CallInput::Room(notice) => self.on_notice(at, state, notice),
+            CallInput::HungUp => self.on_hung_up(at, &state),
+            CallInput::Lost => self.cut(at, &state, Ending::LOST),
+            CallInput::Drop(by) => self.cut(at, &state, Ending::dropped(by)),
+        };
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
+        let at = Moment { now, wall };
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        let state = mem::replace(&mut self.state, CallState::New);
+        self.state = if self.call_is_too_long(now, &state) {
+            self.leave_if_in(&state);
+            self.goodbye(at, Ending::LIMIT, [Phrase::TimeLimit])
+        } else {
+            self.on_timeout(at, state)
+        };
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<CallOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_timeout`]; `None` before the arrival and after the end.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let due = match &self.state {
+            CallState::New | CallState::Ended => return None,
+            CallState::SayingGoodbye { until, .. } => return Some(*until),
+            CallState::Ringing { until, .. }
+            | CallState::Answering { until, .. }
+            | CallState::LookingUp { until, .. }
+            | CallState::Entering { until, .. }
+            | CallState::Waiting { until, .. } => Some(*until),
+            CallState::CollectingPin(collecting) => Some(collecting.due()),
+            CallState::Joined(joined) => joined.alone_until(),
+        };
+        due.into_iter().chain(self.call_until).min()
+    }
+
+    /// The call at a glance.
+    #[must_use]
+    pub fn state(&self) -> CallSummary {
+        CallSummary {
+            id: self.id,
+            phase: self.state.phase(),
+            kind: self.record.kind(),
+            caller: self.record.caller(),
+            number: self.record.number().to_owned(),
+            language: self.language,
+            started_at: self.record.started_at(),
+            answered_at: self.record.answered_at(),
+            organisation: self.record.organisation(),
+            meeting: self.record.meeting(),
+            participant: self.record.participant(),
+            role: self.state.admission().map(|admission| admission.role),
+            muted_by: self.muted_by(),
+            pin_attempts: self.record.pin_attempts(),
+        }
+    }
+
+    /// Who muted him; `None`: nobody, or he is not in.
+    #[must_use]
+    pub const fn muted_by(&self) -> Option<MutedBy> {
+        match &self.state {
+            CallState::Joined(joined) => joined.muted_by(),
+            CallState::New
+            | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::CollectingPin(_)
+            | CallState::LookingUp { .. }
+            | CallState::Entering { .. }
+            | CallState::Waiting { .. }
+            | CallState::SayingGoodbye { .. }
+            | CallState::Ended => None,
+        }
+    }
+}
+
+/// From the arrival to the greeting.
+impl Call {
+    fn on_arrived(&mut self, at: Moment, state: CallState, arrival: Arrival) -> CallState {
+        let CallState::New = state else { return state };
+        if is_emergency(&arrival.number) {
+            return self.reject(at, arrival, Rejection::Emergency);
+        }
+        self.language = arrival.language;
+        let pin = arrival.pin.clone();
+        self.record.arrived(at.wall, arrival);
+        if self.limits.ring.is_zero() {
+            return self.answer(at, pin);
+        }
+        self.outputs.push_back(CallOutput::Ring);
+        CallState::Ringing {
+            until: at.now + self.limits.ring,
+            pin,
+        }
+    }
+
+    fn on_unwanted(
+        &mut self,
+        at: Moment,
+        state: CallState,
+        arrival: Arrival,
+        why: Rejection,
+    ) -> CallState {
+        let CallState::New = state else { return state };
+        let emergency = is_emergency(&arrival.number);
+        self.reject(
+            at,
+            arrival,
+            if emergency { Rejection::Emergency } else { why },
+        )
+    }
+
+    fn reject(&mut self, at: Moment, arrival: Arrival, why: Rejection) -> CallState {
+        let (outcome, ending) = match why {
+            Rejection::Emergency | Rejection::UnknownNumber => {
+                (Outcome::Error, Ending::UNALLOCATED)
+            }
+            Rejection::Overload => (Outcome::Overload, Ending::CONGESTION),
+        };
+        self.record.arrived(at.wall, arrival);
+        self.record.refused(outcome);
+        self.outputs.push_back(CallOutput::Reject(why));
+        self.finish(at, ending)
+    }
+
+    fn answer(&mut self, at: Moment, pin: Option<Pin>) -> CallState {
+        self.outputs.push_back(CallOutput::Answer);
+        CallState::Answering {
+            until: at.now + self.limits.acknowledge,
+            pin,
+        }
+    }
+
+    fn on_answered(&mut self, at: Moment, state: CallState) -> CallState {
+        let CallState::Answering { pin, .. } = state else {
+            return state;
+        };
+        self.record.answered(at.wall);
+        self.call_until = Some(at.now + self.limits.call);
+        let tries = Tries::until(at.now + self.limits.before_pin);
+        match pin {
+            Some(pin) => self.look_up(at, tries, pin),
+            None => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
+        }
+    }
+}
+
+/// What each state makes of keys, silence and time.
+impl Call {
+    fn on_key(&mut self, at: Moment, state: CallState, key: Key) -> CallState {
+        let late_hash = self.late_hash.take();
+        if key == Key::HASH && late_hash.is_some_and(|until| at.now < until) {
+            return state;
+        }
+        match state {
+            CallState::CollectingPin(collecting) => self.on_pin_key(at, collecting, key),
+            CallState::LookingUp {
+                until,
+                tries,
+                mut type_ahead,
+            } => {
+                self.type_ahead(&mut type_ahead, key);
+                CallState::LookingUp {
+                    until,
+                    tries,
+                    type_ahead,
+                }
+            }
+            CallState::Entering {
+                until,
+                admission,
+                mut type_ahead,
+            } => {
+                self.type_ahead(&mut type_ahead, key);
+                CallState::Entering {
+                    until,
+                    admission,
+                    type_ahead,
+                }
+            }
+            CallState::Joined(mut joined) => {
+                self.on_meeting_key(at, &mut joined, key);
+                CallState::Joined(joined)
+            }
+            CallState::New
+            | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::Waiting { .. }
+            | CallState::SayingGoodbye { .. }
+            | CallState::Ended => state,
+        }
+    }
+
+    fn type_ahead(&self, keys: &mut Vec<Key>, key: Key) {
+        if keys.len() < self.limits.type_ahead {
+            keys.push(key);
+        }
+    }
+
+    fn on_say_finished(&mut self, at: Moment, state: CallState) -> CallState {
+        match state {
+            CallState::CollectingPin(collecting) => {
+                CallState::CollectingPin(collecting.prompted(at.now + self.limits.silence))
+            }
+            CallState::SayingGoodbye { ending, .. } => self.hang_up(at, ending),
+            CallState::New
+            | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::LookingUp { .. }
+            | CallState::Entering { .. }
+            | CallState::Waiting { .. }
+            | CallState::Joined(_)
+            | CallState::Ended => state,
+        }
+    }
+
+    fn on_timeout(&mut self, at: Moment, state: CallState) -> CallState {
+        match state {
+            CallState::Ringing { pin, .. } => self.answer(at, pin),
+            CallState::Answering { .. } => self.cut(at, &state, Ending::LOST),
+            CallState::CollectingPin(collecting) => self.on_pin_silence(at, &collecting),
+            CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
+            CallState::Entering { .. } => {
+                self.record.refused(Outcome::Error);
+                self.leave_if_in(&state);
+                self.goodbye(at, Ending::UNAVAILABLE, [Phrase::TryAgainLater])
+            }
+            CallState::Waiting { .. } | CallState::Joined(_) => {
+                self.leave_if_in(&state);
+                self.goodbye(at, Ending::LIMIT, [Phrase::TimeLimit])
+            }
+            CallState::SayingGoodbye { ending, .. } => self.hang_up(at, ending),
+            CallState::New | CallState::Ended => state,
+        }
+    }
+
+    fn call_is_too_long(&self, now: Instant, state: &CallState) -> bool {
+        let leaving = matches!(state, CallState::SayingGoodbye { .. } | CallState::Ended);
+        !leaving && self.call_until.is_some_and(|until| now >= until)
+    }
+}
+
+/// Speech, and the end.
+impl Call {
+    fn say(&mut self, phrases: impl IntoIterator<Item = Phrase>) {
+        if !self.machine {
+            let phrases = phrases.into_iter().collect();
+            self.outputs.push_back(CallOutput::Say {
+                language: self.language,
+                phrases,
+            });
+        }
+    }
+
+    fn set_music(&mut self, on: bool) {
+        if self.music != on && !self.machine {
+            self.music = on;
+            self.outputs.push_back(CallOutput::Music(on));
+        }
+    }
+
+    fn leave_if_in(&mut self, state: &CallState) {
+        if state.is_in_room() {
+            self.outputs.push_back(CallOutput::Leave);
+        }
+    }
+
+    /// Says why and goodbye; the call ends when that was heard.
+    fn goodbye(
+        &mut self,
+        at: Moment,
+        ending: Ending,
+        reason: impl IntoIterator<Item = Phrase>,
+    ) -> CallState {
+        if self.machine {
+            return self.hang_up(at, ending);
+        }
+        self.set_music(false);
+        self.say(reason.into_iter().chain([Phrase::Goodbye]));
+        CallState::SayingGoodbye {
+            until: at.now + self.limits.goodbye,
+            ending,
+        }
+    }
+
+    /// The caller hung up.
+    fn on_hung_up(&mut self, at: Moment, state: &CallState) -> CallState {
+        if state.is_ended() {
+            return CallState::Ended;
+        }
+        self.leave_if_in(state);
+        self.finish(at, Ending::CALLER)
+    }
+
+    /// Ends it without a word.
+    fn cut(&mut self, at: Moment, state: &CallState, ending: Ending) -> CallState {
+        if state.is_ended() {
+            return CallState::Ended;
+        }
+        self.record.not_silent();
+        self.leave_if_in(state);
+        self.hang_up(at, ending)
+    }
+
+    fn hang_up(&mut self, at: Moment, ending: Ending) -> CallState {
+        self.outputs
+            .push_back(CallOutput::HangUp { q850: ending.q850 });
+        self.finish(at, ending)
+    }
+
+    fn finish(&mut self, at: Moment, ending: Ending) -> CallState {
+        let record = Box::new(self.record.finish(at.wall, ending));
+        self.outputs.push_back(CallOutput::Record(record));
+        CallState::Ended
+    }
+}
+
+impl CallState {
+    const fn is_ended(&self) -> bool {
+        matches!(self, Self::Ended)
+    }
+
+    /// The room may know him: it was asked, or he waits, or he is in.
+    const fn is_in_room(&self) -> bool {
+        matches!(
+            self,
+            Self::Entering { .. } | Self::Waiting { .. } | Self::Joined(_)
+        )
+    }
+
+    const fn phase(&self) -> CallPhase {
+        match self {
+            Self::New | Self::Ringing { .. } | Self::Answering { .. } => CallPhase::Ringing,
+            Self::CollectingPin(_) | Self::LookingUp { .. } | Self::Entering { .. } => {
+                CallPhase::Pin
+            }
+            Self::Waiting { wait_for, .. } => CallPhase::Waiting(*wait_for),
+            Self::Joined(_) => CallPhase::Joined,
+            Self::SayingGoodbye { .. } => CallPhase::Leaving,
+            Self::Ended => CallPhase::Ended,
+        }
+    }
+
+    fn admission(&self) -> Option<&Admission> {
+        match self {
+            Self::Entering { admission, .. } | Self::Waiting { admission, .. } => Some(admission),
+            Self::Joined(joined) => Some(joined.admission()),
+            Self::New
+            | Self::Ringing { .. }
+            | Self::Answering { .. }
+            | Self::CollectingPin(_)
+            | Self::LookingUp { .. }
+            | Self::SayingGoodbye { .. }
+            | Self::Ended => None,
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! From the greeting to an accepted PIN, or to the third that was wrong.
+
+use std::time::Instant;
+
+use crate::booking::{Admission, Outcome, Pin, PinVerdict, Refusal, Role};
+use crate::call::pin::{EntryStep, PinEntry};
+use crate::call::record::Ending;
+use crate::call::state::{Call, CallState, Moment};
+use crate::call::{CallOutput, Phrase};
+use crate::units::Key;
+
+/// What goes on from PIN to PIN.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tries {
+    wrong: u32,
+    /// No PIN is taken after that.
+    until: Instant,
+}
+
+impl Tries {
+    /// None yet, and none after `until`.
+    pub(super) const fn until(until: Instant) -> Self {
+        Self { wrong: 0, until }
+    }
+}
+
+/// A PIN is being keyed in.
+#[derive(Debug)]
+pub(super) struct CollectingPin {
+    tries: Tries,
+    entry: PinEntry,
+    /// Prompts that nobody reacted to.
+    silent_prompts: u32,
+    /// When silence means something; `None` while the prompt plays.
+    quiet_until: Option<Instant>,
+}
+
+impl CollectingPin {
+    /// When something is due.
+    pub(super) fn due(&self) -> Instant {
+        self.quiet_until
+            .map_or(self.tries.until, |quiet| quiet.min(self.tries.until))
+    }
+
+    /// The prompt was heard to its end; silence counts from now. Keys may have come before.
+    pub(super) fn prompted(mut self, quiet_until: Instant) -> Self {
+        self.quiet_until.get_or_insert(quiet_until);
+        self
+    }
+}
+
+impl Call {
+    /// Asks for a PIN, from the beginning.
+    pub(super) fn prompt<const N: usize>(
+        &mut self,
+        tries: Tries,
+        silent_prompts: u32,
+        phrases: [Phrase; N],
+    ) -> CallState {
+        self.say(phrases);
+        let entry = PinEntry::default();
+        CallState::CollectingPin(CollectingPin {
+            tries,
+            entry,
+            silent_prompts,
+            quiet_until: None,
+        })
+    }
+
+    pub(super) fn on_pin_key(
+        &mut self,
+        at: Moment,
+        mut collecting: CollectingPin,
+        key: Key,
+    ) -> CallState {
+        let step = collecting.entry.press(key, self.limits.pin_length_auto);
+        if step == EntryStep::Ignored {
+            return CallState::CollectingPin(collecting);
+        }
+        self.record.not_silent();
+        if collecting.quiet_until.is_none() {
+            self.outputs.push_back(CallOutput::StopSaying);
+        }
+        collecting.silent_prompts = 0;
+        let patience = match step {
+            EntryStep::More => self.limits.between_digits,
+            EntryStep::StartedOver | EntryStep::Ignored => self.limits.silence,
+            EntryStep::Empty => return self.prompt(collecting.tries, 0, [Phrase::EnterPin]),
+            EntryStep::Completed => return self.evaluate(at, &collecting),
+            EntryStep::CompletedItself => {
+                self.late_hash = Some(at.now + self.limits.late_hash);
+                return self.evaluate(at, &collecting);
+            }
+        };
+        collecting.quiet_until = Some(at.now + patience);
+        CallState::CollectingPin(collecting)
+    }
+
+    /// Nothing was keyed in for too long.
+    pub(super) fn on_pin_silence(&mut self, at: Moment, collecting: &CollectingPin) -> CallState {
+        if at.now >= collecting.tries.until {
+            self.record.gave_no_pin();
+            return self.goodbye(at, Ending::LIMIT, [Phrase::TimeLimit]);
+        }
+        if !collecting.entry.is_empty() {
+            return self.evaluate(at, collecting);
+        }
+        let silent_prompts = collecting.silent_prompts + 1;
+        if silent_prompts >= self.limits.silent_prompts {
+            self.record.gave_no_pin();
+            return self.goodbye(at, Ending::LIMIT, []);
+        }
+        self.prompt(collecting.tries, silent_prompts, [Phrase::EnterPin])
+    }
+
+    /// What has not the form of a PIN is as wrong as any other wrong PIN.
+    fn evaluate(&mut self, at: Moment, collecting: &CollectingPin) -> CallState {
+        match collecting.entry.pin() {
+            Ok(pin) => self.look_up(at, collecting.tries, pin),
+            Err(_) => {
+                self.record.pin_tried();
+                self.on_refused(at, collecting.tries, &Refusal::Wrong)
+            }
+        }
+    }
+
+    pub(super) fn look_up(&mut self, at: Moment, tries: Tries, pin: Pin) -> CallState {
+        self.record.pin_tried();
+        self.outputs.push_back(CallOutput::LookUpPin(pin));
+        let until = at.now + self.limits.look_up;
+        CallState::LookingUp {
+            until,
+            tries,
+            type_ahead: Vec::new(),
+        }
+    }
+
+    pub(super) fn on_pin_verdict(
+        &mut self,
+        at: Moment,
+        state: CallState,
+        verdict: PinVerdict,
+    ) -> CallState {
+        let CallState::LookingUp {
+            tries, type_ahead, ..
+        } = state
+        else {
+            return state;
+        };
+        match verdict {
+            // Keys typed ahead are forgotten: they were meant for the meeting, not for a next PIN.
+            PinVerdict::Refused(refusal) => self.on_refused(at, tries, &refusal),
+            PinVerdict::Admitted(admission) => self.on_admitted(at, admission, type_ahead),
+        }
+    }
+
+    /// The bookings gave no answer in time.
+    pub(super) fn on_unavailable(&mut self, at: Moment, tries: Tries) -> CallState {
+        self.on_refused(at, tries, &Refusal::Unavailable)
+    }
+
+    fn on_refused(&mut self, at: Moment, mut tries: Tries, refusal: &Refusal) -> CallState {
+        let (outcome, ending, reason) = match refusal {
+            Refusal::Wrong => {
+                tries.wrong += 1;
+                (Outcome::WrongPin, Ending::TOLD, Phrase::WrongPin)
+            }
+            Refusal::TooEarly { opens_at } => {
+                let today = at.wall.to_zoned(opens_at.time_zone().clone()).date();
+                let today = today == opens_at.date();
+                let phrase = Phrase::OpensAt {
+                    opens_at: opens_at.clone(),
+                    today,
+                };
+                (Outcome::TooEarly, Ending::TOLD, phrase)
+            }
+            Refusal::Ended => (Outcome::Ended, Ending::TOLD, Phrase::MeetingEnded),
+            Refusal::Cancelled => (Outcome::Cancelled, Ending::TOLD, Phrase::MeetingCancelled),
+            Refusal::Unavailable => (Outcome::Error, Ending::UNAVAILABLE, Phrase::TryAgainLater),
+        };
+        self.record.refused(outcome);
+        if outcome == Outcome::WrongPin && tries.wrong < self.limits.wrong_pins {
+            return self.prompt(tries, 0, [Phrase::WrongPin, Phrase::EnterPin]);
+        }
+        self.goodbye(at, ending, [reason])
+    }
+
+    fn on_admitted(
+        &mut self,
+        at: Moment,
+        admission: Box<Admission>,
+        type_ahead: Vec<Key>,
+    ) -> CallState {
+        self.record.admitted(&admission);
+        self.language = admission.language.unwrap_or(self.language);
+        self.machine = admission.role == Role::Bridge;
+        self.outputs.push_back(CallOutput::Enter(admission.clone()));
+        CallState::Entering {
+            until: at.now + self.limits.enter,
+            admission,
+            type_ahead,
+        }
+    }
+}

@@ -1,0 +1,572 @@
+//! From what was written to what is true: each value parsed and checked, errors gathered.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::config::address::{ListenAddress, is_host};
+use crate::config::error::{ConfigError, Origin};
+use crate::config::number::{self, Number};
+use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
+use crate::config::{
+    Config, DatabaseConfig, DatabaseUrl, HttpConfig, LimitsConfig, LogConfig, LogFormat,
+    MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, SipConfig,
+    SipTransport,
+};
+use crate::units::Language;
+
+/// Reads everything; what is wrong is added to `errors` and its default taken instead.
+pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
+    let mut reader = Reader {
+        items: &raw.plain,
+        errors,
+    };
+    let node = reader.node();
+    let config = Config {
+        sip: reader.sip(),
+        media: reader.media(),
+        http: reader.http(),
+        database: reader.database(&node),
+        pin: reader.pin(),
+        privacy: reader.privacy(),
+        limits: reader.limits(),
+        prompts: reader.prompts(&node),
+        log: reader.log(),
+        numbers: read_numbers(
+            raw.tables.get("number").map_or(&[], Vec::as_slice),
+            reader.errors,
+        ),
+        node,
+    };
+    reader.refuse_shared_ports(&config);
+    refuse_what_is_not_built(raw, errors);
+    config
+}
+
+/// Reads the values of one table.
+struct Reader<'a> {
+    items: &'a Items,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Reader<'_> {
+    fn node(&mut self) -> NodeConfig {
+        let default = NodeConfig::default();
+        NodeConfig {
+            name: self.text("node.name", node_name).unwrap_or(default.name),
+            data_dir: self.text("node.data_dir", path).unwrap_or(default.data_dir),
+            drain_timeout: self
+                .text("node.drain_timeout", duration)
+                .unwrap_or(default.drain_timeout),
+        }
+    }
+
+    fn sip(&mut self) -> SipConfig {
+        let default = SipConfig::default();
+        let listen = self.list("sip.listen", listen_address);
+        if listen.as_ref().is_some_and(Vec::is_empty) {
+            self.refuse(
+                "sip.listen",
+                "must name at least one address, like [\"udp:0.0.0.0:5060\"]",
+            );
+        }
+        SipConfig {
+            listen: listen.unwrap_or(default.listen),
+            advertise: self.text("sip.advertise", parsed),
+            trusted: self.list("sip.trusted", parsed).unwrap_or(default.trusted),
+        }
+    }
+
+    fn media(&mut self) -> MediaConfig {
+        let address = |text: &str| match text.parse() {
+            Ok(address) if !std::net::IpAddr::is_unspecified(&address) => Ok(address),
+            _ => Err("must be an address that callers can reach, like \"192.0.2.7\"".to_owned()),
+        };
+        MediaConfig {
+            address: self.text("media.address", address),
+            ports: self
+                .text("media.ports", parsed)
+                .unwrap_or(MediaConfig::default().ports),
+            threads: self
+                .integer("media.threads", 1..=256)
+                .and_then(NonZeroUsize::new),
+        }
+    }
+
+    fn http(&mut self) -> HttpConfig {
+        HttpConfig {
+            listen: self
+                .text("http.listen", socket_address)
+                .unwrap_or(HttpConfig::default().listen),
+            admin_listen: self.text("http.admin_listen", socket_address),
+            public_url: self.text("http.public_url", public_url),
+        }
+    }
+
+    fn database(&mut self, node: &NodeConfig) -> DatabaseConfig {
+        let written = self.text("database.url", |text| Ok(text.to_owned()));
+        let url = match written.as_deref().map(|text| text.split_once(':')) {
+            None => None,
+            Some(Some(("sqlite", path))) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
+                is_file.then(|| DatabaseUrl::Sqlite(PathBuf::from(path))).or_else(|| {
+                    self.refuse("database.url", "must name a file and nothing else, like \"sqlite:data/voicebridge.db\"");
+                    None
+                })
+            }
+            Some(Some(("postgres" | "postgresql", _))) => {
+                self.not_supported(
+                    "database.url",
+                    "PostgreSQL comes with several nodes; use \"sqlite:FILE\"",
+                );
+                None
+            }
+            Some(_) => {
+                self.refuse(
+                    "database.url",
+                    "must be \"sqlite:FILE\", like \"sqlite:data/voicebridge.db\"",
+                );
+                None
+            }
+        };
+        DatabaseConfig {
+            url: url.unwrap_or_else(|| DatabaseUrl::default_in(&node.data_dir)),
+        }
+    }
+
+    fn pin(&mut self) -> PinConfig {
+        let default = PinConfig::default();
+        PinConfig {
+            length: self.integer("pin.length", 6..=16).unwrap_or(default.length),
+            attempts: self
+                .integer("pin.attempts", 1..=10)
+                .unwrap_or(default.attempts),
+            failure_budget: self
+                .integer("pin.failure_budget", 1..=1_000_000)
+                .unwrap_or(default.failure_budget),
+        }
+    }
+
+    fn privacy(&mut self) -> PrivacyConfig {
+        let default = PrivacyConfig::default();
+        PrivacyConfig {
+            show: self
+                .text("privacy.show", number_privacy)
+                .unwrap_or(default.show),
+            store: self
+                .text("privacy.store", number_privacy)
+                .unwrap_or(default.store),
+            retain_days: self
+                .integer("privacy.retain_days", 1..=3650)
+                .unwrap_or(default.retain_days),
+        }
+    }
+
+    fn limits(&mut self) -> LimitsConfig {
+        let default = LimitsConfig::default();
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        LimitsConfig {
+            calls: self
+                .integer("limits.calls", 1..=30_000)
+                .unwrap_or(default.calls),
+            calls_per_source: self
+                .integer("limits.calls_per_source", 1..=30_000)
+                .unwrap_or(default.calls_per_source),
+            ring: self
+                .integer("limits.ring_ms", 0..=10_000)
+                .map_or(default.ring, Duration::from_millis),
+            media_timeout: self
+                .integer("limits.media_timeout_seconds", 2..=3600)
+                .map_or(default.media_timeout, Duration::from_secs),
+            hold_timeout: self
+                .integer("limits.hold_timeout_seconds", 2..=86_400)
+                .map_or(default.hold_timeout, Duration::from_secs),
+            pin_wait: self
+                .integer("limits.pin_wait_seconds", 5..=3600)
+                .map_or(default.pin_wait, Duration::from_secs),
+            wait: self
+                .integer("limits.wait_minutes", 1..=1440)
+                .map_or(default.wait, minutes),
+            alone: self
+                .integer("limits.alone_minutes", 1..=1440)
+                .map_or(default.alone, minutes),
+            call: self
+                .integer("limits.call_hours", 1..=168)
+                .map_or(default.call, |hours: u64| minutes(hours * 60)),
+        }
+    }
+
+    fn prompts(&mut self, node: &NodeConfig) -> PromptsConfig {
+        match self.text("prompts.folder", path) {
+            Some(folder) => PromptsConfig { folder },
+            None => PromptsConfig::default_in(&node.data_dir),
+        }
+    }
+
+    fn log(&mut self) -> LogConfig {
+        let format = |text: &str| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("must be \"text\" or \"json\"".to_owned()),
+        };
+        LogConfig {
+            format: self
+                .text("log.format", format)
+                .unwrap_or(LogConfig::default().format),
+        }
+    }
+
+    /// SIP and audio over UDP can't share a port, nor two listeners one address.
+    fn refuse_shared_ports(&mut self, config: &Config) {
+        let listen = &config.sip.listen;
+        if listen.iter().enumerate().any(|(index, one)| {
+            one.address.port() != 0 && listen.iter().take(index).any(|other| other == one)
+        }) {
+            self.refuse("sip.listen", "names one address twice");
+        }
+        let in_ports = |port: u16| config.media.ports.range().contains(&port);
+        let clash = listen
+            .iter()
+            .find(|one| one.transport == SipTransport::Udp && in_ports(one.address.port()));
+        if let Some(clash) = clash {
+            let key = if self.items.contains_key("media.ports") {
+                "media.ports"
+            } else {
+                "sip.listen"
+            };
+            self.refuse(
+                key,
+                &format!(
+                    "{clash} lies in media.ports {}; keep SIP's UDP ports out of it",
+                    config.media.ports
+                ),
+            );
+        }
+        if config.http.admin_listen == Some(config.http.listen) {
+            self.refuse(
+                "http.admin_listen",
+                "is the same as http.listen; leave it out to serve both there",
+            );
+        }
+    }
+
+    /// The text of `key`, parsed; `None` where it isn't written, or wrong.
+    fn text<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let item = self.items.get(key)?;
+        let parsed = match &item.value {
+            Value::Text(text) => parse(text),
+            Value::Secret(secret) => parse(secret.expose()),
+            Value::Integer(_) | Value::Boolean(_) | Value::List(_) => return None,
+        };
+        parsed
+            .map_err(|allowed| self.errors.push(bad(key, item, &allowed)))
+            .ok()
+    }
+
+    /// The whole number of `key`; `None` where it isn't written, or out of `range`.
+    fn integer<T: TryFrom<i64>>(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Option<T> {
+        let item = self.items.get(key)?;
+        let Value::Integer(number) = item.value else {
+            return None;
+        };
+        let fits = range
+            .contains(&number)
+            .then(|| T::try_from(number).ok())
+            .flatten();
+        if fits.is_none() {
+            self.errors.push(bad(
+                key,
+                item,
+                &format!("must be {} to {}", range.start(), range.end()),
+            ));
+        }
+        fits
+    }
+
+    /// The texts of `key`, each parsed; `None` where it isn't written, or one of them is wrong.
+    fn list<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let Value::List(texts) = &self.items.get(key)?.value else {
+            return None;
+        };
+        let mut all = Vec::new();
+        for (text, origin) in texts {
+            match parse(text) {
+                Ok(value) => all.push(value),
+                Err(allowed) => self.errors.push(ConfigError::BadValue {
+                    origin: origin.clone(),
+                    key: key.to_owned(),
+                    value: Some(format!("{text:?}")),
+                    allowed,
+                }),
+            }
+        }
+        (all.len() == texts.len()).then_some(all)
+    }
+
+    /// Reports a value that is wrong for a reason beyond its own form.
+    fn refuse(&mut self, key: &'static str, allowed: &str) {
+        if let Some(item) = self.items.get(key) {
+            self.errors.push(bad(key, item, allowed));
+        }
+    }
+
+    fn not_supported(&mut self, key: &'static str, instead: &str) {
+        if let Some(item) = self.items.get(key) {
+            self.errors
+                .push(not_supported(key, item.origin.clone(), instead));
+        }
+    }
+
+    /// Reports a key that its table needs.
+    fn require(&mut self, key: &'static str, table: &RawTable, allowed: &str) {
+        if !self.items.contains_key(key) {
+            let missing = ConfigError::Missing {
+                origin: table.origin.clone(),
+                key: key.to_owned(),
+                allowed: allowed.to_owned(),
+            };
+            self.errors.push(missing);
+        }
+    }
+}
+
+/// Reads all `[[number]]`.
+fn read_numbers(tables: &[RawTable], errors: &mut Vec<ConfigError>) -> Vec<Number> {
+    let mut numbers: Vec<Number> = Vec::new();
+    for table in tables {
+        let mut reader = Reader {
+            items: &table.items,
+            errors,
+        };
+        let Some(number) = reader.number(table) else {
+            continue;
+        };
+        if numbers.iter().any(|other| other.number == number.number) {
+            reader.refuse("number.number", "stands in another [[number]] already");
+        }
+        numbers.push(number);
+    }
+    numbers
+}
+
+impl Reader<'_> {
+    fn number(&mut self, table: &RawTable) -> Option<Number> {
+        self.require(
+            "number.number",
+            table,
+            "what callers dial, like \"+390612345678\"",
+        );
+        self.require("number.language", table, "\"it\" or \"en\"");
+        let number = self.text("number.number", dialled);
+        let language = self.text("number.language", parsed::<Language>);
+        let country = self.text("number.country", parsed);
+        let organisation = self.text("number.organisation", not_empty);
+        let label = self.text("number.label", not_empty);
+        Some(Number {
+            number: number?,
+            language: language?,
+            country,
+            organisation,
+            label,
+        })
+    }
+}
+
+/// Sections that later versions use: checked as far as their form goes, and refused, so that
+/// nobody believes they work.
+fn refuse_what_is_not_built(raw: &RawConfig, errors: &mut Vec<ConfigError>) {
+    for key in ["sip.tls.certificate", "sip.tls.key"] {
+        if let Some(item) = raw.plain.get(key) {
+            errors.push(not_supported(
+                key,
+                item.origin.clone(),
+                "listen on udp: or tcp:",
+            ));
+        }
+    }
+    for table in raw.tables.get("sip.trunk").into_iter().flatten() {
+        Reader {
+            items: &table.items,
+            errors,
+        }
+        .check_trunk(table);
+        let instead = "let the trunk's peers call in directly and name them in sip.trusted";
+        errors.push(not_supported("sip.trunk", table.origin.clone(), instead));
+    }
+    for table in raw.tables.get("asterisk").into_iter().flatten() {
+        Reader {
+            items: &table.items,
+            errors,
+        }
+        .check_asterisk(table);
+        let instead = "let Asterisk dial voicebridge over SIP, as the files in asterisk/ show";
+        errors.push(not_supported("asterisk", table.origin.clone(), instead));
+    }
+}
+
+impl Reader<'_> {
+    fn check_trunk(&mut self, table: &RawTable) {
+        self.require("sip.trunk.name", table, "a name for it");
+        let one_of = |words: &'static [&'static str]| {
+            move |text: &str| {
+                words
+                    .contains(&text)
+                    .then_some(())
+                    .ok_or_else(|| format!("must be one of {}", words.join(", ")))
+            }
+        };
+        self.text("sip.trunk.name", not_empty);
+        self.list("sip.trunk.peers", not_empty);
+        self.text("sip.trunk.registrar", not_empty);
+        self.text("sip.trunk.transport", one_of(&["udp", "tcp", "tls"]));
+        self.text("sip.trunk.srtp", one_of(&["off", "offer", "require"]));
+        self.list("sip.trunk.numbers", dialled);
+    }
+
+    fn check_asterisk(&mut self, table: &RawTable) {
+        self.require("asterisk.name", table, "a name for it");
+        self.require(
+            "asterisk.url",
+            table,
+            "its ARI address, like \"http://127.0.0.1:8088\"",
+        );
+        self.text("asterisk.name", not_empty);
+        self.text("asterisk.url", |text| web_address(text).map(str::to_owned));
+        self.text("asterisk.user", not_empty);
+        self.text("asterisk.app", not_empty);
+    }
+}
+
+fn bad(key: &str, item: &Item, allowed: &str) -> ConfigError {
+    let value = match &item.value {
+        Value::Text(text) => Some(format!("{text:?}")),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Boolean(flag) => Some(flag.to_string()),
+        Value::List(_) | Value::Secret(_) => None,
+    };
+    ConfigError::BadValue {
+        origin: item.origin.clone(),
+        key: key.to_owned(),
+        value,
+        allowed: allowed.to_owned(),
+    }
+}
+
+fn not_supported(key: &str, origin: Origin, instead: &str) -> ConfigError {
+    ConfigError::NotSupported {
+        origin,
+        key: key.to_owned(),
+        instead: instead.to_owned(),
+    }
+}
+
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    let address: ListenAddress = parsed(text)?;
+    match address.transport {
+        SipTransport::Udp | SipTransport::Tcp => Ok(address),
+        SipTransport::Tls => {
+            Err("SIP over TLS is not supported yet; listen on udp: or tcp:".to_owned())
+        }
+    }
+}
+
+/// By the type's own parser; its error says what is allowed.
+fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+fn dialled(text: &str) -> Result<String, String> {
+    number::dialled(text).map_err(|error| error.to_string())
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("must not be empty".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    not_empty(text).map(PathBuf::from)
+}
+
+fn node_name(text: &str) -> Result<String, String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let ok = (1..=63).contains(&text.len()) && text.bytes().all(fits);
+    ok.then(|| text.to_owned())
+        .ok_or_else(|| "must be 1 to 63 letters, digits, '-', '_' or '.'".to_owned())
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "must be ADDRESS:PORT, like \"127.0.0.1:8080\" or \"[::1]:8080\"".to_owned())
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    web_address(text).map(|url| url.trim_end_matches('/').to_owned())
+}
+
+/// An `http` or `https` URL without user, query or fragment.
+fn web_address(text: &str) -> Result<&str, String> {
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let ok = rest.is_some_and(|rest| {
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let visible = |b: u8| b.is_ascii_graphic() && !b"?#\"<>\\".contains(&b);
+        is_host(host)
+            && port.is_none_or(|port| port.parse::<u16>().is_ok())
+            && path.bytes().all(visible)
+    });
+    if ok {
+        Ok(text)
+    } else {
+        Err("must be a web address, like \"https://voice.example.org\"".to_owned())
+    }
+}
+
+/// A whole number with `s`, `m` or `h` behind it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = [("s", 1), ("m", 60), ("h", 3600)]
+        .into_iter()
+        .find_map(|(unit, seconds)| {
+            let count: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+            count.checked_mul(seconds)
+        });
+    let allowed = || "must be 0s to 24h, written like \"90s\", \"5m\" or \"1h\"".to_owned();
+    seconds
+        .filter(|seconds| *seconds <= 24 * 3600)
+        .map(Duration::from_secs)
+        .ok_or_else(allowed)
+}
+
+fn number_privacy(text: &str) -> Result<NumberPrivacy, String> {
+    match text {
+        "last4" => Ok(NumberPrivacy::Last4),
+        "none" => Ok(NumberPrivacy::None),
+        "full" => Ok(NumberPrivacy::Full),
+        _ => Err("must be \"last4\", \"none\" or \"full\"".to_owned()),
+    }
+}

@@ -1,0 +1,364 @@
+use std::io::Write;
+
+use super::*;
+use crate::units::Language;
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    parse_with(text, &[])
+}
+
+fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let variables = variables
+        .iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    Config::parse(Path::new("vb.toml"), text, variables)
+}
+
+fn errors(text: &str) -> Vec<String> {
+    parse(text)
+        .unwrap_err()
+        .0
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn nothing_written_is_the_default() {
+    let config = parse("").unwrap();
+    assert_eq!(config, Config::default());
+    let listen: Vec<_> = config.sip.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]);
+    assert_eq!(config.http.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(
+        config.database.url,
+        DatabaseUrl::Sqlite("data/voicebridge.db".into())
+    );
+    assert_eq!(config.media.ports.to_string(), "20000-29999");
+    assert!(config.warnings().is_empty(), "{:?}", config.warnings());
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let config = parse(
+        r#"
+        node = { name = "rome-1", data_dir = "/var/lib/vb", drain_timeout = "1h" }
+        [sip]
+        listen = ["udp:127.0.0.1:5062"]
+        advertise = "sip.example.org"
+        trusted = ["192.0.2.0/24", "2001:db8::1"]
+        [media]
+        address = "192.0.2.7"
+        ports = "30000-30999"
+        threads = 2
+        [[number]]
+        number = "+390612345678"
+        country = "it"
+        language = "it-IT"
+        label = "Roma"
+        [[number]]
+        number = "7000"
+        language = "en"
+        organisation = "demo"
+        [privacy]
+        show = "full"
+        store = "none"
+        [limits]
+        call_hours = 2
+        [log]
+        format = "json"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.node.drain_timeout, Duration::from_secs(3600));
+    assert_eq!(
+        config.database.url,
+        DatabaseUrl::Sqlite("/var/lib/vb/voicebridge.db".into()),
+        "follows data_dir"
+    );
+    assert_eq!(
+        config.prompts.folder,
+        Path::new("/var/lib/vb/prompts"),
+        "follows data_dir"
+    );
+    assert!(
+        config.sip.trusts("192.0.2.200".parse().unwrap())
+            && !config.sip.trusts("192.0.3.1".parse().unwrap())
+    );
+    assert_eq!(config.media.threads, NonZeroUsize::new(2));
+    assert_eq!(config.numbers.len(), 2);
+    assert_eq!(config.numbers[0].language, Language::Italian);
+    assert_eq!(config.numbers[0].country.unwrap().to_string(), "IT");
+    assert_eq!(config.numbers[1].organisation.as_deref(), Some("demo"));
+    assert_eq!(
+        (config.privacy.show, config.privacy.store),
+        (NumberPrivacy::Full, NumberPrivacy::None)
+    );
+    assert_eq!(config.limits.call, Duration::from_secs(7200));
+    assert_eq!(config.log.format, LogFormat::Json);
+}
+
+#[test]
+fn the_environment_wins_over_the_file() {
+    let variables = [
+        (
+            "VOICEBRIDGE_SIP__LISTEN",
+            "udp:127.0.0.1:5070, tcp:127.0.0.1:5070",
+        ),
+        ("VOICEBRIDGE_PIN__LENGTH", "12"),
+        ("VOICEBRIDGE_DATABASE__URL", "sqlite:/tmp/x.db"),
+    ];
+    let config = parse_with(
+        "[sip]\nlisten = ['udp:0.0.0.0:5060']\n[pin]\nlength = 9\nattempts = 5\n",
+        &variables,
+    )
+    .unwrap();
+    assert_eq!(config.sip.listen.len(), 2);
+    assert_eq!((config.pin.length, config.pin.attempts), (12, 5));
+    assert_eq!(config.database.url, DatabaseUrl::Sqlite("/tmp/x.db".into()));
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once() {
+    let text = "[sip]\nlisten = [\n  'udp:0.0.0.0',\n  'tcp:0.0.0.0:5060',\n]\nlisn = 1\n[pin]\nlength = 3\n[[number]]\nnumber = '112'\n";
+    assert_eq!(
+        errors(text),
+        [
+            "vb.toml:6:1: unknown key sip.lisn; did you mean sip.listen?",
+            "vb.toml:3:3: sip.listen = \"udp:0.0.0.0\": must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, like \"udp:0.0.0.0:5060\" or \"tcp:[::]:5060\"",
+            "vb.toml:8:1: pin.length = 3: must be 6 to 16",
+            "vb.toml:9:1: number.language is missing: \"it\" or \"en\"",
+            "vb.toml:10:1: number.number = \"112\": is an emergency number, which is never answered",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_and_never_ignored() {
+    for (text, key) in [
+        ("[sip]\nlisten = ['tls:0.0.0.0:5061']", "sip.listen"),
+        ("[sip.tls]\ncertificate = 'c.pem'", "sip.tls.certificate"),
+        ("[sip.tls]\nkey = 'k.pem'", "sip.tls.key"),
+        (
+            "[[sip.trunk]]\nname = 'carrier'\nsrtp = 'offer'",
+            "sip.trunk",
+        ),
+        (
+            "[[asterisk]]\nname = 'a'\nurl = 'http://127.0.0.1:8088'",
+            "asterisk",
+        ),
+        (
+            "[database]\nurl = 'postgres://u:canary@h/db'",
+            "database.url",
+        ),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].contains(key) && errors[0].contains("not supported yet"),
+            "{errors:?}"
+        );
+        assert!(!errors[0].contains("canary"), "{errors:?}");
+    }
+    let errors = errors("[[sip.trunk]]\nsrtp = 'maybe'\nnumbers = ['x y']\n");
+    assert_eq!(
+        errors.len(),
+        4,
+        "its form is checked all the same: {errors:?}"
+    );
+}
+
+#[test]
+fn values_out_of_range_name_what_is_allowed() {
+    for (text, allowed) in [
+        ("node.name = 'a b'", "letters, digits"),
+        (
+            "node.drain_timeout = '5 minutes'",
+            "like \"90s\", \"5m\" or \"1h\"",
+        ),
+        ("node.drain_timeout = '25h'", "0s to 24h"),
+        ("sip.listen = []", "at least one"),
+        (
+            "sip.listen = ['udp:0.0.0.0:5060', 'udp:0.0.0.0:5060']",
+            "twice",
+        ),
+        (
+            "sip.listen = ['udp:0.0.0.0:20000']",
+            "keep SIP's UDP ports out",
+        ),
+        ("media.ports = '5000-6000'", "keep SIP's UDP ports out"),
+        ("media.ports = '20000'", "FIRST-LAST"),
+        ("media.address = '0.0.0.0'", "callers can reach"),
+        ("media.threads = 0", "1 to 256"),
+        ("http.listen = '8080'", "ADDRESS:PORT"),
+        (
+            "http.admin_listen = '127.0.0.1:8080'",
+            "same as http.listen",
+        ),
+        ("http.public_url = 'voice.example.org'", "web address"),
+        (
+            "http.public_url = 'https://u:p@voice.example.org'",
+            "web address",
+        ),
+        ("database.url = 'mysql://x'", "sqlite:FILE"),
+        (
+            "database.url = 'sqlite::memory:'",
+            "a file and nothing else",
+        ),
+        ("privacy.show = 'some'", "last4"),
+        ("privacy.retain_days = 0", "1 to 3650"),
+        ("log.format = 'xml'", "\"text\" or \"json\""),
+        ("prompts.folder = ''", "not be empty"),
+        ("limits.calls = -1", "1 to 30000"),
+    ] {
+        let errors = errors(text);
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+        assert!(errors[0].contains(allowed), "{text}: {errors:?}");
+        assert!(errors[0].starts_with("vb.toml:1:"), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_number_stands_once() {
+    let one = "[[number]]\nnumber = '7000'\nlanguage = 'it'\n";
+    assert_eq!(
+        errors(&one.repeat(2)),
+        ["vb.toml:5:1: number.number = \"7000\": stands in another [[number]] already"]
+    );
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_of_its_own_but_not_twice() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "sqlite:/srv/secret.db").unwrap();
+    let name = file.path().to_str().unwrap();
+    let config = parse(&format!("database.url_file = '{name}'")).unwrap();
+    assert_eq!(
+        config.database.url,
+        DatabaseUrl::Sqlite("/srv/secret.db".into())
+    );
+    let config = parse_with(
+        "database.url = 'sqlite:a.db'",
+        &[("VOICEBRIDGE_DATABASE__URL_FILE", name)],
+    )
+    .unwrap();
+    assert_eq!(
+        config.database.url,
+        DatabaseUrl::Sqlite("/srv/secret.db".into())
+    );
+    let twice = errors(&format!(
+        "[database]\nurl = 'sqlite:a.db'\nurl_file = '{name}'"
+    ));
+    assert_eq!(
+        twice,
+        ["vb.toml:3:1: database.url: either database.url or database.url_file, not both"]
+    );
+    let missing = errors("database.url_file = '/nowhere/at/all'");
+    assert!(
+        missing[0].starts_with(
+            "vb.toml:1:10: database.url_file = \"/nowhere/at/all\": must name a readable file"
+        ),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = Config::load(Some(Path::new("/nowhere/vb.toml")), [])
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("/nowhere/vb.toml: "), "{error}");
+}
+
+#[test]
+fn a_reload_takes_what_is_live_and_names_the_rest() {
+    let running = parse("[pin]\nattempts = 3\n").unwrap();
+    let written = parse("[pin]\nattempts = 5\nlength = 12\n[sip]\ntrusted = ['10.0.0.0/8']\nlisten = ['udp:0.0.0.0:5062']\n[limits]\ncalls = 7\n").unwrap();
+    let Reloaded {
+        config,
+        restart_needed,
+    } = running.reload(written);
+    assert_eq!((config.pin.attempts, config.pin.length), (5, 10));
+    assert!(config.sip.trusts("10.1.1.1".parse().unwrap()));
+    assert_eq!(config.sip.listen, running.sip.listen);
+    assert_eq!(config.limits.calls, 7);
+    assert_eq!(restart_needed, ["sip", "pin"]);
+    let unchanged = running.reload(running.clone());
+    assert_eq!(
+        unchanged,
+        Reloaded {
+            config: running,
+            restart_needed: vec![]
+        }
+    );
+}
+
+/// `KEYS` says which keys are live and `Config::reload` does it: one must not lie about the other.
+#[test]
+fn a_key_is_live_exactly_where_the_table_says_so() {
+    let samples = [
+        ("node.name", "'x'"),
+        ("node.data_dir", "'x'"),
+        ("node.drain_timeout", "'7s'"),
+        ("sip.listen", "['udp:0.0.0.0:5099']"),
+        ("sip.advertise", "'x'"),
+        ("sip.trusted", "['10.0.0.1']"),
+        ("media.address", "'10.0.0.1'"),
+        ("media.ports", "'30000-30999'"),
+        ("media.threads", "7"),
+        ("http.listen", "'127.0.0.1:8099'"),
+        ("http.admin_listen", "'127.0.0.1:8098'"),
+        ("http.public_url", "'http://x'"),
+        ("database.url", "'sqlite:x.db'"),
+        ("pin.length", "12"),
+        ("pin.attempts", "7"),
+        ("pin.failure_budget", "7"),
+        ("privacy.show", "'none'"),
+        ("privacy.store", "'none'"),
+        ("privacy.retain_days", "7"),
+        ("limits.calls", "7"),
+        ("limits.calls_per_source", "7"),
+        ("limits.ring_ms", "7"),
+        ("limits.media_timeout_seconds", "7"),
+        ("limits.hold_timeout_seconds", "7"),
+        ("limits.pin_wait_seconds", "7"),
+        ("limits.wait_minutes", "7"),
+        ("limits.alone_minutes", "7"),
+        ("limits.call_hours", "7"),
+        ("prompts.folder", "'x'"),
+        ("log.format", "'json'"),
+    ];
+    let unbuilt = |path: &str| path.starts_with("sip.tls.");
+    let plain = KEYS.iter().filter(|info| {
+        !TABLES
+            .iter()
+            .any(|table| info.path.starts_with(&format!("{table}.")))
+            && !unbuilt(info.path)
+    });
+    for info in plain {
+        let (_, value) = samples
+            .iter()
+            .find(|(path, _)| *path == info.path)
+            .unwrap_or_else(|| panic!("no sample for {}", info.path));
+        let reloaded =
+            Config::default().reload(parse(&format!("{} = {value}", info.path)).unwrap());
+        let live = reloaded.config != Config::default();
+        assert_eq!(live, info.reload == Reload::Live, "{}", info.path);
+        assert_eq!(live, reloaded.restart_needed.is_empty(), "{}", info.path);
+    }
+}
+
+#[test]
+fn warnings_tell_what_is_allowed_but_not_wise() {
+    let warnings = |text: &str| parse(text).unwrap().warnings();
+    assert!(
+        warnings("pin.length = 9")[0].contains("pin.length 9"),
+        "hardening arithmetic: 0.072 expected hits"
+    );
+    assert_eq!(
+        warnings("pin.length = 11\npin.failure_budget = 1000").len(),
+        0
+    );
+    assert!(warnings("media.ports = '20000-20099'")[0].contains("50 calls"));
+    assert!(warnings("http.listen = '0.0.0.0:8080'")[0].contains("TLS proxy"));
+}

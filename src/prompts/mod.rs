@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use self::catalogue::{BEEP, GENERATED, JOIN_TONE, LEAVE_TONE, MUSIC};
 use self::source::Stored;
-use self::texts::{Entry, Part};
+use self::texts::{Entry, Part, entries};
 use crate::call::{Phrase, Speaker};
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
@@ -29,7 +29,7 @@ use crate::units::Language;
 pub use self::catalogue::clips;
 pub use self::numbers::{say_date, say_number, say_time};
 pub use self::source::{PromptFolders, PromptProblem, Source};
-pub use self::texts::{ClipName, entries};
+pub use self::texts::ClipName;
 
 /// All recordings, for the life of the process.
 #[derive(Debug)]

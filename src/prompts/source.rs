@@ -268,7 +268,7 @@ fn unknown_files(folder: &Path, known: &dyn Fn(&str) -> bool, problems: &mut Vec
 pub enum PromptProblem {
     /// The configured folder does not exist.
     #[error(
-        "prompt folder {path} does not exist; create it with the folders it and en in it, or take it out of the configuration; \
+        "prompt folder {path} does not exist; create it with the folders it and en in it, or change prompts.folder; \
          meanwhile the installed recordings are used"
     )]
     FolderMissing {

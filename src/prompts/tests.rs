@@ -53,6 +53,13 @@ fn a_bare_binary_says_every_phrase_in_every_language() {
                 "{language} {phrase:?}"
             );
             assert!(milliseconds(&said) >= 200, "{language} {phrase:?}");
+            for rendition in said {
+                let level = dbfs(&rendition.pcm);
+                assert!(
+                    (-31.0..-18.0).contains(&level),
+                    "{language} {phrase:?}: {level} dBFS"
+                );
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ impl fmt::Display for ClipName {
 
 /// One line of the texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// What the recording is called.
     pub name: ClipName,
     /// What it says.
@@ -37,7 +37,7 @@ pub struct Entry {
 
 /// A recording of Debian's, or its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
+pub(super) struct Part {
     /// File name without ending, relative to the language's folder.
     pub file: &'static str,
     /// Only its beginning says what is meant.
@@ -47,7 +47,7 @@ pub struct Part {
 /// The beginning of a recording. The whole length tells whether it is the recording that was
 /// listened to when the cut was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub(super) struct Cut {
     /// What is used of it, in ms.
     pub keep_ms: u32,
     /// How long all of it is, in ms.
@@ -56,7 +56,7 @@ pub struct Cut {
 
 /// All recordings of `language`, in the order of the file.
 #[must_use]
-pub fn entries(language: Language) -> Vec<Entry> {
+pub(super) fn entries(language: Language) -> Vec<Entry> {
     source(language).lines().filter_map(parse_line).collect()
 }
 

@@ -36,7 +36,7 @@ enum Direction {
 impl Resampler {
     /// Allocates everything it will need and picks the fastest filter the processor has.
     ///
-    /// Equal rates give a converter that only delays.
+    /// Made for different rates; with equal ones it delays, to no use.
     #[must_use]
     pub fn new(from: SampleRate, to: SampleRate) -> Self {
         Self::with_filter(from, to, Filter::detect())

@@ -1,3 +1,54 @@
 //! The only place that knows all: the command line, build order, drain, shutdown order.
 
+mod check;
 pub mod cli;
+mod keys;
+mod log;
+mod node;
+mod serve;
+mod store;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::config::{Config, ConfigErrors};
+use cli::{Cli, Command, ConfigFile};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, in words for whoever typed it.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(file) => serve::run(&file),
+        Command::Check(file) => check::run(&file),
+        Command::Key(args) => keys::run(&args),
+        Command::Ctl(_) => anyhow::bail!("ctl is not supported yet; the API and /metrics show what runs"),
+        Command::Probe(args) => crate::probe::run(&args.into()),
+        Command::Openapi => print_openapi(),
+    }
+}
+
+/// The configuration: the file of `--config` or `VOICEBRIDGE_CONFIG`, and the environment over it.
+fn load(file: &ConfigFile) -> Result<Config, ConfigErrors> {
+    Config::load(file.file.as_deref(), std::env::vars_os())
+}
+
+/// The runtime for everything but media.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .enable_all()
+        .build()
+        .context("starting the control threads")
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+fn print_openapi() -> anyhow::Result<ExitCode> {
+    println!("{}", crate::api::openapi().to_pretty_json().context("writing the OpenAPI document")?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Signalling needs one, the store and the API another.
+const CONTROL_THREADS: usize = 2;

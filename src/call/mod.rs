@@ -1,11 +1,11 @@
 //! The path of a call: one sans-IO state machine from ringing to call record, for every way a call
 //! comes in. It knows nothing of SIP or ARI.
 //!
-//! 1. [`Call`] (`state`): one per call. `emergency` turns away what must never be answered, `pin`
+//! 1. [`Call`] (`state`, `state/collecting`, `state/meeting`): one per call. `emergency` turns away what must never be answered, `pin`
 //!    collects the keys of a PIN, `keypad` makes commands of pairs of keys, `voice` knows who muted
 //!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count.
-//! 2. [`Rooms`] (`room`): all meetings of the node, who is in them and who waits; `schedule` turns
-//!    the booked times into monotonic ones.
+//! 2. [`Rooms`] (`rooms`): all meetings of the node, each a `room` with those who are in and those
+//!    who wait; `schedule` turns the booked times into monotonic ones.
 //!
 //! Both are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
 //! `handle_timeout` drain `poll_output`, then ask `poll_timeout` when to call `handle_timeout`. The
@@ -19,12 +19,15 @@ mod limits;
 mod pin;
 mod record;
 mod room;
+mod rooms;
 mod schedule;
 mod state;
 mod voice;
 
 pub mod phrase;
 
+#[cfg(test)]
+mod room_scenarios;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
@@ -33,7 +36,8 @@ mod walk;
 pub use emergency::is_emergency;
 pub use limits::CallLimits;
 pub use phrase::{Phrase, Speaker};
-pub use room::{NoSuchParticipant, RoomOutput, RoomTerms, Rooms, Seat, SeatState};
+pub use room::{RoomTerms, Seat, SeatState};
+pub use rooms::{NoSuchParticipant, RoomOutput, Rooms};
 pub use state::{Call, CallPhase, CallSummary};
 pub use voice::MutedBy;
 

@@ -1,10 +1,9 @@
-//! All meetings of a node: who is in, who waits, and what everybody hears of the others.
+//! One meeting: who is in, who waits, and what everybody hears of the others.
 //!
 //! A meeting is *waiting* until its start and, where it asks for one, its host have come; the first
-//! who gets in makes it *live* and gives it a fresh bridge; the last who leaves ends that. Nothing
-//! here knows a call's state: a [`RoomNotice`] tells the call, and the call decides.
+//! who gets in makes it *live* and gives it a fresh bridge; the last who leaves ends that.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::time::{Duration, Instant};
 
@@ -13,63 +12,8 @@ use jiff::Timestamp;
 use crate::booking::admission::CallId;
 use crate::booking::{Admission, MeetingId, ParticipantId, Role};
 use crate::call::schedule::{Alarm, EndSchedule, EndStage};
-use crate::call::{MutedBy, Phrase, RoomNotice, RoomRefusal, RoomVerdict, WaitFor};
+use crate::call::{MutedBy, Phrase, RoomNotice, RoomOutput, RoomRefusal, RoomVerdict, WaitFor};
 use crate::units::{BridgeId, Language};
-
-/// The meetings of a node in which somebody is or waits.
-#[derive(Debug, Default)]
-pub struct Rooms {
-    rooms: BTreeMap<MeetingId, Room>,
-    seats: BTreeMap<CallId, MeetingId>,
-    echoes: BTreeSet<CallId>,
-    bridges: BridgeIds,
-    outputs: VecDeque<RoomOutput>,
-}
-
-/// What is to be done for the meetings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RoomOutput {
-    /// Tell a call: `CallInput::Room`.
-    Notice {
-        /// Which call.
-        call: CallId,
-        /// What.
-        notice: RoomNotice,
-    },
-    /// Put the call's leg into a bridge.
-    JoinBridge {
-        /// Whose leg.
-        call: CallId,
-        /// Which bridge; new if it was never named before.
-        bridge: BridgeId,
-        /// He hears himself, alone.
-        echo: bool,
-    },
-    /// Take the call's leg out of its bridge.
-    LeaveBridge {
-        /// Whose leg.
-        call: CallId,
-    },
-    /// Play to everybody in a bridge.
-    PlayToBridge {
-        /// Which bridge.
-        bridge: BridgeId,
-        /// A tone, or the announcement of the end.
-        phrase: Phrase,
-        /// The language of the meeting; tones have none.
-        language: Language,
-    },
-    /// The first participant is in.
-    MeetingStarted {
-        /// Which meeting.
-        meeting: MeetingId,
-    },
-    /// The last participant left, or the time is over.
-    MeetingEnded {
-        /// Which meeting.
-        meeting: MeetingId,
-    },
-}
 
 /// What of a booking governs its room. Everything else of an [`Admission`] is the participant's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +47,7 @@ impl From<&Admission> for RoomTerms {
 
 impl RoomTerms {
     /// When nobody may stay any longer; `None`: never.
-    fn over_at(&self) -> Option<Timestamp> {
+    pub(super) fn over_at(&self) -> Option<Timestamp> {
         let ends_at = self.ends_at?;
         Some(ends_at.checked_add(self.overrun).unwrap_or(Timestamp::MAX))
     }
@@ -145,296 +89,9 @@ pub enum SeatState {
     Joined,
 }
 
-impl Rooms {
-    /// No meetings yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A call with an accepted PIN wants in, as `participant` (a fresh id). The capacity is
-    /// counted here and nowhere else. Newer terms than the room's replace them.
-    pub fn enter(
-        &mut self,
-        now: Instant,
-        wall: Timestamp,
-        call: CallId,
-        participant: ParticipantId,
-        admission: &Admission,
-    ) -> RoomVerdict {
-        self.leave(now, wall, call);
-        let seat = Seat::new(wall, call, participant, admission);
-        if admission.echo {
-            return self.enter_echo(&seat);
-        }
-        let terms = RoomTerms::from(admission);
-        let meeting = admission.meeting;
-        if !self.rooms.contains_key(&meeting) && terms.over_at().is_some_and(|over| over <= wall) {
-            return RoomVerdict::Refused(RoomRefusal::Ended);
-        }
-        self.update(now, wall, meeting, terms.clone());
-        let room = self
-            .rooms
-            .entry(meeting)
-            .or_insert_with(|| Room::new(now, wall, meeting, terms));
-        let verdict = room.enter(now, wall, seat, &mut self.bridges, &mut self.outputs);
-        match verdict {
-            RoomVerdict::Joined { .. } | RoomVerdict::Wait(_) => {
-                self.seats.insert(call, meeting);
-            }
-            RoomVerdict::Refused(_) => self.forget_if_empty(meeting),
-        }
-        verdict
-    }
-
-    /// A call leaves, whether it is in, waits or is unknown.
-    pub fn leave(&mut self, now: Instant, _wall: Timestamp, call: CallId) {
-        if self.echoes.remove(&call) {
-            self.outputs.push_back(RoomOutput::LeaveBridge { call });
-        }
-        let Some(meeting) = self.seats.remove(&call) else {
-            return;
-        };
-        if let Some(room) = self.rooms.get_mut(&meeting) {
-            room.leave(now, call, &mut self.outputs);
-        }
-        self.forget_if_empty(meeting);
-    }
-
-    /// The booking was changed while people are there; unknown meetings are no matter.
-    pub fn update(&mut self, now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) {
-        if let Some(room) = self.rooms.get_mut(&meeting) {
-            room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
-        }
-        self.unseat_refused(meeting);
-    }
-
-    /// Ends a meeting for all that are in it or wait; how many that were.
-    pub fn end(&mut self, meeting: MeetingId) -> u32 {
-        let Some(room) = self.rooms.remove(&meeting) else {
-            return 0;
-        };
-        for seat in &room.seats {
-            self.seats.remove(&seat.call);
-        }
-        room.end(&mut self.outputs)
-    }
-
-    /// Mutes (`true`), or lets the participant unmute himself again (`false`).
-    ///
-    /// # Errors
-    /// [`NoSuchParticipant`] where he is not in this meeting.
-    pub fn set_muted_by_host(
-        &mut self,
-        meeting: MeetingId,
-        participant: ParticipantId,
-        muted: bool,
-    ) -> Result<(), NoSuchParticipant> {
-        let seat = self.seat_mut(meeting, participant)?;
-        let call = seat.call;
-        match seat.state {
-            SeatState::Joined => self.notify(call, RoomNotice::MutedByHost(muted)),
-            SeatState::Waiting if muted => seat.muted_by = Some(MutedBy::Host),
-            SeatState::Waiting => seat.muted_by = seat.muted_by.map(|_| MutedBy::Himself),
-        }
-        Ok(())
-    }
-
-    /// Changes the name shown to others.
-    ///
-    /// # Errors
-    /// [`NoSuchParticipant`] where he is not in this meeting.
-    pub fn rename(
-        &mut self,
-        meeting: MeetingId,
-        participant: ParticipantId,
-        name: Option<String>,
-    ) -> Result<(), NoSuchParticipant> {
-        self.seat_mut(meeting, participant)?.name = name;
-        Ok(())
-    }
-
-    /// Raises or lowers a hand.
-    ///
-    /// # Errors
-    /// [`NoSuchParticipant`] where he is not in this meeting.
-    pub fn set_hand(
-        &mut self,
-        meeting: MeetingId,
-        participant: ParticipantId,
-        up: bool,
-    ) -> Result<(), NoSuchParticipant> {
-        self.seat_mut(meeting, participant)?.hand = up;
-        Ok(())
-    }
-
-    /// Hangs up on one participant: his call is told, says goodbye and leaves.
-    ///
-    /// # Errors
-    /// [`NoSuchParticipant`] where he is not in this meeting.
-    pub fn remove(
-        &mut self,
-        meeting: MeetingId,
-        participant: ParticipantId,
-    ) -> Result<(), NoSuchParticipant> {
-        let call = self.seat_mut(meeting, participant)?.call;
-        self.notify(call, RoomNotice::Removed);
-        Ok(())
-    }
-
-    /// What a call made of its mute ([`crate::call::Call::muted_by`]), for the roster.
-    pub fn set_muted(&mut self, call: CallId, muted_by: Option<MutedBy>) {
-        let room = self
-            .seats
-            .get(&call)
-            .and_then(|meeting| self.rooms.get_mut(meeting));
-        let seat = room.and_then(|room| room.seats.iter_mut().find(|seat| seat.call == call));
-        if let Some(seat) = seat {
-            seat.muted_by = muted_by;
-        }
-    }
-
-    /// Opens, announces and ends what is due.
-    pub fn handle_timeout(&mut self, now: Instant, wall: Timestamp) {
-        let meetings: Vec<MeetingId> = self.rooms.keys().copied().collect();
-        for meeting in meetings {
-            let Some(room) = self.rooms.get_mut(&meeting) else {
-                continue;
-            };
-            match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
-                Life::GoesOn => self.unseat_refused(meeting),
-                Life::IsOver => {
-                    self.end(meeting);
-                }
-            }
-        }
-    }
-
-    /// When to call [`Self::handle_timeout`]; `None`: nothing is due.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.rooms.values().filter_map(Room::due).min()
-    }
-
-    /// The next thing to do.
-    pub fn poll_output(&mut self) -> Option<RoomOutput> {
-        self.outputs.pop_front()
-    }
-
-    /// How many are in the call's meeting, with himself; `None` where he is in none.
-    #[must_use]
-    pub fn head_count(&self, call: CallId) -> Option<u32> {
-        if self.echoes.contains(&call) {
-            return Some(1);
-        }
-        let room = self.rooms.get(self.seats.get(&call)?)?;
-        let is_in = room.joined().any(|seat| seat.call == call);
-        is_in.then(|| room.head_count())
-    }
-
-    /// Everybody in a meeting or waiting for it, in the order they came.
-    #[must_use]
-    pub fn participants(&self, meeting: MeetingId) -> &[Seat] {
-        self.rooms.get(&meeting).map_or(&[], |room| &room.seats)
-    }
-
-    /// The meetings somebody is in, without the echo meeting.
-    pub fn live_meetings(&self) -> impl Iterator<Item = MeetingId> {
-        self.rooms
-            .values()
-            .filter(|room| room.is_live())
-            .map(|room| room.meeting)
-    }
-
-    /// The bridge of a live meeting.
-    #[must_use]
-    pub fn bridge(&self, meeting: MeetingId) -> Option<BridgeId> {
-        match self.rooms.get(&meeting)?.phase {
-            Phase::Waiting { .. } => None,
-            Phase::Live { bridge, .. } => Some(bridge),
-        }
-    }
-
-    fn enter_echo(&mut self, seat: &Seat) -> RoomVerdict {
-        self.echoes.insert(seat.call);
-        let bridge = self.bridges.fresh();
-        self.outputs.push_back(RoomOutput::JoinBridge {
-            call: seat.call,
-            bridge,
-            echo: true,
-        });
-        RoomVerdict::Joined {
-            participant: seat.participant,
-            others: 0,
-            muted: seat.muted_by.is_some(),
-        }
-    }
-
-    fn seat_mut(
-        &mut self,
-        meeting: MeetingId,
-        participant: ParticipantId,
-    ) -> Result<&mut Seat, NoSuchParticipant> {
-        let room = self.rooms.get_mut(&meeting).ok_or(NoSuchParticipant)?;
-        let mut seats = room.seats.iter_mut();
-        seats
-            .find(|seat| seat.participant == participant)
-            .ok_or(NoSuchParticipant)
-    }
-
-    fn notify(&mut self, call: CallId, notice: RoomNotice) {
-        self.outputs.push_back(RoomOutput::Notice { call, notice });
-    }
-
-    fn forget_if_empty(&mut self, meeting: MeetingId) {
-        if self
-            .rooms
-            .get(&meeting)
-            .is_some_and(|room| room.seats.is_empty())
-        {
-            self.rooms.remove(&meeting);
-        }
-    }
-
-    /// Forgets those for whom no seat was left when the room opened.
-    fn unseat_refused(&mut self, meeting: MeetingId) {
-        let Some(room) = self.rooms.get_mut(&meeting) else {
-            return;
-        };
-        for call in mem::take(&mut room.refused) {
-            self.seats.remove(&call);
-        }
-    }
-}
-
-impl Seat {
-    fn new(
-        wall: Timestamp,
-        call: CallId,
-        participant: ParticipantId,
-        admission: &Admission,
-    ) -> Self {
-        let muted = match admission.role {
-            Role::Listener => true,
-            Role::Guest => admission.mute_on_join,
-            Role::Host | Role::Bridge => false,
-        };
-        Self {
-            participant,
-            call,
-            role: admission.role,
-            name: admission.name.clone(),
-            state: SeatState::Waiting,
-            since: wall,
-            muted_by: muted.then_some(MutedBy::Host),
-            hand: false,
-        }
-    }
-}
-
 /// One meeting. Has a seat at least, except within a method of [`Rooms`].
 #[derive(Debug)]
-struct Room {
+pub(super) struct Room {
     meeting: MeetingId,
     terms: RoomTerms,
     phase: Phase,
@@ -446,7 +103,7 @@ struct Room {
 }
 
 #[derive(Debug)]
-enum Phase {
+pub(super) enum Phase {
     /// For the start; once that has come (`None`), for the host.
     Waiting { start: Option<Alarm> },
     /// People are in.
@@ -456,15 +113,15 @@ enum Phase {
     },
 }
 
-enum Life {
+pub(super) enum Life {
     GoesOn,
     IsOver,
 }
 
-type Outputs = VecDeque<RoomOutput>;
+pub(super) type Outputs = VecDeque<RoomOutput>;
 
 impl Room {
-    fn new(now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) -> Self {
+    pub(super) fn new(now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) -> Self {
         Self {
             meeting,
             phase: Phase::Waiting {
@@ -479,7 +136,7 @@ impl Room {
         }
     }
 
-    fn enter(
+    pub(super) fn enter(
         &mut self,
         now: Instant,
         wall: Timestamp,
@@ -506,7 +163,7 @@ impl Room {
                 self.open(now, wall, Some(call), bridges, out);
                 RoomVerdict::Joined {
                     participant,
-                    others: self.head_count() - 1,
+                    others: self.head_count().saturating_sub(1),
                     muted,
                 }
             }
@@ -594,7 +251,7 @@ impl Room {
         }
     }
 
-    fn leave(&mut self, now: Instant, call: CallId, out: &mut Outputs) {
+    pub(super) fn leave(&mut self, now: Instant, call: CallId, out: &mut Outputs) {
         let Some(position) = self.seats.iter().position(|seat| seat.call == call) else {
             return;
         };
@@ -619,7 +276,7 @@ impl Room {
     }
 
     /// The last act: everybody out at once, without tones.
-    fn end(self, out: &mut Outputs) -> u32 {
+    pub(super) fn end(self, out: &mut Outputs) -> u32 {
         for seat in &self.seats {
             if seat.state == SeatState::Joined {
                 out.push_back(RoomOutput::LeaveBridge { call: seat.call });
@@ -629,7 +286,7 @@ impl Room {
                 notice: RoomNotice::Ended,
             });
         }
-        if self.is_live() {
+        if self.bridge().is_some() {
             out.push_back(RoomOutput::MeetingEnded {
                 meeting: self.meeting,
             });
@@ -637,7 +294,7 @@ impl Room {
         count(self.seats.len())
     }
 
-    fn update(
+    pub(super) fn update(
         &mut self,
         now: Instant,
         wall: Timestamp,
@@ -683,7 +340,7 @@ impl Room {
         }
     }
 
-    fn handle_timeout(
+    pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
         wall: Timestamp,
@@ -762,29 +419,47 @@ impl Room {
         taken >= self.terms.seats()
     }
 
-    const fn is_live(&self) -> bool {
-        matches!(self.phase, Phase::Live { .. })
+    /// The bridge, once people are in.
+    pub(super) const fn bridge(&self) -> Option<BridgeId> {
+        match self.phase {
+            Phase::Waiting { .. } => None,
+            Phase::Live { bridge, .. } => Some(bridge),
+        }
     }
 
-    fn joined(&self) -> impl Iterator<Item = &Seat> {
+    /// Everybody who is in or waits, in the order they came.
+    pub(super) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    pub(super) fn seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
+        self.seats.iter_mut()
+    }
+
+    /// Those for whom no seat was left when the room opened; they have none any more.
+    pub(super) fn take_refused(&mut self) -> Vec<CallId> {
+        mem::take(&mut self.refused)
+    }
+
+    pub(super) fn joined(&self) -> impl Iterator<Item = &Seat> {
         self.seats
             .iter()
             .filter(|seat| seat.state == SeatState::Joined)
     }
 
-    fn head_count(&self) -> u32 {
+    pub(super) fn head_count(&self) -> u32 {
         count(self.joined().count())
     }
 
     /// The only one in a live meeting, where there is only one.
     fn lonely(&self) -> Option<CallId> {
         match self.seats.as_slice() {
-            [only] if self.is_live() => Some(only.call),
+            [only] if self.bridge().is_some() => Some(only.call),
             _ => None,
         }
     }
 
-    fn due(&self) -> Option<Instant> {
+    pub(super) fn due(&self) -> Option<Instant> {
         let start = match &self.phase {
             Phase::Waiting { start } => start.as_ref().map(Alarm::due),
             Phase::Live { .. } => None,
@@ -793,6 +468,31 @@ impl Room {
             .into_iter()
             .chain(self.end.as_ref().map(EndSchedule::due))
             .min()
+    }
+}
+
+impl Seat {
+    pub(super) fn new(
+        wall: Timestamp,
+        call: CallId,
+        participant: ParticipantId,
+        admission: &Admission,
+    ) -> Self {
+        let muted = match admission.role {
+            Role::Listener => true,
+            Role::Guest => admission.mute_on_join,
+            Role::Host | Role::Bridge => false,
+        };
+        Self {
+            participant,
+            call,
+            role: admission.role,
+            name: admission.name.clone(),
+            state: SeatState::Waiting,
+            since: wall,
+            muted_by: muted.then_some(MutedBy::Host),
+            hand: false,
+        }
     }
 }
 
@@ -820,19 +520,14 @@ impl Seat {
 
 /// Numbers bridges; never gives one twice.
 #[derive(Debug, Default)]
-struct BridgeIds(u64);
+pub(super) struct BridgeIds(u64);
 
 impl BridgeIds {
-    const fn fresh(&mut self) -> BridgeId {
+    pub(super) const fn fresh(&mut self) -> BridgeId {
         self.0 += 1;
         BridgeId(self.0)
     }
 }
-
-/// No such participant in this meeting, or not any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no such participant")]
-pub struct NoSuchParticipant;
 
 fn count(people: usize) -> u32 {
     u32::try_from(people).unwrap_or(u32::MAX)

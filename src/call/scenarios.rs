@@ -1,1 +1,1051 @@
+//! What callers live through, line by line of what they are promised: exact outputs, pushed clocks.
 
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::booking::admission::{CallId, OrganisationId};
+use crate::booking::{
+    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId, Pin,
+    PinVerdict, Refusal, Role,
+};
+use crate::call::{
+    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Phrase, Rejection,
+    RoomNotice, RoomRefusal, RoomVerdict, WaitFor,
+};
+use crate::units::{Key, Language};
+
+/// A caller's telephone, with both clocks in its hand.
+struct Phone {
+    call: Call,
+    now: Instant,
+    wall: Timestamp,
+    record: Option<CallRecord>,
+}
+
+const WALL: &str = "2026-03-02T09:00:00Z";
+
+pub(super) fn clocks() -> (Instant, Timestamp) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do to count from"
+    )]
+    let now = Instant::now();
+    (now, WALL.parse().unwrap())
+}
+
+pub(super) fn admission(role: Role) -> Admission {
+    Admission {
+        meeting: MeetingId(Uuid::from_u128(1)),
+        organisation: OrganisationId(Uuid::from_u128(2)),
+        role,
+        name: None,
+        opens_at: "2026-03-02T08:00:00Z".parse().unwrap(),
+        ends_at: Some("2026-03-02T10:00:00Z".parse().unwrap()),
+        overrun: Duration::from_secs(3_600),
+        capacity: None,
+        wait_for_host: false,
+        mute_on_join: false,
+        guests_may_unmute: true,
+        language: None,
+        echo: false,
+    }
+}
+
+pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
+    Arrival {
+        kind: "sip",
+        caller: CallerNumber::new("+390612345678"),
+        number: number.to_owned(),
+        language: Language::English,
+        pin: pin.map(|pin| Pin::parse(pin).unwrap()),
+        sip_call_id: Some("a84b4c76e66710".to_owned()),
+    }
+}
+
+const PARTICIPANT: ParticipantId = ParticipantId(Uuid::from_u128(7));
+
+fn joined(others: u32, muted: bool) -> CallInput {
+    CallInput::RoomVerdict(RoomVerdict::Joined {
+        participant: PARTICIPANT,
+        others,
+        muted,
+    })
+}
+
+fn opened(others: u32) -> CallInput {
+    CallInput::Room(RoomNotice::Opened {
+        participant: PARTICIPANT,
+        others,
+        muted: false,
+    })
+}
+
+fn admitted(admission: Admission) -> CallInput {
+    CallInput::PinVerdict(PinVerdict::Admitted(Box::new(admission)))
+}
+
+fn refused(refusal: Refusal) -> CallInput {
+    CallInput::PinVerdict(PinVerdict::Refused(refusal))
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+impl Phone {
+    fn new(limits: CallLimits) -> Self {
+        let (now, wall) = clocks();
+        let call = Call::new(CallId(Uuid::from_u128(42)), limits);
+        Self {
+            call,
+            now,
+            wall,
+            record: None,
+        }
+    }
+
+    /// Rung, answered and greeted; the greeting still plays.
+    fn greeted(limits: CallLimits) -> Self {
+        let mut phone = Self::new(limits);
+        assert_eq!(
+            phone.on(CallInput::Arrived(arrival("100", None))),
+            ["answer"]
+        );
+        assert_eq!(phone.on(CallInput::Answered), ["say en Welcome EnterPin"]);
+        phone
+    }
+
+    /// With an accepted PIN, before the room.
+    fn admitted(admission: Admission) -> Self {
+        let mut phone = Self::greeted(CallLimits::default());
+        assert_eq!(phone.keys("123456#"), ["quiet", "look up 123456"]);
+        assert_eq!(phone.on(admitted(admission)), ["enter"]);
+        phone
+    }
+
+    /// In the meeting.
+    fn joined(role: Role, others: u32) -> Self {
+        let mut phone = Self::admitted(admission(role));
+        phone.on(joined(others, false));
+        phone
+    }
+
+    fn on(&mut self, input: CallInput) -> Vec<String> {
+        self.call.handle_input(self.now, self.wall, input);
+        self.drain()
+    }
+
+    fn keys(&mut self, keys: &str) -> Vec<String> {
+        let keys = keys.chars().map(|key| Key::from_char(key).unwrap());
+        keys.flat_map(|key| self.on(CallInput::Key(key))).collect()
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        self.on(CallInput::SayFinished)
+    }
+
+    /// Lets time pass; time-outs come when they are due, not a moment later.
+    fn pass(&mut self, duration: Duration) -> Vec<String> {
+        let end = self.now + duration;
+        let mut outputs = Vec::new();
+        while let Some(due) = self.call.poll_timeout().filter(|due| *due <= end) {
+            self.move_to(due.max(self.now));
+            self.call.handle_timeout(self.now, self.wall);
+            outputs.extend(self.drain());
+        }
+        self.move_to(end);
+        outputs
+    }
+
+    fn move_to(&mut self, then: Instant) {
+        self.wall += then - self.now;
+        self.now = then;
+    }
+
+    fn drain(&mut self) -> Vec<String> {
+        let mut outputs = Vec::new();
+        while let Some(output) = self.call.poll_output() {
+            assert!(self.record.is_none(), "the record comes last: {output:?}");
+            outputs.push(describe(&output));
+            if let CallOutput::Record(record) = output {
+                self.record = Some(*record);
+            }
+        }
+        outputs
+    }
+
+    fn record(&self) -> &CallRecord {
+        self.record.as_ref().unwrap()
+    }
+}
+
+fn describe(output: &CallOutput) -> String {
+    let on = |on: &bool| if *on { "on" } else { "off" };
+    match output {
+        CallOutput::Ring => "ring".to_owned(),
+        CallOutput::Answer => "answer".to_owned(),
+        CallOutput::Reject(why) => format!("reject {why:?}"),
+        CallOutput::Say { language, phrases } => {
+            let phrases: Vec<String> = phrases.iter().map(|phrase| format!("{phrase:?}")).collect();
+            format!("say {language} {}", phrases.join(" "))
+        }
+        CallOutput::StopSaying => "quiet".to_owned(),
+        CallOutput::Music(state) => format!("music {}", on(state)),
+        CallOutput::LookUpPin(pin) => format!("look up {}", pin.expose()),
+        CallOutput::Enter(_) => "enter".to_owned(),
+        CallOutput::Mute(state) => format!("mute {}", on(state)),
+        CallOutput::AskHeadCount => "ask head count".to_owned(),
+        CallOutput::Leave => "leave".to_owned(),
+        CallOutput::HangUp { q850 } => format!("hang up {q850}"),
+        CallOutput::Record(record) => format!(
+            "record {} by {:?} {}",
+            record.outcome.word(),
+            record.hangup_by,
+            record.q850
+        ),
+    }
+}
+
+// 1: dialling.
+
+#[test]
+fn emergency_numbers_are_never_answered() {
+    for number in ["112", "+1 1 3", "urn:service:sos.police"] {
+        let mut phone = Phone::new(CallLimits::default());
+        let outputs = phone.on(CallInput::Arrived(arrival(number, Some("123456"))));
+        assert_eq!(outputs, ["reject Emergency", "record error by System 1"]);
+        assert_eq!(phone.record().number, number);
+        assert_eq!(phone.on(CallInput::Answered), [""; 0]);
+    }
+}
+
+#[test]
+fn an_unwanted_call_is_rejected_and_recorded() {
+    for (number, why, expected) in [
+        (
+            "100",
+            Rejection::UnknownNumber,
+            ["reject UnknownNumber", "record error by System 1"],
+        ),
+        (
+            "100",
+            Rejection::Overload,
+            ["reject Overload", "record overload by System 42"],
+        ),
+        (
+            "911",
+            Rejection::Overload,
+            ["reject Emergency", "record error by System 1"],
+        ),
+    ] {
+        let mut phone = Phone::new(CallLimits::default());
+        assert_eq!(
+            phone.on(CallInput::Unwanted(arrival(number, None), why)),
+            expected
+        );
+    }
+}
+
+#[test]
+fn it_rings_as_long_as_configured() {
+    let mut phone = Phone::new(CallLimits {
+        ring: secs(2),
+        ..CallLimits::default()
+    });
+    assert_eq!(phone.on(CallInput::Arrived(arrival("100", None))), ["ring"]);
+    assert_eq!(phone.pass(Duration::from_millis(1_999)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), ["answer"]);
+}
+
+#[test]
+fn a_cancelled_call_leaves_a_record() {
+    let mut phone = Phone::new(CallLimits {
+        ring: secs(2),
+        ..CallLimits::default()
+    });
+    phone.on(CallInput::Arrived(arrival("100", None)));
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["record no_input by Caller 16"]
+    );
+    assert_eq!(phone.record().answered_at, None);
+    assert_eq!(phone.call.poll_timeout(), None);
+}
+
+#[test]
+fn a_call_that_is_never_acknowledged_is_given_up() {
+    let mut phone = Phone::new(CallLimits::default());
+    phone.on(CallInput::Arrived(arrival("100", None)));
+    assert_eq!(phone.pass(secs(39)), [""; 0]);
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["hang up 102", "record error by Network 102"]
+    );
+}
+
+// 2: the PIN.
+
+#[test]
+fn the_way_into_a_meeting() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.said(), [""; 0]);
+    assert_eq!(phone.keys("123456"), [""; 0]);
+    assert_eq!(phone.keys("#"), ["look up 123456"]);
+    assert_eq!(phone.on(admitted(admission(Role::Guest))), ["enter"]);
+    assert_eq!(phone.on(joined(3, false)), ["say en OthersPresent(3)"]);
+    assert_eq!(phone.call.state().phase, CallPhase::Joined);
+    phone.pass(secs(60));
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["leave", "record joined by Caller 16"]
+    );
+    let record = phone.record();
+    assert_eq!(record.started_at, WALL.parse().unwrap());
+    assert_eq!(record.answered_at, Some(record.started_at));
+    assert_eq!(record.ended_at, record.started_at + secs(60));
+    assert_eq!(record.meeting, Some(MeetingId(Uuid::from_u128(1))));
+    assert_eq!(
+        record.organisation,
+        Some(OrganisationId(Uuid::from_u128(2)))
+    );
+    assert_eq!(record.participant, Some(PARTICIPANT));
+    assert_eq!((record.kind, record.number.as_str()), ("sip", "100"));
+    assert_eq!(record.sip_call_id.as_deref(), Some("a84b4c76e66710"));
+    assert_eq!(record.pin_attempts, 1);
+}
+
+#[test]
+fn the_first_key_stops_the_prompt_and_counts() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("1"), ["quiet"]);
+    assert_eq!(phone.keys("23456#"), ["look up 123456"]);
+}
+
+#[test]
+fn keys_that_no_telephone_has_do_nothing() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("ABCD"), [""; 0]);
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["record no_input by Caller 16"]
+    );
+}
+
+#[test]
+fn star_starts_over() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("999*123456#"), ["quiet", "look up 123456"]);
+}
+
+#[test]
+fn after_star_the_prompt_comes_again_when_nothing_follows() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("999*"), ["quiet"]);
+    assert_eq!(phone.pass(Duration::from_millis(9_999)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), ["say en EnterPin"]);
+}
+
+#[test]
+fn four_seconds_after_a_digit_the_pin_is_complete() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("12345");
+    phone.pass(Duration::from_millis(3_999));
+    phone.keys("6");
+    assert_eq!(phone.pass(Duration::from_millis(3_999)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), ["look up 123456"]);
+}
+
+fn six_digits() -> CallLimits {
+    CallLimits {
+        pin_length_auto: Some(6),
+        ..CallLimits::default()
+    }
+}
+
+#[test]
+fn the_longest_pin_needs_no_hash() {
+    let mut phone = Phone::greeted(six_digits());
+    assert_eq!(phone.keys("123456"), ["quiet", "look up 123456"]);
+}
+
+#[test]
+fn a_shorter_pin_needs_hash_or_time() {
+    let mut phone = Phone::greeted(six_digits());
+    assert_eq!(phone.keys("12345#"), ["quiet", "look up 12345"]);
+    let mut phone = Phone::greeted(six_digits());
+    assert_eq!(phone.keys("12345"), ["quiet"]);
+    assert_eq!(phone.pass(secs(4)), ["look up 12345"]);
+}
+
+#[test]
+fn a_hash_soon_after_a_complete_pin_never_lands_in_the_meeting() {
+    for (millis, swallowed) in [(0, true), (2_999, true), (3_000, false)] {
+        let mut phone = Phone::greeted(six_digits());
+        phone.keys("123456");
+        phone.on(admitted(admission(Role::Guest)));
+        phone.on(joined(1, false));
+        phone.pass(Duration::from_millis(millis));
+        phone.keys("#");
+        // No command that begins with `#` is offered yet: the keypad itself is looked at.
+        let half = format!("{:?}", phone.call).contains("half: None");
+        assert_eq!(half, swallowed, "{millis} ms");
+    }
+}
+
+#[test]
+fn only_one_hash_is_swallowed_and_only_right_after_the_pin() {
+    let mut phone = Phone::greeted(six_digits());
+    phone.keys("123456");
+    assert_eq!(
+        phone.on(refused(Refusal::Wrong)),
+        ["say en WrongPin EnterPin"]
+    );
+    assert_eq!(phone.keys("#"), [""; 0], "the late one, not even barge-in");
+    assert_eq!(phone.keys("#"), ["quiet", "say en EnterPin"]);
+    let mut phone = Phone::greeted(six_digits());
+    phone.keys("123456");
+    phone.on(refused(Refusal::Wrong));
+    assert_eq!(phone.keys("1234#"), ["quiet", "look up 1234"]);
+}
+
+#[test]
+fn a_lone_hash_asks_again_without_counting() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    for _ in 0..8 {
+        assert_eq!(phone.keys("#"), ["quiet", "say en EnterPin"]);
+    }
+    assert_eq!(phone.call.state().pin_attempts, 0);
+    assert_eq!(phone.keys("1234#"), ["quiet", "look up 1234"]);
+}
+
+#[test]
+fn silence_is_asked_again_and_the_third_is_the_last() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.pass(secs(9)), [""; 0], "the prompt still plays");
+    phone.said();
+    assert_eq!(phone.pass(Duration::from_millis(9_999)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), ["say en EnterPin"]);
+    phone.said();
+    assert_eq!(phone.pass(secs(10)), ["say en EnterPin"]);
+    phone.said();
+    assert_eq!(phone.pass(secs(10)), ["say en Goodbye"]);
+    assert_eq!(
+        phone.said(),
+        ["hang up 102", "record no_input by System 102"]
+    );
+}
+
+#[test]
+fn ninety_seconds_are_enough_for_a_pin() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.said();
+    for _ in 0..29 {
+        phone.pass(secs(3));
+        phone.keys("*");
+    }
+    assert_eq!(phone.pass(Duration::from_millis(2_999)), [""; 0]);
+    assert_eq!(
+        phone.pass(Duration::from_millis(1)),
+        ["say en TimeLimit Goodbye"]
+    );
+    assert_eq!(
+        phone.said(),
+        ["hang up 102", "record no_input by System 102"]
+    );
+}
+
+#[test]
+fn a_prompt_that_never_finishes_does_not_hold_the_line() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(
+        phone.pass(secs(101)),
+        [
+            "say en TimeLimit Goodbye",
+            "hang up 102",
+            "record no_input by System 102"
+        ]
+    );
+}
+
+#[test]
+fn three_wrong_pins_are_a_goodbye() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    for pin in ["111111", "222222"] {
+        assert_eq!(
+            phone.keys(&format!("{pin}#")),
+            ["quiet".to_owned(), format!("look up {pin}")]
+        );
+        assert_eq!(
+            phone.on(refused(Refusal::Wrong)),
+            ["say en WrongPin EnterPin"]
+        );
+    }
+    phone.keys("333333#");
+    assert_eq!(
+        phone.on(refused(Refusal::Wrong)),
+        ["say en WrongPin Goodbye"]
+    );
+    assert_eq!(phone.keys("444444#"), [""; 0]);
+    assert_eq!(
+        phone.said(),
+        ["hang up 16", "record wrong_pin by System 16"]
+    );
+    assert_eq!(phone.record().pin_attempts, 3);
+    assert_eq!(phone.record().meeting, None);
+}
+
+#[test]
+fn what_can_not_be_a_pin_is_a_wrong_pin() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("123#"), ["quiet", "say en WrongPin EnterPin"]);
+    assert_eq!(
+        phone.keys("12345678901234567"),
+        ["quiet"],
+        "the seventeenth waits for its #"
+    );
+    assert_eq!(phone.keys("89012"), [""; 0]);
+    assert_eq!(phone.pass(secs(4)), ["say en WrongPin EnterPin"]);
+    assert_eq!(phone.keys("1#"), ["quiet", "say en WrongPin Goodbye"]);
+    assert_eq!(
+        phone.said(),
+        ["hang up 16", "record wrong_pin by System 16"]
+    );
+}
+
+#[test]
+fn who_gives_up_after_a_wrong_pin_had_a_wrong_pin() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("111111#");
+    phone.on(refused(Refusal::Wrong));
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["record wrong_pin by Caller 16"]
+    );
+}
+
+#[test]
+fn who_hangs_up_while_keying_in_is_no_silent_caller() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("11");
+    assert_eq!(phone.on(CallInput::HungUp), ["record error by Caller 16"]);
+}
+
+#[test]
+fn a_pin_that_came_with_the_call_skips_the_prompt() {
+    let mut phone = Phone::new(CallLimits::default());
+    phone.on(CallInput::Arrived(arrival("100", Some("123456"))));
+    assert_eq!(phone.on(CallInput::Answered), ["look up 123456"]);
+    assert_eq!(
+        phone.on(refused(Refusal::Wrong)),
+        ["say en WrongPin EnterPin"]
+    );
+    for last in ["say en WrongPin EnterPin", "say en WrongPin Goodbye"] {
+        phone.keys("111111#");
+        assert_eq!(phone.on(refused(Refusal::Wrong)), [last]);
+    }
+}
+
+#[test]
+fn keys_during_the_look_up_are_kept_for_the_meeting() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    assert_eq!(phone.keys("123456#*"), ["quiet", "look up 123456"]);
+    phone.on(admitted(admission(Role::Guest)));
+    assert_eq!(phone.keys("6"), [""; 0]);
+    assert_eq!(
+        phone.on(joined(1, false)),
+        ["say en OthersPresent(1)", "mute on", "say en Muted"]
+    );
+}
+
+#[test]
+fn keys_during_the_look_up_of_a_wrong_pin_are_forgotten() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    phone.keys(&"7".repeat(100));
+    phone.on(refused(Refusal::Wrong));
+    assert_eq!(phone.keys("123456#"), ["quiet", "look up 123456"]);
+}
+
+// 3: valid PINs at the wrong moment.
+
+#[test]
+fn refusals_are_told_and_recorded() {
+    let opens_at = Box::new("2026-03-02T11:00[Europe/Rome]".parse().unwrap());
+    let tomorrow = Box::new("2026-03-03T00:30[Europe/Rome]".parse().unwrap());
+    let today = format!(
+        "{:?}",
+        Phrase::OpensAt {
+            opens_at: Clone::clone(&opens_at),
+            today: true
+        }
+    );
+    let later = format!(
+        "{:?}",
+        Phrase::OpensAt {
+            opens_at: Clone::clone(&tomorrow),
+            today: false
+        }
+    );
+    let cases = [
+        (
+            Refusal::TooEarly { opens_at },
+            today.as_str(),
+            "too_early",
+            16,
+        ),
+        (
+            Refusal::TooEarly { opens_at: tomorrow },
+            later.as_str(),
+            "too_early",
+            16,
+        ),
+        (Refusal::Ended, "MeetingEnded", "ended", 16),
+        (Refusal::Cancelled, "MeetingCancelled", "cancelled", 16),
+        (Refusal::Unavailable, "TryAgainLater", "error", 41),
+    ];
+    for (refusal, phrase, outcome, q850) in cases {
+        let mut phone = Phone::greeted(CallLimits::default());
+        phone.keys("123456#");
+        assert_eq!(
+            phone.on(refused(refusal)),
+            [format!("say en {phrase} Goodbye")]
+        );
+        let record = format!("record {outcome} by System {q850}");
+        assert_eq!(phone.said(), [format!("hang up {q850}"), record]);
+    }
+}
+
+#[test]
+fn the_room_s_refusals_are_told_and_recorded() {
+    for (refusal, phrase, outcome) in [
+        (RoomRefusal::Full, "MeetingFull", "full"),
+        (RoomRefusal::Locked, "MeetingLocked", "locked"),
+        (RoomRefusal::Ended, "MeetingEnded", "ended"),
+        (
+            RoomRefusal::NumberNotAllowed,
+            "NumberNotAllowed",
+            "number_not_allowed",
+        ),
+    ] {
+        let mut phone = Phone::admitted(admission(Role::Guest));
+        let verdict = CallInput::RoomVerdict(RoomVerdict::Refused(refusal));
+        assert_eq!(phone.on(verdict), [format!("say en {phrase} Goodbye")]);
+        let record = format!("record {outcome} by System 16");
+        assert_eq!(phone.said(), ["hang up 16".to_owned(), record]);
+        assert!(phone.record().meeting.is_some());
+    }
+}
+
+#[test]
+fn bookings_or_rooms_that_do_not_answer_are_an_apology() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    assert_eq!(phone.pass(secs(10)), ["say en TryAgainLater Goodbye"]);
+    assert_eq!(phone.said(), ["hang up 41", "record error by System 41"]);
+    let mut phone = Phone::admitted(admission(Role::Guest));
+    assert_eq!(
+        phone.pass(secs(10)),
+        ["leave", "say en TryAgainLater Goodbye"]
+    );
+    assert_eq!(phone.on(joined(1, false)), [""; 0], "too late");
+    assert_eq!(phone.said(), ["hang up 41", "record error by System 41"]);
+}
+
+// 4: joining and waiting.
+
+#[test]
+fn the_meeting_s_language_replaces_the_number_s() {
+    let mut italian = admission(Role::Guest);
+    italian.language = Some(Language::Italian);
+    let mut phone = Phone::admitted(italian);
+    assert_eq!(phone.on(joined(1, false)), ["say it OthersPresent(1)"]);
+}
+
+#[test]
+fn the_only_participant_hears_so_and_music_until_somebody_comes() {
+    let mut phone = Phone::admitted(admission(Role::Guest));
+    assert_eq!(
+        phone.on(joined(0, false)),
+        ["say en OnlyParticipant", "music on"]
+    );
+    assert_eq!(
+        phone.on(CallInput::Room(RoomNotice::Company)),
+        ["music off"]
+    );
+    let alone = phone.on(CallInput::Room(RoomNotice::Alone));
+    assert_eq!(alone, ["say en OnlyParticipant", "music on"]);
+}
+
+#[test]
+fn a_guest_waits_with_music() {
+    let mut phone = Phone::admitted(admission(Role::Guest));
+    let wait = CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Start));
+    assert_eq!(phone.on(wait), ["say en WaitForStart", "music on"]);
+    assert_eq!(phone.call.state().phase, CallPhase::Waiting(WaitFor::Start));
+    assert_eq!(phone.keys("*6#*1"), [""; 0]);
+    let wait = CallInput::Room(RoomNotice::Wait(WaitFor::Host));
+    assert_eq!(phone.on(wait), ["say en WaitForHost"]);
+    assert_eq!(
+        phone.on(opened(2)),
+        ["music off", "say en OthersPresent(2)"]
+    );
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["leave", "record joined by Caller 16"]
+    );
+}
+
+#[test]
+fn waiting_may_be_in_vain() {
+    let cases: [(RoomNotice, &[&str], &str); 3] = [
+        (
+            RoomNotice::Refused(RoomRefusal::Full),
+            &["leave", "music off", "say en MeetingFull Goodbye"],
+            "record full by System 16",
+        ),
+        (
+            RoomNotice::Ended,
+            &["leave", "music off", "say en MeetingEnded Goodbye"],
+            "record ended by System 16",
+        ),
+        (
+            RoomNotice::Removed,
+            &["leave", "music off", "say en Goodbye"],
+            "record lobby_denied by Host 16",
+        ),
+    ];
+    for (notice, outputs, record) in cases {
+        let mut phone = Phone::admitted(admission(Role::Guest));
+        phone.on(CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Host)));
+        assert_eq!(phone.on(CallInput::Room(notice)), outputs);
+        assert_eq!(phone.said(), ["hang up 16", record]);
+    }
+}
+
+// 5: keys in the meeting.
+
+#[test]
+fn star_six_mutes_and_unmutes() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    assert_eq!(phone.keys("*6"), ["mute on", "say en Muted"]);
+    assert_eq!(phone.call.muted_by(), Some(MutedBy::Himself));
+    assert_eq!(phone.keys("*6"), ["mute off", "say en Unmuted"]);
+    assert_eq!(phone.call.muted_by(), None);
+}
+
+#[test]
+fn star_hash_counts_heads_and_star_one_helps() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    assert_eq!(phone.keys("*#"), ["ask head count"]);
+    let heads = phone.on(CallInput::Room(RoomNotice::HeadCount(3)));
+    assert_eq!(heads, ["say en HeadCount(3)"]);
+    assert_eq!(phone.keys("*1"), ["say en KeysHelp"]);
+}
+
+#[test]
+fn other_commands_are_known_but_do_nothing_yet() {
+    let mut phone = Phone::joined(Role::Host, 2);
+    assert_eq!(phone.keys("*9*3#4#6#7#9*8##*5*7*4#5#3#0"), [""; 0]);
+    assert_eq!(phone.keys("*6"), ["mute on", "say en Muted"]);
+}
+
+#[test]
+fn half_a_command_expires() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    phone.keys("*");
+    phone.pass(secs(3));
+    assert_eq!(phone.keys("6"), [""; 0]);
+}
+
+#[test]
+fn nobody_is_unmuted_from_afar() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    let mute = |on| CallInput::Room(RoomNotice::MutedByHost(on));
+    assert_eq!(phone.on(mute(true)), ["mute on", "say en Muted"]);
+    assert_eq!(phone.call.muted_by(), Some(MutedBy::Host));
+    assert_eq!(phone.keys("*6"), ["say en UnmuteNotAllowed"]);
+    assert_eq!(phone.on(mute(false)), ["mute on"], "still muted");
+    assert_eq!(phone.call.muted_by(), Some(MutedBy::Himself));
+    assert_eq!(phone.keys("*6"), ["mute off", "say en Unmuted"]);
+    assert_eq!(phone.on(mute(false)), ["mute off"], "nothing to lift");
+}
+
+#[test]
+fn who_joins_muted_may_or_may_not_unmute() {
+    for (role, may_unmute, answer) in [
+        (Role::Guest, true, ["mute off", "say en Unmuted"].as_slice()),
+        (Role::Guest, false, &["say en UnmuteNotAllowed"]),
+        (Role::Host, false, &["mute off", "say en Unmuted"]),
+    ] {
+        let mut booked = admission(role);
+        booked.guests_may_unmute = may_unmute;
+        let mut phone = Phone::admitted(booked);
+        assert_eq!(
+            phone.on(joined(1, true)),
+            ["mute on", "say en OthersPresent(1) Muted"]
+        );
+        assert_eq!(phone.call.muted_by(), Some(MutedBy::Host));
+        assert_eq!(phone.keys("*6"), answer, "{role:?}");
+    }
+}
+
+#[test]
+fn what_a_guest_muted_himself_he_may_unmute() {
+    let mut booked = admission(Role::Guest);
+    booked.guests_may_unmute = false;
+    let mut phone = Phone::admitted(booked);
+    phone.on(joined(1, false));
+    phone.keys("*6");
+    assert_eq!(phone.keys("*6"), ["mute off", "say en Unmuted"]);
+}
+
+#[test]
+fn a_listener_is_always_muted() {
+    let mut phone = Phone::admitted(admission(Role::Listener));
+    assert_eq!(
+        phone.on(joined(1, false)),
+        ["mute on", "say en OthersPresent(1)"]
+    );
+    assert_eq!(phone.keys("*6"), ["say en UnmuteNotAllowed"]);
+    assert_eq!(
+        phone.on(CallInput::Room(RoomNotice::MutedByHost(false))),
+        ["mute on"]
+    );
+    assert_eq!(phone.keys("*6"), ["say en UnmuteNotAllowed"]);
+}
+
+#[test]
+fn a_host_muted_by_the_api_unmutes_himself() {
+    let mut phone = Phone::joined(Role::Host, 1);
+    phone.on(CallInput::Room(RoomNotice::MutedByHost(true)));
+    assert_eq!(phone.keys("*6"), ["mute off", "say en Unmuted"]);
+}
+
+#[test]
+fn a_machine_is_told_nothing_and_commands_nothing() {
+    let mut phone = Phone::admitted(admission(Role::Bridge));
+    assert_eq!(phone.on(joined(0, false)), [""; 0]);
+    assert_eq!(phone.keys("*6*1*#"), [""; 0]);
+    for notice in [
+        RoomNotice::Company,
+        RoomNotice::Alone,
+        RoomNotice::EndsIn { minutes: 5 },
+    ] {
+        assert_eq!(phone.on(CallInput::Room(notice)), [""; 0]);
+    }
+    let ended = phone.on(CallInput::Room(RoomNotice::Ended));
+    assert_eq!(ended, ["leave", "hang up 16", "record joined by System 16"]);
+}
+
+#[test]
+fn in_the_echo_meeting_nothing_disturbs_the_echo() {
+    let mut echo = admission(Role::Guest);
+    echo.echo = true;
+    let mut phone = Phone::admitted(echo);
+    assert_eq!(phone.on(joined(0, false)), [""; 0]);
+    assert_eq!(
+        phone.pass(secs(30 * 60)),
+        ["leave", "say en TimeLimit Goodbye"]
+    );
+}
+
+// 7: limits and the end.
+
+#[test]
+fn the_end_is_announced_and_said() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    let minutes = phone.on(CallInput::Room(RoomNotice::EndsIn { minutes: 5 }));
+    assert_eq!(minutes, ["say en EndsInMinutes(5)"]);
+    let ended = phone.on(CallInput::Room(RoomNotice::Ended));
+    assert_eq!(ended, ["leave", "say en EndsNow Goodbye"]);
+    assert_eq!(phone.said(), ["hang up 16", "record joined by System 16"]);
+}
+
+#[test]
+fn whoever_is_removed_hears_goodbye() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    let removed = phone.on(CallInput::Room(RoomNotice::Removed));
+    assert_eq!(removed, ["leave", "say en Goodbye"]);
+    assert_eq!(phone.said(), ["hang up 16", "record joined by Host 16"]);
+}
+
+#[test]
+fn thirty_minutes_of_waiting_are_enough() {
+    let mut phone = Phone::admitted(admission(Role::Guest));
+    phone.on(CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Start)));
+    phone.pass(secs(15 * 60));
+    phone.on(CallInput::Room(RoomNotice::Wait(WaitFor::Host)));
+    assert_eq!(
+        phone.pass(secs(15 * 60 - 1)),
+        [""; 0],
+        "the host's wait is the same wait"
+    );
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["leave", "music off", "say en TimeLimit Goodbye"]
+    );
+    assert_eq!(
+        phone.said(),
+        ["hang up 102", "record too_early by System 102"]
+    );
+}
+
+#[test]
+fn thirty_minutes_alone_are_enough() {
+    let mut phone = Phone::joined(Role::Guest, 0);
+    phone.pass(secs(29 * 60));
+    phone.on(CallInput::Room(RoomNotice::Company));
+    assert_eq!(phone.pass(secs(60 * 60)), [""; 0]);
+    phone.on(CallInput::Room(RoomNotice::Alone));
+    assert_eq!(phone.pass(secs(30 * 60 - 1)), [""; 0], "counted anew");
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["leave", "music off", "say en TimeLimit Goodbye"]
+    );
+    assert_eq!(phone.said(), ["hang up 102", "record joined by System 102"]);
+}
+
+#[test]
+fn twelve_hours_are_a_long_call() {
+    let mut phone = Phone::joined(Role::Guest, 2);
+    assert_eq!(phone.pass(secs(12 * 3_600 - 1)), [""; 0]);
+    assert_eq!(phone.pass(secs(1)), ["leave", "say en TimeLimit Goodbye"]);
+    assert_eq!(
+        phone.pass(secs(10)),
+        ["hang up 102", "record joined by System 102"]
+    );
+}
+
+// 8: leaving.
+
+#[test]
+fn a_goodbye_lasts_ten_seconds_at_most() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    phone.on(refused(Refusal::Ended));
+    assert_eq!(phone.pass(Duration::from_millis(9_999)), [""; 0]);
+    let end = phone.pass(Duration::from_millis(1));
+    assert_eq!(end, ["hang up 16", "record ended by System 16"]);
+}
+
+#[test]
+fn hanging_up_during_the_goodbye_keeps_the_reason() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    phone.on(refused(Refusal::Cancelled));
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["record cancelled by Caller 16"]
+    );
+}
+
+#[test]
+fn a_call_cut_short_ends_at_once_in_every_state() {
+    let arrive = || {
+        let mut phone = Phone::new(CallLimits {
+            ring: secs(2),
+            ..CallLimits::default()
+        });
+        phone.on(CallInput::Arrived(arrival("100", None)));
+        phone
+    };
+    let waiting = || {
+        let mut phone = Phone::admitted(admission(Role::Guest));
+        phone.on(CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Host)));
+        phone
+    };
+    type MakePhone<'a> = &'a dyn Fn() -> Phone;
+    let states: [(&str, MakePhone<'_>, bool, Outcome); 6] = [
+        (
+            "new",
+            &|| Phone::new(CallLimits::default()),
+            false,
+            Outcome::Error,
+        ),
+        ("ringing", &arrive, false, Outcome::Error),
+        (
+            "greeted",
+            &|| Phone::greeted(CallLimits::default()),
+            false,
+            Outcome::Error,
+        ),
+        (
+            "entering",
+            &|| Phone::admitted(admission(Role::Guest)),
+            true,
+            Outcome::Error,
+        ),
+        ("waiting", &waiting, true, Outcome::TooEarly),
+        (
+            "joined",
+            &|| Phone::joined(Role::Guest, 1),
+            true,
+            Outcome::Joined,
+        ),
+    ];
+    let ends = [
+        (CallInput::Lost, HangupBy::Network, 102),
+        (CallInput::Drop(HangupBy::System), HangupBy::System, 31),
+        (CallInput::Drop(HangupBy::Host), HangupBy::Host, 16),
+    ];
+    for (name, make, in_room, outcome) in states {
+        for (input, by, q850) in &ends {
+            let mut phone = make();
+            let mut expected = vec![format!("hang up {q850}")];
+            expected.push(format!("record {} by {by:?} {q850}", outcome.word()));
+            if in_room {
+                expected.insert(0, "leave".to_owned());
+            }
+            assert_eq!(phone.on(input.clone()), expected, "{name}");
+            assert_eq!(phone.on(input.clone()), [""; 0], "{name}, over");
+            assert_eq!(phone.on(CallInput::HungUp), [""; 0], "{name}, over");
+        }
+    }
+}
+
+#[test]
+fn no_digit_of_a_pin_is_ever_printed() {
+    let limits = CallLimits {
+        ring: secs(1),
+        ..CallLimits::default()
+    };
+    let mut phone = Phone::new(limits);
+    let mut seen = Vec::new();
+    let mut see = |phone: &Phone| seen.push(format!("{:?} {:?}", phone.call, phone.call.state()));
+    phone.on(CallInput::Arrived(arrival("100", Some("73737373"))));
+    see(&phone);
+    phone.pass(secs(1));
+    see(&phone);
+    phone.on(CallInput::Answered);
+    see(&phone);
+    phone.on(refused(Refusal::Wrong));
+    phone.call.handle_input(
+        phone.now,
+        phone.wall,
+        CallInput::Key(Key::from_char('7').unwrap()),
+    );
+    phone.keys("3737373");
+    see(&phone);
+    phone
+        .call
+        .handle_input(phone.now, phone.wall, CallInput::Key(Key::HASH));
+    see(&phone);
+    phone.drain();
+    phone.keys("73737373");
+    see(&phone);
+    phone.on(admitted(admission(Role::Guest)));
+    phone.keys("*73737373");
+    see(&phone);
+    phone.on(joined(0, false));
+    phone.keys("*");
+    see(&phone);
+    phone.on(CallInput::HungUp);
+    see(&phone);
+    for text in seen {
+        for secret in ["73737373", "'7'", "7, 3", "Key(7", "612345678"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}

@@ -1,1 +1,99 @@
-//! signalling
+//! The shell around the calls: what comes off the wire becomes inputs for the state machines, what they
+//! decide becomes messages on the wire and commands for the engine.
+//!
+//! The path of a call, top to bottom:
+//! 1. `transport`: bytes from sockets
+//! 2. [`crate::sip::Endpoint`]: messages, transactions, dialogs
+//! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s
+//! 4. [`crate::call`]: what is to be done
+//! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records
+//!
+//! `gateway` is the one task that runs it, `requests` the door for the API.
+
+mod active_call;
+mod clock;
+mod counters;
+mod gateway;
+mod quality;
+mod records;
+mod requests;
+mod settings;
+mod transport;
+mod wire_in;
+mod wire_out;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+pub use requests::{GatewayHandle, live_calls};
+pub use settings::GatewaySettings;
+pub use transport::ListenError;
+
+use crate::booking::Bookings;
+use crate::call::Speaker;
+use crate::config::{Advertised, ListenAddress};
+use crate::engine::Control;
+use crate::sip::{Endpoint, EndpointConfig};
+use gateway::{Gateway, Machines};
+use records::Recorder;
+use transport::Transport;
+
+/// What a gateway is made of.
+pub struct Parts {
+    /// Its limits and numbers.
+    pub settings: GatewaySettings,
+    /// Where SIP is listened for.
+    pub listen: Vec<ListenAddress>,
+    /// What peers are told to send to.
+    pub advertise: Option<Advertised>,
+    /// PINs and records.
+    pub bookings: Bookings,
+    /// The voice.
+    pub speaker: Arc<dyn Speaker>,
+    /// The media threads.
+    pub engine: Control,
+    /// Random: tags and branches are made from it.
+    pub seed: u64,
+}
+
+/// A gateway that runs.
+pub struct Running {
+    /// The door to it.
+    pub handle: GatewayHandle,
+    /// Where SIP is listened for, with the ports that the system chose.
+    pub addresses: Vec<SocketAddr>,
+    /// Ends when the gateway has stopped and every record is kept.
+    pub finished: JoinHandle<()>,
+}
+
+/// Binds the sockets and starts the gateway.
+///
+/// # Errors
+/// [`ListenError`] names the address that is taken or not ours.
+pub async fn start(parts: Parts) -> Result<Running, ListenError> {
+    let Parts { settings, listen, advertise, bookings, speaker, engine, seed } = parts;
+    let (transport, inbound) = Transport::bind(&listen).await?;
+    let addresses = [transport.udp_addresses(), transport.tcp_addresses().to_vec()].concat();
+    let endpoint = Endpoint::new(endpoint_config(&settings, &transport, advertise.as_ref()), seed);
+    let (recorder, recording) = Recorder::start(bookings.clone());
+    let (wakes, woken) = mpsc::channel(WAKES);
+    let (requests, asked) = mpsc::channel(REQUESTS);
+    let (picture, seen) = watch::channel(requests::Picture::default());
+    let machines = Machines { settings, bookings, speaker, endpoint, transport, engine, recorder };
+    let gateway = Gateway::new(machines, wakes, picture);
+    let finished = tokio::spawn(async move {
+        gateway.run(inbound, woken, asked).await;
+        if recording.await.is_err() {
+            tracing::warn!("the writer of call records stopped early");
+        }
+    });
+    Ok(Running { handle: GatewayHandle::new(requests, seen), addresses, finished })
+}
+
+/// PIN look-ups that may have come back at once.
+const WAKES: usize = 1_024;
+/// Requests of the API that may wait.
+const REQUESTS: usize = 256;

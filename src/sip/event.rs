@@ -142,4 +142,12 @@ pub enum SipEvent {
         /// 300 to 699; 408 where nobody answered.
         status: u16,
     },
+    /// A re-INVITE of ours was refused; the call goes on as before. (One that was taken is told as
+    /// `Established`.)
+    ReinviteFailed {
+        /// Which.
+        dialog: DialogId,
+        /// 300 to 699.
+        status: u16,
+    },
 }

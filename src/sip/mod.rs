@@ -1,3 +1,31 @@
 //! SIP without sockets or clocks (RFC 3261): bytes and `now` in, messages, timers and events out.
+//!
+//! The way of a message, from the wire inwards:
+//!
+//! 1. `framing`: messages out of a TCP stream
+//! 2. `guard`: sizes, lines, encoding, Content-Length; what the parser gets is harmless
+//! 3. `message` (with `address`): the parser's only adapter; requests and responses as we see them
+//! 4. `transaction`: the four machines of RFC 3261 section 17: duplicates, retransmissions, time-outs
+//! 5. `dialog`: the state of one call's signalling
+//! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
+//!
+//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `limits` says how much a
+//! source may ask for.
 
+mod address;
+mod compose;
+mod dialog;
+pub mod endpoint;
 pub mod event;
+mod framing;
+mod guard;
+mod limits;
+mod message;
+pub mod sdp;
+mod timers;
+mod token;
+mod transaction;
+
+pub use endpoint::{Counters, Endpoint, EndpointConfig, InviteError, SipLimits};
+pub use limits::{Network, NotANetwork};
+pub use transaction::Timing;

@@ -1,0 +1,101 @@
+//! `voicebridge key`: API keys, made and taken back where the store is.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
+use uuid::Uuid;
+
+use super::cli::{KeyArgs, KeyCommand, KeyCreateArgs, KeyRole as WrittenRole, KeyScope};
+use crate::booking::service::NewKey;
+use crate::booking::{BookingError, Bookings, KeyRole, Scope};
+
+/// Does it.
+pub(super) fn run(args: &KeyArgs) -> anyhow::Result<ExitCode> {
+    let config = super::load(&args.config)?;
+    super::runtime()?.block_on(async {
+        let bookings = super::store::open(&config).await?;
+        match &args.command {
+            KeyCommand::Create(create_args) => create(&bookings, create_args).await,
+            KeyCommand::List => list(&bookings).await,
+            KeyCommand::Revoke { id } => revoke(&bookings, *id).await,
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the key, alone, on stdout, once")]
+async fn create(bookings: &Bookings, args: &KeyCreateArgs) -> anyhow::Result<()> {
+    let new = NewKey {
+        organisation: args.organisation.clone(),
+        role: role(args.role),
+        scopes: args.scopes.iter().map(|KeyScope::Dial| Scope::Dial).collect(),
+        expires_at: args.expires.map(end_of).transpose()?,
+    };
+    let (_, secret) = bookings.create_key(wall(), new).await.map_err(in_words)?;
+    println!("{}", secret.expose());
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the command is for")]
+async fn list(bookings: &Bookings) -> anyhow::Result<()> {
+    println!("{:36}  {:20}  {:8}  {:20}  {:10}  state", "id", "organisation", "role", "created", "expires");
+    let now = wall();
+    for key in bookings.list_keys().await? {
+        let expires = key.expires_at.map_or_else(|| "never".to_owned(), |at| at.strftime("%F").to_string());
+        let state = match (key.revoked_at, key.expires_at) {
+            (Some(_), _) => "revoked",
+            (None, Some(at)) if at <= now => "expired",
+            (None, _) => "good",
+        };
+        println!(
+            "{:36}  {:20}  {:8}  {:20}  {:10}  {state}",
+            key.id,
+            key.organisation.name,
+            key.role.word(),
+            key.created_at.strftime("%FT%TZ"),
+            expires,
+        );
+    }
+    Ok(())
+}
+
+async fn revoke(bookings: &Bookings, id: Uuid) -> anyhow::Result<()> {
+    bookings.revoke_key(wall(), id).await.map_err(|error| match error {
+        BookingError::NotFound => anyhow::anyhow!("there is no key {id}; `voicebridge key list` shows them"),
+        other => in_words(other),
+    })
+}
+
+/// The end of the day, in UTC: the key is good on the day that is named.
+fn end_of(day: Date) -> anyhow::Result<Timestamp> {
+    let next = day.checked_add(1.day()).context("--expires is too far in the future")?;
+    Ok(next.to_zoned(TimeZone::UTC)?.timestamp())
+}
+
+const fn role(written: WrittenRole) -> KeyRole {
+    match written {
+        WrittenRole::Platform => KeyRole::Platform,
+        WrittenRole::Admin => KeyRole::Admin,
+        WrittenRole::Operator => KeyRole::Operator,
+        WrittenRole::Booking => KeyRole::Booking,
+        WrittenRole::Reader => KeyRole::Reader,
+    }
+}
+
+fn in_words(error: BookingError) -> anyhow::Error {
+    match error {
+        BookingError::Invalid(fields) => {
+            let all: Vec<String> = fields.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", all.join("; "))
+        }
+        other => other.into(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a shell: keys are made and revoked now")]
+fn wall() -> Timestamp {
+    Timestamp::now()
+}

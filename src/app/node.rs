@@ -1,0 +1,175 @@
+//! A node: everything that runs, in the order it is built and, the other way round, ended.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::api;
+use crate::booking::Bookings;
+use crate::call::CallLimits;
+use crate::config::{Config, Reloaded};
+use crate::engine::{Control, EngineConfig};
+use crate::prompts::{PromptFolders, Prompts};
+use crate::signalling::{self, GatewaySettings, Parts, Running};
+use crate::units::Language;
+
+/// See the module's text.
+pub(super) struct Node {
+    gateway: Running,
+    servers: JoinSet<()>,
+    stop_serving: watch::Sender<bool>,
+}
+
+impl Node {
+    /// Builds it: store, voice, engine, gateway, API.
+    pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
+        let bookings = super::store::open(config).await?;
+        let http = bind_http(config).await?;
+        let prompts = load_prompts(config);
+        let engine = Control::start(engine_config(config)).context("starting the media threads")?;
+        let gateway = signalling::start(Parts {
+            settings: gateway_settings(config, &bookings).await?,
+            listen: config.sip.listen.clone(),
+            advertise: config.sip.advertise.clone(),
+            bookings: bookings.clone(),
+            speaker: prompts,
+            engine,
+            seed: seed()?,
+        })
+        .await?;
+        let live = signalling::live_calls(&gateway.handle);
+        let (stop_serving, stopped) = watch::channel(false);
+        let mut servers = JoinSet::new();
+        for (listener, router) in http.into_iter().zip(api::routers(config, &bookings, live, wall)) {
+            servers.spawn(serve(listener, router, stopped.clone()));
+        }
+        servers.spawn(purge(bookings, stopped));
+        Ok(Self { gateway, servers, stop_serving })
+    }
+
+    /// Takes over what may change while running.
+    pub(super) async fn reload(&self, reloaded: Reloaded) -> Config {
+        for section in &reloaded.restart_needed {
+            tracing::warn!("[{section}] was changed; some of it waits for the next start");
+        }
+        self.gateway.handle.reload(reloaded.config.clone()).await;
+        tracing::info!("configuration reloaded");
+        reloaded.config
+    }
+
+    /// Takes no new calls and waits until the last one is over.
+    pub(super) async fn drained(&self) {
+        self.gateway.handle.drain().await;
+    }
+
+    /// Ends what is left: calls first, so that their records are kept, the API last.
+    pub(super) async fn stop(mut self) {
+        self.gateway.handle.shut_down().await;
+        if tokio::time::timeout(LAST_RECORDS, self.gateway.finished).await.is_err() {
+            tracing::warn!("the store did not take the last call records in time");
+        }
+        self.stop_serving.send_replace(true);
+        let all = async { while self.servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
+            tracing::info!("some API requests were cut off");
+        }
+    }
+}
+
+async fn bind_http(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let admin = config.http.admin_listen.map(|at| ("http.admin_listen", at));
+    for (key, at) in std::iter::once(("http.listen", config.http.listen)).chain(admin) {
+        let listener = TcpListener::bind(at)
+            .await
+            .with_context(|| format!("{key}: cannot listen on {at}; is another server running there?"))?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) {
+    let stop = async move {
+        // An error means that the node is gone.
+        let _gone = stopped.wait_for(|stopped| *stopped).await;
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+        tracing::warn!(%error, "the HTTP server ended");
+    }
+}
+
+/// Deletes what has been kept long enough, every hour.
+async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
+    let mut hourly = tokio::time::interval(PURGE);
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = hourly.tick() => match bookings.purge(wall()).await {
+                Ok(purged) => tracing::debug!(?purged, "old records deleted"),
+                Err(error) => tracing::warn!(%error, "old records could not be deleted, trying again in an hour"),
+            },
+        }
+    }
+}
+
+/// Loads the voice; what is missing is told and gone on without.
+fn load_prompts(config: &Config) -> Arc<Prompts> {
+    let (prompts, problems) = Prompts::load(&PromptFolders { own: Some(config.prompts.folder.clone()), ..PromptFolders::default() });
+    for problem in problems {
+        tracing::warn!("{problem}");
+    }
+    let prompts = Arc::new(prompts);
+    let warming = Arc::clone(&prompts);
+    // Encoding everything beforehand takes seconds; whoever calls meanwhile has his phrases encoded first.
+    tokio::task::spawn_blocking(move || warming.warm_up());
+    prompts
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    EngineConfig {
+        ports: config.media.ports.range(),
+        threads: config.media.threads.map_or(cores, std::num::NonZero::get),
+        media_timeout: config.limits.media_timeout,
+        hold_timeout: config.limits.hold_timeout,
+        legs_max: config.limits.calls,
+        ..EngineConfig::default()
+    }
+}
+
+async fn gateway_settings(config: &Config, bookings: &Bookings) -> anyhow::Result<GatewaySettings> {
+    let lengths = bookings.pin_lengths_in_use().await.context("reading the PINs in use")?;
+    let longest = lengths.into_iter().max().unwrap_or(0).max(config.pin.length as usize);
+    Ok(GatewaySettings::new(config, call_limits(config, longest), Language::Italian))
+}
+
+fn call_limits(config: &Config, pin_length: usize) -> CallLimits {
+    CallLimits {
+        ring: config.limits.ring,
+        before_pin: config.limits.pin_wait,
+        wrong_pins: config.pin.attempts,
+        pin_length_auto: Some(pin_length),
+        waiting: config.limits.wait,
+        alone: config.limits.alone,
+        call: config.limits.call,
+        ..CallLimits::default()
+    }
+}
+
+fn seed() -> anyhow::Result<u64> {
+    getrandom::u64().context("the operating system gives no random numbers")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the API's clock")]
+fn wall() -> Timestamp {
+    Timestamp::now()
+}
+
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+const PURGE: Duration = Duration::from_secs(3_600);

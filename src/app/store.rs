@@ -1,0 +1,59 @@
+//! The bookings, over the store that the configuration names.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::booking::{BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqliteStore};
+use crate::config::{Config, DatabaseUrl, Number, NumberPrivacy};
+
+/// Opens the store, making its folder and file where there are none.
+pub(super) async fn open(config: &Config) -> anyhow::Result<Bookings> {
+    let DatabaseUrl::Sqlite(file) = &config.database.url;
+    make_folder_of(file)?;
+    let store = SqliteStore::open(file)
+        .await
+        .with_context(|| format!("database.url: opening {}", file.display()))?;
+    Ok(Bookings::new(settings(config), Arc::new(store))?)
+}
+
+fn make_folder_of(file: &Path) -> anyhow::Result<()> {
+    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    fs::create_dir_all(folder).with_context(|| format!("node.data_dir: making the folder {}", folder.display()))
+}
+
+fn settings(config: &Config) -> BookingSettings {
+    BookingSettings {
+        node: config.node.name.clone(),
+        pin_length: config.pin.length as usize,
+        failure_budget: config.pin.failure_budget,
+        privacy: PrivacyPolicy {
+            show: disclosure(config.privacy.show),
+            store: disclosure(config.privacy.store),
+            retain_days: config.privacy.retain_days,
+        },
+        numbers: config.numbers.iter().map(number).collect(),
+    }
+}
+
+const fn disclosure(written: NumberPrivacy) -> Disclosure {
+    match written {
+        NumberPrivacy::Last4 => Disclosure::Last4,
+        NumberPrivacy::None => Disclosure::None,
+        NumberPrivacy::Full => Disclosure::Full,
+    }
+}
+
+fn number(written: &Number) -> DialInNumber {
+    DialInNumber {
+        number: written.number.clone(),
+        country: written.country.map(|country| country.to_string()),
+        language: Some(written.language),
+        organisation: written.organisation.clone(),
+        label: written.label.clone(),
+    }
+}

@@ -1,0 +1,88 @@
+//! What the gateway counts, and the picture of it that others read without asking.
+
+use std::collections::BTreeMap;
+
+use crate::booking::{Outcome, PinVerdict, Refusal};
+use crate::call::roster::{Gauges, TickLateness};
+use crate::engine::{LegReport, ThreadHealth};
+
+/// Why a call was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refused {
+    /// The node drains.
+    Draining,
+    /// `limits.calls` is reached.
+    Calls,
+    /// `limits.calls_per_source` is reached.
+    CallsPerSource,
+}
+
+impl Refused {
+    /// The SIP status it is answered with: one source that has enough lines in use is busy, a node that is
+    /// full is unavailable.
+    pub(super) const fn status(self) -> u16 {
+        match self {
+            Self::Draining | Self::Calls => 503,
+            Self::CallsPerSource => 486,
+        }
+    }
+
+    /// The word in metrics.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Calls => "calls",
+            Self::CallsPerSource => "calls_per_source",
+        }
+    }
+}
+
+/// Counted since start. Written by the gateway alone.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counters {
+    pub(super) refused: BTreeMap<Refused, u64>,
+    pub(super) outcomes: BTreeMap<&'static str, u64>,
+    pub(super) pin_attempts: BTreeMap<&'static str, u64>,
+    pub(super) concealed_frames: u64,
+    pub(super) one_way_audio: u64,
+}
+
+impl Counters {
+    pub(super) fn admission_refused(&mut self, refused: Refused) {
+        *self.refused.entry(refused).or_insert(0) += 1;
+    }
+
+    pub(super) fn call_ended(&mut self, outcome: Outcome) {
+        *self.outcomes.entry(outcome.word()).or_insert(0) += 1;
+    }
+
+    pub(super) fn pin_verdict(&mut self, verdict: &PinVerdict) {
+        let result = match verdict {
+            PinVerdict::Admitted(_) => "admitted",
+            PinVerdict::Refused(Refusal::Wrong) => "wrong",
+            PinVerdict::Refused(Refusal::Unavailable) => "unavailable",
+            PinVerdict::Refused(_) => "closed",
+        };
+        *self.pin_attempts.entry(result).or_insert(0) += 1;
+    }
+
+    /// The part of the metrics that is counted here.
+    pub(super) fn gauges(&self) -> Gauges {
+        Gauges {
+            concealed_frames: self.concealed_frames,
+            one_way_audio: self.one_way_audio,
+            admission_refused: self.refused.iter().map(|(why, count)| (why.word(), *count)).collect(),
+            ..Gauges::default()
+        }
+    }
+
+    pub(super) fn leg_closed(&mut self, report: &LegReport) {
+        self.concealed_frames += report.concealed_frames;
+        if report.received == 0 && report.sent > ONE_WAY_AFTER_PACKETS {
+            self.one_way_audio += 1;
+        }
+    }
+}
+
+/// Ten seconds of packets sent and none received.
+const ONE_WAY_AFTER_PACKETS: u64 = 500;

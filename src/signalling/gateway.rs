@@ -1,0 +1,285 @@
+//! The gateway: one task that owns the SIP endpoint, the engine's control side, the rooms and all calls.
+//!
+//! It takes one input at a time, lets the state machine concerned decide, and carries out what it says
+//! until nothing is left to do. No lock, no shared state: everybody else talks to it by message.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::active_call::ActiveCall;
+use super::clock;
+use super::records::Recorder;
+use super::requests::{Picture, Request};
+use super::settings::GatewaySettings;
+use super::transport::{Inbound, Transport};
+use crate::booking::admission::CallId;
+use crate::booking::{Bookings, CallRecord, PinVerdict};
+use crate::call::{CallInput, Rooms, Speaker};
+use crate::engine::Control;
+use crate::sip::Endpoint;
+use crate::sip::event::DialogId;
+use crate::units::LegId;
+
+/// What comes back from work that was spawned.
+#[derive(Debug)]
+pub(super) enum Wake {
+    /// The bookings' answer.
+    PinVerdict(CallId, PinVerdict),
+}
+
+/// See the module's text.
+pub(super) struct Gateway {
+    pub(super) settings: GatewaySettings,
+    pub(super) bookings: Bookings,
+    pub(super) speaker: Arc<dyn Speaker>,
+    pub(super) endpoint: Endpoint,
+    pub(super) transport: Transport,
+    pub(super) engine: Control,
+    pub(super) rooms: Rooms,
+    pub(super) calls: HashMap<CallId, ActiveCall>,
+    pub(super) by_dialog: HashMap<DialogId, CallId>,
+    pub(super) by_leg: HashMap<LegId, CallId>,
+    pub(super) per_source: HashMap<IpAddr, usize>,
+    /// Records that wait for their leg's last figures.
+    pub(super) parting: HashMap<LegId, Box<CallRecord>>,
+    pub(super) recorder: Recorder,
+    pub(super) wakes: mpsc::Sender<Wake>,
+    pub(super) picture: watch::Sender<Picture>,
+    pub(super) last_token: u32,
+    pub(super) counters: super::counters::Counters,
+    pub(super) draining: bool,
+    /// Those who wait for the last call to be gone.
+    pub(super) drained: Vec<oneshot::Sender<()>>,
+    deadlines: BTreeSet<(Instant, CallId)>,
+    inputs: VecDeque<(CallId, CallInput)>,
+}
+
+/// The machines a gateway steers, made by `start`.
+pub(super) struct Machines {
+    pub(super) settings: GatewaySettings,
+    pub(super) bookings: Bookings,
+    pub(super) speaker: Arc<dyn Speaker>,
+    pub(super) endpoint: Endpoint,
+    pub(super) transport: Transport,
+    pub(super) engine: Control,
+    pub(super) recorder: Recorder,
+}
+
+impl Gateway {
+    pub(super) fn new(machines: Machines, wakes: mpsc::Sender<Wake>, picture: watch::Sender<Picture>) -> Self {
+        let Machines { settings, bookings, speaker, endpoint, transport, engine, recorder } = machines;
+        Self {
+            settings,
+            bookings,
+            speaker,
+            endpoint,
+            transport,
+            engine,
+            rooms: Rooms::default(),
+            calls: HashMap::new(),
+            by_dialog: HashMap::new(),
+            by_leg: HashMap::new(),
+            per_source: HashMap::new(),
+            parting: HashMap::new(),
+            recorder,
+            wakes,
+            picture,
+            last_token: 0,
+            counters: super::counters::Counters::default(),
+            draining: false,
+            drained: Vec::new(),
+            deadlines: BTreeSet::new(),
+            inputs: VecDeque::new(),
+        }
+    }
+
+    /// Runs until a `Request::Shutdown`, or until everybody who could ask for one is gone.
+    pub(super) async fn run(
+        mut self,
+        mut inbound: mpsc::Receiver<Inbound>,
+        mut wakes: mpsc::Receiver<Wake>,
+        mut requests: mpsc::Receiver<Request>,
+    ) {
+        let mut pump = tokio::time::interval(PUMP);
+        pump.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut show = tokio::time::interval(SHOW);
+        loop {
+            let wake_at = self.next_timeout().unwrap_or_else(|| clock::now() + IDLE);
+            tokio::select! {
+                Some(message) = inbound.recv() => {
+                    self.handle_inbound(clock::now(), message);
+                    self.handle_burst(&mut inbound);
+                }
+                Some(wake) = wakes.recv() => self.handle_wake(wake),
+                request = requests.recv() => match request {
+                    Some(Request::Shutdown(done)) => {
+                        self.shut_down(done).await;
+                        return;
+                    }
+                    Some(request) => self.handle_request(clock::now(), request),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake_at.into()) => self.handle_timeouts(clock::now()),
+                _ = pump.tick(), if self.engine_busy() => {}
+                _ = show.tick() => self.show(),
+            }
+            self.settle(clock::now());
+            self.tell_drained();
+        }
+    }
+
+    fn handle_burst(&mut self, inbound: &mut mpsc::Receiver<Inbound>) {
+        for _ in 0..BURST {
+            let Ok(message) = inbound.try_recv() else { return };
+            self.handle_inbound(clock::now(), message);
+        }
+    }
+
+    fn handle_inbound(&mut self, now: Instant, message: Inbound) {
+        match message {
+            Inbound::Datagram(flow, bytes) => self.endpoint.handle_datagram(now, flow, &bytes),
+            Inbound::Opened(connection, writer) => self.transport.opened(connection, writer),
+            Inbound::Stream(flow, bytes) => self.endpoint.handle_stream(now, flow, &bytes),
+            Inbound::Closed(connection) => {
+                self.transport.close(connection);
+                self.endpoint.handle_closed(now, connection);
+            }
+        }
+    }
+
+    fn handle_wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::PinVerdict(call, verdict) => {
+                self.counters.pin_verdict(&verdict);
+                self.input(call, CallInput::PinVerdict(verdict));
+            }
+        }
+    }
+
+    fn handle_timeouts(&mut self, now: Instant) {
+        if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            self.endpoint.handle_timeout(now);
+        }
+        if self.rooms.poll_timeout().is_some_and(|at| at <= now) {
+            self.rooms.handle_timeout(now, clock::wall());
+        }
+        while let Some(&(at, id)) = self.deadlines.first().filter(|(at, _)| *at <= now) {
+            self.deadlines.remove(&(at, id));
+            if let Some(active) = self.calls.get_mut(&id) {
+                active.deadline = None;
+                active.call.handle_timeout(now, clock::wall());
+                self.drain_call(now, id);
+            }
+        }
+    }
+
+    /// Carries out everything that the last input led to.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            let mut moved = false;
+            while let Some(event) = self.endpoint.poll_event() {
+                self.handle_sip(now, event);
+                moved = true;
+            }
+            self.engine.pump();
+            while let Some(event) = self.engine.poll_event() {
+                self.handle_engine(event);
+                moved = true;
+            }
+            while let Some((id, input)) = self.inputs.pop_front() {
+                self.step(now, id, input);
+                moved = true;
+            }
+            while let Some(output) = self.rooms.poll_output() {
+                self.handle_room(output);
+                moved = true;
+            }
+            self.transmit(now);
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            let flow = transmit.flow;
+            if !self.transport.send(transmit)
+                && let crate::sip::event::Flow::Tcp { connection, .. } = flow
+            {
+                self.endpoint.handle_closed(now, connection);
+            }
+        }
+        while let Some(connection) = self.endpoint.poll_close() {
+            self.transport.close(connection);
+        }
+    }
+
+    /// Queues an input for a call; it is taken before the gateway waits again.
+    pub(super) fn input(&mut self, id: CallId, input: CallInput) {
+        self.inputs.push_back((id, input));
+    }
+
+    fn step(&mut self, now: Instant, id: CallId, input: CallInput) {
+        if let Some(active) = self.calls.get_mut(&id) {
+            active.call.handle_input(now, clock::wall(), input);
+            self.drain_call(now, id);
+        }
+    }
+
+    fn drain_call(&mut self, now: Instant, id: CallId) {
+        while let Some(output) = self.calls.get_mut(&id).and_then(|active| active.call.poll_output()) {
+            self.carry_out(now, id, output);
+        }
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        let next = active.call.poll_timeout();
+        if next != active.deadline {
+            if let Some(at) = active.deadline {
+                self.deadlines.remove(&(at, id));
+            }
+            self.deadlines.extend(next.map(|at| (at, id)));
+            active.deadline = next;
+        }
+    }
+
+    /// Takes a finished call out of every table.
+    pub(super) fn forget(&mut self, id: CallId) -> Option<ActiveCall> {
+        let active = self.calls.remove(&id)?;
+        if let Some(at) = active.deadline {
+            self.deadlines.remove(&(at, id));
+        }
+        if let Some(dialog) = active.dialog {
+            self.by_dialog.remove(&dialog);
+        }
+        if let Some(count) = self.per_source.get_mut(&active.source) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&active.source);
+            }
+        }
+        Some(active)
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let calls = self.deadlines.first().map(|&(at, _)| at);
+        [self.endpoint.poll_timeout(), self.rooms.poll_timeout(), calls].into_iter().flatten().min()
+    }
+
+    fn engine_busy(&self) -> bool {
+        self.engine.legs() > 0 || !self.parting.is_empty()
+    }
+}
+
+/// How often the engine's rings are looked at while there are legs: a key waits no longer than this.
+const PUMP: Duration = Duration::from_millis(5);
+/// How old what `live_meetings` and `gauges` give may be.
+const SHOW: Duration = Duration::from_millis(500);
+/// How long the gateway sleeps with nothing to do.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// Messages taken in one go before timers and the engine have their turn.
+const BURST: usize = 64;

@@ -1,0 +1,214 @@
+//! What arrives, as inputs for the calls: SIP events, keys and the engine's news.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::active_call::ActiveCall;
+use super::counters::Refused;
+use super::gateway::Gateway;
+use crate::booking::admission::CallId;
+use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
+use crate::engine::EngineEvent;
+use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
+use crate::sip::{dtmf_info, sdp};
+use crate::units::LegId;
+
+impl Gateway {
+    pub(super) fn handle_sip(&mut self, now: Instant, event: SipEvent) {
+        match event {
+            SipEvent::Invite { dialog, invite } => self.handle_invite(now, dialog, *invite),
+            SipEvent::Acknowledged { dialog, sdp } => self.handle_acknowledged(now, dialog, sdp),
+            SipEvent::Reinvite { dialog, sdp } => self.handle_reinvite(now, dialog, sdp),
+            SipEvent::Info { dialog, content_type, body } => {
+                if let (Some(&call), Some(key)) =
+                    (self.by_dialog.get(&dialog), dtmf_info::parse(&content_type, &body))
+                {
+                    self.input(call, CallInput::Key(key));
+                }
+            }
+            SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog, .. } => {
+                self.dialog_over(dialog, CallInput::HungUp);
+            }
+            SipEvent::Lost { dialog } | SipEvent::Failed { dialog, .. } => {
+                self.dialog_over(dialog, CallInput::Lost);
+            }
+            // Answers to INVITEs of our own: this gateway places no calls yet.
+            SipEvent::Provisional { .. } | SipEvent::Established { .. } => {}
+        }
+    }
+
+    fn handle_invite(&mut self, now: Instant, dialog: DialogId, invite: IncomingInvite) {
+        let id = CallId(uuid::Uuid::now_v7());
+        let source = invite.source;
+        let refused = self.refusal(source);
+        let number = self.settings.number_dialled(&invite.number);
+        tracing::info!(call = %id, %source, "call arrived");
+        *self.per_source.entry(source).or_insert(0) += 1;
+        let call = Call::new(id, self.settings.call_limits.clone());
+        self.calls.insert(id, ActiveCall::new(call, dialog, invite.sdp, source));
+        self.by_dialog.insert(dialog, id);
+        let arrival = Arrival {
+            kind: KIND,
+            caller: invite.caller,
+            language: number.language,
+            number: number.number,
+            pin: invite.pin,
+            sip_call_id: Some(invite.call_id),
+        };
+        // Emergency numbers are the call's to refuse, whether or not there is room for the call.
+        let input = match refused {
+            _ if is_emergency(&invite.number) || is_emergency(&arrival.number) => CallInput::Arrived(arrival),
+            Some(refused) => {
+                self.refuse(now, dialog, refused);
+                CallInput::Unwanted(arrival, Rejection::Overload)
+            }
+            None if number.served => CallInput::Arrived(arrival),
+            None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
+        };
+        self.input(id, input);
+    }
+
+    fn refuse(&mut self, now: Instant, dialog: DialogId, refused: Refused) {
+        self.counters.admission_refused(refused);
+        self.endpoint.reject(now, dialog, refused.status(), Some(RETRY_AFTER_SECONDS), None);
+        self.part_from_dialog(dialog);
+    }
+
+    /// The stack is done with this dialog; its call is not.
+    pub(super) fn part_from_dialog(&mut self, dialog: DialogId) {
+        let id = self.by_dialog.remove(&dialog);
+        if let Some(active) = id.and_then(|id| self.calls.get_mut(&id)) {
+            active.dialog = None;
+        }
+    }
+
+    /// Why no further call can be taken.
+    fn refusal(&self, source: IpAddr) -> Option<Refused> {
+        if self.draining {
+            return Some(Refused::Draining);
+        }
+        if self.calls.len() >= self.settings.calls_max {
+            return Some(Refused::Calls);
+        }
+        let from_source = self.per_source.get(&source).copied().unwrap_or(0);
+        let trusted = self.settings.is_trusted(source);
+        (!trusted && from_source >= self.settings.calls_per_source_max).then_some(Refused::CallsPerSource)
+    }
+
+    fn handle_acknowledged(&mut self, now: Instant, dialog: DialogId, sdp: Option<Bytes>) {
+        let Some(&id) = self.by_dialog.get(&dialog) else { return };
+        let awaits_answer = self
+            .calls
+            .get(&id)
+            .and_then(|active| active.media.as_ref())
+            .is_some_and(|media| media.agreed.is_none());
+        if awaits_answer && !self.take_answer(id, sdp.as_deref()) {
+            self.endpoint.hang_up(now, dialog, Q850_INCOMPATIBLE);
+            self.dialog_over(dialog, CallInput::Lost);
+            return;
+        }
+        self.input(id, CallInput::Answered);
+    }
+
+    /// The answer to our own offer, from an ACK.
+    fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
+        let Some(active) = self.calls.get_mut(&id) else { return false };
+        let Some(media) = active.media.as_mut() else { return false };
+        let Some(Ok(mut agreed)) = sdp.map(|answer| sdp::accept(answer, &media.local)) else {
+            return false;
+        };
+        agreed.signalling_source = Some(active.source);
+        media.agreed = Some(agreed);
+        self.engine.connect_leg(media.leg, &agreed).is_ok()
+    }
+
+    fn handle_reinvite(&mut self, now: Instant, dialog: DialogId, offer: Option<Bytes>) {
+        let Some(&id) = self.by_dialog.get(&dialog) else { return };
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        let source = active.source;
+        let codec_before = active.codec();
+        let Some(media) = active.media.as_mut() else {
+            self.endpoint.reject_reinvite(now, dialog, 500);
+            return;
+        };
+        media.local.next_version();
+        let Some(offer) = offer else {
+            media.agreed = None;
+            let offered = sdp::offer(&media.local);
+            self.endpoint.answer_reinvite(now, dialog, offered);
+            return;
+        };
+        match sdp::answer(&offer, &media.local) {
+            Ok((mut agreed, answer)) => {
+                agreed.signalling_source = Some(source);
+                media.agreed = Some(agreed);
+                let leg = media.leg;
+                if self.engine.connect_leg(leg, &agreed).is_err() {
+                    self.endpoint.reject_reinvite(now, dialog, 500);
+                    return;
+                }
+                self.endpoint.answer_reinvite(now, dialog, answer);
+                if codec_before != Some(agreed.codec) {
+                    self.say_again(id);
+                }
+            }
+            Err(error) => self.endpoint.reject_reinvite(now, dialog, error.status()),
+        }
+    }
+
+    /// The peer, or the stack on his behalf, ended the dialog.
+    fn dialog_over(&mut self, dialog: DialogId, input: CallInput) {
+        let Some(id) = self.by_dialog.remove(&dialog) else { return };
+        if let Some(active) = self.calls.get_mut(&id) {
+            active.dialog = None;
+        }
+        self.input(id, input);
+    }
+
+    pub(super) fn handle_engine(&mut self, event: EngineEvent) {
+        match event {
+            EngineEvent::Key { leg, key } => self.leg_input(leg, CallInput::Key(key)),
+            EngineEvent::PlayFinished { leg, token } => self.play_finished(leg, token),
+            EngineEvent::MediaLost { leg } => {
+                tracing::info!(leg = leg.0, "no media for too long, ending the call");
+                self.leg_input(leg, CallInput::Lost);
+            }
+            EngineEvent::MediaStarted { .. } | EngineEvent::Talking { .. } => {}
+            EngineEvent::Report { leg, report } => {
+                if let Some(active) = self.by_leg.get(&leg).and_then(|id| self.calls.get_mut(id)) {
+                    active.report = Some(report);
+                }
+            }
+            EngineEvent::LegClosed { leg, report } => {
+                self.by_leg.remove(&leg);
+                self.counters.leg_closed(&report);
+                if let Some(mut record) = self.parting.remove(&leg) {
+                    record.quality = Some(super::quality::as_json(&report));
+                    self.recorder.keep(*record);
+                }
+            }
+        }
+    }
+
+    fn play_finished(&mut self, leg: LegId, token: u32) {
+        let Some(&id) = self.by_leg.get(&leg) else { return };
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        if active.saying.as_ref().is_some_and(|saying| saying.token == token) {
+            active.saying = None;
+            self.input(id, CallInput::SayFinished);
+        }
+    }
+
+    fn leg_input(&mut self, leg: LegId, input: CallInput) {
+        if let Some(&id) = self.by_leg.get(&leg) {
+            self.input(id, input);
+        }
+    }
+}
+
+const KIND: &str = "sip";
+const RETRY_AFTER_SECONDS: u32 = 30;
+/// Q.850 cause 88, incompatible destination.
+const Q850_INCOMPATIBLE: u8 = 88;

@@ -1,0 +1,248 @@
+//! What the calls and rooms decided, carried out: SIP, engine, bookings, records.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use super::active_call::{Media, Saying};
+use super::clock;
+use super::gateway::{Gateway, Wake};
+use crate::booking::admission::{CallId, ParticipantId};
+use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
+use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutput};
+use crate::media::codec::Codec;
+use crate::sip::sdp::{self, LocalMedia};
+use crate::units::Language;
+
+impl Gateway {
+    pub(super) fn carry_out(&mut self, now: Instant, id: CallId, output: CallOutput) {
+        match output {
+            CallOutput::Ring => self.ring(now, id),
+            CallOutput::Answer => self.answer(now, id),
+            CallOutput::Reject(rejection) => self.reject(now, id, rejection),
+            CallOutput::Say { language, phrases } => self.say(id, language, phrases),
+            CallOutput::StopSaying => self.stop_saying(id),
+            CallOutput::Music(on) => self.music(id, on),
+            CallOutput::LookUpPin(pin) => self.look_up_pin(id, pin),
+            CallOutput::Enter(admission) => self.enter(now, id, &admission),
+            CallOutput::Mute(muted) => self.mute(id, muted),
+            CallOutput::AskHeadCount => {
+                let count = self.rooms.head_count(id).unwrap_or(1);
+                self.input(id, CallInput::Room(RoomNotice::HeadCount(count)));
+            }
+            CallOutput::Leave => self.rooms.leave(now, clock::wall(), id),
+            CallOutput::HangUp { q850 } => self.hang_up(now, id, q850),
+            CallOutput::Record(record) => self.finish(id, record),
+        }
+    }
+
+    fn mute(&mut self, id: CallId, muted: bool) {
+        let Some(active) = self.calls.get(&id) else { return };
+        self.rooms.set_muted(id, active.call.muted_by());
+        if let Some(leg) = active.leg() {
+            self.engine.mute(leg, muted);
+        }
+    }
+
+    fn ring(&mut self, now: Instant, id: CallId) {
+        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
+            self.endpoint.ring(now, dialog);
+        }
+    }
+
+    /// Opens the leg and answers; a call that can't have media is refused instead.
+    fn answer(&mut self, now: Instant, id: CallId) {
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(dialog) = active.dialog else { return };
+        let offer = active.offer.take();
+        let source = active.source;
+        let opened = match self.engine.open_leg() {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
+                self.endpoint.reject(now, dialog, 503, Some(10), None);
+                self.refuse_unanswered(id);
+                return;
+            }
+        };
+        let address = self.settings.media_address.unwrap_or_else(|| local_address(source));
+        let local = LocalMedia::new(SocketAddr::new(address, opened.rtp.port()), id.0.as_u128() as u64);
+        self.by_leg.insert(opened.leg, id);
+        let negotiated = match &offer {
+            Some(offer) => sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer)),
+            None => Ok((None, sdp::offer(&local))),
+        };
+        match negotiated {
+            Ok((agreed, body)) => {
+                let agreed = agreed.map(|agreed| crate::media::parameters::MediaParameters {
+                    signalling_source: Some(source),
+                    ..agreed
+                });
+                if let Some(agreed) = &agreed {
+                    // The leg was opened a moment ago with this engine, so it is there.
+                    let _connected = self.engine.connect_leg(opened.leg, agreed);
+                }
+                if let Some(active) = self.calls.get_mut(&id) {
+                    active.media = Some(Media { leg: opened.leg, local, agreed });
+                }
+                self.endpoint.answer(now, dialog, body);
+            }
+            Err(error) => {
+                tracing::info!(call = %id, %error, "offer refused");
+                self.engine.close_leg(opened.leg);
+                self.endpoint.reject(now, dialog, error.status(), None, None);
+                self.refuse_unanswered(id);
+            }
+        }
+    }
+
+    /// The stack has already refused: the call has no dialog any more.
+    fn refuse_unanswered(&mut self, id: CallId) {
+        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
+            self.part_from_dialog(dialog);
+        }
+        self.input(id, CallInput::Lost);
+    }
+
+    fn reject(&mut self, now: Instant, id: CallId, rejection: Rejection) {
+        if rejection == Rejection::Emergency {
+            tracing::warn!(call = %id, "an emergency number was dialled here and refused with 404; check the routing of the trunk or PBX that sent it");
+        }
+        // A call that finds the node full has been refused already.
+        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
+            self.endpoint.reject(now, dialog, 404, None, None);
+            self.part_from_dialog(dialog);
+        }
+    }
+
+    fn say(&mut self, id: CallId, language: Language, phrases: Vec<Phrase>) {
+        self.last_token = self.last_token.wrapping_add(1);
+        let token = self.last_token;
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        let (Some(leg), Some(codec)) = (active.leg(), active.codec()) else {
+            self.input(id, CallInput::SayFinished);
+            return;
+        };
+        let renditions = self.speaker.say(language, &phrases, codec);
+        if renditions.is_empty() {
+            active.saying = None;
+            self.input(id, CallInput::SayFinished);
+            return;
+        }
+        active.saying = Some(Saying { token, language, phrases });
+        self.engine.play(leg, renditions, token);
+    }
+
+    /// The codec changed while something was said: say it again in the new one.
+    pub(super) fn say_again(&mut self, id: CallId) {
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        let music = active.music;
+        if let Some(saying) = active.saying.take() {
+            self.say(id, saying.language, saying.phrases);
+        }
+        if music {
+            self.music(id, true);
+        }
+    }
+
+    fn stop_saying(&mut self, id: CallId) {
+        if let Some(active) = self.calls.get_mut(&id)
+            && active.saying.take().is_some()
+            && let Some(leg) = active.leg()
+        {
+            self.engine.stop_playing(leg);
+        }
+    }
+
+    fn music(&mut self, id: CallId, on: bool) {
+        let Some(active) = self.calls.get_mut(&id) else { return };
+        active.music = on;
+        if let (Some(leg), Some(codec)) = (active.leg(), active.codec()) {
+            self.engine.music(leg, on.then(|| self.speaker.music(codec)));
+        }
+    }
+
+    fn look_up_pin(&mut self, id: CallId, pin: Pin) {
+        let Some(active) = self.calls.get(&id) else { return };
+        let summary = active.call.summary();
+        let number = (!self.settings.numbers.is_empty()).then_some(summary.number);
+        let query = PinQuery { call: id, pin, number, caller: summary.caller };
+        let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());
+        tokio::spawn(async move {
+            let looked_up = tokio::time::timeout(LOOK_UP, bookings.resolve_pin(clock::wall(), query)).await;
+            let verdict = looked_up.unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
+            // The gateway is only gone when the process ends.
+            let _sent = wakes.send(Wake::PinVerdict(id, verdict)).await;
+        });
+    }
+
+    fn enter(&mut self, now: Instant, id: CallId, admission: &Admission) {
+        let participant = ParticipantId(uuid::Uuid::now_v7());
+        let verdict = self.rooms.enter(now, clock::wall(), id, participant, admission);
+        self.input(id, CallInput::RoomVerdict(verdict));
+    }
+
+    fn hang_up(&mut self, now: Instant, id: CallId, q850: u8) {
+        if let Some(active) = self.calls.get_mut(&id)
+            && let Some(dialog) = active.dialog.take()
+        {
+            self.by_dialog.remove(&dialog);
+            self.endpoint.hang_up(now, dialog, q850);
+        }
+    }
+
+    /// The call is over: its leg is closed, its record waits for the leg's last figures.
+    fn finish(&mut self, id: CallId, record: Box<CallRecord>) {
+        tracing::info!(call = %id, outcome = record.outcome.word(), "call ended");
+        self.counters.call_ended(record.outcome);
+        let Some(active) = self.forget(id) else { return };
+        match active.leg() {
+            Some(leg) => {
+                self.engine.close_leg(leg);
+                self.parting.insert(leg, record);
+            }
+            None => self.recorder.keep(*record),
+        }
+    }
+
+    pub(super) fn handle_room(&mut self, output: RoomOutput) {
+        match output {
+            RoomOutput::Notice { call, notice } => self.input(call, CallInput::Room(notice)),
+            RoomOutput::JoinBridge { call, bridge, echo } => {
+                if let Some(leg) = self.calls.get(&call).and_then(|active| active.leg()) {
+                    self.engine.join(leg, bridge, echo);
+                }
+            }
+            RoomOutput::LeaveBridge { call } => {
+                if let Some(leg) = self.calls.get(&call).and_then(|active| active.leg()) {
+                    self.engine.leave(leg);
+                }
+            }
+            RoomOutput::PlayToBridge { bridge, phrase, language } => {
+                let renditions = BRIDGE_RATES
+                    .into_iter()
+                    .flat_map(|codec| self.speaker.say(language, std::slice::from_ref(&phrase), codec))
+                    .collect();
+                self.engine.play_to_bridge(bridge, renditions);
+            }
+            RoomOutput::MeetingStarted { meeting } => tracing::info!(%meeting, "meeting started"),
+            RoomOutput::MeetingEnded { meeting } => tracing::info!(%meeting, "meeting ended"),
+        }
+    }
+}
+
+/// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,
+/// that is where the peer reaches us.
+fn local_address(peer: IpAddr) -> IpAddr {
+    let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    UdpSocket::bind(any)
+        .and_then(|socket| {
+            socket.connect((peer, 9))?;
+            socket.local_addr()
+        })
+        .map_or(any.ip(), |address| address.ip())
+}
+
+/// How long the bookings have to answer before the caller hears that he should try again.
+const LOOK_UP: Duration = Duration::from_secs(5);
+/// One codec per sample rate in use: what a bridge hears is mixed in as PCM.
+const BRIDGE_RATES: [Codec; 3] = [Codec::Pcmu, Codec::G722, Codec::Opus];

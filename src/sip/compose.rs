@@ -1,0 +1,269 @@
+//! Messages that we write.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::sip::address::split_outside_quotes;
+use crate::sip::event::Flow;
+use crate::sip::message::{Headers, host_ip};
+
+/// What we take part in.
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+/// The extensions we understand: session timers, as the side that does not refresh (RFC 4028).
+pub(crate) const SUPPORTED: &str = "timer";
+/// The only body type that INVITE and UPDATE may carry.
+pub(crate) const SDP: &str = "application/sdp";
+
+/// The headers every answer repeats from its request (RFC 3261 section 8.2.6.2).
+#[derive(Clone)]
+pub(crate) struct ReplyHead {
+    vias: Vec<String>,
+    from: Option<String>,
+    to: Option<String>,
+    to_is_tagged: bool,
+    call_id: Option<String>,
+    cseq: Option<String>,
+    record_routes: Vec<String>,
+}
+
+/// What one answer says.
+#[derive(Default)]
+pub(crate) struct Reply<'a> {
+    pub(crate) status: u16,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) body: Option<&'a [u8]>,
+    /// Repeats Record-Route (RFC 3261 section 12.1.1).
+    pub(crate) opens_dialog: bool,
+}
+
+impl ReplyHead {
+    pub(crate) fn of(headers: &Headers, peer: SocketAddr) -> Self {
+        let own = |name| headers.first(name).map(ToOwned::to_owned);
+        let mut vias: Vec<String> = headers.all("Via").map(ToOwned::to_owned).collect();
+        if let Some(top) = vias.first_mut() {
+            *top = mark_source(top, peer);
+        }
+        let to = own("To");
+        let to_is_tagged = to.as_deref().is_some_and(|to| {
+            crate::sip::address::NameAddr::parse(to).is_none_or(|to| to.tag().is_some())
+        });
+        Self {
+            vias,
+            from: own("From"),
+            to,
+            to_is_tagged,
+            call_id: own("Call-ID"),
+            cseq: own("CSeq"),
+            record_routes: headers.all("Record-Route").map(ToOwned::to_owned).collect(),
+        }
+    }
+
+    pub(crate) fn compose(&self, reply: &Reply<'_>) -> Bytes {
+        let mut text = String::with_capacity(512);
+        line(
+            &mut text,
+            format_args!("SIP/2.0 {} {}", reply.status, reason_phrase(reply.status)),
+        );
+        for via in &self.vias {
+            line(&mut text, format_args!("Via: {via}"));
+        }
+        let tag = reply
+            .tag
+            .filter(|_| !self.to_is_tagged && reply.status != 100);
+        for (name, value) in [
+            ("From", &self.from),
+            ("To", &self.to),
+            ("Call-ID", &self.call_id),
+            ("CSeq", &self.cseq),
+        ] {
+            let Some(value) = value else { continue };
+            match tag.filter(|_| name == "To") {
+                Some(tag) => line(&mut text, format_args!("To: {value};tag={tag}")),
+                None => line(&mut text, format_args!("{name}: {value}")),
+            }
+        }
+        if reply.opens_dialog {
+            for route in &self.record_routes {
+                line(&mut text, format_args!("Record-Route: {route}"));
+            }
+        }
+        finish(text, reply.headers, reply.body)
+    }
+}
+
+/// The headers of a request of ours (RFC 3261 section 8.1.1).
+#[derive(Clone)]
+pub(crate) struct RequestHead {
+    pub(crate) uri: String,
+    pub(crate) flow: Flow,
+    pub(crate) sent_by: String,
+    pub(crate) branch: String,
+    pub(crate) routes: Vec<String>,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) call_id: String,
+    pub(crate) cseq: u32,
+}
+
+impl RequestHead {
+    pub(crate) fn compose(
+        &self,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Bytes {
+        let transport = match self.flow {
+            Flow::Udp { .. } => "UDP",
+            Flow::Tcp { .. } => "TCP",
+        };
+        let mut text = String::with_capacity(512);
+        line(&mut text, format_args!("{method} {} SIP/2.0", self.uri));
+        line(
+            &mut text,
+            format_args!(
+                "Via: SIP/2.0/{transport} {};branch={};rport",
+                self.sent_by, self.branch
+            ),
+        );
+        for route in &self.routes {
+            line(&mut text, format_args!("Route: {route}"));
+        }
+        line(&mut text, format_args!("Max-Forwards: 70"));
+        line(&mut text, format_args!("From: {}", self.from));
+        line(&mut text, format_args!("To: {}", self.to));
+        line(&mut text, format_args!("Call-ID: {}", self.call_id));
+        line(&mut text, format_args!("CSeq: {} {method}", self.cseq));
+        finish(text, headers, body)
+    }
+}
+
+/// Writes where the request really came from into its Via (RFC 3261 section 18.2.1, RFC 3581 section 4).
+fn mark_source(via: &str, peer: SocketAddr) -> String {
+    let entries = split_outside_quotes(via, ',');
+    let (top, others) = entries
+        .split_first()
+        .map_or(("", &[][..]), |(top, others)| (*top, others));
+    let mut parts = split_outside_quotes(top, ';').into_iter().map(str::trim);
+    let sent_by = parts.next().unwrap_or_default();
+    let named = |part: &str, name: &str| {
+        part.split('=')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case(name)
+    };
+    let mut text = sent_by.to_owned();
+    let mut wants_port = false;
+    for part in parts {
+        if named(part, "rport") {
+            wants_port = true;
+        } else if !named(part, "received") {
+            text.push(';');
+            text.push_str(part);
+        }
+    }
+    let host = sent_by.rsplit(' ').next().unwrap_or_default();
+    let source = peer.ip().to_canonical();
+    if wants_port || host_ip(host) != Some(source) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ";received={source}");
+    }
+    if wants_port {
+        let _ = write!(text, ";rport={}", peer.port());
+    }
+    for other in others {
+        text.push(',');
+        text.push_str(other);
+    }
+    text
+}
+
+fn finish(mut text: String, headers: &[(&str, &str)], body: Option<&[u8]>) -> Bytes {
+    for (name, value) in headers {
+        line(&mut text, format_args!("{name}: {value}"));
+    }
+    let body = body.unwrap_or_default();
+    line(&mut text, format_args!("Content-Length: {}", body.len()));
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes.into()
+}
+
+fn line(text: &mut String, content: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = text.write_fmt(content);
+    text.push_str("\r\n");
+}
+
+/// Short on purpose: an answer must not be longer than what asked for it.
+const fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        100 => "Trying",
+        180 => "Ringing",
+        183 => "Session Progress",
+        200 => "OK",
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        415 => "Unsupported Media Type",
+        416 => "Unsupported URI Scheme",
+        420 => "Bad Extension",
+        422 => "Session Interval Too Small",
+        480 => "Temporarily Unavailable",
+        481 => "Call Does Not Exist",
+        482 => "Loop Detected",
+        483 => "Too Many Hops",
+        486 => "Busy Here",
+        487 => "Request Terminated",
+        488 => "Not Acceptable Here",
+        491 => "Request Pending",
+        500 => "Server Internal Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "Version Not Supported",
+        513 => "Message Too Large",
+        600 => "Busy Everywhere",
+        603 => "Decline",
+        101..=199 => "Progress",
+        201..=299 => "OK",
+        300..=399 => "Redirected",
+        401..=499 => "Refused",
+        502 | 504 | 506..=512 | 514..=599 => "Server Failure",
+        _ => "Global Failure",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marked(via: &str, peer: &str) -> String {
+        mark_source(via, peer.parse().unwrap())
+    }
+
+    #[test]
+    fn the_source_is_written_into_the_topmost_via_only() {
+        assert_eq!(
+            marked(
+                "SIP/2.0/UDP 10.0.0.1:5060;rport;branch=z9hG4bKa, SIP/2.0/UDP b;rport",
+                "192.0.2.7:4444"
+            ),
+            "SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKa;received=192.0.2.7;rport=4444, SIP/2.0/UDP b;rport"
+        );
+        assert_eq!(
+            marked(
+                "SIP/2.0/UDP host.example;received=9.9.9.9;branch=z9hG4bKa",
+                "[2001:db8::5]:5060"
+            ),
+            "SIP/2.0/UDP host.example;branch=z9hG4bKa;received=2001:db8::5"
+        );
+        let same = "SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKa";
+        assert_eq!(marked(same, "192.0.2.7:5060"), same);
+    }
+}

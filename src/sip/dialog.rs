@@ -1,0 +1,419 @@
+//! Dialogs (RFC 3261 section 12): who talks to whom, in which state, and what is under way.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::sip::address::{self, NameAddr};
+use crate::sip::compose::RequestHead;
+use crate::sip::event::{DialogId, Flow};
+use crate::sip::limits::TokenBucket;
+use crate::sip::message::{Headers, Request, Response};
+use crate::sip::timers::earliest;
+use crate::sip::transaction::{Timing, TransactionId};
+
+/// What tells dialogs apart (RFC 3261 section 12): Call-ID and both tags.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DialogKey {
+    pub(crate) call_id: String,
+    pub(crate) local_tag: String,
+    pub(crate) remote_tag: String,
+}
+
+/// One call's signalling.
+pub(crate) struct Dialog {
+    pub(crate) id: DialogId,
+    pub(crate) key: DialogKey,
+    /// Our address with our tag, as a header value.
+    local: String,
+    /// The peer's address with its tag.
+    remote: String,
+    /// Where the peer's Contact says requests go; only ever written into the request line.
+    target: String,
+    routes: Vec<String>,
+    /// `host:port` of our Via and Contact.
+    pub(crate) host_port: String,
+    /// The way back to the peer; `None` once its connection is closed.
+    pub(crate) flow: Option<Flow>,
+    local_cseq: u32,
+    pub(crate) remote_cseq: Option<u32>,
+    pub(crate) stage: Stage,
+    pub(crate) peer_offer: PeerOffer,
+    pub(crate) own_offer: OwnOffer,
+    /// We placed the call (the owner of the Call-ID waits longer after a glare, section 14.1).
+    ours: bool,
+    session: Option<Session>,
+    pub(crate) media_changes: TokenBucket,
+}
+
+/// How far the call is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Their INVITE waits for our answer.
+    Ringing,
+    /// Our INVITE waits for theirs.
+    Calling {
+        invite: TransactionId,
+        cancel: Cancel,
+        ends: Instant,
+    },
+    /// A 2xx went out or came in.
+    Confirmed,
+    /// We hung up; the gateway hears no more of it. `bye`: to be sent when the ACK has come, which the
+    /// called side must wait for (RFC 3261 section 15).
+    Leaving { bye: Option<u8> },
+}
+
+/// Of an INVITE of ours that is to be taken back: only after a provisional answer (section 9.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cancel {
+    Unwanted { provisional: bool },
+    Wanted,
+    Sent,
+}
+
+/// An INVITE or UPDATE of the peer that is not over.
+#[derive(Debug, Clone)]
+pub(crate) enum PeerOffer {
+    None,
+    /// Waits for the gateway.
+    Waiting {
+        transaction: TransactionId,
+        cseq: u32,
+        session: Option<u32>,
+        is_update: bool,
+    },
+    /// Our 2xx waits for its ACK and is repeated (section 13.3.1.4).
+    Answered(Answered),
+}
+
+/// A 2xx that is repeated until its ACK.
+#[derive(Debug, Clone)]
+pub(crate) struct Answered {
+    pub(crate) cseq: u32,
+    pub(crate) first: bool,
+    pub(crate) ok: Bytes,
+    again: Instant,
+    interval: Duration,
+    ends: Instant,
+}
+
+/// A re-INVITE of ours that is not over.
+#[derive(Debug, Clone)]
+pub(crate) enum OwnOffer {
+    None,
+    Pending {
+        sdp: Bytes,
+    },
+    /// It met one of the peer: once more at this time.
+    Later {
+        at: Instant,
+        sdp: Bytes,
+    },
+}
+
+/// An agreed session interval; the peer refreshes (RFC 4028).
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    interval: Duration,
+    ends: Instant,
+}
+
+/// What a dialog's timer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// Send the 2xx again.
+    Repeat(Bytes),
+    /// The 2xx was never acknowledged.
+    NoAck,
+    /// The session was not refreshed.
+    Expired,
+    /// Send the re-INVITE now.
+    Reinvite(Bytes),
+    /// Our INVITE rang, or its CANCEL was ignored, for too long.
+    CallingTooLong,
+}
+
+/// What the 2xx to an INVITE settles for the caller's side.
+pub(crate) struct Origin {
+    pub(crate) uri: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) call_id: String,
+    pub(crate) tag: String,
+    pub(crate) cseq: u32,
+}
+
+impl Dialog {
+    /// Of an INVITE that came in.
+    pub(crate) fn incoming(
+        now: Instant,
+        id: DialogId,
+        request: &Request,
+        place: Place,
+        waiting: PeerOffer,
+    ) -> Self {
+        let key = DialogKey {
+            call_id: request.call_id.clone(),
+            local_tag: place.tag,
+            remote_tag: request.peer_tag().to_owned(),
+        };
+        let to = request.headers.first("To").unwrap_or_default();
+        Self {
+            id,
+            local: format!("{to};tag={}", key.local_tag),
+            key,
+            remote: request.headers.first("From").unwrap_or_default().to_owned(),
+            target: place.target,
+            routes: request
+                .headers
+                .list("Record-Route")
+                .map(ToOwned::to_owned)
+                .collect(),
+            host_port: place.host_port,
+            flow: Some(place.flow),
+            local_cseq: 0,
+            remote_cseq: Some(request.cseq),
+            stage: Stage::Ringing,
+            peer_offer: waiting,
+            own_offer: OwnOffer::None,
+            ours: false,
+            session: None,
+            media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+        }
+    }
+
+    /// Of an INVITE of ours.
+    pub(crate) fn outgoing(
+        now: Instant,
+        id: DialogId,
+        origin: Origin,
+        flow: Flow,
+        host_port: String,
+        stage: Stage,
+    ) -> Self {
+        Self {
+            id,
+            key: DialogKey {
+                call_id: origin.call_id,
+                local_tag: origin.tag,
+                remote_tag: String::new(),
+            },
+            local: origin.from,
+            remote: origin.to,
+            target: origin.uri,
+            routes: Vec::new(),
+            host_port,
+            flow: Some(flow),
+            local_cseq: origin.cseq,
+            remote_cseq: None,
+            stage,
+            peer_offer: PeerOffer::None,
+            own_offer: OwnOffer::None,
+            ours: true,
+            session: None,
+            media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+        }
+    }
+
+    /// The dialog that a 2xx to our INVITE makes of this one (RFC 3261 section 12.1.2); for each branch of a
+    /// fork another.
+    pub(crate) fn adopt(&mut self, response: &Response) {
+        self.key.remote_tag = response.to.tag().unwrap_or_default().to_owned();
+        self.remote = response.headers.first("To").unwrap_or_default().to_owned();
+        self.routes = response
+            .headers
+            .list("Record-Route")
+            .map(ToOwned::to_owned)
+            .collect();
+        self.routes.reverse();
+        self.refresh_target(&response.headers);
+    }
+
+    /// A throw-away copy that only serves to acknowledge and end another branch of a fork.
+    pub(crate) fn branch_of(&self, response: &Response, now: Instant) -> Self {
+        let origin = Origin {
+            uri: self.target.clone(),
+            from: self.local.clone(),
+            to: String::new(),
+            call_id: self.key.call_id.clone(),
+            tag: self.key.local_tag.clone(),
+            cseq: self.local_cseq,
+        };
+        let mut branch = Self::outgoing(
+            now,
+            self.id,
+            origin,
+            self.flow.unwrap_or(NOWHERE),
+            self.host_port.clone(),
+            Stage::Confirmed,
+        );
+        branch.flow = self.flow;
+        branch.adopt(response);
+        branch
+    }
+
+    /// Target refresh by INVITE, UPDATE and their 2xx (RFC 3261 section 12.2).
+    pub(crate) fn refresh_target(&mut self, headers: &Headers) {
+        if let Some(target) = contact_uri(headers) {
+            self.target = target;
+        }
+    }
+
+    /// The head of our next request. `cseq`: ACK repeats the INVITE's.
+    pub(crate) fn request(&mut self, branch: String, flow: Flow, cseq: Option<u32>) -> RequestHead {
+        let cseq = cseq.unwrap_or_else(|| {
+            self.local_cseq += 1;
+            self.local_cseq
+        });
+        let (uri, routes) = self.route();
+        RequestHead {
+            uri,
+            flow,
+            sent_by: self.host_port.clone(),
+            branch,
+            routes,
+            from: self.local.clone(),
+            to: self.remote.clone(),
+            call_id: self.key.call_id.clone(),
+            cseq,
+        }
+    }
+
+    /// Request line and Route headers; a first proxy without `lr` routes strictly (section 12.2.1.1).
+    fn route(&self) -> (String, Vec<String>) {
+        let strict = self
+            .routes
+            .first()
+            .and_then(|first| NameAddr::parse(first))
+            .filter(|first| {
+                address::param(first.uri.split_once(';').map_or("", |(_, p)| p), "lr").is_none()
+            });
+        match strict {
+            None => (self.target.clone(), self.routes.clone()),
+            Some(first) => {
+                let rest = self.routes.iter().skip(1).cloned();
+                (
+                    first.uri,
+                    rest.chain([format!("<{}>", self.target)]).collect(),
+                )
+            }
+        }
+    }
+
+    /// The 2xx to an INVITE has been sent and waits for its ACK.
+    pub(crate) fn await_ack(&mut self, now: Instant, cseq: u32, ok: Bytes, timing: &Timing) {
+        let first = self.stage == Stage::Ringing;
+        self.peer_offer = PeerOffer::Answered(Answered {
+            cseq,
+            first,
+            ok,
+            again: now + timing.t1,
+            interval: timing.t1,
+            ends: now + timing.patience(),
+        });
+    }
+
+    /// Starts, restarts or stops the session timer, as the 2xx says.
+    pub(crate) fn set_session(&mut self, now: Instant, seconds: Option<u32>) {
+        self.session = seconds.map(|seconds| {
+            let interval = Duration::from_secs(seconds.into());
+            // The side that does not refresh hangs up a little before the end (RFC 4028 section 10).
+            let margin = (interval / 3).min(Duration::from_secs(32));
+            Session {
+                interval,
+                ends: now + interval - margin,
+            }
+        });
+    }
+
+    pub(crate) fn session_seconds(&self) -> Option<u64> {
+        self.session.map(|session| session.interval.as_secs())
+    }
+
+    /// How long to wait after 491 (section 14.1), `random` being below 1,000.
+    pub(crate) fn glare_wait(&self, random: u64) -> Duration {
+        if self.ours {
+            Duration::from_millis(2100 + random * 19 / 10)
+        } else {
+            Duration::from_millis(random * 2)
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let answered = match &self.peer_offer {
+            PeerOffer::Answered(answered) => Some(answered.again.min(answered.ends)),
+            PeerOffer::None | PeerOffer::Waiting { .. } => None,
+        };
+        let later = match &self.own_offer {
+            OwnOffer::Later { at, .. } => Some(*at),
+            OwnOffer::None | OwnOffer::Pending { .. } => None,
+        };
+        let calling = match self.stage {
+            Stage::Calling { ends, .. } => Some(ends),
+            Stage::Ringing | Stage::Confirmed | Stage::Leaving { .. } => None,
+        };
+        earliest([
+            answered,
+            later,
+            calling,
+            self.session.map(|session| session.ends),
+        ])
+    }
+
+    /// One thing that is due; call again until nothing is.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, timing: &Timing) -> Due {
+        if let PeerOffer::Answered(answered) = &mut self.peer_offer {
+            if answered.ends <= now {
+                self.peer_offer = PeerOffer::None;
+                return Due::NoAck;
+            }
+            if answered.again <= now {
+                answered.interval = (answered.interval * 2).min(timing.t2);
+                answered.again = now + answered.interval;
+                return Due::Repeat(answered.ok.clone());
+            }
+        }
+        if let OwnOffer::Later { at, sdp } = &self.own_offer
+            && *at <= now
+        {
+            let sdp = sdp.clone();
+            self.own_offer = OwnOffer::None;
+            return Due::Reinvite(sdp);
+        }
+        if self.session.is_some_and(|session| session.ends <= now) {
+            self.session = None;
+            return Due::Expired;
+        }
+        if matches!(self.stage, Stage::Calling { ends, .. } if ends <= now) {
+            return Due::CallingTooLong;
+        }
+        Due::Nothing
+    }
+}
+
+/// Where a dialog stands in the world.
+pub(crate) struct Place {
+    pub(crate) tag: String,
+    pub(crate) target: String,
+    pub(crate) host_port: String,
+    pub(crate) flow: Flow,
+}
+
+/// The URI of the one Contact of a request or response; only SIP addresses count.
+pub(crate) fn contact_uri(headers: &Headers) -> Option<String> {
+    let contact = NameAddr::parse(headers.list("Contact").next()?)?;
+    let target = address::Target::parse(&contact.uri).ok()?;
+    (target.scheme == address::Scheme::Sip).then_some(contact.uri)
+}
+
+/// re-INVITEs and UPDATEs a peer may send at once, and per second: each stops and starts media.
+pub(crate) const MEDIA_CHANGES_BURST: f64 = 5.0;
+pub(crate) const MEDIA_CHANGES_PER_SECOND: f64 = 1.0;
+
+/// Stands in where a connection is closed; nothing is ever sent there.
+const NOWHERE: Flow = Flow::Udp {
+    socket: usize::MAX,
+    peer: std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0),
+};

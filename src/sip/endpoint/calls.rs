@@ -1,0 +1,489 @@
+//! Calls that go out, requests of ours inside of dialogs, and what is answered to them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::sip::address::{NameAddr, Scheme, Target};
+use crate::sip::compose::{ALLOW, RequestHead, SDP};
+use crate::sip::dialog::{Cancel, Dialog, Origin, OwnOffer, PeerOffer, Stage};
+use crate::sip::endpoint::answers::contact_of;
+use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose, is_reliable};
+use crate::sip::event::{DialogId, Flow, SipEvent};
+use crate::sip::guard::is_token;
+use crate::sip::message::Response;
+use crate::sip::transaction::TransactionId;
+use crate::sip::transaction::client::Client;
+use crate::sip::transaction::client_invite::{ClientInvite, Heard};
+
+/// Branches of a fork that are acknowledged; no sane proxy makes more.
+const FORKS_MAX: usize = 8;
+
+/// Why an INVITE was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InviteError {
+    /// The target is no SIP URI.
+    #[error("the target must be a SIP URI such as sip:100@192.0.2.1")]
+    Target,
+    /// From is no address.
+    #[error("From must be an address such as <sip:probe@192.0.2.2>")]
+    From,
+    /// A header's name or value can't be written.
+    #[error("a header has a name that is no token, or control characters in its value")]
+    Header,
+    /// The limit of dialogs is reached.
+    #[error("too many calls")]
+    Full,
+}
+
+impl Endpoint {
+    /// Calls `target` over `flow`. `from` is an address without tag; `sdp` our offer. Told later:
+    /// [`SipEvent::Provisional`], then [`SipEvent::Established`] or [`SipEvent::Failed`].
+    ///
+    /// # Errors
+    /// Nothing was sent, see [`InviteError`].
+    pub fn invite(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        target: &str,
+        from: &str,
+        sdp: Option<Bytes>,
+        headers: &[(&str, &str)],
+    ) -> Result<DialogId, InviteError> {
+        let from = check_invite(target, from, headers)?;
+        if self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(InviteError::Full);
+        }
+        let id = self.next_dialog_id();
+        let tag = self.tokens.fresh();
+        let host_port = self
+            .advertised(flow)
+            .unwrap_or("voicebridge.invalid")
+            .to_owned();
+        let origin = Origin {
+            uri: target.to_owned(),
+            from: format!("<{}>;tag={tag}", from.uri),
+            to: format!("<{target}>"),
+            call_id: self.tokens.fresh(),
+            tag,
+            cseq: 0,
+        };
+        let ends = now + self.config.timing.patience() + self.config.ring_time_max;
+        let stage = Stage::Calling {
+            invite: TransactionId(0),
+            cancel: Cancel::Unwanted { provisional: false },
+            ends,
+        };
+        let mut dialog = Dialog::outgoing(now, id, origin, flow, host_port, stage);
+        let head = dialog.request(self.tokens.branch(), flow, None);
+        let contact = contact_of(&dialog);
+        let invite = self.start_invite(
+            now,
+            head,
+            &contact,
+            headers,
+            sdp.as_deref(),
+            Purpose::Invite(id),
+        );
+        dialog.stage = Stage::Calling {
+            invite,
+            cancel: Cancel::Unwanted { provisional: false },
+            ends,
+        };
+        self.insert_dialog(dialog);
+        Ok(id)
+    }
+
+    /// Offers anew within a call. Told later: [`SipEvent::Established`] with the answer, or
+    /// [`SipEvent::ReinviteFailed`]. Where it meets an offer of the peer it waits its turn.
+    pub fn reinvite(&mut self, now: Instant, dialog: DialogId, sdp: Bytes) {
+        let random = self.tokens.below(1000);
+        let Some(call) = self
+            .dialogs
+            .get_mut(&dialog)
+            .filter(|call| call.stage == Stage::Confirmed)
+        else {
+            return;
+        };
+        let busy = !matches!(call.peer_offer, PeerOffer::None)
+            || matches!(call.own_offer, OwnOffer::Pending { .. });
+        let Some(flow) = call.flow else { return };
+        if busy {
+            let at = now + call.glare_wait(random);
+            call.own_offer = match &call.own_offer {
+                OwnOffer::Pending { .. } => call.own_offer.clone(),
+                OwnOffer::None | OwnOffer::Later { .. } => OwnOffer::Later { at, sdp },
+            };
+            return self.settle_dialog(dialog);
+        }
+        let branch = self.tokens.branch();
+        let Some(call) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
+        call.own_offer = OwnOffer::Pending { sdp: sdp.clone() };
+        let (head, contact) = (call.request(branch, flow, None), contact_of(call));
+        self.start_invite(
+            now,
+            head,
+            &contact,
+            &[],
+            Some(&sdp),
+            Purpose::Reinvite(dialog),
+        );
+        self.settle_dialog(dialog);
+    }
+
+    /// Sends INFO within a call, for keys (`application/dtmf-relay`). Whether it was taken is not told.
+    pub fn info(&mut self, now: Instant, dialog: DialogId, content_type: &str, body: Bytes) {
+        let branch = self.tokens.branch();
+        let Some(call) = self
+            .dialogs
+            .get_mut(&dialog)
+            .filter(|call| call.stage == Stage::Confirmed)
+        else {
+            return;
+        };
+        let Some(flow) = call
+            .flow
+            .filter(|_| !content_type.contains(char::is_control))
+        else {
+            return;
+        };
+        let head = call.request(branch, flow, None);
+        let headers = [("Content-Type", content_type)];
+        self.start_other(
+            now,
+            head,
+            "INFO",
+            &headers,
+            Some(&body),
+            Purpose::Info(dialog),
+        );
+    }
+
+    pub(super) fn start_other(
+        &mut self,
+        now: Instant,
+        head: RequestHead,
+        method: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+        purpose: Purpose,
+    ) {
+        let bytes = head.compose(method, headers, body);
+        let machine = Client::new(
+            now,
+            bytes.clone(),
+            is_reliable(head.flow),
+            self.config.timing,
+        );
+        self.send(head.flow, bytes);
+        let key = format!("{} {method}", head.branch);
+        self.insert_client(ClientEntry {
+            machine: ClientMachine::Other(machine),
+            head,
+            key,
+            purpose,
+            acks: Vec::new(),
+        });
+    }
+
+    fn start_invite(
+        &mut self,
+        now: Instant,
+        head: RequestHead,
+        contact: &str,
+        extra: &[(&str, &str)],
+        sdp: Option<&[u8]>,
+        purpose: Purpose,
+    ) -> TransactionId {
+        let agent = self.config.user_agent.clone();
+        let mut headers = vec![("Contact", contact), ("Allow", ALLOW)];
+        headers.extend_from_slice(extra);
+        headers.extend(agent.as_deref().map(|agent| ("User-Agent", agent)));
+        if sdp.is_some() {
+            headers.push(("Content-Type", SDP));
+        }
+        let bytes = head.compose("INVITE", &headers, sdp);
+        let machine = ClientInvite::new(
+            now,
+            bytes.clone(),
+            is_reliable(head.flow),
+            self.config.timing,
+        );
+        self.send(head.flow, bytes);
+        let key = format!("{} INVITE", head.branch);
+        self.insert_client(ClientEntry {
+            machine: ClientMachine::Invite(machine),
+            head,
+            key,
+            purpose,
+            acks: Vec::new(),
+        })
+    }
+
+    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
+        let key = format!("{} {}", response.branch, response.cseq_method);
+        let Some(id) = self.client_keys.get(&key).copied() else {
+            return self.counters.refuse("stray response");
+        };
+        let Some(entry) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let (purpose, flow) = (entry.purpose, entry.head.flow);
+        match &mut entry.machine {
+            ClientMachine::Other(machine) => {
+                let news = machine.handle_response(now, response.status);
+                self.settle_client(id);
+                if news {
+                    self.other_answered(now, purpose, response.status);
+                }
+            }
+            ClientMachine::Invite(machine) => {
+                let head = &entry.head;
+                let heard = machine
+                    .handle_response(now, response.status, || acknowledge_refusal(head, response));
+                match heard {
+                    Heard::News { ack } => {
+                        if let Some(ack) = ack {
+                            self.send(flow, ack);
+                        }
+                        self.invite_answered(now, id, purpose, response);
+                    }
+                    Heard::Repeated(ack) => self.send(flow, ack),
+                    Heard::Nothing => {}
+                }
+                self.settle_client(id);
+            }
+        }
+    }
+
+    fn other_answered(&mut self, now: Instant, purpose: Purpose, status: u16) {
+        match purpose {
+            Purpose::Bye(dialog) => self.remove_dialog(dialog),
+            // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
+            Purpose::Info(dialog) if matches!(status, 408 | 481) => self.lose(now, dialog),
+            Purpose::Info(_) | Purpose::Anything | Purpose::Invite(_) | Purpose::Reinvite(_) => {}
+        }
+    }
+
+    fn invite_answered(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        purpose: Purpose,
+        response: &Response,
+    ) {
+        match (purpose, response.status) {
+            (Purpose::Invite(dialog), 100..200) => {
+                self.invite_progressed(now, dialog, response.status)
+            }
+            (Purpose::Invite(dialog), 200..300) => self.invite_accepted(now, id, dialog, response),
+            (Purpose::Invite(dialog), status) => self.invite_refused(dialog, status),
+            (Purpose::Reinvite(dialog), 200..300) => {
+                self.reinvite_accepted(now, id, dialog, response)
+            }
+            (Purpose::Reinvite(dialog), status @ 300..) => {
+                self.reinvite_refused(now, dialog, status)
+            }
+            (Purpose::Reinvite(_) | Purpose::Info(_) | Purpose::Bye(_) | Purpose::Anything, _) => {}
+        }
+    }
+
+    fn invite_progressed(&mut self, now: Instant, id: DialogId, status: u16) {
+        let Some(Stage::Calling { cancel, .. }) =
+            self.dialogs.get_mut(&id).map(|dialog| &mut dialog.stage)
+        else {
+            return;
+        };
+        match cancel {
+            Cancel::Unwanted { provisional } => {
+                *provisional = true;
+                if status > 100 {
+                    self.tell(SipEvent::Provisional { dialog: id, status });
+                }
+            }
+            Cancel::Wanted => self.send_cancel(now, id),
+            Cancel::Sent => {}
+        }
+    }
+
+    /// A 2xx to our INVITE: the first opens the dialog, others come from branches of a fork and are ended.
+    fn invite_accepted(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        dialog: DialogId,
+        response: &Response,
+    ) {
+        let Some(entry) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let (flow, cseq) = (entry.head.flow, entry.head.cseq);
+        let tag = response.to.tag().unwrap_or_default();
+        if let Some((_, ack)) = entry.acks.iter().find(|(known, _)| known == tag) {
+            let ack = ack.clone();
+            return self.send(flow, ack);
+        }
+        if entry.acks.len() >= FORKS_MAX {
+            return self.counters.refuse("forks");
+        }
+        let is_first = entry.acks.is_empty();
+        let (branch, bye_branch) = (self.tokens.branch(), self.tokens.branch());
+        let Some(call) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
+        if !is_first {
+            let mut other = call.branch_of(response, now);
+            let ack = other
+                .request(branch, flow, Some(cseq))
+                .compose("ACK", &[], None);
+            let bye = other.request(bye_branch, flow, None);
+            self.acknowledge(id, tag, ack, flow);
+            return self.start_other(now, bye, "BYE", &[], None, Purpose::Anything);
+        }
+        let cancelled = matches!(
+            call.stage,
+            Stage::Calling {
+                cancel: Cancel::Wanted | Cancel::Sent,
+                ..
+            }
+        );
+        self.dialog_keys.remove(&call.key);
+        call.adopt(response);
+        call.stage = Stage::Confirmed;
+        self.dialog_keys.insert(call.key.clone(), dialog);
+        let ack = call
+            .request(branch, flow, Some(cseq))
+            .compose("ACK", &[], None);
+        self.acknowledge(id, tag, ack, flow);
+        self.settle_dialog(dialog);
+        if cancelled {
+            return self.send_bye(now, dialog, 16);
+        }
+        self.tell(SipEvent::Established {
+            dialog,
+            sdp: response.body.clone(),
+        });
+    }
+
+    fn acknowledge(&mut self, id: TransactionId, tag: &str, ack: Bytes, flow: Flow) {
+        if let Some(entry) = self.clients.get_mut(&id) {
+            entry.acks.push((tag.to_owned(), ack.clone()));
+        }
+        self.send(flow, ack);
+    }
+
+    pub(super) fn invite_refused(&mut self, id: DialogId, status: u16) {
+        let Some(Stage::Calling { cancel, .. }) = self.dialogs.get(&id).map(|dialog| &dialog.stage)
+        else {
+            return;
+        };
+        let wanted = matches!(cancel, Cancel::Unwanted { .. });
+        self.remove_dialog(id);
+        if wanted {
+            self.tell(SipEvent::Failed { dialog: id, status });
+        }
+    }
+
+    fn reinvite_accepted(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        dialog: DialogId,
+        response: &Response,
+    ) {
+        let Some(entry) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let (flow, cseq) = (entry.head.flow, entry.head.cseq);
+        if let Some((_, ack)) = entry.acks.first() {
+            let ack = ack.clone();
+            return self.send(flow, ack);
+        }
+        let branch = self.tokens.branch();
+        let Some(call) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
+        call.refresh_target(&response.headers);
+        call.own_offer = OwnOffer::None;
+        let confirmed = call.stage == Stage::Confirmed;
+        if let Some(seconds) = call.session_seconds() {
+            // A 2xx to our own re-INVITE refreshes the session too (RFC 4028 section 10).
+            call.set_session(now, u32::try_from(seconds).ok());
+        }
+        let ack = call
+            .request(branch, flow, Some(cseq))
+            .compose("ACK", &[], None);
+        self.acknowledge(id, "", ack, flow);
+        self.settle_dialog(dialog);
+        if confirmed {
+            self.tell(SipEvent::Established {
+                dialog,
+                sdp: response.body.clone(),
+            });
+        }
+    }
+
+    pub(super) fn reinvite_refused(&mut self, now: Instant, id: DialogId, status: u16) {
+        let random = self.tokens.below(1000);
+        let Some(call) = self
+            .dialogs
+            .get_mut(&id)
+            .filter(|call| call.stage == Stage::Confirmed)
+        else {
+            return;
+        };
+        let OwnOffer::Pending { sdp } = std::mem::replace(&mut call.own_offer, OwnOffer::None)
+        else {
+            return;
+        };
+        match status {
+            491 => {
+                call.own_offer = OwnOffer::Later {
+                    at: now + call.glare_wait(random),
+                    sdp,
+                };
+                self.settle_dialog(id);
+            }
+            408 | 481 => self.lose(now, id),
+            _ => self.tell(SipEvent::ReinviteFailed { dialog: id, status }),
+        }
+    }
+}
+
+/// The ACK to a refusal goes the INVITE's way, branch included (RFC 3261 section 17.1.1.3).
+fn acknowledge_refusal(invite: &RequestHead, response: &Response) -> Bytes {
+    let to = response.headers.first("To").unwrap_or_default().to_owned();
+    RequestHead {
+        to,
+        ..invite.clone()
+    }
+    .compose("ACK", &[], None)
+}
+
+fn check_invite(
+    target: &str,
+    from: &str,
+    headers: &[(&str, &str)],
+) -> Result<NameAddr, InviteError> {
+    let printable = |text: &str| !text.contains(char::is_control);
+    match Target::parse(target) {
+        Ok(parsed) if parsed.scheme == Scheme::Sip && printable(target) => {}
+        Ok(_) | Err(_) => return Err(InviteError::Target),
+    }
+    if !headers
+        .iter()
+        .all(|(name, value)| is_token(name) && printable(value))
+    {
+        return Err(InviteError::Header);
+    }
+    let from = NameAddr::parse(from)
+        .filter(|from| printable(&from.uri))
+        .ok_or(InviteError::From)?;
+    match Target::parse(&from.uri) {
+        Ok(_) => Ok(from),
+        Err(_) => Err(InviteError::From),
+    }
+}

@@ -1,0 +1,111 @@
+//! What an endpoint is told at its start, and what it counts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::sip::limits::Network;
+use crate::sip::transaction::Timing;
+
+/// An endpoint's settings.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Sent as Server and User-Agent; nothing by default, since a version only helps attackers.
+    pub user_agent: Option<String>,
+    /// The advertised `host:port` of each UDP socket, by its position in [`Flow::Udp`]. Where one is
+    /// missing or unspecified (`0.0.0.0:5060`), a call is told the address that its caller dialled.
+    ///
+    /// [`Flow::Udp`]: crate::sip::event::Flow::Udp
+    pub udp_contacts: Vec<String>,
+    /// The advertised `host:port` of the TCP listener.
+    pub tcp_contact: Option<String>,
+    /// Networks without source limits, whose small requests may get longer answers.
+    pub trusted: Vec<Network>,
+    /// Retransmission timers.
+    pub timing: Timing,
+    /// Sizes and numbers.
+    pub limits: SipLimits,
+    /// Retry-After of 503 answers, seconds.
+    pub retry_after: u32,
+    /// How long an INVITE of ours may ring.
+    pub ring_time_max: Duration,
+}
+
+impl Default for EndpointConfig {
+    fn default() -> Self {
+        Self {
+            user_agent: None,
+            udp_contacts: Vec::new(),
+            tcp_contact: None,
+            trusted: Vec::new(),
+            timing: Timing::default(),
+            limits: SipLimits::default(),
+            retry_after: 10,
+            ring_time_max: Duration::from_secs(180),
+        }
+    }
+}
+
+/// The limits of an endpoint; what is beyond is refused and counted.
+#[derive(Debug, Clone, Copy)]
+pub struct SipLimits {
+    /// Bytes in a datagram. No phone sends more than an MTU or two.
+    pub datagram_bytes: usize,
+    /// Bytes in a message on a stream.
+    pub stream_bytes: usize,
+    /// Bytes in a message's head.
+    pub head_bytes: usize,
+    /// Header fields in a message: three times what a long proxy chain makes, and still under a
+    /// millisecond of parsing.
+    pub headers: usize,
+    /// Dialogs at once; new calls beyond get 503.
+    pub dialogs: usize,
+    /// Transactions at once; new calls beyond get 503.
+    pub transactions: usize,
+    /// New calls per second from one source that is not trusted.
+    pub source_invites_per_second: f64,
+    /// New calls at once from one source that is not trusted.
+    pub source_invites_burst: f64,
+    /// Sources that are told apart; more share one allowance.
+    pub sources: usize,
+}
+
+impl Default for SipLimits {
+    fn default() -> Self {
+        Self {
+            datagram_bytes: 8 * 1024,
+            stream_bytes: 65_535,
+            head_bytes: 16 * 1024,
+            headers: 100,
+            dialogs: 10_000,
+            transactions: 40_000,
+            source_invites_per_second: 20.0,
+            source_invites_burst: 200.0,
+            sources: 10_000,
+        }
+    }
+}
+
+/// What an endpoint has counted since its start, and what it holds now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests that came, duplicates included.
+    pub requests: u64,
+    /// Responses that came.
+    pub responses: u64,
+    /// Duplicates of requests that were absorbed.
+    pub duplicates: u64,
+    /// Messages that we sent again because nobody answered.
+    pub retransmissions: u64,
+    /// Messages and calls not taken, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Dialogs now.
+    pub dialogs: usize,
+    /// Transactions now.
+    pub transactions: usize,
+}
+
+impl Counters {
+    pub(crate) fn refuse(&mut self, reason: &'static str) {
+        *self.refused.entry(reason).or_default() += 1;
+    }
+}

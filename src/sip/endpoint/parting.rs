@@ -1,0 +1,296 @@
+//! Ends: hanging up, connections that close, timers that run out.
+
+use std::time::Instant;
+
+use crate::sip::compose::Reply;
+use crate::sip::dialog::{Cancel, Due, OwnOffer, PeerOffer, Stage};
+use crate::sip::endpoint::{ClientMachine, Endpoint, Purpose, ServerMachine, Timer};
+use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent};
+use crate::sip::transaction::{Fired, TransactionId};
+
+/// Q.850: normal clearing.
+const NORMAL: u8 = 16;
+/// Q.850: recovery on timer expiry.
+const TIMER_EXPIRED: u8 = 102;
+
+impl Endpoint {
+    /// Ends a call in whatever state: BYE with Reason (RFC 3326), CANCEL, or a refusal. Nothing more is heard
+    /// of the dialog.
+    pub fn hang_up(&mut self, now: Instant, dialog: DialogId, q850: u8) {
+        let Some(call) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
+        match &mut call.stage {
+            Stage::Ringing => self.reject(now, dialog, refusal_of(q850), None, None),
+            Stage::Calling { cancel, .. } => match cancel {
+                Cancel::Unwanted { provisional: true } => self.send_cancel(now, dialog),
+                Cancel::Unwanted { provisional: false } => *cancel = Cancel::Wanted,
+                Cancel::Wanted | Cancel::Sent => {}
+            },
+            Stage::Confirmed => match call.peer_offer {
+                // The called side must not send BYE before the ACK (RFC 3261 section 15).
+                PeerOffer::Answered(_) => call.stage = Stage::Leaving { bye: Some(q850) },
+                PeerOffer::None | PeerOffer::Waiting { .. } => self.send_bye(now, dialog, q850),
+            },
+            Stage::Leaving { .. } => {}
+        }
+    }
+
+    /// A connection is closed. Calls that were not set up yet end; those that are go on without signalling
+    /// until the peer comes back with a new connection, or hangs up by falling silent: proxies close idle
+    /// connections under calls in progress.
+    pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        self.schedule.set(Timer::Connection(connection), None);
+        let gone = |flow: Flow| matches!(flow, Flow::Tcp { connection: c, .. } if c == connection);
+        let clients: Vec<TransactionId> = self
+            .clients
+            .iter()
+            .filter(|(_, entry)| gone(entry.head.flow))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in clients {
+            self.fail_client(now, id, 503);
+        }
+        let servers: Vec<TransactionId> = self
+            .servers
+            .iter()
+            .filter(|(_, entry)| gone(entry.flow))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in servers {
+            self.forget_server(id);
+        }
+        let dialogs: Vec<DialogId> = self
+            .dialogs
+            .iter()
+            .filter(|(_, dialog)| dialog.flow.is_some_and(gone))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in dialogs {
+            self.dialog_lost_its_way(id);
+        }
+    }
+
+    pub(super) fn send_bye(&mut self, now: Instant, id: DialogId, q850: u8) {
+        let branch = self.tokens.branch();
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        dialog.stage = Stage::Leaving { bye: None };
+        dialog.set_session(now, None);
+        dialog.own_offer = OwnOffer::None;
+        let offer = std::mem::replace(&mut dialog.peer_offer, PeerOffer::None);
+        let Some(flow) = dialog.flow else {
+            return self.remove_dialog(id);
+        };
+        let head = dialog.request(branch, flow, None);
+        if let PeerOffer::Waiting { transaction, .. } = offer {
+            self.respond(
+                now,
+                transaction,
+                &Reply {
+                    status: 487,
+                    ..Reply::default()
+                },
+            );
+        }
+        let reason = format!("Q.850;cause={q850}");
+        self.start_other(
+            now,
+            head,
+            "BYE",
+            &[("Reason", &reason)],
+            None,
+            Purpose::Bye(id),
+        );
+        self.settle_dialog(id);
+    }
+
+    /// Takes an INVITE of ours back (RFC 3261 section 9.1).
+    pub(super) fn send_cancel(&mut self, now: Instant, id: DialogId) {
+        let patience = self.config.timing.patience();
+        let Some(Stage::Calling {
+            invite,
+            cancel,
+            ends,
+        }) = self.dialogs.get_mut(&id).map(|d| &mut d.stage)
+        else {
+            return;
+        };
+        *cancel = Cancel::Sent;
+        *ends = now + patience;
+        let invite = *invite;
+        self.settle_dialog(id);
+        if let Some(head) = self.clients.get(&invite).map(|entry| entry.head.clone()) {
+            self.start_other(now, head, "CANCEL", &[], None, Purpose::Anything);
+        }
+    }
+
+    /// Gives a call up that the other side seems to have forgotten.
+    pub(super) fn lose(&mut self, now: Instant, id: DialogId) {
+        let Some(dialog) = self.dialogs.get(&id) else {
+            return;
+        };
+        let leaving = matches!(dialog.stage, Stage::Leaving { .. });
+        self.send_bye(now, id, TIMER_EXPIRED);
+        if !leaving {
+            self.tell(SipEvent::Lost { dialog: id });
+        }
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, id: TransactionId) {
+        let Some(entry) = self.servers.get_mut(&id) else {
+            return;
+        };
+        let fired = match &mut entry.machine {
+            ServerMachine::Invite(machine) => machine.handle_timeout(now),
+            ServerMachine::Other(machine) => machine.handle_timeout(now),
+        };
+        let flow = entry.flow;
+        if let Fired::Again(bytes) = fired {
+            self.counters.retransmissions += 1;
+            self.send(flow, bytes);
+        }
+        self.settle_server(id);
+    }
+
+    pub(super) fn client_timeout(&mut self, now: Instant, id: TransactionId) {
+        let Some(entry) = self.clients.get_mut(&id) else {
+            return;
+        };
+        let fired = match &mut entry.machine {
+            ClientMachine::Invite(machine) => machine.handle_timeout(now),
+            ClientMachine::Other(machine) => machine.handle_timeout(now),
+        };
+        let flow = entry.head.flow;
+        match fired {
+            Fired::Nothing => self.settle_client(id),
+            Fired::Again(bytes) => {
+                self.counters.retransmissions += 1;
+                self.send(flow, bytes);
+                self.settle_client(id);
+            }
+            Fired::TimedOut => self.fail_client(now, id, 408),
+        }
+    }
+
+    pub(super) fn dialog_timeout(&mut self, now: Instant, id: DialogId) {
+        let timing = self.config.timing;
+        while let Some(dialog) = self.dialogs.get_mut(&id) {
+            let (flow, leaving) = (dialog.flow, dialog.stage.clone());
+            match dialog.handle_timeout(now, &timing) {
+                Due::Nothing => break,
+                Due::Repeat(bytes) => {
+                    self.counters.retransmissions += 1;
+                    if let Some(flow) = flow {
+                        self.send(flow, bytes);
+                    }
+                }
+                Due::NoAck => match leaving {
+                    Stage::Leaving { bye } => self.send_bye(now, id, bye.unwrap_or(NORMAL)),
+                    Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => self.lose(now, id),
+                },
+                Due::Expired => self.lose(now, id),
+                Due::Reinvite(sdp) => self.reinvite(now, id, sdp),
+                Due::CallingTooLong => self.stop_calling(now, id),
+            }
+        }
+        self.settle_dialog(id);
+    }
+
+    /// Our INVITE rang too long: CANCEL. Its CANCEL stayed without effect: forget it.
+    fn stop_calling(&mut self, now: Instant, id: DialogId) {
+        let Some(Stage::Calling { cancel, invite, .. }) =
+            self.dialogs.get(&id).map(|dialog| dialog.stage.clone())
+        else {
+            return;
+        };
+        match cancel {
+            Cancel::Unwanted { .. } => {
+                self.send_cancel(now, id);
+                self.tell(SipEvent::Failed {
+                    dialog: id,
+                    status: 408,
+                });
+            }
+            Cancel::Wanted | Cancel::Sent => {
+                if let Some(ClientMachine::Invite(machine)) = self
+                    .clients
+                    .get_mut(&invite)
+                    .map(|entry| &mut entry.machine)
+                {
+                    machine.abandon();
+                }
+                self.settle_client(invite);
+                self.remove_dialog(id);
+            }
+        }
+    }
+
+    /// A request of ours has no answer and will get none.
+    fn fail_client(&mut self, now: Instant, id: TransactionId, status: u16) {
+        let Some(entry) = self.clients.remove(&id) else {
+            return;
+        };
+        self.client_keys.remove(&entry.key);
+        self.settle_client(id);
+        match entry.purpose {
+            Purpose::Invite(dialog) => self.invite_refused(dialog, status),
+            // After a closed connection the call itself may go on.
+            Purpose::Reinvite(dialog) if status == 503 => {
+                self.reinvite_refused(now, dialog, status)
+            }
+            Purpose::Reinvite(dialog) => self.reinvite_refused(now, dialog, 408),
+            Purpose::Info(dialog) if status == 408 => self.lose(now, dialog),
+            Purpose::Bye(dialog) => self.remove_dialog(dialog),
+            Purpose::Info(_) | Purpose::Anything => {}
+        }
+    }
+
+    fn forget_server(&mut self, id: TransactionId) {
+        let Some(entry) = self.servers.remove(&id) else {
+            return;
+        };
+        self.server_keys.remove(&entry.key);
+        if let Some(merge_key) = &entry.merge_key {
+            self.merge_keys.remove(merge_key);
+        }
+        self.settle_server(id);
+        if let Some(dialog) = entry.dialog.and_then(|id| self.dialogs.get_mut(&id))
+            && dialog.stage != Stage::Ringing
+            && matches!(dialog.peer_offer, PeerOffer::Waiting { transaction, .. } if transaction == id)
+        {
+            dialog.peer_offer = PeerOffer::None;
+        }
+    }
+
+    fn dialog_lost_its_way(&mut self, id: DialogId) {
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        match dialog.stage {
+            Stage::Confirmed => dialog.flow = None,
+            Stage::Leaving { .. } => self.remove_dialog(id),
+            Stage::Ringing => {
+                self.remove_dialog(id);
+                self.tell(SipEvent::Lost { dialog: id });
+            }
+            Stage::Calling { .. } => self.invite_refused(id, 503),
+        }
+    }
+}
+
+/// The refusal that says the same as a Q.850 cause (RFC 3398 section 8.2.6.1, read backwards).
+const fn refusal_of(q850: u8) -> u16 {
+    match q850 {
+        1..=3 => 404,
+        17 => 486,
+        21 => 603,
+        22 | 28 => 410,
+        34 | 38 | 41 | 42 | 47 => 503,
+        57 | 87 => 403,
+        58 | 65 | 70 | 79 | 88 => 488,
+        _ => 480,
+    }
+}

@@ -1,0 +1,454 @@
+//! Requests at the door: duplicates, CANCEL, what is refused without remembering it, and new calls.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::booking::{CallerNumber, Pin};
+use crate::sip::address::{BadTarget, Scheme, Target};
+use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
+use crate::sip::dialog::{Dialog, PeerOffer, Place, Stage, contact_uri};
+use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
+use crate::sip::event::{Flow, IncomingInvite, SipEvent};
+use crate::sip::message::{self, Headers, Method, RawRequest, Request};
+use crate::sip::transaction::TransactionId;
+use crate::sip::transaction::server_invite::ServerInvite;
+
+/// The shortest session interval we take, seconds (RFC 4028 section 4).
+const MIN_SE: u32 = 90;
+
+/// An answer that needs no transaction.
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) reason: &'static str,
+    pub(super) header: Option<(&'static str, String)>,
+}
+
+impl Refusal {
+    pub(super) const fn plain(status: u16, reason: &'static str) -> Self {
+        Self {
+            status,
+            reason,
+            header: None,
+        }
+    }
+
+    fn with(
+        status: u16,
+        reason: &'static str,
+        name: &'static str,
+        value: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            reason,
+            header: Some((name, value.into())),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        raw: RawRequest,
+        size: usize,
+    ) {
+        match raw.check() {
+            Ok(request) => self.handle_sound_request(now, flow, &request, size),
+            Err(refused) => {
+                let (status, raw) = *refused;
+                let answerable = raw.method != Method::Ack && raw.headers.first("Via").is_some();
+                let refusal = Refusal::plain(status, "malformed");
+                if answerable {
+                    self.refuse_request(flow, &raw.headers, size, &refusal);
+                } else {
+                    self.refuse(flow, refusal.reason);
+                }
+            }
+        }
+    }
+
+    fn handle_sound_request(&mut self, now: Instant, flow: Flow, request: &Request, size: usize) {
+        if let Some(id) = self.server_keys.get(&request.transaction_key()).copied()
+            && self.handle_known(now, flow, id, request)
+        {
+            return;
+        }
+        if request.method == Method::Ack {
+            return self.handle_ack(now, flow, request);
+        }
+        if let Err(refusal) = screen(request) {
+            return self.refuse_request(flow, &request.headers, size, &refusal);
+        }
+        if request.to.tag().is_some() {
+            return self.handle_within(now, flow, request, size);
+        }
+        let refusal = match request.method {
+            Method::Invite => return self.handle_new_invite(now, flow, request, size),
+            Method::Options => return self.handle_options(flow, request, size),
+            Method::Bye | Method::Info | Method::Update | Method::Cancel | Method::Ack => {
+                Refusal::plain(481, "no such call")
+            }
+            Method::Refer | Method::Other => Refusal::with(405, "method", "Allow", ALLOW),
+        };
+        self.refuse_request(flow, &request.headers, size, &refusal);
+    }
+
+    /// A request whose transaction is known. False where it is an ACK for the dialog.
+    fn handle_known(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        id: TransactionId,
+        request: &Request,
+    ) -> bool {
+        if request.method == Method::Cancel {
+            self.handle_cancel(now, flow, id, request);
+            return true;
+        }
+        let Some(entry) = self.servers.get_mut(&id) else {
+            return false;
+        };
+        if request.method == Method::Ack {
+            let ServerMachine::Invite(machine) = &mut entry.machine else {
+                return true;
+            };
+            let absorbed = machine.handle_ack(now);
+            self.settle_server(id);
+            return absorbed;
+        }
+        let again = match &entry.machine {
+            ServerMachine::Invite(machine) => machine.handle_retransmission(),
+            ServerMachine::Other(machine) => machine.handle_retransmission(),
+        };
+        self.counters.duplicates += 1;
+        if let Some(bytes) = again {
+            self.send(flow, bytes);
+        }
+        true
+    }
+
+    /// CANCEL of an INVITE that we know (RFC 3261 section 9.2): 200 in any case, 487 if it came in time.
+    fn handle_cancel(&mut self, now: Instant, flow: Flow, id: TransactionId, request: &Request) {
+        let Some(entry) = self.servers.get(&id) else {
+            return;
+        };
+        let (tag, dialog, open) = (entry.tag.clone(), entry.dialog, entry.machine.is_open());
+        let head = ReplyHead::of(&request.headers, flow.peer());
+        self.send(
+            flow,
+            head.compose(&Reply {
+                status: 200,
+                tag: Some(&tag),
+                ..Reply::default()
+            }),
+        );
+        if !open {
+            return;
+        }
+        self.respond(
+            now,
+            id,
+            &Reply {
+                status: 487,
+                ..Reply::default()
+            },
+        );
+        let Some(dialog) = dialog else { return };
+        let Some(call) = self.dialogs.get_mut(&dialog) else {
+            return;
+        };
+        call.peer_offer = PeerOffer::None;
+        if call.stage == Stage::Ringing {
+            self.remove_dialog(dialog);
+            self.tell(SipEvent::Cancelled { dialog });
+        }
+    }
+
+    fn handle_options(&mut self, flow: Flow, request: &Request, size: usize) {
+        if !self.accepting {
+            return self.refuse_request(flow, &request.headers, size, &self.busy("draining"));
+        }
+        let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
+        self.reply_once(flow, &request.headers, size, 200, &headers);
+    }
+
+    fn handle_new_invite(&mut self, now: Instant, flow: Flow, request: &Request, size: usize) {
+        if let Err(refusal) = self.admit(now, flow, request) {
+            return self.refuse_request(flow, &request.headers, size, &refusal);
+        }
+        // `screen` has looked: both are there.
+        let (Ok(target), Some(remote)) =
+            (Target::parse(&request.uri), contact_uri(&request.headers))
+        else {
+            return;
+        };
+        let dialog = self.next_dialog_id();
+        let tag = self.tokens.fresh();
+        let place = Place {
+            tag: tag.clone(),
+            target: remote,
+            host_port: self.host_port(flow, &target),
+            flow,
+        };
+        let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
+        let transaction =
+            self.open_invite(now, flow, request, tag, dialog, Some(merge_key(request)));
+        let waiting = PeerOffer::Waiting {
+            transaction,
+            cseq: request.cseq,
+            session: session_interval(request).unwrap_or_default(),
+            is_update: false,
+        };
+        self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
+        let invite = IncomingInvite {
+            pin: pin_of(request, &target),
+            number: target.user,
+            caller: caller_of(request),
+            call_id: request.call_id.clone(),
+            sdp: body_of(request),
+            source: flow.peer().ip().to_canonical(),
+            local,
+        };
+        self.tell(SipEvent::Invite {
+            dialog,
+            invite: Box::new(invite),
+        });
+    }
+
+    /// Opens the transaction of an INVITE and sends 100 at once, so that the peer stops repeating it.
+    pub(super) fn open_invite(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+        tag: String,
+        dialog: crate::sip::event::DialogId,
+        merge_key: Option<String>,
+    ) -> TransactionId {
+        let id = self.insert_server(ServerEntry {
+            machine: ServerMachine::Invite(ServerInvite::new(
+                is_reliable(flow),
+                self.config.timing,
+            )),
+            head: ReplyHead::of(&request.headers, flow.peer()),
+            flow,
+            key: request.transaction_key(),
+            merge_key,
+            dialog: Some(dialog),
+            tag,
+        });
+        self.respond(
+            now,
+            id,
+            &Reply {
+                status: 100,
+                ..Reply::default()
+            },
+        );
+        id
+    }
+
+    fn admit(&mut self, now: Instant, flow: Flow, request: &Request) -> Result<(), Refusal> {
+        if self.merge_keys.contains_key(&merge_key(request)) {
+            return Err(Refusal::plain(482, "merged"));
+        }
+        if !self.accepting {
+            return Err(self.busy("draining"));
+        }
+        if !self.is_trusted(flow.peer()) && !self.sources.admit(now, flow.peer().ip()) {
+            return Err(self.busy("source rate"));
+        }
+        if self.dialogs.len() >= self.config.limits.dialogs {
+            return Err(self.busy("dialogs"));
+        }
+        if self.servers.len() + self.clients.len() >= self.config.limits.transactions {
+            return Err(self.busy("transactions"));
+        }
+        Ok(())
+    }
+
+    fn busy(&self, reason: &'static str) -> Refusal {
+        Refusal::with(
+            503,
+            reason,
+            "Retry-After",
+            self.config.retry_after.to_string(),
+        )
+    }
+
+    /// What our Contact says: as configured, else the address the caller dialled.
+    fn host_port(&self, flow: Flow, target: &Target) -> String {
+        match self.advertised(flow) {
+            Some(host_port) => host_port.to_owned(),
+            None if target.host_port.is_empty() => "voicebridge.invalid".to_owned(),
+            None => target.host_port.clone(),
+        }
+    }
+
+    pub(super) fn refuse_request(
+        &mut self,
+        flow: Flow,
+        headers: &Headers,
+        size: usize,
+        refusal: &Refusal,
+    ) {
+        self.refuse(flow, refusal.reason);
+        let header = refusal
+            .header
+            .as_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        self.reply_once(flow, headers, size, refusal.status, header.as_slice());
+    }
+
+    /// Answers without remembering anything: a duplicate gets the same again, an ACK is ignored. To a source
+    /// that may be forged (UDP, not trusted) never more bytes than came: first the optional headers go, then
+    /// the answer.
+    fn reply_once(
+        &mut self,
+        flow: Flow,
+        headers: &Headers,
+        size: usize,
+        status: u16,
+        extra: &[(&str, &str)],
+    ) {
+        let head = ReplyHead::of(headers, flow.peer());
+        let parts = ["Call-ID", "From", "CSeq"]
+            .map(|name| headers.first(name).unwrap_or_default().as_bytes());
+        let tag = self.tokens.of(&parts);
+        let may_be_longer = is_reliable(flow) || self.is_trusted(flow.peer());
+        for headers in [extra, &[]] {
+            let bytes = head.compose(&Reply {
+                status,
+                tag: Some(&tag),
+                headers,
+                ..Reply::default()
+            });
+            if may_be_longer || bytes.len() <= size {
+                return self.send(flow, bytes);
+            }
+        }
+        self.refuse(flow, "answer longer than request");
+    }
+}
+
+/// What can be said of a request without knowing any call (RFC 3261 section 8.2).
+fn screen(request: &Request) -> Result<(), Refusal> {
+    match (request.method, Target::parse(&request.uri)) {
+        (Method::Other, _) => return Err(Refusal::with(405, "method", "Allow", ALLOW)),
+        (_, Err(BadTarget::Scheme)) => return Err(Refusal::plain(416, "scheme")),
+        (_, Err(BadTarget::Form)) => return Err(Refusal::plain(400, "malformed")),
+        (_, Ok(_)) => {}
+    }
+    if request.method == Method::Cancel {
+        return Ok(());
+    }
+    let unsupported: Vec<&str> = request
+        .headers
+        .list("Require")
+        .filter(|tag| !tag.eq_ignore_ascii_case(SUPPORTED))
+        .collect();
+    if !unsupported.is_empty() {
+        return Err(Refusal::with(
+            420,
+            "extension",
+            "Unsupported",
+            unsupported.join(", "),
+        ));
+    }
+    if !matches!(request.method, Method::Invite | Method::Update) {
+        return Ok(());
+    }
+    screen_content(request)?;
+    session_interval(request)?;
+    if request.method == Method::Invite && contact_uri(&request.headers).is_none() {
+        return Err(Refusal::plain(400, "no contact"));
+    }
+    Ok(())
+}
+
+fn screen_content(request: &Request) -> Result<(), Refusal> {
+    if request.body.is_empty() {
+        return Ok(());
+    }
+    let encoding = request
+        .headers
+        .first("Content-Encoding")
+        .unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        return Err(Refusal::with(
+            415,
+            "content encoding",
+            "Accept-Encoding",
+            "identity",
+        ));
+    }
+    let content_type = request.headers.first("Content-Type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    // Some gateways forget to say; what looks like SDP is read as SDP.
+    let unsaid_sdp = media_type.is_empty() && request.body.starts_with(b"v=0");
+    if unsaid_sdp || media_type.eq_ignore_ascii_case(SDP) {
+        Ok(())
+    } else {
+        Err(Refusal::with(415, "content type", "Accept", SDP))
+    }
+}
+
+/// The session interval to agree on (RFC 4028 section 9), where the peer knows session timers and will
+/// refresh. If it wants us to refresh, the timer is left out, as by one who does not know it; the media
+/// time-out finds dead calls anyway.
+pub(super) fn session_interval(request: &Request) -> Result<Option<u32>, Refusal> {
+    let knows = |header| request.headers.lists_token(header, "timer");
+    let Some(value) = request.headers.first("Session-Expires") else {
+        return Ok(None);
+    };
+    if !knows("Supported") && !knows("Require") {
+        return Ok(None);
+    }
+    let (seconds, params) = value.split_once(';').unwrap_or((value, ""));
+    let seconds: u32 = seconds
+        .trim()
+        .parse()
+        .map_err(|_| Refusal::plain(400, "malformed"))?;
+    if seconds < MIN_SE {
+        return Err(Refusal::with(
+            422,
+            "session interval",
+            "Min-SE",
+            MIN_SE.to_string(),
+        ));
+    }
+    let we_refresh = crate::sip::address::param(params, "refresher")
+        .is_some_and(|who| who.eq_ignore_ascii_case("uas"));
+    Ok((!we_refresh).then_some(seconds))
+}
+
+/// The body, if there is one.
+pub(super) fn body_of(request: &Request) -> Option<Bytes> {
+    (!request.body.is_empty()).then(|| request.body.clone())
+}
+
+fn merge_key(request: &Request) -> String {
+    format!(
+        "{} {} {}",
+        request.call_id,
+        request.peer_tag(),
+        request.cseq
+    )
+}
+
+fn pin_of(request: &Request, target: &Target) -> Option<Pin> {
+    let digits = target
+        .param("pin")
+        .or_else(|| request.headers.first("X-Conf-PIN").map(ToOwned::to_owned))?;
+    Pin::parse(digits.trim()).ok()
+}
+
+fn caller_of(request: &Request) -> CallerNumber {
+    match Target::parse(&request.from.uri) {
+        Ok(target) if target.scheme != Scheme::Urn => CallerNumber::new(&target.user),
+        Ok(_) | Err(_) => CallerNumber::new(""),
+    }
+}

@@ -1,0 +1,291 @@
+//! Literal bytes in, literal bytes out, with a pushed clock.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use super::*;
+
+/// An endpoint, a clock and what it has sent.
+struct Bench {
+    endpoint: Endpoint,
+    now: Instant,
+}
+
+const PEER: &str = "192.0.2.7:5060";
+const TCP: ConnectionId = ConnectionId(3);
+
+fn udp(peer: &str) -> Flow {
+    Flow::Udp {
+        socket: 0,
+        peer: peer.parse().unwrap(),
+    }
+}
+
+fn tcp() -> Flow {
+    Flow::Tcp {
+        connection: TCP,
+        peer: PEER.parse().unwrap(),
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut EndpointConfig)) -> Self {
+        let mut config = EndpointConfig {
+            udp_contacts: vec!["198.51.100.1:5060".to_owned()],
+            tcp_contact: Some("198.51.100.1:5060".to_owned()),
+            ..EndpointConfig::default()
+        };
+        change(&mut config);
+        Self {
+            endpoint: Endpoint::new(config, 1),
+            now: Instant::now(),
+        }
+    }
+
+    /// One datagram in; what it makes the endpoint send.
+    fn udp(&mut self, message: &str) -> Vec<String> {
+        self.endpoint
+            .handle_datagram(self.now, udp(PEER), message.as_bytes());
+        self.sent()
+    }
+
+    fn tcp(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.endpoint.handle_stream(self.now, tcp(), bytes);
+        self.sent()
+    }
+
+    fn sent(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.endpoint.poll_transmit())
+            .map(|transmit| String::from_utf8(transmit.bytes.to_vec()).unwrap())
+            .collect()
+    }
+
+    fn events(&mut self) -> Vec<SipEvent> {
+        std::iter::from_fn(|| self.endpoint.poll_event()).collect()
+    }
+
+    /// Lets time pass, timer by timer; what was sent when, in milliseconds from here.
+    fn pass(&mut self, time: Duration) -> Vec<(u128, String)> {
+        let (start, end) = (self.now, self.now + time);
+        let mut all = Vec::new();
+        while let Some(at) = self.endpoint.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.endpoint.handle_timeout(self.now);
+            let at = (self.now - start).as_millis();
+            all.extend(self.sent().into_iter().map(|message| (at, message)));
+        }
+        self.now = end;
+        all
+    }
+
+    /// An INVITE that was told; its dialog.
+    fn ring(&mut self) -> DialogId {
+        let sent = self.udp(&invite());
+        assert_eq!(statuses(&sent), ["100"]);
+        match self.events().as_slice() {
+            [SipEvent::Invite { dialog, .. }] => *dialog,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A call that is up; its dialog and our tag.
+    fn call(&mut self) -> (DialogId, String) {
+        let dialog = self.ring();
+        self.endpoint
+            .answer(self.now, dialog, Bytes::from_static(b"v=0\r\nanswer"));
+        let sent = self.sent();
+        assert_eq!(statuses(&sent), ["200"]);
+        let tag = to_tag(&sent[0]);
+        assert!(self.udp(&within("ACK", 1, &tag, "z9hG4bKack")).is_empty());
+        assert!(matches!(
+            self.events().as_slice(),
+            [SipEvent::Acknowledged { sdp: None, .. }]
+        ));
+        (dialog, tag)
+    }
+
+    /// Nothing is left when all timers have run.
+    fn assert_empty_after(&mut self, time: Duration) {
+        self.pass(time);
+        assert_eq!(
+            (
+                self.endpoint.counters.dialogs,
+                self.endpoint.counters.transactions
+            ),
+            (0, 0)
+        );
+        assert!(self.endpoint.dialog_keys.is_empty() && self.endpoint.server_keys.is_empty());
+        assert!(self.endpoint.client_keys.is_empty() && self.endpoint.merge_keys.is_empty());
+        assert_eq!(self.endpoint.schedule.len(), 0);
+    }
+}
+
+fn invite() -> String {
+    "INVITE sip:100@198.51.100.1 SIP/2.0\r\n\
+     Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKinv\r\n\
+     Max-Forwards: 70\r\n\
+     From: \"Alice\" <sip:alice@192.0.2.7>;tag=af\r\n\
+     To: <sip:100@198.51.100.1>\r\n\
+     Call-ID: call1@192.0.2.7\r\n\
+     CSeq: 1 INVITE\r\n\
+     Contact: <sip:alice@192.0.2.7:5060>\r\n\
+     Content-Type: application/sdp\r\n\
+     Content-Length: 10\r\n\r\n\
+     v=0\r\noffer"
+        .to_owned()
+}
+
+/// A request in the dialog of `invite`.
+fn within(method: &str, cseq: u32, tag: &str, branch: &str) -> String {
+    format!(
+        "{method} sip:198.51.100.1:5060 SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 192.0.2.7:5060;branch={branch}\r\n\
+         Max-Forwards: 70\r\n\
+         From: \"Alice\" <sip:alice@192.0.2.7>;tag=af\r\n\
+         To: <sip:100@198.51.100.1>;tag={tag}\r\n\
+         Call-ID: call1@192.0.2.7\r\n\
+         CSeq: {cseq} {method}\r\n\
+         Contact: <sip:alice@192.0.2.7:5060>\r\n\
+         Content-Length: 0\r\n\r\n"
+    )
+}
+
+fn with_body(request: &str, content_type: &str, body: &str) -> String {
+    let length = body.len();
+    request.replace(
+        "Content-Length: 0\r\n\r\n",
+        &format!("Content-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n{body}"),
+    )
+}
+
+/// The status of each response, the method of each request.
+fn statuses(sent: &[String]) -> Vec<String> {
+    sent.iter()
+        .map(|message| {
+            let first = message.split(' ').next().unwrap();
+            if first == "SIP/2.0" {
+                message.split(' ').nth(1).unwrap().to_owned()
+            } else {
+                first.to_owned()
+            }
+        })
+        .collect()
+}
+
+fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
+    message
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix(&format!("{name}: ")))
+}
+
+fn to_tag(message: &str) -> String {
+    header(message, "To")
+        .unwrap()
+        .rsplit_once(";tag=")
+        .unwrap()
+        .1
+        .to_owned()
+}
+
+const LONG: Duration = Duration::from_secs(200);
+
+#[test]
+fn a_call_is_answered_acknowledged_and_ended_by_the_caller() {
+    let mut bench = Bench::new();
+    let trying = bench.udp(&invite());
+    assert_eq!(
+        trying,
+        ["SIP/2.0 100 Trying\r\n\
+          Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKinv\r\n\
+          From: \"Alice\" <sip:alice@192.0.2.7>;tag=af\r\n\
+          To: <sip:100@198.51.100.1>\r\n\
+          Call-ID: call1@192.0.2.7\r\n\
+          CSeq: 1 INVITE\r\n\
+          Content-Length: 0\r\n\r\n"]
+    );
+    let events = bench.events();
+    let [SipEvent::Invite { dialog, invite }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (invite.number.as_str(), invite.caller.expose()),
+        ("100", "alice")
+    );
+    assert_eq!(invite.sdp.as_deref(), Some(&b"v=0\r\noffer"[..]));
+    assert_eq!(invite.source.to_string(), "192.0.2.7");
+    assert_eq!(invite.local.unwrap().to_string(), "198.51.100.1");
+    let dialog = *dialog;
+    bench.endpoint.ring(bench.now, dialog);
+    assert_eq!(statuses(&bench.sent()), ["180"]);
+    bench
+        .endpoint
+        .answer(bench.now, dialog, Bytes::from_static(b"v=0\r\nanswer"));
+    let ok = bench.sent();
+    assert_eq!(statuses(&ok), ["200"]);
+    assert_eq!(header(&ok[0], "Contact"), Some("<sip:198.51.100.1:5060>"));
+    assert_eq!(header(&ok[0], "Server"), None);
+    assert!(ok[0].ends_with("Content-Length: 11\r\n\r\nv=0\r\nanswer"));
+    let tag = to_tag(&ok[0]);
+    assert!(bench.udp(&within("ACK", 1, &tag, "z9hG4bKack")).is_empty());
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Acknowledged { .. }]
+    ));
+    let bye = within("BYE", 2, &tag, "z9hG4bKbye").replace(
+        "Contact:",
+        "Reason: SIP;cause=200, Q.850;cause=16\r\nContact:",
+    );
+    assert_eq!(statuses(&bench.udp(&bye)), ["200"]);
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Bye { q850: Some(16), .. }]
+    ));
+    // The same BYE again: the same answer, no second event.
+    assert_eq!(statuses(&bench.udp(&bye)), ["200"]);
+    assert!(bench.events().is_empty());
+    bench.assert_empty_after(LONG);
+}
+
+#[test]
+fn we_end_a_call_over_the_flow_it_came_by() {
+    let mut bench = Bench::new();
+    let (dialog, tag) = bench.call();
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    let bye = bench.sent();
+    assert_eq!(statuses(&bye), ["BYE"]);
+    assert!(bye[0].starts_with(
+        "BYE sip:alice@192.0.2.7:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bK"
+    ));
+    assert_eq!(
+        header(&bye[0], "From").unwrap(),
+        format!("<sip:100@198.51.100.1>;tag={tag}")
+    );
+    assert_eq!(
+        header(&bye[0], "To").unwrap(),
+        "\"Alice\" <sip:alice@192.0.2.7>;tag=af"
+    );
+    assert_eq!(header(&bye[0], "Reason"), Some("Q.850;cause=16"));
+    // Repeated until answered; meanwhile the peer's own BYE is answered.
+    assert_eq!(bench.pass(Duration::from_millis(600)).len(), 1);
+    assert_eq!(
+        statuses(&bench.udp(&within("BYE", 2, &tag, "z9hG4bKcross"))),
+        ["200"]
+    );
+    let ok = bye[0].split("\r\n").filter(|l| {
+        ["Via", "From", "To:", "Call", "CSeq"]
+            .iter()
+            .any(|n| l.starts_with(n))
+    });
+    let ok = format!(
+        "SIP/2.0 200 OK\r\n{}\r\n\r\n",
+        ok.collect::<Vec<_>>().join("\r\n")
+    );
+    assert!(bench.udp(&ok).is_empty());
+    assert!(bench.events().is_empty());
+    bench.assert_empty_after(LONG);
+}

@@ -1,0 +1,267 @@
+//! Requests inside of dialogs (RFC 3261 section 12.2.2).
+
+use std::time::Instant;
+
+use crate::sip::address;
+use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
+use crate::sip::dialog::{
+    DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer, Stage,
+};
+use crate::sip::endpoint::requests::{Refusal, body_of, session_interval};
+use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
+use crate::sip::event::{DialogId, Flow, SipEvent};
+use crate::sip::message::{Method, Request};
+use crate::sip::transaction::TransactionId;
+use crate::sip::transaction::server::Server;
+
+impl Endpoint {
+    pub(super) fn handle_within(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+        size: usize,
+    ) {
+        let Some(id) = self.find_dialog(request) else {
+            return self.refuse_request(
+                flow,
+                &request.headers,
+                size,
+                &Refusal::plain(481, "no such call"),
+            );
+        };
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        if dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
+            return self.refuse_request(
+                flow,
+                &request.headers,
+                usize::MAX,
+                &Refusal::plain(500, "old CSeq"),
+            );
+        }
+        // Gaps are fine (section 12.2.2). The way back is the one the peer used last.
+        dialog.remote_cseq = Some(request.cseq);
+        dialog.flow = Some(flow);
+        let leaving = matches!(dialog.stage, Stage::Leaving { .. });
+        match request.method {
+            Method::Bye => self.handle_bye(now, flow, request, id),
+            _ if leaving => self.answer_within(now, flow, request, id, 481, &[]),
+            Method::Invite => self.handle_reinvite(now, flow, request, id),
+            Method::Update => self.handle_update(now, flow, request, id),
+            Method::Info => self.handle_info(now, flow, request, id),
+            Method::Options => {
+                let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
+                self.answer_within(now, flow, request, id, 200, &headers);
+            }
+            Method::Refer => self.answer_within(now, flow, request, id, 603, &[]),
+            Method::Cancel => self.answer_within(now, flow, request, id, 481, &[]),
+            Method::Ack | Method::Other => {}
+        }
+    }
+
+    /// An ACK that ended no transaction: for a 2xx, or for an answer we don't remember.
+    pub(super) fn handle_ack(&mut self, now: Instant, flow: Flow, request: &Request) {
+        let Some(id) = self.find_dialog(request) else {
+            return;
+        };
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        let first = match &dialog.peer_offer {
+            PeerOffer::Answered(answered) if answered.cseq == request.cseq => answered.first,
+            PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => return,
+        };
+        dialog.peer_offer = PeerOffer::None;
+        dialog.flow = Some(flow);
+        let stage = dialog.stage.clone();
+        self.settle_dialog(id);
+        let sdp = body_of(request);
+        match stage {
+            Stage::Leaving { bye: Some(q850) } => self.send_bye(now, id, q850),
+            Stage::Leaving { bye: None } => {}
+            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed if first || sdp.is_some() => {
+                self.tell(SipEvent::Acknowledged { dialog: id, sdp });
+            }
+            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => {}
+        }
+    }
+
+    fn find_dialog(&self, request: &Request) -> Option<DialogId> {
+        let key = DialogKey {
+            call_id: request.call_id.clone(),
+            local_tag: request.to.tag()?.to_owned(),
+            remote_tag: request.peer_tag().to_owned(),
+        };
+        self.dialog_keys.get(&key).copied()
+    }
+
+    fn handle_bye(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        self.answer_within(now, flow, request, id, 200, &[]);
+        let Some(dialog) = self.dialogs.get(&id) else {
+            return;
+        };
+        let leaving = matches!(dialog.stage, Stage::Leaving { .. });
+        if let PeerOffer::Waiting { transaction, .. } = dialog.peer_offer {
+            self.respond(
+                now,
+                transaction,
+                &Reply {
+                    status: 487,
+                    ..Reply::default()
+                },
+            );
+        }
+        self.remove_dialog(id);
+        if !leaving {
+            self.tell(SipEvent::Bye {
+                dialog: id,
+                q850: q850_of(request),
+            });
+        }
+    }
+
+    fn handle_info(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        self.answer_within(now, flow, request, id, 200, &[]);
+        if let Some(body) = body_of(request) {
+            let content_type = request
+                .headers
+                .first("Content-Type")
+                .unwrap_or_default()
+                .to_owned();
+            self.tell(SipEvent::Info {
+                dialog: id,
+                content_type,
+                body,
+            });
+        }
+    }
+
+    fn handle_reinvite(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        let tag = self.local_tag(id);
+        let transaction = self.open_invite(now, flow, request, tag, id, None);
+        self.offer_to_gateway(now, request, id, transaction, false);
+    }
+
+    /// UPDATE (RFC 3311): with SDP like a re-INVITE, without only a refresh of target and session.
+    fn handle_update(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        let transaction = self.open_other(flow, request, id);
+        if !request.body.is_empty() {
+            return self.offer_to_gateway(now, request, id, transaction, true);
+        }
+        let session = session_interval(request).unwrap_or_default();
+        if let Some(dialog) = self.dialogs.get_mut(&id) {
+            dialog.refresh_target(&request.headers);
+        }
+        self.answer_refresh(now, id, transaction, session);
+    }
+
+    /// One offer at a time (RFC 3261 section 14.2, RFC 3311 section 5.2), and not too many a second.
+    fn offer_to_gateway(
+        &mut self,
+        now: Instant,
+        request: &Request,
+        id: DialogId,
+        transaction: TransactionId,
+        is_update: bool,
+    ) {
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        let own_pending = matches!(dialog.own_offer, OwnOffer::Pending { .. })
+            || matches!(dialog.stage, Stage::Calling { .. });
+        let peer_pending = !matches!(dialog.peer_offer, PeerOffer::None);
+        let refused = if own_pending {
+            Some((491, "0"))
+        } else if peer_pending
+            || !dialog
+                .media_changes
+                .take(now, MEDIA_CHANGES_PER_SECOND, MEDIA_CHANGES_BURST)
+        {
+            Some((500, "1"))
+        } else {
+            None
+        };
+        if let Some((status, seconds)) = refused {
+            let retry = [("Retry-After", seconds)];
+            let headers = if status == 500 { &retry[..] } else { &[] };
+            self.counters.refuse("offer pending");
+            self.respond(
+                now,
+                transaction,
+                &Reply {
+                    status,
+                    headers,
+                    ..Reply::default()
+                },
+            );
+            return;
+        }
+        dialog.refresh_target(&request.headers);
+        let session = session_interval(request).unwrap_or_default();
+        dialog.peer_offer = PeerOffer::Waiting {
+            transaction,
+            cseq: request.cseq,
+            session,
+            is_update,
+        };
+        self.tell(SipEvent::Reinvite {
+            dialog: id,
+            sdp: body_of(request),
+        });
+    }
+
+    fn answer_within(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+        id: DialogId,
+        status: u16,
+        headers: &[(&str, &str)],
+    ) {
+        let transaction = self.open_other(flow, request, id);
+        self.respond(
+            now,
+            transaction,
+            &Reply {
+                status,
+                headers,
+                ..Reply::default()
+            },
+        );
+    }
+
+    fn open_other(&mut self, flow: Flow, request: &Request, id: DialogId) -> TransactionId {
+        let entry = ServerEntry {
+            machine: ServerMachine::Other(Server::new(is_reliable(flow), self.config.timing)),
+            head: ReplyHead::of(&request.headers, flow.peer()),
+            flow,
+            key: request.transaction_key(),
+            merge_key: None,
+            dialog: Some(id),
+            tag: self.local_tag(id),
+        };
+        self.insert_server(entry)
+    }
+
+    fn local_tag(&self, id: DialogId) -> String {
+        self.dialogs
+            .get(&id)
+            .map(|dialog| dialog.key.local_tag.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// `Reason: Q.850;cause=16` (RFC 3326).
+fn q850_of(request: &Request) -> Option<u8> {
+    request.headers.list("Reason").find_map(|reason| {
+        let (protocol, params) = reason.split_once(';')?;
+        let is_q850 = protocol.trim().eq_ignore_ascii_case("Q.850");
+        address::param(params, "cause")
+            .filter(|_| is_q850)?
+            .parse()
+            .ok()
+    })
+}

@@ -1,0 +1,215 @@
+//! How much a source may ask for.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// Addresses that share a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// Is the address in this network? IPv4-mapped IPv6 addresses count as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.address, ip.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                let shift = 32 - u32::from(self.prefix.min(32));
+                u32::from(own).checked_shr(shift) == u32::from(ip).checked_shr(shift)
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                let shift = 128 - u32::from(self.prefix.min(128));
+                u128::from(own).checked_shr(shift) == u128::from(ip).checked_shr(shift)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// What was written is not a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a network is an address with an optional prefix length: 192.0.2.0/24, 2001:db8::/32, 192.0.2.7"
+)]
+pub struct NotANetwork;
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| NotANetwork)?,
+            None => longest,
+        };
+        if prefix > longest {
+            Err(NotANetwork)
+        } else {
+            Ok(Self { address, prefix })
+        }
+    }
+}
+
+/// Lets `burst` through at once and `per_second` in the long run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TokenBucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl TokenBucket {
+    pub(crate) fn full(now: Instant, burst: f64) -> Self {
+        Self {
+            tokens: burst,
+            filled: now,
+        }
+    }
+
+    pub(crate) fn take(&mut self, now: Instant, per_second: f64, burst: f64) -> bool {
+        self.tokens = self.level(now, per_second, burst);
+        self.filled = now;
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            true
+        } else {
+            false
+        }
+    }
+
+    fn level(&self, now: Instant, per_second: f64, burst: f64) -> f64 {
+        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
+        (self.tokens + elapsed * per_second).min(burst)
+    }
+}
+
+/// New calls per source address; IPv6 sources count by /64, since one host has all of it.
+#[derive(Debug)]
+pub(crate) struct SourceLimits {
+    buckets: HashMap<IpAddr, TokenBucket>,
+    /// Shared by all sources that the table has no room for.
+    overflow: Option<TokenBucket>,
+    swept: Option<Instant>,
+    per_second: f64,
+    burst: f64,
+    sources_max: usize,
+}
+
+impl SourceLimits {
+    pub(crate) fn new(per_second: f64, burst: f64, sources_max: usize) -> Self {
+        Self {
+            buckets: HashMap::new(),
+            overflow: None,
+            swept: None,
+            per_second,
+            burst,
+            sources_max,
+        }
+    }
+
+    /// May this source open one more call now?
+    pub(crate) fn admit(&mut self, now: Instant, source: IpAddr) -> bool {
+        let (rate, burst) = (self.per_second, self.burst);
+        let source = host_of(source);
+        if !self.buckets.contains_key(&source) && self.buckets.len() >= self.sources_max {
+            self.sweep(now);
+        }
+        if self.buckets.len() < self.sources_max || self.buckets.contains_key(&source) {
+            let bucket = self
+                .buckets
+                .entry(source)
+                .or_insert_with(|| TokenBucket::full(now, burst));
+            return bucket.take(now, rate, burst);
+        }
+        self.overflow
+            .get_or_insert_with(|| TokenBucket::full(now, burst))
+            .take(now, rate, burst)
+    }
+
+    /// Forgets sources whose bucket is full again; at most once a second, since it looks at all of them.
+    fn sweep(&mut self, now: Instant) {
+        if self
+            .swept
+            .is_some_and(|at| now.saturating_duration_since(at) < Duration::from_secs(1))
+        {
+            return;
+        }
+        self.swept = Some(now);
+        let (rate, burst) = (self.per_second, self.burst);
+        self.buckets
+            .retain(|_, bucket| bucket.level(now, rate, burst) < burst);
+    }
+}
+
+fn host_of(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_hold_what_shares_their_prefix() {
+        let network: Network = "192.0.2.0/24".parse().unwrap();
+        assert!(network.contains("192.0.2.255".parse().unwrap()));
+        assert!(network.contains("::ffff:192.0.2.1".parse().unwrap()));
+        assert!(!network.contains("192.0.3.0".parse().unwrap()));
+        assert!(!network.contains("2001:db8::1".parse().unwrap()));
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .contains("9.9.9.9".parse().unwrap())
+        );
+        assert!(
+            "2001:db8::/32"
+                .parse::<Network>()
+                .unwrap()
+                .contains("2001:db8:ffff::1".parse().unwrap())
+        );
+        for bad in ["", "x", "192.0.2.0/33", "192.0.2.0/", "::/129", "1.2.3/8"] {
+            assert_eq!(bad.parse::<Network>(), Err(NotANetwork), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_source_has_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let mut limits = SourceLimits::new(2.0, 5.0, 2);
+        let ip = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let taken = |limits: &mut SourceLimits, at: Instant, n| {
+            (0..20).filter(|_| limits.admit(at, ip(n))).count()
+        };
+        assert_eq!(taken(&mut limits, start, 1), 5);
+        assert_eq!(taken(&mut limits, start, 2), 5);
+        assert_eq!(taken(&mut limits, start + Duration::from_secs(1), 1), 2);
+        // No room for more sources: the others share one bucket, those that are known keep theirs.
+        assert_eq!(taken(&mut limits, start + Duration::from_secs(1), 3), 5);
+        assert_eq!(taken(&mut limits, start + Duration::from_secs(1), 4), 0);
+        // After a while the known ones are forgotten and there is room.
+        assert_eq!(taken(&mut limits, start + Duration::from_secs(60), 5), 5);
+        assert!(limits.buckets.len() <= 2);
+    }
+
+    #[test]
+    fn one_ipv6_host_can_not_multiply_itself() {
+        let now = Instant::now();
+        let mut limits = SourceLimits::new(1.0, 1.0, 9);
+        assert!(limits.admit(now, "2001:db8::1".parse().unwrap()));
+        assert!(!limits.admit(now, "2001:db8::2".parse().unwrap()));
+        assert!(limits.admit(now, "2001:db8:0:1::1".parse().unwrap()));
+    }
+}

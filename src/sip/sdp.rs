@@ -1,0 +1,500 @@
+//! Offers and answers (RFC 8866, RFC 3264): one audio line, one codec, telephone-event beside it.
+//!
+//! Choices made here: the first usable audio line is taken and all other lines are refused with port 0;
+//! the offerer's order of codecs decides; RTCP is multiplexed where the peer offers that (RFC 5761) and
+//! has its own port otherwise; secured profiles are refused until there is SRTP.
+
+#![deny(clippy::indexing_slicing)]
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use sdp_types::{Attribute, Connection, Media, Origin, Session};
+
+use crate::media::codec::Codec;
+use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::units::Ptime;
+
+/// Dynamic payload types of our own offers.
+const OPUS_PAYLOAD_TYPE: u8 = 107;
+const EVENT_8000_PAYLOAD_TYPE: u8 = 101;
+const EVENT_48000_PAYLOAD_TYPE: u8 = 102;
+/// More lines than any offer of a phone or browser has.
+const MEDIA_LINES_MAX: usize = 32;
+
+/// Our side of a session.
+#[derive(Debug, Clone)]
+pub struct LocalMedia {
+    /// Where we receive.
+    pub address: IpAddr,
+    /// The port for RTP; RTCP comes to the next one unless multiplexed.
+    pub rtp_port: u16,
+    /// What we speak, best first.
+    pub codecs: Vec<Codec>,
+    /// `o=` session id: the same for the whole dialog.
+    pub session_id: u64,
+    /// `o=` session version: one more for each new description (RFC 3264 section 8).
+    pub session_version: u64,
+    /// What we would like to do; the peer may narrow it.
+    pub direction: Direction,
+    /// Our order of codecs decides instead of the offerer's.
+    pub prefer_own_order: bool,
+}
+
+/// Why a description gives no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SdpError {
+    /// Not SDP.
+    #[error("the session description cannot be read")]
+    Malformed,
+    /// No audio line that is on.
+    #[error("no audio offered")]
+    NoAudio,
+    /// Audio only by a profile that is not spoken here.
+    #[error("only secured or unknown transports offered")]
+    Transport,
+    /// Audio only in unknown codecs.
+    #[error("no codec in common")]
+    Codec,
+    /// No address to send to: a host name, a multicast group.
+    #[error("no usable address")]
+    Address,
+}
+
+impl SdpError {
+    /// The SIP answer to an offer with this fault.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Malformed => 400,
+            Self::NoAudio | Self::Transport | Self::Codec | Self::Address => 488,
+        }
+    }
+}
+
+/// Writes our offer.
+#[must_use]
+pub fn offer(local: &LocalMedia) -> Bytes {
+    let mut payload_types = Vec::new();
+    let mut attributes = Vec::new();
+    for codec in &local.codecs {
+        let payload_type = offered_payload_type(*codec);
+        payload_types.push(payload_type);
+        attributes.extend(codec_attributes(*codec, payload_type));
+    }
+    let clocks = [
+        (8000, EVENT_8000_PAYLOAD_TYPE),
+        (48_000, EVENT_48000_PAYLOAD_TYPE),
+    ];
+    for (clock, payload_type) in clocks {
+        if local.codecs.iter().any(|codec| codec.rtp_clock() == clock) {
+            payload_types.push(payload_type);
+            attributes.extend(event_attributes(TelephoneEvent {
+                payload_type,
+                clock,
+            }));
+        }
+    }
+    attributes.push(Attribute::with_value("ptime", Ptime::DEFAULT.ms()));
+    attributes.push(Attribute::new(direction_word(local.direction)));
+    let media = audio_line(local.rtp_port, "RTP/AVP", &payload_types, attributes);
+    write(local, vec![media])
+}
+
+/// Takes what we can of an offer and writes the answer.
+///
+/// # Errors
+/// Nothing can be taken, see [`SdpError`].
+pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(MediaParameters, Bytes), SdpError> {
+    let session = parse(offer)?;
+    let (chosen, parameters) = choose(&session, local)?;
+    let medias = session
+        .medias
+        .iter()
+        .enumerate()
+        .map(|(position, media)| {
+            if position == chosen {
+                answered(media, &parameters, local)
+            } else {
+                refused(media)
+            }
+        })
+        .collect();
+    Ok((parameters, write(local, medias)))
+}
+
+/// Reads the answer to our offer.
+///
+/// # Errors
+/// The peer took nothing of it, see [`SdpError`].
+pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<MediaParameters, SdpError> {
+    let (_, mut parameters) = choose(&parse(answer)?, local)?;
+    // We receive what we have offered, and send what the peer asks for (RFC 3264 section 6.1).
+    parameters.payload_type_receive = offered_payload_type(parameters.codec);
+    if let Some(event) = &mut parameters.telephone_event {
+        event.payload_type = if event.clock == 48_000 {
+            EVENT_48000_PAYLOAD_TYPE
+        } else {
+            EVENT_8000_PAYLOAD_TYPE
+        };
+    }
+    Ok(parameters)
+}
+
+/// The first audio line that can be used, and what comes of it; else the last reason why not.
+fn choose(session: &Session, local: &LocalMedia) -> Result<(usize, MediaParameters), SdpError> {
+    let mut problem = SdpError::NoAudio;
+    for (position, media) in session.medias.iter().enumerate() {
+        if !media.media.eq_ignore_ascii_case("audio") || media.port == 0 {
+            continue;
+        }
+        match negotiate(session, media, local) {
+            Ok(parameters) => return Ok((position, parameters)),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn negotiate(
+    session: &Session,
+    media: &Media,
+    local: &LocalMedia,
+) -> Result<MediaParameters, SdpError> {
+    if !["RTP/AVP", "RTP/AVPF"]
+        .iter()
+        .any(|proto| media.proto.eq_ignore_ascii_case(proto))
+    {
+        return Err(SdpError::Transport);
+    }
+    let formats = formats(media);
+    let (codec, payload_type) = pick_codec(&formats, local).ok_or(SdpError::Codec)?;
+    let address = address(session, media)?;
+    let remote_rtp = SocketAddr::new(address, media.port);
+    let mut direction = direction(session, media, local.direction);
+    if address.is_unspecified() {
+        // The old way to put on hold (RFC 3264 section 8.4).
+        direction = narrow(direction, Direction::RecvOnly);
+    }
+    Ok(MediaParameters {
+        codec,
+        payload_type_send: payload_type,
+        payload_type_receive: payload_type,
+        telephone_event: pick_event(&formats, codec),
+        comfort_noise: None,
+        ptime: packet_time(session, media, codec),
+        direction,
+        remote_rtp,
+        remote_rtcp: rtcp_address(media, remote_rtp),
+        signalling_source: None,
+    })
+}
+
+/// A payload type and what it stands for.
+struct Format {
+    payload_type: u8,
+    name: String,
+    clock: u32,
+}
+
+fn formats(media: &Media) -> Vec<Format> {
+    media
+        .fmt
+        .split_ascii_whitespace()
+        .filter_map(|text| text.parse().ok().filter(|payload_type| *payload_type < 128))
+        .filter_map(|payload_type| mapped(media, payload_type).or_else(|| assigned(payload_type)))
+        .collect()
+}
+
+/// By `a=rtpmap`.
+fn mapped(media: &Media, payload_type: u8) -> Option<Format> {
+    values(&media.attributes, "rtpmap").find_map(|value| {
+        let (number, encoding) = value.trim().split_once(' ')?;
+        if number.parse() != Ok(payload_type) {
+            return None;
+        }
+        let mut parts = encoding.trim().split('/');
+        let name = parts.next()?.to_owned();
+        let clock = parts.next()?.trim().parse().ok()?;
+        Some(Format {
+            payload_type,
+            name,
+            clock,
+        })
+    })
+}
+
+/// By RFC 3551 table 4.
+fn assigned(payload_type: u8) -> Option<Format> {
+    let codec = Codec::ALL
+        .into_iter()
+        .find(|codec| codec.static_payload_type() == Some(payload_type))?;
+    Some(Format {
+        payload_type,
+        name: codec.encoding_name().to_owned(),
+        clock: codec.rtp_clock(),
+    })
+}
+
+impl Format {
+    fn codec(&self) -> Option<Codec> {
+        Codec::ALL.into_iter().find(|codec| {
+            // Some write G722/16000, which RFC 3551 section 4.5.2 forbids but everybody understands.
+            let clock_fits =
+                self.clock == codec.rtp_clock() || (*codec == Codec::G722 && self.clock == 16_000);
+            clock_fits && self.name.eq_ignore_ascii_case(codec.encoding_name())
+        })
+    }
+}
+
+fn pick_codec(formats: &[Format], local: &LocalMedia) -> Option<(Codec, u8)> {
+    let known: Vec<(Codec, u8)> = formats
+        .iter()
+        .filter_map(|format| Some((format.codec()?, format.payload_type)))
+        .filter(|(codec, _)| local.codecs.contains(codec))
+        .collect();
+    if !local.prefer_own_order {
+        return known.first().copied();
+    }
+    local
+        .codecs
+        .iter()
+        .find_map(|own| known.iter().find(|(codec, _)| codec == own))
+        .copied()
+}
+
+/// telephone-event with the codec's clock (RFC 4733 section 2.1), else with 8000, which some offer alone.
+fn pick_event(formats: &[Format], codec: Codec) -> Option<TelephoneEvent> {
+    let with_clock = |clock: u32| {
+        formats
+            .iter()
+            .find(|format| {
+                format.clock == clock && format.name.eq_ignore_ascii_case("telephone-event")
+            })
+            .map(|format| TelephoneEvent {
+                payload_type: format.payload_type,
+                clock,
+            })
+    };
+    with_clock(codec.rtp_clock()).or_else(|| with_clock(8000))
+}
+
+fn packet_time(session: &Session, media: &Media, codec: Codec) -> Ptime {
+    let number = |name| {
+        let mut all = values(&media.attributes, name).chain(values(&session.attributes, name));
+        all.next()
+            .and_then(|value| value.trim().split('.').next()?.parse::<u32>().ok())
+    };
+    let wanted = number("ptime").map_or(Ptime::DEFAULT, Ptime::nearest);
+    let longest = number("maxptime").filter(|ms| *ms > 0).unwrap_or(u32::MAX);
+    let ms = [60, 40, 30, 20, 10]
+        .into_iter()
+        // An Opus frame has no 30 ms.
+        .filter(|ms| codec != Codec::Opus || *ms != 30)
+        .find(|ms| *ms <= wanted.ms().min(longest))
+        .unwrap_or(10);
+    Ptime::nearest(ms)
+}
+
+fn address(session: &Session, media: &Media) -> Result<IpAddr, SdpError> {
+    let connection = media
+        .connections
+        .first()
+        .or(session.connection.as_ref())
+        .ok_or(SdpError::Address)?;
+    let ip = connection.try_address().map_err(|_| SdpError::Address)?.ip;
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    if ip.is_multicast() || broadcast {
+        Err(SdpError::Address)
+    } else {
+        Ok(ip)
+    }
+}
+
+/// The peer's RTCP: with RTP where multiplexed, else `a=rtcp` (RFC 3605), else the next port.
+fn rtcp_address(media: &Media, rtp: SocketAddr) -> SocketAddr {
+    if media.has_attribute("rtcp-mux") {
+        return rtp;
+    }
+    let written = values(&media.attributes, "rtcp").next().and_then(|value| {
+        let mut fields = value.split_ascii_whitespace();
+        let port = fields
+            .next()?
+            .parse()
+            .ok()
+            .filter(|port: &u16| *port != 0)?;
+        let ip = fields
+            .nth(2)
+            .and_then(|ip| ip.parse().ok())
+            .unwrap_or(rtp.ip());
+        Some(SocketAddr::new(ip, port))
+    });
+    written.unwrap_or_else(|| {
+        SocketAddr::new(rtp.ip(), rtp.port().checked_add(1).unwrap_or(rtp.port()))
+    })
+}
+
+/// What we do: the mirror of what the peer does, narrowed to what we would like.
+fn direction(session: &Session, media: &Media, wish: Direction) -> Direction {
+    let written = [&media.attributes, &session.attributes]
+        .into_iter()
+        .find_map(|attributes| {
+            attributes
+                .iter()
+                .find_map(|attribute| match attribute.attribute.trim() {
+                    "sendrecv" => Some(Direction::SendRecv),
+                    "sendonly" => Some(Direction::RecvOnly),
+                    "recvonly" => Some(Direction::SendOnly),
+                    "inactive" => Some(Direction::Inactive),
+                    _ => None,
+                })
+        });
+    narrow(written.unwrap_or(Direction::SendRecv), wish)
+}
+
+const fn narrow(a: Direction, b: Direction) -> Direction {
+    match (a.sends() && b.sends(), a.receives() && b.receives()) {
+        (true, true) => Direction::SendRecv,
+        (true, false) => Direction::SendOnly,
+        (false, true) => Direction::RecvOnly,
+        (false, false) => Direction::Inactive,
+    }
+}
+
+const fn direction_word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::SendRecv => "sendrecv",
+        Direction::SendOnly => "sendonly",
+        Direction::RecvOnly => "recvonly",
+        Direction::Inactive => "inactive",
+    }
+}
+
+fn answered(media: &Media, parameters: &MediaParameters, local: &LocalMedia) -> Media {
+    let mut payload_types = vec![parameters.payload_type_receive];
+    let mut attributes = codec_attributes(parameters.codec, parameters.payload_type_receive);
+    if let Some(event) = parameters.telephone_event {
+        payload_types.push(event.payload_type);
+        attributes.extend(event_attributes(event));
+    }
+    attributes.push(Attribute::with_value("ptime", parameters.ptime.ms()));
+    attributes.push(Attribute::new(direction_word(parameters.direction)));
+    if media.has_attribute("rtcp-mux") {
+        attributes.push(Attribute::new("rtcp-mux"));
+    }
+    audio_line(local.rtp_port, &media.proto, &payload_types, attributes)
+}
+
+/// The same line with port 0 (RFC 3264 section 6).
+fn refused(media: &Media) -> Media {
+    let mut line = audio_line(0, &media.proto, &[], Vec::new());
+    media.media.clone_into(&mut line.media);
+    media.fmt.clone_into(&mut line.fmt);
+    line
+}
+
+fn audio_line(port: u16, proto: &str, payload_types: &[u8], attributes: Vec<Attribute>) -> Media {
+    let formats: Vec<String> = payload_types.iter().map(u8::to_string).collect();
+    Media {
+        media: "audio".to_owned(),
+        port,
+        num_ports: None,
+        proto: proto.to_owned(),
+        fmt: formats.join(" "),
+        media_title: None,
+        connections: Vec::new(),
+        bandwidths: Vec::new(),
+        key: None,
+        attributes,
+    }
+}
+
+fn codec_attributes(codec: Codec, payload_type: u8) -> Vec<Attribute> {
+    let (name, clock) = (codec.encoding_name(), codec.rtp_clock());
+    let map = |channels: &str| {
+        Attribute::with_value("rtpmap", format!("{payload_type} {name}/{clock}{channels}"))
+    };
+    match codec {
+        // Always two channels in the map (RFC 7587 section 7), though we send and want one.
+        Codec::Opus => vec![
+            map("/2"),
+            Attribute::with_value(
+                "fmtp",
+                format!("{payload_type} useinbandfec=1;stereo=0;sprop-stereo=0"),
+            ),
+        ],
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => vec![map("")],
+    }
+}
+
+fn event_attributes(event: TelephoneEvent) -> [Attribute; 2] {
+    let TelephoneEvent {
+        payload_type,
+        clock,
+    } = event;
+    [
+        Attribute::with_value("rtpmap", format!("{payload_type} telephone-event/{clock}")),
+        Attribute::with_value("fmtp", format!("{payload_type} 0-15")),
+    ]
+}
+
+fn offered_payload_type(codec: Codec) -> u8 {
+    codec.static_payload_type().unwrap_or(OPUS_PAYLOAD_TYPE)
+}
+
+fn values<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
+    attributes
+        .iter()
+        .filter(move |a| a.attribute.eq_ignore_ascii_case(name))
+        .filter_map(|a| a.value.as_deref())
+}
+
+fn write(local: &LocalMedia, medias: Vec<Media>) -> Bytes {
+    let mut session = Session::new(
+        Origin::with_ip_addr(local.session_id, local.session_version, local.address),
+        "-",
+    );
+    session.connection = Some(Connection::from_ip_addr(local.address));
+    session.times = vec![sdp_types::Time::new(0, 0)];
+    session.medias = medias;
+    let mut bytes = Vec::with_capacity(512);
+    // Writing to a Vec cannot fail.
+    let _ = session.write(&mut bytes);
+    bytes.into()
+}
+
+fn parse(description: &[u8]) -> Result<Session, SdpError> {
+    let session = Session::parse(clean(description).as_bytes()).map_err(|_| SdpError::Malformed)?;
+    if session.medias.len() > MEDIA_LINES_MAX {
+        Err(SdpError::Malformed)
+    } else {
+        Ok(session)
+    }
+}
+
+/// Only the lines that matter here, in valid UTF-8, so that an odd title or bandwidth costs nothing. An
+/// `o=` with spaces in its user name is put right.
+fn clean(description: &[u8]) -> String {
+    let text = String::from_utf8_lossy(description);
+    let mut kept = String::with_capacity(text.len());
+    for line in text.split(['\r', '\n']) {
+        let line = line.trim_end();
+        if line.starts_with("o=") {
+            let fields: Vec<&str> = line.split_ascii_whitespace().rev().take(5).collect();
+            kept.push_str("o=-");
+            for field in fields.iter().rev() {
+                kept.push(' ');
+                kept.push_str(field);
+            }
+        } else if ["v=", "s=", "c=", "m=", "a="]
+            .iter()
+            .any(|key| line.starts_with(key))
+        {
+            kept.extend(line.chars().filter(|c| !c.is_control()));
+        } else {
+            continue;
+        }
+        kept.push_str("\r\n");
+    }
+    kept
+}

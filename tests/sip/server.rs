@@ -1,0 +1,265 @@
+//! The built program on ports of its own, and the API that a booking system would use.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A running node; ended and its log checked when dropped.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) sip_port: u16,
+    pub(crate) http_port: u16,
+    pub(crate) key: String,
+    secrets: std::sync::Mutex<Vec<String>>,
+}
+
+/// A booked meeting.
+#[derive(Debug, Clone)]
+pub(crate) struct Meeting {
+    pub(crate) id: String,
+    pub(crate) guest: String,
+    pub(crate) host: String,
+}
+
+impl Server {
+    /// Starts a node with the defaults and, after them, `extra` (TOML sections other than `sip.listen`,
+    /// `http`, `media`, `node`).
+    pub(crate) fn start(extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (sip_port, http_port) = (free_port(), free_port());
+        let media = MEDIA.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
+        let config = format!(
+            "node.data_dir = {data:?}\nnode.drain_timeout = 2\n\
+             sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\"]\n\
+             http.listen = \"127.0.0.1:{http_port}\"\n\
+             media.address = \"127.0.0.1\"\nmedia.ports = \"{media}-{last}\"\n{extra}\n",
+            data = folder.path().join("data"),
+            last = media + MEDIA_PORTS - 1,
+        );
+        fs::write(folder.path().join("voicebridge.toml"), config).expect("config written");
+        let key = create_key(folder.path());
+        let process = spawn(folder.path());
+        let server = Self { process, folder, sip_port, http_port, key: key.clone(), secrets: vec![key].into() };
+        server.wait_until_ready();
+        server
+    }
+
+    /// Kills the process without warning and starts it again on the same data.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().expect("killed");
+        self.process.wait().expect("waited");
+        self.process = spawn(self.folder.path());
+        self.wait_until_ready();
+    }
+
+    /// SIGTERM; how long the process took to end by itself, and whether it said success.
+    pub(crate) fn terminate(&mut self) -> (Duration, bool) {
+        let asked = Instant::now();
+        signal(self.process.id(), "TERM");
+        let status = self.process.wait().expect("waited");
+        (asked.elapsed(), status.success())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn wait_until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < deadline {
+            if ureq::get(self.url("/readyz")).call().is_ok() {
+                return;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        panic!("not ready after a minute; log:\n{}", self.log());
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.http_port)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let mut answer = ureq::get(self.url(path))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .call()
+            .expect("answered");
+        answer.body_mut().read_json().expect("JSON")
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        let mut answer = ureq::get(self.url(path)).call().expect("answered");
+        answer.body_mut().read_to_string().expect("text")
+    }
+
+    pub(crate) fn delete(&self, path: &str) {
+        ureq::delete(self.url(path))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .call()
+            .expect("deleted");
+    }
+
+    /// Books a meeting that is open now, with `more` on top.
+    pub(crate) fn book(&self, more: &Value) -> Meeting {
+        let now = jiff_now();
+        let mut body = json!({
+            "title": "Test", "timezone": "Europe/Rome",
+            "starts_at": stamp(now - 600), "ends_at": stamp(now + 3_600),
+        });
+        for (key, value) in more.as_object().expect("an object") {
+            body[key] = value.clone();
+        }
+        let mut answer = ureq::post(self.url("/v1/meetings"))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(&body)
+            .expect("booked");
+        let meeting: Value = answer.body_mut().read_json().expect("JSON");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let booked = Meeting {
+            id: text(&meeting["id"]),
+            guest: text(&meeting["pins"]["guest"]),
+            host: text(&meeting["pins"]["host"]),
+        };
+        self.remember(&[&booked.guest, &booked.host]);
+        booked
+    }
+
+    /// These must not appear in the log.
+    pub(crate) fn remember(&self, secrets: &[&str]) {
+        let mut all = self.secrets.lock().expect("no test panics while holding it");
+        all.extend(secrets.iter().map(|&s| s.to_owned()));
+    }
+
+    /// The newest call record.
+    pub(crate) fn last_call(&self) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let calls = self.get("/v1/calls?limit=1");
+            if let Some(call) = calls["items"].get(0) {
+                return call.clone();
+            }
+            assert!(Instant::now() < deadline, "no call record");
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The record of the newest call that was not there before `known` records.
+    pub(crate) fn call_after(&self, known: usize) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let calls = self.calls();
+            if calls.len() > known {
+                return calls.first().cloned().expect("one at least");
+            }
+            assert!(Instant::now() < deadline, "no further call record");
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// All call records, the newest first.
+    pub(crate) fn calls(&self) -> Vec<Value> {
+        self.get("/v1/calls?limit=1000")["items"].as_array().expect("a list").clone()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("data/voicebridge.db")
+    }
+
+    fn assert_log_is_clean(&self) {
+        let log = self.log();
+        for secret in self.secrets.lock().expect("no test panics while holding it").iter() {
+            assert!(!log.contains(secret.as_str()), "a secret stands in the log");
+        }
+        assert!(!log.contains(CALLER), "a caller's number stands in the log");
+        assert!(!log.contains("panicked"), "something panicked:\n{log}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.process.try_wait().ok().flatten().is_none() {
+            self.terminate();
+        }
+        if !std::thread::panicking() {
+            self.assert_log_is_clean();
+        } else {
+            // The log helps whoever reads the failure.
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().filter(|l| !l.contains("TRACE")).take(60).collect();
+            let _written = writeln!(std::io::stderr(), "server log, newest first:\n{}", tail.join("\n"));
+        }
+    }
+}
+
+/// The number all scenarios call from, as in their From.
+pub(crate) const CALLER: &str = "+390612345678";
+
+fn spawn(folder: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).expect("log file");
+    program(folder, &["serve"])
+        .env("RUST_LOG", "trace")
+        .stdout(log.try_clone().expect("log file"))
+        .stderr(log)
+        .spawn()
+        .expect("the server starts")
+}
+
+fn create_key(folder: &Path) -> String {
+    let output = program(folder, &["key", "create", "--organisation", "test", "--role", "admin"])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("key create runs");
+    assert!(output.status.success(), "key create failed");
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// The built program with the folder's configuration.
+fn program(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_voicebridge"));
+    command.args(arguments).arg("--config").arg(folder.join("voicebridge.toml")).current_dir(folder);
+    command
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "signal not sent");
+}
+
+/// A port that is free for UDP and TCP at this moment.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = tcp.local_addr().expect("bound").port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of the running program")]
+fn jiff_now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+pub(crate) fn stamp(second: i64) -> String {
+    jiff::Timestamp::from_second(second).expect("in range").to_string()
+}
+
+pub(crate) fn in_seconds(offset: i64) -> String {
+    stamp(jiff_now() + offset)
+}
+
+static MEDIA: AtomicU16 = AtomicU16::new(10_000);
+const MEDIA_PORTS: u16 = 1_000;

@@ -1,0 +1,122 @@
+//! sipp, one scenario at a time.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::server::{Server, free_port};
+
+/// What a scenario is run with; keys are what `[name]` stands for in it.
+pub(crate) struct Scenario<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) keys: Vec<(String, String)>,
+    pub(crate) number: &'a str,
+    pub(crate) tcp: bool,
+}
+
+impl<'a> Scenario<'a> {
+    pub(crate) fn new(name: &'a str) -> Self {
+        Self { name, keys: Vec::new(), number: "1000", tcp: false }
+    }
+
+    pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
+        self.keys.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn number(mut self, number: &'a str) -> Self {
+        self.number = number;
+        self
+    }
+
+    pub(crate) fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
+    /// Runs one call and panics with sipp's own words where it did not go as written.
+    pub(crate) fn run(self, server: &Server) {
+        let name = self.name.to_owned();
+        self.start(server).finish(&name);
+    }
+
+    /// Starts one call.
+    pub(crate) fn start(self, server: &Server) -> Running {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/sip/scenarios/{}.xml", self.name));
+        let (port, media) = (free_port(), free_port() & !1);
+        let output = File::create(folder.path().join("out")).expect("output file");
+        let mut command = Command::new("sipp");
+        command
+            .current_dir(folder.path())
+            .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-mp", &media.to_string()])
+            .args(["-t", if self.tcp { "t1" } else { "u1" }, "-s", self.number])
+            .args(["-m", "1", "-nostdin", "-trace_err", "-error_file", "errors"])
+            .args(["-timeout", "90", "-timeout_error"])
+            .arg("-sf")
+            .arg(&file);
+        for (key, value) in &self.keys {
+            command.args(["-key", key, value]);
+        }
+        command.arg(format!("127.0.0.1:{}", server.sip_port));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("output file"))
+            .stderr(output)
+            .spawn()
+            .expect("sipp is installed (scripts/install-test-deps)");
+        Running { child, folder }
+    }
+}
+
+/// A call under way.
+pub(crate) struct Running {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Running {
+    /// Waits for its end.
+    pub(crate) fn finish(mut self, name: &str) {
+        let status = self.child.wait().expect("waited");
+        let read = |file: &str| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        assert!(status.success(), "{name}: {status}\n{}\n{}", read("errors"), read("out"));
+    }
+}
+
+/// Keys as A-law tones in a file that sipp plays: 120 ms on, 100 ms off, -10 dBFS a tone.
+pub(crate) fn in_band_keys(folder: &Path, keys: &str) -> PathBuf {
+    let mut audio = vec![ALAW_SILENCE; 800];
+    for key in keys.chars() {
+        let (low, high) = frequencies(key);
+        audio.extend((0..960).map(|n| {
+            let t = f64::from(n) / 8_000.0;
+            let wave = (std::f64::consts::TAU * low * t).sin() + (std::f64::consts::TAU * high * t).sin();
+            alaw((wave * 7_300.0) as i16)
+        }));
+        audio.extend(std::iter::repeat_n(ALAW_SILENCE, 800));
+    }
+    audio.extend(std::iter::repeat_n(ALAW_SILENCE, 8_000));
+    let file = folder.join("keys.alaw");
+    fs::write(&file, audio).expect("audio written");
+    file
+}
+
+fn frequencies(key: char) -> (f64, f64) {
+    let rows = [("123A", 697.0), ("456B", 770.0), ("789C", 852.0), ("*0#D", 941.0)];
+    let columns = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
+    rows.iter()
+        .find_map(|(keys, low)| keys.find(key).map(|column| (*low, columns[column])))
+        .expect("a key of the keypad")
+}
+
+/// ITU-T G.711 A-law, by the segment rule.
+fn alaw(sample: i16) -> u8 {
+    let (sign, magnitude) = if sample >= 0 { (0x80, i32::from(sample)) } else { (0, -i32::from(sample) - 1) };
+    let magnitude = magnitude.clamp(0, 32_767) >> 4;
+    let segment = (32 - (magnitude >> 5).leading_zeros()) as i32;
+    let code = if segment == 0 { magnitude >> 1 } else { (segment << 4) | ((magnitude >> segment) & 15) };
+    ((sign | code as u8) ^ 0x55) & 0xFF
+}
+
+const ALAW_SILENCE: u8 = 0xD5;

@@ -27,7 +27,8 @@ pub(super) fn beep() -> Vec<i16> {
 }
 
 /// One loop of waiting music: eight soft chords of three seconds, each fading into the next, with
-/// slow broken notes over them. All of it begins and ends in silence, so that the end joins the beginning.
+/// slow broken notes over them. All of it begins and ends in silence, so that the end joins the
+/// beginning.
 #[must_use]
 pub(super) fn music() -> Vec<i16> {
     let mut sound = vec![0.0; (CHORDS.len() * CHORD_MS + OVERLAP_MS) * SAMPLES_PER_MS];

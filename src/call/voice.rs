@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::booking::{Admission, Role};
 
 /// Who muted a participant, in the words of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MutedBy {
     /// He himself; `*6` unmutes.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::booking::{Outcome, PinVerdict, Refusal};
 use crate::call::roster::{Gauges, TickLateness};
 use crate::engine::{LegReport, ThreadHealth};
 
@@ -40,30 +39,14 @@ impl Refused {
 /// Counted since start. Written by the gateway alone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
-    pub(super) refused: BTreeMap<Refused, u64>,
-    pub(super) outcomes: BTreeMap<&'static str, u64>,
-    pub(super) pin_attempts: BTreeMap<&'static str, u64>,
-    pub(super) concealed_frames: u64,
-    pub(super) one_way_audio: u64,
+    refused: BTreeMap<Refused, u64>,
+    concealed_frames: u64,
+    one_way_audio: u64,
 }
 
 impl Counters {
     pub(super) fn admission_refused(&mut self, refused: Refused) {
         *self.refused.entry(refused).or_insert(0) += 1;
-    }
-
-    pub(super) fn call_ended(&mut self, outcome: Outcome) {
-        *self.outcomes.entry(outcome.word()).or_insert(0) += 1;
-    }
-
-    pub(super) fn pin_verdict(&mut self, verdict: &PinVerdict) {
-        let result = match verdict {
-            PinVerdict::Admitted(_) => "admitted",
-            PinVerdict::Refused(Refusal::Wrong) => "wrong",
-            PinVerdict::Refused(Refusal::Unavailable) => "unavailable",
-            PinVerdict::Refused(_) => "closed",
-        };
-        *self.pin_attempts.entry(result).or_insert(0) += 1;
     }
 
     /// The part of the metrics that is counted here.
@@ -86,3 +69,18 @@ impl Counters {
 
 /// Ten seconds of packets sent and none received.
 const ONE_WAY_AFTER_PACKETS: u64 = 500;
+
+/// All threads' ticks in one histogram.
+pub(super) fn lateness(threads: &[ThreadHealth]) -> TickLateness {
+    let mut all = TickLateness::default();
+    for thread in threads {
+        all.sum_seconds += thread.lateness_seconds;
+        for (position, (bound, ticks)) in thread.lateness_buckets().enumerate() {
+            match all.buckets.get_mut(position) {
+                Some((_, sum)) => *sum += ticks,
+                None => all.buckets.push((bound, ticks)),
+            }
+        }
+    }
+    all
+}

@@ -2,7 +2,7 @@
 //!
 //! A polyphase FIR: conceptually, zeros are put between the samples of the slower rate and a
 //! low-pass just below its Nyquist frequency is applied; practically only the products with samples that
-//! exist are formed. The work is arranged as `factor` filters of [`TAPS`] taps that each run over
+//! exist are formed. The work is arranged as `factor` filters of 32 taps that each run over
 //! contiguous samples at the slower rate, so the inner loop is the same both ways, and no
 //! horizontal sums are needed.
 //!

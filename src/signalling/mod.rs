@@ -94,7 +94,10 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
 }
 
 fn endpoint_config(settings: &GatewaySettings, transport: &Transport, advertise: Option<&Advertised>) -> EndpointConfig {
-    let advertised = |bound: &SocketAddr| advertise.map_or_else(|| bound.to_string(), |name| name.with_port(bound.port()));
+    let advertised = |bound: &SocketAddr| match advertise {
+        Some(name) => format!("{}:{}", name.host, name.port.unwrap_or(bound.port())),
+        None => bound.to_string(),
+    };
     EndpointConfig {
         udp_contacts: transport.udp_addresses().iter().map(advertised).collect(),
         tcp_contact: transport.tcp_addresses().first().map(advertised),

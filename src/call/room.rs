@@ -74,7 +74,7 @@ pub struct Seat {
     pub state: SeatState,
     /// When he came in, or began to wait.
     pub since: Timestamp,
-    /// Who muted him; `None`: he is not muted. Written by [`Rooms::set_muted`].
+    /// Who muted him; `None`: he is not muted. Written by `Rooms::set_muted`.
     pub muted_by: Option<MutedBy>,
     /// Has his hand up.
     pub hand: bool,
@@ -98,7 +98,7 @@ pub(super) struct Room {
     end: Option<EndSchedule>,
     /// In the order they came.
     seats: Vec<Seat>,
-    /// No seat was left for them; written by `open`, taken by [`Rooms::unseat_refused`].
+    /// No seat was left for them; written by `open`, taken by `Rooms::tidy`.
     refused: Vec<CallId>,
 }
 
@@ -211,6 +211,9 @@ impl Room {
         out: &mut Outputs,
     ) {
         self.refuse_surplus(out);
+        if self.seats.is_empty() {
+            return;
+        }
         let bridge = bridges.fresh();
         self.phase = Phase::Live {
             bridge,

@@ -102,13 +102,10 @@ impl Rooms {
             .entry(meeting)
             .or_insert_with(|| Room::new(now, wall, meeting, terms));
         let verdict = room.enter(now, wall, seat, &mut self.bridges, &mut self.outputs);
-        match verdict {
-            RoomVerdict::Joined { .. } | RoomVerdict::Wait(_) => {
-                self.seats.insert(call, meeting);
-            }
-            RoomVerdict::Refused(_) => self.forget_if_empty(meeting),
+        if !matches!(verdict, RoomVerdict::Refused(_)) {
+            self.seats.insert(call, meeting);
         }
-        self.unseat_refused(meeting);
+        self.tidy(meeting);
         verdict
     }
 
@@ -123,7 +120,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.leave(now, call, &mut self.outputs);
         }
-        self.forget_if_empty(meeting);
+        self.tidy(meeting);
     }
 
     /// The booking was changed while people are there; unknown meetings are no matter.
@@ -131,7 +128,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
         }
-        self.unseat_refused(meeting);
+        self.tidy(meeting);
     }
 
     /// Ends a meeting for all that are in it or wait; how many that were.
@@ -227,7 +224,7 @@ impl Rooms {
                 continue;
             };
             match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
-                Life::GoesOn => self.unseat_refused(meeting),
+                Life::GoesOn => self.tidy(meeting),
                 Life::IsOver => {
                     self.end(meeting);
                 }
@@ -309,23 +306,16 @@ impl Rooms {
         self.outputs.push_back(RoomOutput::Notice { call, notice });
     }
 
-    fn forget_if_empty(&mut self, meeting: MeetingId) {
-        if self
-            .rooms
-            .get(&meeting)
-            .is_some_and(|room| room.seats().is_empty())
-        {
-            self.rooms.remove(&meeting);
-        }
-    }
-
-    /// Forgets those for whom no seat was left when the room opened.
-    fn unseat_refused(&mut self, meeting: MeetingId) {
+    /// Forgets those for whom no seat was left when the room opened, and a room that is empty.
+    fn tidy(&mut self, meeting: MeetingId) {
         let Some(room) = self.rooms.get_mut(&meeting) else {
             return;
         };
         for call in room.take_refused() {
             self.seats.remove(&call);
+        }
+        if room.seats().is_empty() {
+            self.rooms.remove(&meeting);
         }
     }
 }

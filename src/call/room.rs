@@ -89,7 +89,7 @@ pub enum SeatState {
     Joined,
 }
 
-/// One meeting. Has a seat at least, except within a method of [`Rooms`].
+/// One meeting. Has a seat at least, except within a method of `Rooms`.
 #[derive(Debug)]
 pub(super) struct Room {
     meeting: MeetingId,
@@ -98,8 +98,6 @@ pub(super) struct Room {
     end: Option<EndSchedule>,
     /// In the order they came.
     seats: Vec<Seat>,
-    /// No seat was left for them; written by `open`, taken by `Rooms::tidy`.
-    refused: Vec<CallId>,
 }
 
 #[derive(Debug)]
@@ -132,7 +130,6 @@ impl Room {
                 .map(|over| EndSchedule::new(now, wall, over)),
             terms,
             seats: Vec::new(),
-            refused: Vec::new(),
         }
     }
 
@@ -248,7 +245,6 @@ impl Room {
                 return;
             };
             let call = self.seats.remove(last).call;
-            self.refused.push(call);
             let notice = RoomNotice::Refused(RoomRefusal::Full);
             out.push_back(RoomOutput::Notice { call, notice });
         }
@@ -437,11 +433,6 @@ impl Room {
 
     pub(super) fn seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
         self.seats.iter_mut()
-    }
-
-    /// Those for whom no seat was left when the room opened; they have none any more.
-    pub(super) fn take_refused(&mut self) -> Vec<CallId> {
-        mem::take(&mut self.refused)
     }
 
     pub(super) fn joined(&self) -> impl Iterator<Item = &Seat> {

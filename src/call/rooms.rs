@@ -18,6 +18,7 @@ use crate::units::{BridgeId, Language};
 #[derive(Debug, Default)]
 pub struct Rooms {
     rooms: BTreeMap<MeetingId, Room>,
+    /// Where to look for a call: each that entered and has not left.
     seats: BTreeMap<CallId, MeetingId>,
     echoes: BTreeSet<CallId>,
     bridges: BridgeIds,
@@ -105,7 +106,7 @@ impl Rooms {
         if !matches!(verdict, RoomVerdict::Refused(_)) {
             self.seats.insert(call, meeting);
         }
-        self.tidy(meeting);
+        self.forget_if_empty(meeting);
         verdict
     }
 
@@ -120,7 +121,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.leave(now, call, &mut self.outputs);
         }
-        self.tidy(meeting);
+        self.forget_if_empty(meeting);
     }
 
     /// The booking was changed while people are there; unknown meetings are no matter.
@@ -128,7 +129,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
         }
-        self.tidy(meeting);
+        self.forget_if_empty(meeting);
     }
 
     /// Ends a meeting for all that are in it or wait; how many that were.
@@ -224,7 +225,7 @@ impl Rooms {
                 continue;
             };
             match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
-                Life::GoesOn => self.tidy(meeting),
+                Life::GoesOn => self.forget_if_empty(meeting),
                 Life::IsOver => {
                     self.end(meeting);
                 }
@@ -306,15 +307,9 @@ impl Rooms {
         self.outputs.push_back(RoomOutput::Notice { call, notice });
     }
 
-    /// Forgets those for whom no seat was left when the room opened, and a room that is empty.
-    fn tidy(&mut self, meeting: MeetingId) {
-        let Some(room) = self.rooms.get_mut(&meeting) else {
-            return;
-        };
-        for call in room.take_refused() {
-            self.seats.remove(&call);
-        }
-        if room.seats().is_empty() {
+    fn forget_if_empty(&mut self, meeting: MeetingId) {
+        let room = self.rooms.get(&meeting);
+        if room.is_some_and(|room| room.seats().is_empty()) {
             self.rooms.remove(&meeting);
         }
     }

@@ -508,6 +508,7 @@ fn what_can_not_be_a_pin_is_a_wrong_pin() {
     assert_eq!(phone.keys("89012"), [""; 0]);
     assert_eq!(phone.pass(secs(4)), ["say en WrongPin EnterPin"]);
     assert_eq!(phone.keys("1#"), ["quiet", "say en WrongPin Goodbye"]);
+    assert_eq!(phone.call.state().pin_attempts, 3);
     assert_eq!(
         phone.said(),
         ["hang up 16", "record wrong_pin by System 16"]
@@ -566,6 +567,41 @@ fn keys_during_the_look_up_of_a_wrong_pin_are_forgotten() {
     phone.keys(&"7".repeat(100));
     phone.on(refused(Refusal::Wrong));
     assert_eq!(phone.keys("123456#"), ["quiet", "look up 123456"]);
+}
+
+#[test]
+fn no_more_than_thirty_two_keys_are_kept() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    phone.keys(&"1".repeat(30));
+    phone.keys("*6*6");
+    phone.on(admitted(admission(Role::Guest)));
+    assert_eq!(
+        phone.on(joined(1, false)),
+        ["say en OthersPresent(1)", "mute on", "say en Muted"]
+    );
+}
+
+#[test]
+fn a_key_is_a_sign_of_life() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.said();
+    phone.pass(secs(10));
+    phone.said();
+    phone.pass(secs(10));
+    assert_eq!(phone.keys("1*"), ["quiet"]);
+    assert_eq!(phone.pass(secs(10)), ["say en EnterPin"]);
+    phone.said();
+    assert_eq!(phone.pass(secs(10)), ["say en EnterPin"]);
+}
+
+#[test]
+fn a_prompt_that_finishes_late_gives_no_more_time() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("1234");
+    phone.pass(secs(3));
+    phone.said();
+    assert_eq!(phone.pass(secs(1)), ["look up 1234"]);
 }
 
 // 3: valid PINs at the wrong moment.
@@ -742,6 +778,8 @@ fn star_hash_counts_heads_and_star_one_helps() {
     let heads = phone.on(CallInput::Room(RoomNotice::HeadCount(3)));
     assert_eq!(heads, ["say en HeadCount(3)"]);
     assert_eq!(phone.keys("*1"), ["say en KeysHelp"]);
+    let heads = phone.on(CallInput::Room(RoomNotice::HeadCount(0)));
+    assert_eq!(heads, ["say en HeadCount(1)"], "he is there himself");
 }
 
 #[test]

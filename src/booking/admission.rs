@@ -43,7 +43,7 @@ id! {
 }
 
 /// What a PIN makes of its user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// May talk.
@@ -160,6 +160,23 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Joined,
+        Self::NoInput,
+        Self::WrongPin,
+        Self::ChallengeFailed,
+        Self::TooEarly,
+        Self::Ended,
+        Self::Cancelled,
+        Self::Locked,
+        Self::Full,
+        Self::LobbyDenied,
+        Self::NumberNotAllowed,
+        Self::Overload,
+        Self::Error,
+    ];
+
     /// The word, as in JSON.
     #[must_use]
     pub const fn word(self) -> &'static str {

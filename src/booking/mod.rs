@@ -1,7 +1,26 @@
 //! Bookings: who may be in which meeting when, and the PIN that says so.
+//!
+//! [`Bookings`] is what the rest of the house talks to. It holds the rules; what it keeps goes through
+//! the one trait in [`store`]. It never asks the time.
 
 pub mod admission;
+pub mod budget;
+pub mod change;
+pub mod key;
+pub mod meeting;
+pub mod number;
+pub mod pin;
 pub mod privacy;
+pub mod service;
+pub mod store;
 
-pub use admission::{Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict, Refusal, Role};
-pub use privacy::{CallerNumber, Pin};
+pub use admission::{
+    Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
+    Refusal, Role,
+};
+pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
+pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+pub use number::DialInNumber;
+pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
+pub use service::{BookingError, BookingSettings, Bookings};
+pub use store::{SqliteStore, Store, StoreError};

@@ -98,6 +98,64 @@ impl fmt::Display for CallerNumber {
     }
 }
 
+/// How much of a caller's number is kept or shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Disclosure {
+    /// Nothing.
+    None,
+    /// The last four characters behind dots.
+    #[default]
+    Last4,
+    /// All of it.
+    Full,
+}
+
+impl Disclosure {
+    /// What remains of the number.
+    #[must_use]
+    pub fn of(self, number: &CallerNumber) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Last4 => number.last4(),
+            Self::Full => number.expose().to_owned(),
+        }
+    }
+}
+
+/// What is kept and shown of callers, and for how long (`privacy.*` of the configuration).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrivacyPolicy {
+    /// In API answers.
+    pub show: Disclosure,
+    /// In call records.
+    pub store: Disclosure,
+    /// Days until a call record or a meeting that is over is deleted.
+    pub retain_days: u32,
+}
+
+impl Default for PrivacyPolicy {
+    fn default() -> Self {
+        Self {
+            show: Disclosure::Last4,
+            store: Disclosure::Last4,
+            retain_days: 90,
+        }
+    }
+}
+
+impl PrivacyPolicy {
+    /// A number as an API answer shows it. One that was masked when it was stored stays as it is.
+    #[must_use]
+    pub fn shown(&self, number: &CallerNumber) -> String {
+        let masked_before = number.expose().starts_with('…');
+        match self.show {
+            Disclosure::Last4 if masked_before => number.expose().to_owned(),
+            Disclosure::Last4 | Disclosure::None | Disclosure::Full => self.show.of(number),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,8 +173,26 @@ mod tests {
     fn personal_data_prints_as_stars() {
         let pin = Pin::parse("48151623").unwrap();
         let caller = CallerNumber::new("+390612345678");
-        assert_eq!(format!("{pin} {pin:?} {caller} {caller:?}"), "*** *** *** ***");
+        assert_eq!(
+            format!("{pin} {pin:?} {caller} {caller:?}"),
+            "*** *** *** ***"
+        );
         assert_eq!(caller.last4(), "…5678");
         assert_eq!(CallerNumber::new("1234").last4(), "…");
+    }
+
+    #[test]
+    fn a_policy_shows_no_more_than_it_says_and_masks_once() {
+        let caller = CallerNumber::new("+390612345678");
+        let stored = CallerNumber::new(&Disclosure::Last4.of(&caller));
+        let policy = |show| PrivacyPolicy {
+            show,
+            ..PrivacyPolicy::default()
+        };
+        assert_eq!(policy(Disclosure::Last4).shown(&caller), "…5678");
+        assert_eq!(policy(Disclosure::Last4).shown(&stored), "…5678");
+        assert_eq!(policy(Disclosure::Full).shown(&stored), "…5678");
+        assert_eq!(policy(Disclosure::None).shown(&caller), "");
+        assert_eq!(policy(Disclosure::Full).shown(&caller), "+390612345678");
     }
 }

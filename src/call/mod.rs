@@ -25,6 +25,7 @@ mod state;
 mod voice;
 
 pub mod phrase;
+pub mod roster;
 
 #[cfg(test)]
 mod room_scenarios;

@@ -1,0 +1,65 @@
+//! Who asks: `Authorization: Bearer KEY` (RFC 6750 section 2.1).
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use utoipa::Modify;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+use super::AppState;
+use super::problem::Problem;
+use crate::booking::{ApiKey, Permission};
+
+/// The key a request came with: known, not revoked, not expired.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) key: ApiKey,
+}
+
+impl Asker {
+    /// Lets on only whose key may do that.
+    pub(super) fn must(&self, permission: Permission) -> Result<(), Problem> {
+        if self.key.role.may(permission) {
+            Ok(())
+        } else {
+            Err(Problem::forbidden())
+        }
+    }
+
+    /// May the answer hold PINs and join URLs?
+    pub(super) fn sees_pins(&self) -> bool {
+        self.key.role.may(Permission::SeePins)
+    }
+}
+
+impl FromRequestParts<AppState> for Asker {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let (scheme, key) = header
+            .and_then(|value| value.split_once(' '))
+            .ok_or_else(Problem::unauthorized)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Problem::unauthorized());
+        }
+        let key = state.bookings.authenticate(state.now(), key.trim()).await?;
+        Ok(Self { key })
+    }
+}
+
+/// Tells the OpenAPI document about keys.
+pub(super) struct BearerScheme;
+
+impl Modify for BearerScheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme(
+            "key",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! `/metrics`: a snapshot of what others count, written at the moment it is asked for. Nothing personal is
+//! ever a label.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::booking::Bookings;
+use crate::call::roster::{Gauges, TickLateness};
+
+/// Everything as OpenMetrics text.
+#[must_use]
+pub fn render(bookings: &Bookings, gauges: &Gauges, now: Timestamp, store_up: bool) -> String {
+    let calls = bookings
+        .calls_by_outcome()
+        .into_iter()
+        .map(|(outcome, n)| (outcome.word(), n))
+        .collect();
+    let pins = bookings.pin_statistics().results().to_vec();
+    let snapshot = Snapshot {
+        gauges: gauges.clone(),
+        calls,
+        pins,
+        budget: bookings.failure_budget_remaining(now),
+        store_up,
+    };
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    // Writing to a string doesn't fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Snapshot {
+    gauges: Gauges,
+    calls: Vec<(&'static str, u64)>,
+    pins: Vec<(&'static str, u64)>,
+    budget: u32,
+    store_up: bool,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let live = &self.gauges;
+        gauges(
+            &mut encoder,
+            "voicebridge_legs",
+            "Legs by kind",
+            "kind",
+            live.legs.iter().map(|&(kind, n)| (kind, n)),
+        )?;
+        gauge(
+            &mut encoder,
+            "voicebridge_meetings_live",
+            "Meetings somebody is in",
+            live.meetings_live,
+        )?;
+        counters(
+            &mut encoder,
+            "voicebridge_calls",
+            "Calls by how they ended",
+            "outcome",
+            &self.calls,
+        )?;
+        counters(
+            &mut encoder,
+            "voicebridge_pin_attempts",
+            "PINs that were keyed in, by what became of them",
+            "result",
+            &self.pins,
+        )?;
+        gauge(
+            &mut encoder,
+            "voicebridge_failure_budget_remaining",
+            "Wrong PINs that may still be evaluated within the hour",
+            u64::from(self.budget),
+        )?;
+        let help = "How late the mixer's ticks were";
+        let lateness = encoder.encode_descriptor(
+            "voicebridge_tick_lateness_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?;
+        live.tick_lateness.encode(lateness)?;
+        counter(
+            &mut encoder,
+            "voicebridge_concealed_frames",
+            "Frames that were concealed",
+            live.concealed_frames,
+        )?;
+        counter(
+            &mut encoder,
+            "voicebridge_one_way_audio",
+            "Legs with audio one way only",
+            live.one_way_audio,
+        )?;
+        counters(
+            &mut encoder,
+            "voicebridge_admission_refused",
+            "Calls not taken for want of capacity",
+            "reason",
+            &live.admission_refused,
+        )?;
+        let up = |&(ref name, up): &(String, bool)| (name.clone(), u64::from(up));
+        gauges(
+            &mut encoder,
+            "voicebridge_asterisk_up",
+            "Is this Asterisk connected?",
+            "name",
+            live.asterisks.iter().map(up),
+        )?;
+        gauges(
+            &mut encoder,
+            "voicebridge_trunk_up",
+            "Does this trunk answer?",
+            "name",
+            live.trunks.iter().map(up),
+        )?;
+        gauge(
+            &mut encoder,
+            "voicebridge_store_up",
+            "Does the store answer?",
+            u64::from(self.store_up),
+        )
+    }
+}
+
+impl EncodeMetric for TickLateness {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let mut buckets: Vec<(f64, u64)> = self
+            .buckets
+            .iter()
+            .copied()
+            .filter(|(bound, _)| bound.is_finite())
+            .collect();
+        let beyond: u64 = self
+            .buckets
+            .iter()
+            .filter(|(bound, _)| !bound.is_finite())
+            .map(|(_, n)| n)
+            .sum();
+        // The encoder knows the last bucket by this bound.
+        buckets.push((f64::MAX, beyond));
+        let count = buckets.iter().map(|(_, n)| n).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum_seconds, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(as_gauge(value)).encode(metric)
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(metric)
+}
+
+fn gauges<L: AsRef<str>>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (L, u64)>,
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (word, value) in values {
+        ConstGauge::new(as_gauge(value))
+            .encode(family.encode_family(&[(label, word.as_ref())])?)?;
+    }
+    Ok(())
+}
+
+fn counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: &[(&'static str, u64)],
+) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for &(word, value) in values {
+        ConstCounter::new(value).encode(family.encode_family(&[(label, word)])?)?;
+    }
+    Ok(())
+}
+
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,93 @@
+//! `/v1/pins/explain` and `/v1/numbers`.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::auth::Asker;
+use super::body::{Fields, given};
+use super::problem::{Problem, ProblemDocument};
+use super::query::Parameters;
+use super::view::{ExplanationView, NumberView, Page};
+use crate::booking::change::{Change, FieldError, parse_time};
+use crate::booking::{KeyRole, Permission, Pin};
+
+/// A PIN to explain.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "tells the OpenAPI document what `explain` reads")]
+pub(super) struct ExplainRequest {
+    /// 4 to 16 digits.
+    pin: String,
+    /// The dialled number; left out: any.
+    number: Option<String>,
+    /// At that time; left out: now.
+    #[schema(format = "date-time")]
+    at: Option<String>,
+}
+
+/// Tells what a PIN of yours opens, and if not, why not.
+#[utoipa::path(
+    post, path = "/v1/pins/explain", tag = "pins", security(("key" = [])), request_body = ExplainRequest,
+    responses(
+        (status = 200, description = "What a caller would get", body = ExplanationView),
+        (status = 429, description = "Asked too often; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn explain(
+    State(state): State<AppState>,
+    asker: Asker,
+    mut fields: Fields,
+) -> Result<Json<ExplanationView>, Problem> {
+    asker.must(Permission::SeePins)?;
+    let (pin, number, at) = (
+        fields.text("pin"),
+        given(fields.text("number")),
+        given(fields.text("at")),
+    );
+    fields.finish()?;
+    let pin = read_pin(pin).map_err(|error| Problem::invalid(vec![error]))?;
+    let now = state.now();
+    let at = at
+        .map_or(Ok(now), |text| parse_time("at", &text))
+        .map_err(|error| Problem::invalid(vec![error]))?;
+    let explanation = state
+        .bookings
+        .explain(now, &asker.key, &pin, number.as_deref(), at)
+        .await?;
+    let meeting = explanation.meeting.map(|id| id.to_string());
+    tracing::info!(target: "voicebridge::audit", key = %asker.key.id, outcome = explanation.outcome.word(), ?meeting, "a PIN was explained");
+    Ok(Json(ExplanationView::new(&explanation)))
+}
+
+/// Lists the numbers that lead to your meetings.
+#[utoipa::path(
+    get, path = "/v1/numbers", tag = "numbers", security(("key" = [])),
+    responses((status = 200, description = "All of them", body = Page<NumberView>))
+)]
+pub(super) async fn numbers(
+    State(state): State<AppState>,
+    asker: Asker,
+    parameters: Parameters,
+) -> Result<Json<Page<NumberView>>, Problem> {
+    asker.must(Permission::Read)?;
+    parameters.finish()?;
+    let all = asker.key.role == KeyRole::Platform;
+    let numbers = &state.bookings.settings().numbers;
+    let served = numbers
+        .iter()
+        .filter(|number| all || number.serves(&asker.key.organisation.name));
+    Ok(Json(Page {
+        items: served.map(NumberView::new).collect(),
+        next: None,
+    }))
+}
+
+fn read_pin(pin: Change<String>) -> Result<Pin, FieldError> {
+    match pin {
+        Change::Set(digits) => Pin::parse(&digits)
+            .map_err(|wrong| FieldError::new("pin", "invalid", wrong.to_string())),
+        Change::Keep | Change::Clear => Err(FieldError::new("pin", "required", "is required")),
+    }
+}

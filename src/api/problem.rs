@@ -1,0 +1,356 @@
+//! Errors as problem documents (RFC 9457), whoever found them: a handler, axum, or a panic.
+//!
+//! A [`Problem`] travels as an extension of an empty response; [`finish`], the outermost layer, knows
+//! the request id and writes the document.
+
+use std::any::Any;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::booking::BookingError;
+use crate::booking::change::FieldError;
+use crate::booking::service::{AuthError, ExplainError};
+use crate::booking::store::{Conflict, StoreError};
+use crate::call::roster::LiveError;
+
+/// What went wrong, on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_seconds: Option<u32>,
+}
+
+/// A problem document (RFC 9457 section 3).
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ProblemDocument {
+    /// `about:blank`: `code` tells problems apart.
+    r#type: &'static str,
+    /// The HTTP status in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// A word for programs; stable.
+    code: &'static str,
+    /// A sentence for people.
+    detail: String,
+    /// Each thing that is wrong with the request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<ProblemField>,
+    /// Names the request in the log; also in `X-Request-Id`.
+    request_id: String,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct ProblemField {
+    /// The field's or parameter's name.
+    field: String,
+    /// Where it is in the body (RFC 6901).
+    pointer: String,
+    /// A word for programs; stable.
+    code: &'static str,
+    /// A sentence for people, with what is allowed.
+    message: String,
+}
+
+impl Problem {
+    /// With a word for programs and a sentence for people.
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after_seconds: None,
+        }
+    }
+
+    /// 422: the body breaks rules.
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
+        let only_unsupported =
+            !errors.is_empty() && errors.iter().all(|error| error.code == "not_supported");
+        let code = if only_unsupported {
+            "not_supported"
+        } else {
+            "invalid"
+        };
+        let named: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Self {
+            errors,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, named.join("; "))
+        }
+    }
+
+    /// 400: a parameter or header breaks a rule.
+    pub(super) fn bad_parameter(error: FieldError) -> Self {
+        let detail = error.to_string();
+        Self {
+            errors: vec![error],
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_parameter", detail)
+        }
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such thing, or it belongs to somebody else",
+        )
+    }
+
+    pub(super) fn forbidden() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "this key may not do that",
+        )
+    }
+
+    pub(super) fn unauthorized() -> Self {
+        let detail = "a valid API key is needed: Authorization: Bearer KEY";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    fn document(self, request_id: String) -> ProblemDocument {
+        let field = |error: FieldError| ProblemField {
+            pointer: format!("/{}", error.field.replace('~', "~0").replace('/', "~1")),
+            field: error.field,
+            code: error.code,
+            message: error.message,
+        };
+        ProblemDocument {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: self.detail,
+            errors: self.errors.into_iter().map(field).collect(),
+            request_id,
+        }
+    }
+
+    /// For errors that axum answers by itself.
+    fn from_status(status: StatusCode) -> Self {
+        let (code, detail) = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "the request is too large"),
+            StatusCode::SERVICE_UNAVAILABLE => ("timeout", "the request took too long"),
+            StatusCode::BAD_REQUEST => ("bad_request", "the request can't be read"),
+            _ if status.is_server_error() => (
+                "internal",
+                "something went wrong here; the log tells more under the request id",
+            ),
+            _ => ("bad_request", "the request can't be served"),
+        };
+        Self::new(status, code, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<BookingError> for Problem {
+    fn from(error: BookingError) -> Self {
+        let detail = error.to_string();
+        let conflict = |code| Self::new(StatusCode::CONFLICT, code, detail.clone());
+        match error {
+            BookingError::Invalid(errors) => Self::invalid(errors),
+            BookingError::NotFound => Self::not_found(),
+            BookingError::Forbidden => Self::forbidden(),
+            BookingError::Changed => Self::new(StatusCode::PRECONDITION_FAILED, "changed", detail),
+            BookingError::ClaimMismatch => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "idempotency_key_reused",
+                detail,
+            ),
+            BookingError::ClaimInFlight => conflict("idempotency_key_in_flight"),
+            BookingError::Retired => conflict("retired"),
+            BookingError::Cancelled => conflict("cancelled"),
+            BookingError::Store(error) => error.into(),
+            BookingError::NoRandomness(_) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = error.to_string();
+        let unavailable = |code, detail: &str| Self {
+            retry_after_seconds: Some(5),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        };
+        match error {
+            StoreError::Conflict(conflict) => {
+                Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail)
+            }
+            StoreError::Locked => unavailable("store_locked", &detail),
+            StoreError::DiskFull => unavailable("store_full", &detail),
+            StoreError::ReadOnly => unavailable("store_read_only", &detail),
+            StoreError::Corrupt(_) | StoreError::Newer | StoreError::Unavailable(_) => {
+                tracing::error!(%error, "the store failed");
+                unavailable(
+                    "store_unavailable",
+                    "the store can't be used now; the log tells more",
+                )
+            }
+        }
+    }
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::BadKey => Self::unauthorized(),
+            AuthError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExplainError> for Problem {
+    fn from(error: ExplainError) -> Self {
+        let detail = error.to_string();
+        match error {
+            ExplainError::TooOften { retry_seconds } => Self {
+                retry_after_seconds: Some(retry_seconds),
+                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+            },
+            ExplainError::Booking(error) => error.into(),
+        }
+    }
+}
+
+impl From<LiveError> for Problem {
+    fn from(error: LiveError) -> Self {
+        match error {
+            LiveError::NoSuchParticipant => Self::not_found(),
+            LiveError::Unavailable => Self {
+                retry_after_seconds: Some(5),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    error.to_string(),
+                )
+            },
+        }
+    }
+}
+
+/// The outermost layer: gives the request an id, and every error its document.
+pub(super) async fn finish(request: Request, next: Next) -> Response {
+    let request_id = request_id(&request);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        response = explain(response, &request_id);
+    }
+    if status.is_server_error() {
+        tracing::error!(%request_id, %method, path = ?path, status = status.as_u16(), "a request failed");
+    }
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+pub(super) async fn no_such_path() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_path",
+        "there is nothing under this path; GET /openapi.json lists all",
+    )
+}
+
+pub(super) async fn no_such_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path doesn't take this method; see Allow",
+    )
+}
+
+/// A panic is a bug: it costs one request, not the process.
+pub(super) fn from_panic(_panic: Box<dyn Any + Send + 'static>) -> Response {
+    Problem::from_status(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+}
+
+/// Writes the problem document; what axum answered by itself is replaced, its headers that matter stay.
+fn explain(mut response: Response, request_id: &str) -> Response {
+    let status = response.status();
+    let problem = response
+        .extensions_mut()
+        .remove::<Problem>()
+        .unwrap_or_else(|| Problem::from_status(status));
+    let retry_after = problem.retry_after_seconds;
+    let mut explained = (status, Json(problem.document(request_id.to_owned()))).into_response();
+    let headers = explained.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    if let Some(allow) = response.headers_mut().remove(ALLOW) {
+        headers.insert(ALLOW, allow);
+    }
+    if let Some(seconds) = retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(
+            WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"voicebridge\""),
+        );
+    }
+    explained
+}
+
+/// The client's own id if it is harmless in a log, else a new one.
+fn request_id(request: &Request) -> String {
+    let harmless = |id: &&str| {
+        let fits = (1..=REQUEST_ID_BYTES_MAX).contains(&id.len());
+        fits && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    };
+    let given = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(harmless);
+    given.map_or_else(new_request_id, str::to_owned)
+}
+
+fn new_request_id() -> String {
+    let mut random = [0_u8; 16];
+    // An id that repeats is a nuisance in the log and nothing else.
+    let _ = getrandom::fill(&mut random);
+    uuid::Builder::from_random_bytes(random)
+        .into_uuid()
+        .to_string()
+}
+
+const fn conflict_code(conflict: Conflict) -> &'static str {
+    match conflict {
+        Conflict::ExternalId => "external_id_taken",
+        Conflict::Claim => "idempotency_key_in_flight",
+        Conflict::PinsExhausted => "pins_exhausted",
+        Conflict::Other => "conflict",
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_BYTES_MAX: usize = 64;

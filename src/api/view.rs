@@ -1,0 +1,341 @@
+//! What answers look like.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::AppState;
+use crate::booking::service::Explanation;
+use crate::booking::store::StoredCall;
+use crate::booking::{DialInNumber, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role};
+use crate::call::roster::{MutedBy, Participant, ParticipantState, Quality};
+
+/// A meeting.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Meeting)]
+pub(super) struct MeetingView {
+    /// Names it here.
+    #[schema(format = "uuid")]
+    id: String,
+    /// Its owner.
+    organisation: String,
+    /// For people.
+    title: String,
+    /// Where it is in its life.
+    state: MeetingState,
+    /// In the meeting's own zone.
+    #[schema(format = "date-time")]
+    starts_at: String,
+    /// In the meeting's own zone; null: permanent.
+    #[schema(format = "date-time")]
+    ends_at: Option<String>,
+    /// IANA name; the local times in it are what is kept.
+    timezone: String,
+    /// From when callers may come, to wait or to join.
+    #[schema(format = "date-time")]
+    opens_at: String,
+    /// From when nobody may come any more.
+    #[schema(format = "date-time")]
+    closes_at: Option<String>,
+    /// Most participants at once; null: as many as the node takes.
+    capacity: Option<u32>,
+    /// `it` or `en`; null: that of the dialled number.
+    language: Option<&'static str>,
+    /// Your own name for it.
+    external_id: Option<String>,
+    /// Whatever you want to find again.
+    metadata: Option<Value>,
+    /// Guests wait for a host.
+    wait_for_host: bool,
+    /// Guests join muted.
+    mute_on_join: bool,
+    /// May guests unmute themselves?
+    guests_may_unmute: bool,
+    /// How long before its start callers may come.
+    early_join_minutes: u32,
+    /// How long it may run over its end.
+    overrun_minutes: u32,
+    /// Hidden from keys of role `reader`; null also once they were released, 30 days after the end.
+    pins: Option<PinsView>,
+    /// Where to dial in.
+    numbers: Vec<NumberView>,
+    /// Links for browsers; null until browsers can join.
+    join: Option<JoinView>,
+    /// When it was booked.
+    #[schema(format = "date-time")]
+    created_at: String,
+    /// When it was last changed.
+    #[schema(format = "date-time")]
+    updated_at: String,
+}
+
+/// The PINs of a meeting.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Pins)]
+struct PinsView {
+    /// For everybody invited.
+    guest: Option<String>,
+    /// For who steers the meeting.
+    host: Option<String>,
+}
+
+/// Links for browsers.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Join)]
+struct JoinView {
+    /// For everybody invited.
+    guest_url: String,
+    /// For who steers the meeting.
+    host_url: String,
+}
+
+/// A number to dial.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = DialInNumber)]
+pub(super) struct NumberView {
+    /// E.164 or an extension, as dialled.
+    number: String,
+    /// ISO 3166 alpha-2.
+    country: Option<String>,
+    /// The language callers are greeted in.
+    language: Option<&'static str>,
+    /// Whose meetings it serves; null: everybody's.
+    organisation: Option<String>,
+    /// For people.
+    label: Option<String>,
+}
+
+/// A participant of a live meeting.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Participant)]
+pub(super) struct ParticipantView {
+    /// Names him, for as long as he is there.
+    #[schema(format = "uuid")]
+    id: String,
+    /// His name, if he has one.
+    name: Option<String>,
+    /// What his PIN made of him.
+    role: Role,
+    /// `sip`, `asterisk`, `browser` or `link`.
+    kind: &'static str,
+    /// Where he is on his way in.
+    state: ParticipantState,
+    /// Masked by the privacy policy.
+    number: String,
+    /// Can't be heard.
+    muted: bool,
+    /// Who muted him last; null if he is not muted.
+    muted_by: Option<MutedBy>,
+    /// Has his hand up.
+    hand: bool,
+    /// Is heard now.
+    talking: bool,
+    /// dB below full scale.
+    level_db: f32,
+    /// When he came in, or began to wait.
+    #[schema(format = "date-time")]
+    joined_at: String,
+    /// What his audio comes in.
+    codec: &'static str,
+    /// How well he hears and is heard.
+    quality: Quality,
+}
+
+/// A call, also one that never got in.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Call)]
+pub(super) struct CallView {
+    /// Names it.
+    #[schema(format = "uuid")]
+    pub(super) id: String,
+    /// `sip`, `asterisk`, `browser` or `link`.
+    pub(super) kind: String,
+    /// The owner of the meeting it reached.
+    pub(super) organisation: Option<String>,
+    /// The dialled number.
+    pub(super) number: String,
+    /// Masked by the privacy policy.
+    pub(super) caller: String,
+    /// When it arrived.
+    #[schema(format = "date-time")]
+    pub(super) started_at: String,
+    /// When it was answered.
+    #[schema(format = "date-time")]
+    pub(super) answered_at: Option<String>,
+    /// When it was over.
+    #[schema(format = "date-time")]
+    pub(super) ended_at: String,
+    /// The meeting it reached.
+    #[schema(format = "uuid")]
+    pub(super) meeting_id: Option<String>,
+    /// The occurrence of a series; null until series can be booked.
+    pub(super) occurrence: Option<String>,
+    /// The participant it became.
+    #[schema(format = "uuid")]
+    pub(super) participant_id: Option<String>,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// How many PINs were tried.
+    pub(super) pin_attempts: u32,
+    /// Who hung up.
+    pub(super) hangup_by: HangupBy,
+    /// The release cause (ITU-T Q.850).
+    pub(super) q850: u8,
+    /// The node that took it.
+    pub(super) node: String,
+    /// The trunk it came by; null until trunks are told apart.
+    pub(super) trunk: Option<String>,
+    /// The SIP Call-ID.
+    pub(super) sip_call_id: Option<String>,
+    /// The channel in Asterisk.
+    pub(super) asterisk_channel: Option<String>,
+    /// Media quality.
+    pub(super) quality: Option<Value>,
+}
+
+/// What a PIN opens.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PinExplanation)]
+pub(super) struct ExplanationView {
+    /// What a caller would get; the words of call records.
+    outcome: Outcome,
+    /// The meeting.
+    #[schema(format = "uuid")]
+    meeting_id: Option<String>,
+    /// What the PIN makes of its user.
+    role: Option<Role>,
+    /// From when callers may come.
+    #[schema(format = "date-time")]
+    opens_at: Option<String>,
+    /// From when nobody may come any more.
+    #[schema(format = "date-time")]
+    closes_at: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Serialize, utoipa::ToSchema)]
+pub(super) struct Page<T: utoipa::ToSchema> {
+    /// The items.
+    pub(super) items: Vec<T>,
+    /// To be given as `cursor` for the next page; null: there is none.
+    pub(super) next: Option<String>,
+}
+
+impl MeetingView {
+    pub(super) fn new(state: &AppState, meeting: Meeting, sees_pins: bool) -> Self {
+        let live = state.is_live(meeting.id);
+        Self::with_state(state, meeting.state(state.now(), live), meeting, sees_pins)
+    }
+
+    fn with_state(app: &AppState, state: MeetingState, meeting: Meeting, sees_pins: bool) -> Self {
+        let schedule = &meeting.options.schedule;
+        let local = |at| schedule.rfc3339(at);
+        let pin = |role| meeting.pin_for(role).map(|pin| pin.expose().to_owned());
+        let has_pins = sees_pins && !meeting.is_retired(app.now());
+        let numbers = &app.bookings.settings().numbers;
+        Self {
+            id: meeting.id.to_string(),
+            state,
+            starts_at: local(schedule.starts_at()),
+            ends_at: schedule.ends_at().map(local),
+            timezone: schedule.zone_name().to_owned(),
+            opens_at: local(meeting.opens_at()),
+            closes_at: meeting.closes_at().map(local),
+            capacity: meeting.options.capacity,
+            language: meeting.options.language.map(|language| language.code()),
+            wait_for_host: meeting.options.wait_for_host,
+            mute_on_join: meeting.options.mute_on_join,
+            guests_may_unmute: meeting.options.guests_may_unmute,
+            early_join_minutes: meeting.options.early_join_minutes,
+            overrun_minutes: meeting.options.overrun_minutes,
+            pins: has_pins.then(|| PinsView {
+                guest: pin(Role::Guest),
+                host: pin(Role::Host),
+            }),
+            numbers: numbers
+                .iter()
+                .filter(|n| n.serves(&meeting.organisation_name))
+                .map(NumberView::new)
+                .collect(),
+            join: None,
+            created_at: meeting.created_at.to_string(),
+            updated_at: meeting.updated_at.to_string(),
+            organisation: meeting.organisation_name,
+            title: meeting.options.title,
+            external_id: meeting.options.external_id,
+            metadata: meeting.options.metadata,
+        }
+    }
+}
+
+impl NumberView {
+    pub(super) fn new(number: &DialInNumber) -> Self {
+        Self {
+            number: number.number.clone(),
+            country: number.country.clone(),
+            language: number.language.map(|language| language.code()),
+            organisation: number.organisation.clone(),
+            label: number.label.clone(),
+        }
+    }
+}
+
+impl ParticipantView {
+    pub(super) fn new(policy: PrivacyPolicy, participant: Participant) -> Self {
+        Self {
+            id: participant.id.to_string(),
+            name: participant.name,
+            role: participant.role,
+            kind: participant.kind,
+            state: participant.state,
+            number: policy.shown(&participant.number),
+            muted: participant.muted,
+            muted_by: participant.muted_by,
+            hand: participant.hand,
+            talking: participant.talking,
+            level_db: participant.level_db,
+            joined_at: participant.joined_at.to_string(),
+            codec: participant.codec,
+            quality: participant.quality,
+        }
+    }
+}
+
+impl CallView {
+    pub(super) fn new(policy: PrivacyPolicy, stored: StoredCall) -> Self {
+        let call = stored.call;
+        Self {
+            id: call.id.to_string(),
+            kind: stored.kind,
+            organisation: stored.organisation_name,
+            number: call.number,
+            caller: policy.shown(&call.caller),
+            started_at: call.started_at.to_string(),
+            answered_at: call.answered_at.map(|at| at.to_string()),
+            ended_at: call.ended_at.to_string(),
+            meeting_id: call.meeting.map(|id| id.to_string()),
+            occurrence: None,
+            participant_id: call.participant.map(|id| id.to_string()),
+            outcome: call.outcome,
+            pin_attempts: call.pin_attempts,
+            hangup_by: call.hangup_by,
+            q850: call.q850,
+            node: stored.node,
+            trunk: None,
+            sip_call_id: call.sip_call_id,
+            asterisk_channel: None,
+            quality: call.quality,
+        }
+    }
+}
+
+impl ExplanationView {
+    pub(super) fn new(explanation: &Explanation) -> Self {
+        Self {
+            outcome: explanation.outcome,
+            meeting_id: explanation.meeting.map(|id| id.to_string()),
+            role: explanation.role,
+            opens_at: explanation.opens_at.map(|at| at.to_string()),
+            closes_at: explanation.closes_at.map(|at| at.to_string()),
+        }
+    }
+}

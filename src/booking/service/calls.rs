@@ -1,0 +1,133 @@
+//! Call records: kept with as much of the caller as the policy allows.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{BookingError, Bookings};
+use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::privacy::CallerNumber;
+use crate::booking::store::{CallFilter, StoredCall};
+
+/// Which call records are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct CallQuestion {
+    /// Of whom; `None`: of all.
+    pub organisation: Option<OrganisationId>,
+    /// Arrived then or later.
+    pub from: Option<Timestamp>,
+    /// Arrived before then.
+    pub to: Option<Timestamp>,
+    /// That ended so.
+    pub outcome: Option<Outcome>,
+    /// That reached this meeting.
+    pub meeting: Option<MeetingId>,
+    /// After this one.
+    pub after: Option<(Timestamp, Uuid)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+impl Bookings {
+    /// Keeps a call record. The same record twice is kept once, so a failed attempt may be repeated.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn record_call(&self, call: &CallRecord) -> Result<(), BookingError> {
+        let echo = match call.meeting {
+            Some(id) => self
+                .store()
+                .meeting(id)
+                .await?
+                .is_some_and(|meeting| meeting.echo),
+            None => false,
+        };
+        let policy = self.inner.settings.privacy;
+        let caller = CallerNumber::new(&policy.store.of(&call.caller));
+        let number = call.number.chars().take(NUMBER_CHARS_MAX).collect();
+        let sip_call_id = call
+            .sip_call_id
+            .as_ref()
+            .map(|id| id.chars().take(SIP_CALL_ID_CHARS_MAX).collect());
+        let stored = StoredCall {
+            kind: call.kind.to_owned(),
+            organisation_name: None,
+            node: self.inner.settings.node.clone(),
+            echo,
+            call: CallRecord {
+                caller,
+                number,
+                sip_call_id,
+                ..call.clone()
+            },
+        };
+        let outcome = stored.call.outcome;
+        self.store().record_call(stored).await?;
+        if !echo {
+            self.inner.calls.count(outcome);
+        }
+        Ok(())
+    }
+
+    /// How many calls ended how, since start, without those to the echo meeting.
+    #[must_use]
+    pub fn calls_by_outcome(&self) -> Vec<(Outcome, u64)> {
+        self.inner.calls.read()
+    }
+
+    /// Call records, latest first, and whether there are more.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn list_calls(
+        &self,
+        question: CallQuestion,
+    ) -> Result<(Vec<StoredCall>, bool), BookingError> {
+        let CallQuestion {
+            organisation,
+            from,
+            to,
+            outcome,
+            meeting,
+            after,
+            limit,
+        } = question;
+        let filter = CallFilter {
+            organisation,
+            from,
+            to,
+            outcome,
+            meeting,
+            after,
+            limit: limit.saturating_add(1),
+        };
+        let mut calls = self.store().calls(filter).await?;
+        let more = calls.len() > limit as usize;
+        calls.truncate(limit as usize);
+        Ok((calls, more))
+    }
+}
+
+/// Calls by outcome. Written by [`Bookings::record_call`], read by `/metrics`.
+#[derive(Debug, Default)]
+pub(super) struct CallCounters([AtomicU64; Outcome::ALL.len()]);
+
+impl CallCounters {
+    fn count(&self, outcome: Outcome) {
+        let counters = Outcome::ALL.iter().zip(&self.0);
+        for (_, counter) in counters.filter(|(o, _)| **o == outcome) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn read(&self) -> Vec<(Outcome, u64)> {
+        Outcome::ALL
+            .into_iter()
+            .zip(self.0.iter().map(|c| c.load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
+const NUMBER_CHARS_MAX: usize = 128;
+const SIP_CALL_ID_CHARS_MAX: usize = 256;

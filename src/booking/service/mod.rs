@@ -1,0 +1,246 @@
+//! The service the rest of the house talks to: every rule about bookings, keys, PINs and call records.
+
+mod calls;
+mod keys;
+mod meetings;
+mod pins;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::booking::budget::{FAILURE_BUDGET_DEFAULT, FailureBudget};
+use crate::booking::change::FieldError;
+use crate::booking::number::DialInNumber;
+use crate::booking::pin::{
+    NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
+};
+use crate::booking::privacy::PrivacyPolicy;
+use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
+
+pub use calls::CallQuestion;
+pub use keys::{AuthError, NewKey};
+pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
+pub use pins::{ExplainError, Explanation, PinStatistics};
+
+/// A handle on the bookings; clones share everything.
+#[derive(Clone)]
+pub struct Bookings {
+    inner: Arc<Inner>,
+}
+
+/// What the configuration says about bookings.
+#[derive(Debug, Clone)]
+pub struct BookingSettings {
+    /// `node.name`, for call records.
+    pub node: String,
+    /// `pin.length`: digits of new PINs.
+    pub pin_length: usize,
+    /// `pin.failure_budget`: wrong PINs evaluated in an hour.
+    pub failure_budget: u32,
+    /// `privacy.*`.
+    pub privacy: PrivacyPolicy,
+    /// `[[number]]`.
+    pub numbers: Vec<DialInNumber>,
+}
+
+impl Default for BookingSettings {
+    fn default() -> Self {
+        Self {
+            node: "voicebridge".to_owned(),
+            pin_length: PIN_LENGTH_DEFAULT,
+            failure_budget: FAILURE_BUDGET_DEFAULT,
+            privacy: PrivacyPolicy::default(),
+            numbers: Vec::new(),
+        }
+    }
+}
+
+/// Why the bookings did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BookingError {
+    /// What was asked breaks these rules.
+    #[error("the request breaks a rule")]
+    Invalid(Vec<FieldError>),
+    /// There is no such thing, or it belongs to somebody else.
+    #[error("not found")]
+    NotFound,
+    /// The key may not do that.
+    #[error("the key may not do that")]
+    Forbidden,
+    /// It isn't what the caller thinks it is any more (`If-Match`).
+    #[error("it was changed meanwhile")]
+    Changed,
+    /// The `Idempotency-Key` came with another body before.
+    #[error("this Idempotency-Key came with another body before")]
+    ClaimMismatch,
+    /// The first request with this `Idempotency-Key` isn't answered yet.
+    #[error("the first request with this Idempotency-Key is not answered yet")]
+    ClaimInFlight,
+    /// Its PINs are lost to it: it has been over for longer than the quarantine.
+    #[error("the meeting has been over for too long; book a new one")]
+    Retired,
+    /// It was cancelled; a PUT by external id brings it back.
+    #[error("the meeting is cancelled; PUT it by its external_id to bring it back")]
+    Cancelled,
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system gives no random numbers.
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
+}
+
+/// One finding of [`Bookings::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Does it keep the node from working as it should?
+    pub failed: bool,
+    /// A line for the operator, with what to change.
+    pub message: String,
+}
+
+impl Bookings {
+    /// Over a store that is open.
+    ///
+    /// # Errors
+    /// [`BookingError::NoRandomness`].
+    pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
+        let budget = FailureBudget::new(settings.failure_budget)?;
+        let mint = PinMint::new(settings.pin_length);
+        let inner = Inner {
+            settings,
+            store,
+            budget,
+            mint,
+            claims: Mutex::default(),
+            explains: Mutex::default(),
+            statistics: PinStatistics::default(),
+            calls: calls::CallCounters::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// What the configuration says.
+    #[must_use]
+    pub fn settings(&self) -> &BookingSettings {
+        &self.inner.settings
+    }
+
+    /// Answers if the store can be read now.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.store().ping().await
+    }
+
+    /// For `voicebridge check`: is the store sound and writable, are the PINs long enough for the
+    /// meetings that are booked?
+    pub async fn check(&self, now: Timestamp) -> Vec<Finding> {
+        let store = match self.store().check().await {
+            Ok(()) => Finding {
+                failed: false,
+                message: "store: readable, writable, sound".to_owned(),
+            },
+            Err(error) => {
+                return vec![Finding {
+                    failed: true,
+                    message: format!("store: {error}"),
+                }];
+            }
+        };
+        let pins = match self.store().live_pins(now).await {
+            Ok(live) => self.check_pin_length(live),
+            Err(error) => Finding {
+                failed: true,
+                message: format!("store: {error}"),
+            },
+        };
+        vec![store, pins]
+    }
+
+    /// Deletes what may not be kept any longer: call records and meetings after `privacy.retain_days`,
+    /// PINs after their quarantine, `Idempotency-Key`s after a day. To be called once an hour or so.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn purge(&self, now: Timestamp) -> Result<Purged, BookingError> {
+        let ago = |duration| now.saturating_sub(duration).unwrap_or(Timestamp::MIN);
+        let retained =
+            SignedDuration::from_hours(24 * i64::from(self.inner.settings.privacy.retain_days));
+        let quarantine = crate::booking::meeting::QUARANTINE;
+        let before = PurgeBefore {
+            calls: ago(retained),
+            meetings: ago(retained.max(quarantine)),
+            pins: ago(quarantine),
+            claims: ago(CLAIM_LIFETIME),
+        };
+        Ok(self.store().purge(before).await?)
+    }
+
+    fn check_pin_length(&self, live: u64) -> Finding {
+        let BookingSettings {
+            pin_length,
+            failure_budget,
+            ..
+        } = self.inner.settings;
+        let enough = pin_length_is_enough(pin_length, failure_budget, live);
+        let expected = expected_wrong_joins(pin_length, failure_budget, live);
+        let figures = format!(
+            "pins: {live} in use, {pin_length} digits, {failure_budget} wrong tries an hour: {expected:.1e} wrong joins in 30 days to be expected of an attacker"
+        );
+        let message = if enough {
+            figures
+        } else {
+            format!("{figures}; at most 1e-2 is safe: raise pin.length or lower pin.failure_budget")
+        };
+        Finding {
+            failed: !enough,
+            message,
+        }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.inner.store.as_ref()
+    }
+}
+
+impl std::fmt::Debug for Bookings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bookings")
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the clones share.
+struct Inner {
+    settings: BookingSettings,
+    store: Arc<dyn Store>,
+    budget: FailureBudget,
+    mint: PinMint,
+    /// `Idempotency-Key`s whose first request isn't answered yet.
+    claims: Mutex<HashSet<(Uuid, String)>>,
+    /// How often each key asked what a PIN opens.
+    explains: Mutex<pins::ExplainLog>,
+    statistics: PinStatistics,
+    calls: calls::CallCounters,
+}
+
+/// A new id that sorts by time (RFC 9562 section 5.7).
+fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
+    let mut random = [0_u8; 10];
+    getrandom::fill(&mut random).map_err(|_| NoRandomness)?;
+    let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+    Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+/// Is this the conflict?
+fn is_conflict(error: &StoreError, conflict: Conflict) -> bool {
+    *error == StoreError::Conflict(conflict)
+}

@@ -1,0 +1,298 @@
+//! What a PIN opens: asked by callers, who pay for wrong guesses, and by booking systems, who ask about
+//! their own.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{BookingError, Bookings};
+use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
+use crate::booking::budget::HeldBack;
+use crate::booking::key::ApiKey;
+use crate::booking::meeting::{Meeting, MeetingState};
+use crate::booking::pin::PinRecord;
+use crate::booking::privacy::Pin;
+use crate::booking::store::StoreError;
+
+/// What became of PINs that were keyed in, since start. For `/metrics`.
+#[derive(Debug, Default)]
+pub struct PinStatistics {
+    admitted: AtomicU64,
+    wrong: AtomicU64,
+    too_early: AtomicU64,
+    ended: AtomicU64,
+    cancelled: AtomicU64,
+    held_back_caller: AtomicU64,
+    held_back_everybody: AtomicU64,
+    unavailable: AtomicU64,
+}
+
+/// What a PIN opens, told to somebody who may know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// What a caller would get.
+    pub outcome: Outcome,
+    /// The meeting.
+    pub meeting: Option<MeetingId>,
+    /// What the PIN makes of its user.
+    pub role: Option<Role>,
+    /// From when callers may come.
+    pub opens_at: Option<Timestamp>,
+    /// From when nobody may come any more.
+    pub closes_at: Option<Timestamp>,
+}
+
+/// Why a PIN is not explained.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExplainError {
+    /// This key asked too often, or named too many PINs that aren't there.
+    #[error("asked too often")]
+    TooOften {
+        /// When to try again.
+        retry_seconds: u32,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Booking(#[from] BookingError),
+}
+
+impl Bookings {
+    /// Answers a caller's PIN. Unknown, retired and foreign PINs take the same queries and give the same
+    /// answer; a valid one is answered truthfully.
+    ///
+    /// What the failure budget holds back is not looked at and answered [`Refusal::Unavailable`], be it
+    /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing.
+    pub async fn resolve_pin(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
+        let statistics = &self.inner.statistics;
+        let guess = match self.inner.budget.pay(now, &query.caller) {
+            Ok(guess) => guess,
+            Err(held_back) => {
+                statistics.count_held_back(held_back);
+                tracing::warn!(call = %query.call, ?held_back, "a PIN was not looked at: too many wrong ones within the hour");
+                return PinVerdict::Refused(Refusal::Unavailable);
+            }
+        };
+        let found = self.store().pin(&query.pin).await;
+        let verdict = match found {
+            Ok(found) => self.verdict(now, found, query.number.as_deref()),
+            Err(error) => {
+                // Nothing was evaluated: the guess is dropped, so nothing is owed.
+                statistics.unavailable.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(call = %query.call, %error, "a PIN could not be looked up");
+                return PinVerdict::Refused(Refusal::Unavailable);
+            }
+        };
+        match &verdict {
+            PinVerdict::Refused(Refusal::Wrong) => guess.was_wrong(),
+            PinVerdict::Admitted(_) | PinVerdict::Refused(_) => guess.was_right(),
+        }
+        statistics.count(&verdict);
+        verdict
+    }
+
+    /// Tells a booking system what a PIN of its own opens at a given time. PINs of others are unknown
+    /// to it.
+    ///
+    /// # Errors
+    /// [`ExplainError`].
+    pub async fn explain(
+        &self,
+        now: Timestamp,
+        key: &ApiKey,
+        pin: &Pin,
+        number: Option<&str>,
+        at: Timestamp,
+    ) -> Result<Explanation, ExplainError> {
+        self.explains()
+            .ask(now, key.id)
+            .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
+        let found = self.store().pin(pin).await.map_err(BookingError::Store)?;
+        let owned = found.filter(|(_, meeting)| {
+            !meeting.echo && may_see(key, meeting) && !meeting.is_retired(at)
+        });
+        let Some((record, meeting)) = owned else {
+            self.explains().fail(now, key.id);
+            return Ok(Explanation {
+                outcome: Outcome::WrongPin,
+                meeting: None,
+                role: None,
+                opens_at: None,
+                closes_at: None,
+            });
+        };
+        let outcome = match meeting.state(at, false) {
+            MeetingState::Cancelled => Outcome::Cancelled,
+            MeetingState::Ended => Outcome::Ended,
+            MeetingState::Open | MeetingState::Scheduled | MeetingState::Live
+                if !self.serves(number, &meeting) =>
+            {
+                Outcome::NumberNotAllowed
+            }
+            MeetingState::Scheduled => Outcome::TooEarly,
+            MeetingState::Open | MeetingState::Live => Outcome::Joined,
+        };
+        Ok(Explanation {
+            outcome,
+            meeting: Some(meeting.id),
+            role: Some(record.role),
+            opens_at: Some(meeting.opens_at()),
+            closes_at: meeting.closes_at(),
+        })
+    }
+
+    /// The lengths PINs in use have, shortest first, and that of new ones: how many digits to wait for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pin_lengths_in_use(&self) -> Result<Vec<usize>, StoreError> {
+        let mut lengths = self.store().pin_lengths().await?;
+        lengths.push(self.inner.mint.length());
+        lengths.sort_unstable();
+        lengths.dedup();
+        Ok(lengths)
+    }
+
+    /// Wrong PINs that may still be evaluated within the hour.
+    #[must_use]
+    pub fn failure_budget_remaining(&self, now: Timestamp) -> u32 {
+        self.inner.budget.remaining(now)
+    }
+
+    /// What became of PINs since start.
+    #[must_use]
+    pub fn pin_statistics(&self) -> &PinStatistics {
+        &self.inner.statistics
+    }
+
+    fn verdict(
+        &self,
+        now: Timestamp,
+        found: Option<(PinRecord, Meeting)>,
+        number: Option<&str>,
+    ) -> PinVerdict {
+        match found {
+            Some((record, meeting))
+                if !meeting.is_retired(now) && self.serves(number, &meeting) =>
+            {
+                meeting.verdict(now, &record)
+            }
+            Some(_) | None => PinVerdict::Refused(Refusal::Wrong),
+        }
+    }
+
+    /// Does the dialled number lead to this meeting? The echo meeting answers on every number.
+    fn serves(&self, number: Option<&str>, meeting: &Meeting) -> bool {
+        let numbers = &self.inner.settings.numbers;
+        let Some(dialled) = number.filter(|_| !numbers.is_empty() && !meeting.echo) else {
+            return true;
+        };
+        numbers
+            .iter()
+            .any(|n| n.number == dialled && n.serves(&meeting.organisation_name))
+    }
+
+    fn explains(&self) -> std::sync::MutexGuard<'_, ExplainLog> {
+        self.inner
+            .explains
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PinStatistics {
+    /// `(result, how many)`; the words are those of call records where there is one.
+    #[must_use]
+    pub fn results(&self) -> [(&'static str, u64); 8] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("joined", read(&self.admitted)),
+            ("wrong_pin", read(&self.wrong)),
+            ("too_early", read(&self.too_early)),
+            ("ended", read(&self.ended)),
+            ("cancelled", read(&self.cancelled)),
+            ("held_back_caller", read(&self.held_back_caller)),
+            ("held_back_everybody", read(&self.held_back_everybody)),
+            ("error", read(&self.unavailable)),
+        ]
+    }
+
+    fn count(&self, verdict: &PinVerdict) {
+        let counter = match verdict {
+            PinVerdict::Admitted(_) => &self.admitted,
+            PinVerdict::Refused(Refusal::Wrong) => &self.wrong,
+            PinVerdict::Refused(Refusal::TooEarly { .. }) => &self.too_early,
+            PinVerdict::Refused(Refusal::Ended) => &self.ended,
+            PinVerdict::Refused(Refusal::Cancelled) => &self.cancelled,
+            PinVerdict::Refused(Refusal::Unavailable) => &self.unavailable,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_held_back(&self, held_back: HeldBack) {
+        let counter = match held_back {
+            HeldBack::Caller => &self.held_back_caller,
+            HeldBack::Everybody => &self.held_back_everybody,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How often each key asked, and asked in vain. Bounded by the number of keys and the limits.
+#[derive(Default)]
+pub(super) struct ExplainLog {
+    asked: HashMap<Uuid, VecDeque<Timestamp>>,
+    failed: HashMap<Uuid, VecDeque<Timestamp>>,
+}
+
+impl ExplainLog {
+    /// Counts a question, or says in how many seconds to come again.
+    fn ask(&mut self, now: Timestamp, key: Uuid) -> Result<(), u32> {
+        let failed = self.failed.entry(key).or_default();
+        room(failed, now, EXPLAIN_FAILURES_WINDOW, EXPLAIN_FAILURES_MAX)?;
+        let asked = self.asked.entry(key).or_default();
+        room(asked, now, EXPLAIN_WINDOW, EXPLAIN_MAX)?;
+        asked.push_back(now);
+        Ok(())
+    }
+
+    fn fail(&mut self, now: Timestamp, key: Uuid) {
+        self.failed.entry(key).or_default().push_back(now);
+    }
+}
+
+/// Forgets what is older than the window; an error says in how many seconds there is room again.
+fn room(
+    times: &mut VecDeque<Timestamp>,
+    now: Timestamp,
+    window: SignedDuration,
+    max: usize,
+) -> Result<(), u32> {
+    while times
+        .front()
+        .is_some_and(|&at| now.duration_since(at) >= window)
+    {
+        times.pop_front();
+    }
+    match times.front() {
+        Some(&oldest) if times.len() >= max => {
+            let wait = window - now.duration_since(oldest);
+            Err(u32::try_from(wait.as_secs()).unwrap_or(0) + 1)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+pub(super) fn may_see(key: &ApiKey, meeting: &Meeting) -> bool {
+    key.role == crate::booking::key::KeyRole::Platform
+        || key.organisation.id == meeting.organisation
+}
+
+/// Questions of one key in a minute.
+const EXPLAIN_MAX: usize = 60;
+const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);
+/// Questions of one key about PINs that aren't there, in an hour.
+const EXPLAIN_FAILURES_MAX: usize = 60;
+const EXPLAIN_FAILURES_WINDOW: SignedDuration = SignedDuration::from_mins(60);

@@ -1,0 +1,260 @@
+//! Where bookings are kept. One trait, so that one node can live on a file and several on a server.
+//!
+//! What must hold together is one method here, so that every store can make it one transaction.
+
+mod sqlite;
+
+use std::future::Future;
+use std::pin::Pin as Pinned;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::key::{ApiKey, Organisation};
+use crate::booking::meeting::{Meeting, MeetingState};
+use crate::booking::pin::{PinMint, PinRecord};
+use crate::booking::privacy::Pin;
+
+pub use sqlite::SqliteStore;
+
+/// A boxed answer: keeps [`Store`] usable behind `Arc<dyn …>`.
+pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// What the bookings need of a store. A future that is dropped leaves nothing half done.
+pub trait Store: Send + Sync {
+    /// Answers if the store can be read now.
+    fn ping(&self) -> StoreFuture<'_, ()>;
+
+    /// Can it be read and written, and is it sound? Slow.
+    fn check(&self) -> StoreFuture<'_, ()>;
+
+    /// The organisation of this name.
+    fn organisation(&self, name: &str) -> StoreFuture<'_, Option<Organisation>>;
+
+    /// The organisation of this name, made now if there is none.
+    fn organisation_or_new(
+        &self,
+        now: Timestamp,
+        new: Organisation,
+    ) -> StoreFuture<'_, Organisation>;
+
+    /// Keeps a meeting, gives it a PIN for each of `roles`, and remembers the claim: all or nothing.
+    fn book(&self, booking: NewBooking) -> StoreFuture<'_, Meeting>;
+
+    /// A meeting by its id.
+    fn meeting(&self, id: MeetingId) -> StoreFuture<'_, Option<Meeting>>;
+
+    /// A meeting by the booking system's name for it.
+    fn meeting_by_external_id(
+        &self,
+        organisation: OrganisationId,
+        external_id: &str,
+    ) -> StoreFuture<'_, Option<Meeting>>;
+
+    /// Meetings by start and id, without the echo meeting.
+    fn meetings(&self, filter: MeetingFilter) -> StoreFuture<'_, Vec<Meeting>>;
+
+    /// The echo meeting.
+    fn echo_meeting(&self) -> StoreFuture<'_, Option<Meeting>>;
+
+    /// Replaces everything but owner and PINs, if the revision is still `meeting.revision`; counts it up.
+    /// `false`: somebody else changed it meanwhile.
+    fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool>;
+
+    /// The PIN with these digits and its meeting. The same work whether there is one or not.
+    fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>>;
+
+    /// The lengths PINs have, shortest first.
+    fn pin_lengths(&self) -> StoreFuture<'_, Vec<usize>>;
+
+    /// How many PINs open a meeting that is neither over nor cancelled.
+    fn live_pins(&self, now: Timestamp) -> StoreFuture<'_, u64>;
+
+    /// Keeps a key and the hash of its secret.
+    fn insert_key(&self, key: ApiKey, hash: String) -> StoreFuture<'_, ()>;
+
+    /// A key and the hash of its secret, by its prefix.
+    fn key_by_prefix(&self, prefix: &str) -> StoreFuture<'_, Option<(ApiKey, String)>>;
+
+    /// All keys, oldest first.
+    fn keys(&self) -> StoreFuture<'_, Vec<ApiKey>>;
+
+    /// Revokes a key; `false` if there is none. The time of the first revocation stays.
+    fn revoke_key(&self, now: Timestamp, id: Uuid) -> StoreFuture<'_, bool>;
+
+    /// What a claim was used for, if it is remembered.
+    fn claimed(&self, key: Uuid, name: &str) -> StoreFuture<'_, Option<Claim>>;
+
+    /// Keeps a call record; the second of the same id changes nothing.
+    fn record_call(&self, call: StoredCall) -> StoreFuture<'_, ()>;
+
+    /// Call records, latest first, without calls to the echo meeting.
+    fn calls(&self, filter: CallFilter) -> StoreFuture<'_, Vec<StoredCall>>;
+
+    /// Deletes what is over for longer than it may be kept.
+    fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
+}
+
+/// A meeting to keep, with what belongs to it.
+#[derive(Debug, Clone)]
+pub struct NewBooking {
+    /// The meeting; its `pins` are not looked at.
+    pub meeting: Meeting,
+    /// The ids of its PINs and what they make of their users.
+    pub pins: Vec<(Uuid, crate::booking::Role)>,
+    /// Makes the PINs.
+    pub mint: PinMint,
+    /// The request it answers, so that a repetition books nothing.
+    pub claim: Option<Claim>,
+}
+
+/// An `Idempotency-Key` in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The API key it came with.
+    pub key: Uuid,
+    /// Its text.
+    pub name: String,
+    /// SHA-256 of the request's body.
+    pub body_hash: String,
+    /// What was booked.
+    pub meeting: MeetingId,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+impl Claim {
+    /// Claims made by then are forgotten when this one is made.
+    #[must_use]
+    pub fn expired_before(&self) -> Timestamp {
+        self.created_at
+            .saturating_sub(CLAIM_LIFETIME)
+            .unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// Which meetings, from where on, how many.
+#[derive(Debug, Clone)]
+pub struct MeetingFilter {
+    /// Of whom; `None`: of all.
+    pub organisation: Option<OrganisationId>,
+    /// Not over by then.
+    pub from: Option<Timestamp>,
+    /// Begun before then.
+    pub to: Option<Timestamp>,
+    /// In this state at `now`; live ones are counted as open.
+    pub state: Option<MeetingState>,
+    /// The present.
+    pub now: Timestamp,
+    /// After this one.
+    pub after: Option<(Timestamp, MeetingId)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which calls, from where on, how many.
+#[derive(Debug, Clone, Default)]
+pub struct CallFilter {
+    /// Of whom; `None`: of all.
+    pub organisation: Option<OrganisationId>,
+    /// Arrived then or later.
+    pub from: Option<Timestamp>,
+    /// Arrived before then.
+    pub to: Option<Timestamp>,
+    /// That ended so.
+    pub outcome: Option<Outcome>,
+    /// That reached this meeting.
+    pub meeting: Option<MeetingId>,
+    /// After this one.
+    pub after: Option<(Timestamp, Uuid)>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A call record with what the bookings add. Its caller is as much as may be stored.
+#[derive(Debug, Clone)]
+pub struct StoredCall {
+    /// The record.
+    pub call: CallRecord,
+    /// `sip`, later also `asterisk`, `browser`, `link`.
+    pub kind: String,
+    /// The name of the organisation.
+    pub organisation_name: Option<String>,
+    /// The node that took the call.
+    pub node: String,
+    /// It was a call to the echo meeting.
+    pub echo: bool,
+}
+
+/// What is deleted: all that was over before these times.
+#[derive(Debug, Clone, Copy)]
+pub struct PurgeBefore {
+    /// Calls.
+    pub calls: Timestamp,
+    /// Meetings, with their PINs.
+    pub meetings: Timestamp,
+    /// PINs alone: their quarantine is over.
+    pub pins: Timestamp,
+    /// Remembered `Idempotency-Key`s.
+    pub claims: Timestamp,
+}
+
+/// How much was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Purged {
+    /// Calls.
+    pub calls: u64,
+    /// Meetings.
+    pub meetings: u64,
+    /// PINs of meetings that are kept.
+    pub pins: u64,
+}
+
+/// Why the store did not do it: a variant per cause that somebody would act on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the database.
+    #[error("the database is locked by another process; end it, or wait")]
+    Locked,
+    /// No room on the disk.
+    #[error("the disk of the database is full")]
+    DiskFull,
+    /// The file may not be written.
+    #[error("the database can't be written; check the permissions of its file and folder")]
+    ReadOnly,
+    /// The file is damaged or no database.
+    #[error("the database is damaged: {0}; restore it from a backup")]
+    Corrupt(String),
+    /// A later version made it.
+    #[error(
+        "the database was made by a later version of voicebridge; use that, or restore a backup"
+    )]
+    Newer,
+    /// It can't be opened or reached.
+    #[error("the database can't be reached: {0}")]
+    Unavailable(String),
+    /// What was to be kept contradicts what is there.
+    #[error("{0}")]
+    Conflict(Conflict),
+}
+
+/// What contradicts what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// The external id names another meeting of the organisation.
+    #[error("this external_id names another meeting")]
+    ExternalId,
+    /// The `Idempotency-Key` was used meanwhile.
+    #[error("this Idempotency-Key is in use")]
+    Claim,
+    /// Too many PINs of this length are in use.
+    #[error("too many PINs of this length are in use; raise pin.length")]
+    PinsExhausted,
+    /// Anything else that must be unique.
+    #[error("it exists already")]
+    Other,
+}
+
+/// How long an `Idempotency-Key` is remembered.
+pub const CLAIM_LIFETIME: SignedDuration = SignedDuration::from_hours(24);

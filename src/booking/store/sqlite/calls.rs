@@ -1,0 +1,119 @@
+//! Call records.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+
+use super::{
+    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
+    get_word, micros, unreadable, word,
+};
+use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, ParticipantId};
+use crate::booking::privacy::CallerNumber;
+use crate::booking::store::{CallFilter, StoreError, StoredCall};
+
+pub(super) async fn insert(store: &SqliteStore, stored: StoredCall) -> Result<(), StoreError> {
+    let call = stored.call;
+    sqlx::query(
+        "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
+             outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(call.id.to_string())
+    .bind(stored.kind)
+    .bind(call.organisation.map(|id| id.to_string()))
+    .bind(call.number)
+    .bind(call.caller.expose().to_owned())
+    .bind(micros(call.started_at))
+    .bind(call.answered_at.map(micros))
+    .bind(micros(call.ended_at))
+    .bind(call.meeting.map(|id| id.to_string()))
+    .bind(call.participant.map(|id| id.to_string()))
+    .bind(call.outcome.word())
+    .bind(i64::from(call.pin_attempts))
+    .bind(word(&call.hangup_by))
+    .bind(i64::from(call.q850))
+    .bind(stored.node)
+    .bind(call.sip_call_id)
+    .bind(call.quality.map(|quality| quality.to_string()))
+    .bind(i64::from(stored.echo))
+    .execute(&store.write)
+    .await
+    .map(drop)
+    .map_err(error)
+}
+
+pub(super) async fn list(
+    store: &SqliteStore,
+    filter: CallFilter,
+) -> Result<Vec<StoredCall>, StoreError> {
+    let (after_at, after_id) = filter
+        .after
+        .map(|(at, id)| (micros(at), id.to_string()))
+        .unzip();
+    let rows = sqlx::query(
+        "SELECT c.*, o.name AS organisation_name FROM calls c LEFT JOIN organisations o ON o.id = c.organisation
+         WHERE c.echo = 0
+           AND ($1 IS NULL OR c.organisation = $1)
+           AND ($2 IS NULL OR c.started_at >= $2)
+           AND ($3 IS NULL OR c.started_at < $3)
+           AND ($4 IS NULL OR c.outcome = $4)
+           AND ($5 IS NULL OR c.meeting = $5)
+           AND ($6 IS NULL OR c.started_at < $6 OR (c.started_at = $6 AND c.id < $7))
+         ORDER BY c.started_at DESC, c.id DESC LIMIT $8",
+    )
+    .bind(filter.organisation.map(|id| id.to_string()))
+    .bind(filter.from.map(micros))
+    .bind(filter.to.map(micros))
+    .bind(filter.outcome.map(|outcome| outcome.word()))
+    .bind(filter.meeting.map(|id| id.to_string()))
+    .bind(after_at)
+    .bind(after_id)
+    .bind(i64::from(filter.limit))
+    .fetch_all(&store.read)
+    .await
+    .map_err(error)?;
+    rows.iter().map(stored).collect()
+}
+
+pub(super) async fn purge(store: &SqliteStore, before: Timestamp) -> Result<u64, StoreError> {
+    let delete = sqlx::query("DELETE FROM calls WHERE ended_at < $1").bind(micros(before));
+    delete
+        .execute(&store.write)
+        .await
+        .map(|done| done.rows_affected())
+        .map_err(error)
+}
+
+fn stored(row: &SqliteRow) -> Result<StoredCall, StoreError> {
+    let quality: Option<String> = get(row, "quality")?;
+    let quality = quality
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|_| unreadable("quality"))?;
+    let call = CallRecord {
+        id: CallId(get_uuid(row, "id")?),
+        kind: "",
+        organisation: get_uuid_or_null(row, "organisation")?.map(OrganisationId),
+        number: get(row, "number")?,
+        caller: CallerNumber::new(get(row, "caller")?),
+        started_at: get_time(row, "started_at")?,
+        answered_at: get_time_or_null(row, "answered_at")?,
+        ended_at: get_time(row, "ended_at")?,
+        meeting: get_uuid_or_null(row, "meeting")?.map(MeetingId),
+        participant: get_uuid_or_null(row, "participant")?.map(ParticipantId),
+        outcome: get_word(row, "outcome")?,
+        pin_attempts: get_number(row, "pin_attempts")?,
+        hangup_by: get_word(row, "hangup_by")?,
+        q850: get_number(row, "q850")?,
+        sip_call_id: get(row, "sip_call_id")?,
+        quality,
+    };
+    Ok(StoredCall {
+        kind: get(row, "kind")?,
+        organisation_name: get(row, "organisation_name")?,
+        node: get(row, "node")?,
+        echo: get::<i64>(row, "echo")? != 0,
+        call,
+    })
+}

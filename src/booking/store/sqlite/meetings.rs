@@ -1,0 +1,436 @@
+//! Meetings and their PINs.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::{
+    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word, micros,
+    unreadable, word,
+};
+use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::pin::{PinMint, PinRecord};
+use crate::booking::privacy::{PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin};
+use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
+
+type Writing = Transaction<'static, Sqlite>;
+
+pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Meeting, StoreError> {
+    let NewBooking {
+        mut meeting,
+        pins,
+        mint,
+        claim,
+    } = booking;
+    let mut transaction = store.begin().await?;
+    insert_meeting(&mut transaction, &meeting).await?;
+    meeting.pins.clear();
+    for (id, role) in pins {
+        let pin = allocate(&mut transaction, mint).await?;
+        let record = PinRecord {
+            id,
+            pin,
+            role,
+            label: None,
+        };
+        insert_pin(&mut transaction, &meeting, &record).await?;
+        meeting.pins.push(record);
+    }
+    if let Some(claim) = claim {
+        insert_claim(&mut transaction, claim).await?;
+    }
+    transaction.commit().await.map_err(error)?;
+    Ok(meeting)
+}
+
+pub(super) async fn by_id(
+    store: &SqliteStore,
+    id: MeetingId,
+) -> Result<Option<Meeting>, StoreError> {
+    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
+               JOIN organisations o ON o.id = m.organisation WHERE m.id = $1";
+    let row = sqlx::query(sql)
+        .bind(id.to_string())
+        .fetch_optional(&store.read)
+        .await
+        .map_err(error)?;
+    with_pins(store, row).await
+}
+
+pub(super) async fn by_external_id(
+    store: &SqliteStore,
+    organisation: OrganisationId,
+    external_id: String,
+) -> Result<Option<Meeting>, StoreError> {
+    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
+               JOIN organisations o ON o.id = m.organisation WHERE m.organisation = $1 AND m.external_id = $2";
+    let query = sqlx::query(sql)
+        .bind(organisation.to_string())
+        .bind(external_id);
+    let row = query.fetch_optional(&store.read).await.map_err(error)?;
+    with_pins(store, row).await
+}
+
+pub(super) async fn echo(store: &SqliteStore) -> Result<Option<Meeting>, StoreError> {
+    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
+               JOIN organisations o ON o.id = m.organisation WHERE m.echo = 1 ORDER BY m.created_at, m.id LIMIT 1";
+    let row = sqlx::query(sql)
+        .fetch_optional(&store.read)
+        .await
+        .map_err(error)?;
+    with_pins(store, row).await
+}
+
+pub(super) async fn list(
+    store: &SqliteStore,
+    filter: MeetingFilter,
+) -> Result<Vec<Meeting>, StoreError> {
+    let (after_at, after_id) = filter
+        .after
+        .map(|(at, id)| (micros(at), id.to_string()))
+        .unzip();
+    let rows = sqlx::query(
+        "SELECT m.*, o.name AS organisation_name FROM meetings m JOIN organisations o ON o.id = m.organisation
+         WHERE m.echo = 0
+           AND ($1 IS NULL OR m.organisation = $1)
+           AND ($2 IS NULL OR m.closes_at IS NULL OR m.closes_at > $2)
+           AND ($3 IS NULL OR m.starts_at < $3)
+           AND ($4 IS NULL
+             OR ($4 = 'cancelled' AND m.cancelled_at IS NOT NULL)
+             OR ($4 = 'ended' AND m.cancelled_at IS NULL AND m.closes_at <= $5)
+             OR ($4 = 'scheduled' AND m.cancelled_at IS NULL AND m.opens_at > $5 AND (m.closes_at IS NULL OR m.closes_at > $5))
+             OR ($4 = 'open' AND m.cancelled_at IS NULL AND m.opens_at <= $5 AND (m.closes_at IS NULL OR m.closes_at > $5)))
+           AND ($6 IS NULL OR m.starts_at > $6 OR (m.starts_at = $6 AND m.id > $7))
+         ORDER BY m.starts_at, m.id LIMIT $8",
+    )
+    .bind(filter.organisation.map(|id| id.to_string()))
+    .bind(filter.from.map(micros))
+    .bind(filter.to.map(micros))
+    .bind(filter.state.map(state_word))
+    .bind(micros(filter.now))
+    .bind(after_at)
+    .bind(after_id)
+    .bind(i64::from(filter.limit))
+    .fetch_all(&store.read)
+    .await
+    .map_err(error)?;
+    let mut meetings = Vec::with_capacity(rows.len());
+    for row in rows {
+        meetings.extend(with_pins(store, Some(row)).await?);
+    }
+    Ok(meetings)
+}
+
+pub(super) async fn change(store: &SqliteStore, meeting: Meeting) -> Result<bool, StoreError> {
+    let options = &meeting.options;
+    let query = sqlx::query(
+        "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
+             ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
+             mute_on_join = $16, guests_may_unmute = $17, early_join_minutes = $18, overrun_minutes = $19, cancelled_at = $20,
+             ended_at = $21, updated_at = $22, revision = revision + 1
+         WHERE id = $1 AND revision = $2",
+    )
+    .bind(meeting.id.to_string())
+    .bind(meeting.revision);
+    let query = bind_options(query, options, &meeting)
+        .bind(meeting.cancelled_at.map(micros))
+        .bind(meeting.ended_at.map(micros))
+        .bind(micros(meeting.updated_at));
+    let done = query.execute(&store.write).await.map_err(error)?;
+    Ok(done.rows_affected() > 0)
+}
+
+pub(super) async fn by_pin(
+    store: &SqliteStore,
+    pin: Pin,
+) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
+    let row = sqlx::query(
+        "SELECT m.*, o.name AS organisation_name,
+             p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label
+         FROM pins p JOIN meetings m ON m.id = p.meeting JOIN organisations o ON o.id = m.organisation
+         WHERE p.digits = $1",
+    )
+    .bind(pin.expose().to_owned())
+    .fetch_optional(&store.read)
+    .await
+    .map_err(error)?;
+    let Some(row) = row else { return Ok(None) };
+    let record = PinRecord {
+        id: get_uuid(&row, "pin_id")?,
+        pin: Pin::parse(get(&row, "pin_digits")?).map_err(|_| unreadable("digits"))?,
+        role: get_word(&row, "pin_role")?,
+        label: get(&row, "pin_label")?,
+    };
+    let mut meeting = meeting(&row)?;
+    meeting.pins.push(record.clone());
+    Ok(Some((record, meeting)))
+}
+
+pub(super) async fn pin_lengths(store: &SqliteStore) -> Result<Vec<usize>, StoreError> {
+    let sql = "SELECT DISTINCT LENGTH(digits) AS length FROM pins ORDER BY length";
+    let rows = sqlx::query(sql)
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
+    rows.iter().map(|row| get_number(row, "length")).collect()
+}
+
+pub(super) async fn live_pins(store: &SqliteStore, now: Timestamp) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) AS live FROM pins p JOIN meetings m ON m.id = p.meeting
+               WHERE m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
+    let row = sqlx::query(sql)
+        .bind(micros(now))
+        .fetch_one(&store.read)
+        .await
+        .map_err(error)?;
+    get_number(&row, "live")
+}
+
+/// Deletes meetings that were over before `meetings`, and the PINs alone of those over before `pins`.
+pub(super) async fn purge(
+    store: &SqliteStore,
+    meetings: Timestamp,
+    pins: Timestamp,
+) -> Result<(u64, u64), StoreError> {
+    let mut transaction = store.begin().await?;
+    let sql = "DELETE FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1";
+    let gone = sqlx::query(sql)
+        .bind(micros(meetings))
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
+    let sql = "DELETE FROM pins WHERE meeting IN
+               (SELECT id FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1)";
+    let released = sqlx::query(sql)
+        .bind(micros(pins))
+        .execute(&mut *transaction)
+        .await
+        .map_err(error)?;
+    transaction.commit().await.map_err(error)?;
+    Ok((gone.rows_affected(), released.rows_affected()))
+}
+
+/// The first candidate that is neither taken nor a beginning of, nor begins with, a PIN in use.
+async fn allocate(transaction: &mut Writing, mint: PinMint) -> Result<Pin, StoreError> {
+    let row = sqlx::query("SELECT COUNT(*) AS taken FROM pins WHERE LENGTH(digits) = $1")
+        .bind(i64::try_from(mint.length()).unwrap_or(i64::MAX))
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(error)?;
+    if get_number::<u64>(&row, "taken")? >= mint.in_use_max() {
+        return Err(StoreError::Conflict(Conflict::PinsExhausted));
+    }
+    for _ in 0..CANDIDATES_MAX {
+        let candidate = mint
+            .candidate()
+            .map_err(|none| StoreError::Unavailable(none.to_string()))?;
+        if is_free(transaction, &candidate).await? {
+            return Ok(candidate);
+        }
+    }
+    Err(StoreError::Conflict(Conflict::PinsExhausted))
+}
+
+async fn is_free(transaction: &mut Writing, candidate: &Pin) -> Result<bool, StoreError> {
+    let digits = candidate.expose();
+    let query = sqlx::query(
+        "SELECT 1 FROM pins WHERE digits IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         UNION ALL SELECT 1 FROM pins WHERE digits >= $14 AND digits < $15 LIMIT 1",
+    );
+    // All its beginnings; those longer than itself are itself.
+    let beginnings = (PIN_DIGITS_MIN..=PIN_DIGITS_MAX)
+        .map(|length| digits.get(..length).unwrap_or(digits).to_owned());
+    let query = beginnings.fold(query, |query, beginning| query.bind(beginning));
+    // ':' follows '9': the range holds what begins with the candidate.
+    let query = query.bind(digits.to_owned()).bind(format!("{digits}:"));
+    let taken = query
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
+    Ok(taken.is_none())
+}
+
+async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<(), StoreError> {
+    let query = sqlx::query(
+        "INSERT INTO meetings (id, organisation, external_id, title, timezone, starts_local, ends_local, starts_at, ends_at,
+             opens_at, closes_at, capacity, language, metadata, wait_for_host, mute_on_join, guests_may_unmute,
+             early_join_minutes, overrun_minutes, echo, created_at, updated_at, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
+    )
+    .bind(meeting.id.to_string())
+    .bind(meeting.organisation.to_string());
+    bind_options(query, &meeting.options, meeting)
+        .bind(i64::from(meeting.echo))
+        .bind(micros(meeting.created_at))
+        .bind(micros(meeting.updated_at))
+        .bind(meeting.revision)
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+        .map_err(error)
+}
+
+type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// The columns from `external_id` to `overrun_minutes`, in the order both statements name them.
+fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meeting) -> Query<'q> {
+    let schedule = &options.schedule;
+    query
+        .bind(options.external_id.clone())
+        .bind(options.title.clone())
+        .bind(schedule.zone_name().to_owned())
+        .bind(schedule.starts_local().to_string())
+        .bind(schedule.ends_local().map(|local| local.to_string()))
+        .bind(micros(schedule.starts_at()))
+        .bind(schedule.ends_at().map(micros))
+        .bind(micros(meeting.opens_at()))
+        .bind(meeting.closes_at().map(micros))
+        .bind(options.capacity.map(i64::from))
+        .bind(options.language.map(|language| language.code()))
+        .bind(options.metadata.as_ref().map(ToString::to_string))
+        .bind(i64::from(options.wait_for_host))
+        .bind(i64::from(options.mute_on_join))
+        .bind(i64::from(options.guests_may_unmute))
+        .bind(i64::from(options.early_join_minutes))
+        .bind(i64::from(options.overrun_minutes))
+}
+
+async fn insert_pin(
+    transaction: &mut Writing,
+    meeting: &Meeting,
+    record: &PinRecord,
+) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO pins (id, meeting, digits, role, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(record.id.to_string())
+        .bind(meeting.id.to_string())
+        .bind(record.pin.expose().to_owned())
+        .bind(word(&record.role))
+        .bind(record.label.clone())
+        .bind(micros(meeting.created_at))
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+        .map_err(error)
+}
+
+/// An expired claim of the same name gives way.
+async fn insert_claim(transaction: &mut Writing, claim: Claim) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM idempotency WHERE api_key = $1 AND name = $2 AND created_at <= $3")
+        .bind(claim.key.to_string())
+        .bind(claim.name.clone())
+        .bind(micros(claim.expired_before()))
+        .execute(&mut **transaction)
+        .await
+        .map_err(error)?;
+    sqlx::query("INSERT INTO idempotency (api_key, name, body_hash, meeting, created_at) VALUES ($1, $2, $3, $4, $5)")
+        .bind(claim.key.to_string())
+        .bind(claim.name)
+        .bind(claim.body_hash)
+        .bind(claim.meeting.to_string())
+        .bind(micros(claim.created_at))
+        .execute(&mut **transaction)
+        .await
+        .map(drop)
+        .map_err(error)
+}
+
+async fn with_pins(
+    store: &SqliteStore,
+    row: Option<SqliteRow>,
+) -> Result<Option<Meeting>, StoreError> {
+    let Some(row) = row else { return Ok(None) };
+    let mut meeting = meeting(&row)?;
+    let sql = "SELECT id, digits, role, label FROM pins WHERE meeting = $1 ORDER BY created_at, id";
+    let rows = sqlx::query(sql)
+        .bind(meeting.id.to_string())
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
+    meeting.pins = rows.iter().map(pin).collect::<Result<_, _>>()?;
+    Ok(Some(meeting))
+}
+
+fn pin(row: &SqliteRow) -> Result<PinRecord, StoreError> {
+    Ok(PinRecord {
+        id: get_uuid(row, "id")?,
+        pin: Pin::parse(get(row, "digits")?).map_err(|_| unreadable("digits"))?,
+        role: get_word(row, "role")?,
+        label: get(row, "label")?,
+    })
+}
+
+fn meeting(row: &SqliteRow) -> Result<Meeting, StoreError> {
+    Ok(Meeting {
+        id: MeetingId(get_uuid(row, "id")?),
+        organisation: OrganisationId(get_uuid(row, "organisation")?),
+        organisation_name: get(row, "organisation_name")?,
+        options: options(row)?,
+        pins: Vec::new(),
+        echo: get::<i64>(row, "echo")? != 0,
+        cancelled_at: get_time_or_null(row, "cancelled_at")?,
+        ended_at: get_time_or_null(row, "ended_at")?,
+        created_at: get_time(row, "created_at")?,
+        updated_at: get_time(row, "updated_at")?,
+        revision: get(row, "revision")?,
+    })
+}
+
+fn options(row: &SqliteRow) -> Result<MeetingOptions, StoreError> {
+    let language: Option<String> = get(row, "language")?;
+    let metadata: Option<String> = get(row, "metadata")?;
+    Ok(MeetingOptions {
+        title: get(row, "title")?,
+        schedule: schedule(row)?,
+        capacity: match row.try_get::<Option<i64>, _>("capacity").map_err(error)? {
+            Some(_) => Some(get_number(row, "capacity")?),
+            None => None,
+        },
+        language: language
+            .map(|code| code.parse())
+            .transpose()
+            .map_err(|_| unreadable("language"))?,
+        external_id: get(row, "external_id")?,
+        metadata: metadata
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|_| unreadable("metadata"))?,
+        wait_for_host: get::<i64>(row, "wait_for_host")? != 0,
+        mute_on_join: get::<i64>(row, "mute_on_join")? != 0,
+        guests_may_unmute: get::<i64>(row, "guests_may_unmute")? != 0,
+        early_join_minutes: get_number(row, "early_join_minutes")?,
+        overrun_minutes: get_number(row, "overrun_minutes")?,
+    })
+}
+
+fn schedule(row: &SqliteRow) -> Result<Schedule, StoreError> {
+    let zone = Zone::named(get(row, "timezone")?).ok_or_else(|| unreadable("timezone"))?;
+    let starts_local: DateTime = get::<&str>(row, "starts_local")?
+        .parse()
+        .map_err(|_| unreadable("starts_local"))?;
+    let ends_local: Option<&str> = get(row, "ends_local")?;
+    let ends_local = ends_local
+        .map(str::parse)
+        .transpose()
+        .map_err(|_| unreadable("ends_local"))?;
+    let starts_at = get_time(row, "starts_at")?;
+    Ok(Schedule::stored(
+        zone,
+        (starts_local, starts_at),
+        ends_local.zip(get_time_or_null(row, "ends_at")?),
+    ))
+}
+
+/// `None` of the words for live: the store doesn't know who is there.
+fn state_word(state: MeetingState) -> &'static str {
+    match state {
+        MeetingState::Scheduled => "scheduled",
+        MeetingState::Open | MeetingState::Live => "open",
+        MeetingState::Ended => "ended",
+        MeetingState::Cancelled => "cancelled",
+    }
+}
+
+/// At most a twentieth of the PINs is taken, so even a tenth of this many misses is out of the question.
+const CANDIDATES_MAX: usize = 64;

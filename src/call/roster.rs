@@ -1,0 +1,169 @@
+//! The people in the live meetings, as the API reads and steers them. The side that holds the calls
+//! implements [`LiveCalls`]; the API knows nothing else of it.
+
+use std::future::Future;
+use std::pin::Pin as Pinned;
+
+use jiff::Timestamp;
+
+use crate::booking::{CallerNumber, MeetingId, ParticipantId, Role};
+
+/// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
+pub type LiveFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, LiveError>> + Send + 'a>>;
+
+/// The live calls of this node. Answers come within a second or not at all; a caller that goes away
+/// drops the future, so nothing may be half done between two awaits.
+pub trait LiveCalls: Send + Sync {
+    /// Everybody in the meeting or waiting for it, in the order they came; empty if nobody is there.
+    fn participants(&self, meeting: MeetingId) -> LiveFuture<'_, Vec<Participant>>;
+
+    /// Mutes (`true`), or lets the participant unmute himself again (`false`): nobody is ever unmuted
+    /// from afar.
+    fn set_muted(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        muted: bool,
+    ) -> LiveFuture<'_, ()>;
+
+    /// Changes the name shown to others; `None` takes it away.
+    fn rename(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        name: Option<String>,
+    ) -> LiveFuture<'_, ()>;
+
+    /// Hangs up on one participant.
+    fn remove(&self, meeting: MeetingId, participant: ParticipantId) -> LiveFuture<'_, ()>;
+
+    /// Ends the meeting for all that are in it or wait; how many that were.
+    fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32>;
+
+    /// The meetings somebody is in at this moment, without the echo meeting. Cheap: asked for every
+    /// answer that names a meeting's state.
+    fn live_meetings(&self) -> Vec<MeetingId>;
+
+    /// Does the node take new calls? `false` while it starts or drains; `/readyz` says so.
+    fn accepting(&self) -> bool {
+        true
+    }
+
+    /// The figures for `/metrics`. Cheap: read from atomics.
+    fn gauges(&self) -> Gauges;
+}
+
+/// Why a live call could not be read or steered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LiveError {
+    /// No such participant in this meeting, or not any more.
+    #[error("no such participant")]
+    NoSuchParticipant,
+    /// The side that holds the calls does not answer: it starts, drains or is overloaded.
+    #[error("the live calls can't be reached now")]
+    Unavailable,
+}
+
+/// One participant of a live meeting.
+#[derive(Debug, Clone)]
+pub struct Participant {
+    /// Names him in the API, for as long as he is there.
+    pub id: ParticipantId,
+    /// His name: of his personal PIN, or given by the API.
+    pub name: Option<String>,
+    /// What his PIN made of him.
+    pub role: Role,
+    /// How he came: `sip`, later also `asterisk`, `browser`, `link`.
+    pub kind: &'static str,
+    /// Where he is on his way in.
+    pub state: ParticipantState,
+    /// As signalled; whoever shows it masks it by the privacy policy first.
+    pub number: CallerNumber,
+    /// Can't be heard.
+    pub muted: bool,
+    /// Who muted him last; `None` if he is not muted.
+    pub muted_by: Option<MutedBy>,
+    /// Has his hand up.
+    pub hand: bool,
+    /// Is heard now.
+    pub talking: bool,
+    /// His level over the last second or so, dB below full scale.
+    pub level_db: f32,
+    /// When he came in, or began to wait.
+    pub joined_at: Timestamp,
+    /// `PCMA`, `G722`, `opus`, …
+    pub codec: &'static str,
+    /// How well he hears and is heard.
+    pub quality: Quality,
+}
+
+/// Where a participant is on his way in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ParticipantState {
+    /// Waits for the start or the host.
+    Waiting,
+    /// Waits to be admitted.
+    Lobby,
+    /// Is in.
+    Joined,
+    /// Was cut off and may come back.
+    Reconnecting,
+}
+
+/// Who muted a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MutedBy {
+    /// He did.
+    #[serde(rename = "self")]
+    Himself,
+    /// A host or the API did.
+    Host,
+}
+
+/// Quality of one leg, over the last report interval.
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, utoipa::ToSchema)]
+pub struct Quality {
+    /// Packets lost on the way to us, 0 to 1.
+    pub loss: f32,
+    /// Interarrival jitter (RFC 3550 section 6.4.1), ms.
+    pub jitter_ms: f32,
+    /// Delay from his mouth to the mix as far as it is known: half the round trip and the buffer, ms.
+    pub delay_ms: f32,
+    /// Share of his audio that had to be concealed, 0 to 1.
+    pub concealed: f32,
+    /// Mean opinion score by the E-model (ITU-T G.107), 1 to 4.5.
+    pub mos: f32,
+}
+
+/// What the live side reports to `/metrics`, read at the moment of the scrape.
+#[derive(Debug, Clone, Default)]
+pub struct Gauges {
+    /// Legs by kind: `("sip", 12)`.
+    pub legs: Vec<(&'static str, u64)>,
+    /// Meetings somebody is in, without the echo meeting.
+    pub meetings_live: u64,
+    /// How late the mixer's ticks were, since start.
+    pub tick_lateness: TickLateness,
+    /// Frames that were concealed, since start.
+    pub concealed_frames: u64,
+    /// Legs that sent or received nothing while the other way worked, since start.
+    pub one_way_audio: u64,
+    /// Calls not admitted for want of capacity, since start, by reason.
+    pub admission_refused: Vec<(&'static str, u64)>,
+    /// Trunks by name: registered or answering.
+    pub trunks: Vec<(String, bool)>,
+    /// Asterisks by name: connected.
+    pub asterisks: Vec<(String, bool)>,
+}
+
+/// A histogram of tick lateness, kept by the engine in atomics.
+#[derive(Debug, Clone, Default)]
+pub struct TickLateness {
+    /// Seconds late, all ticks together.
+    pub sum_seconds: f64,
+    /// `(upper bound in seconds, ticks in this bucket alone)`, ascending; the last bound is
+    /// `f64::INFINITY` or left out if nothing is above.
+    pub buckets: Vec<(f64, u64)>,
+}

@@ -217,7 +217,7 @@ fn whatever_happens_a_call_ends_with_one_record() {
         }
         watch.see(&mut call);
         assert_eq!(watch.records, 1, "seed {seed}");
-        assert_eq!(call.state().phase, CallPhase::Ended, "seed {seed}");
+        assert_eq!(call.summary().phase, CallPhase::Ended, "seed {seed}");
         call.handle_input(now, wall, dice.input(wall));
         watch.see(&mut call);
     }
@@ -443,7 +443,7 @@ impl Gateway {
     /// What must hold whenever everything has settled.
     fn check(&self) {
         for leg in self.legs.values() {
-            let seen = leg.call.state();
+            let seen = leg.call.summary();
             let is_in = seen.phase == CallPhase::Joined;
             assert_eq!(leg.bridge.is_some(), is_in, "{seen:?}");
             assert_eq!(

@@ -15,6 +15,7 @@
 mod address;
 mod compose;
 mod dialog;
+pub mod dtmf_info;
 pub mod endpoint;
 pub mod event;
 mod framing;

@@ -308,3 +308,170 @@ pub enum CodecError {
     #[error("libopus error {0}")]
     Opus(i32),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tone(codec: Codec, frame: usize) -> Vec<i16> {
+        let samples = codec.sample_rate().frame_samples();
+        (frame * samples..(frame + 1) * samples)
+            .map(|n| {
+                let t = n as f64 / f64::from(codec.sample_rate().hz());
+                ((t * 440.0 * std::f64::consts::TAU).sin() * 10_000.0) as i16
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_codec_carries_a_tone_at_its_level() {
+        for codec in Codec::ALL {
+            let (mut encoder, mut decoder) =
+                (Encoder::new(codec).unwrap(), Decoder::new(codec).unwrap());
+            let samples = codec.sample_rate().frame_samples();
+            let mut power = 0.0;
+            for frame in 0..50 {
+                let mut payload = [0; PAYLOAD_BYTES_MAX];
+                let bytes = encoder.encode(&tone(codec, frame), &mut payload).unwrap();
+                let mut pcm = [0; PAYLOAD_SAMPLES_MAX];
+                assert_eq!(decoder.samples_in(&payload[..bytes]), Some(samples));
+                assert_eq!(decoder.decode(&payload[..bytes], &mut pcm), Ok(samples));
+                if frame >= 25 {
+                    power += pcm[..samples]
+                        .iter()
+                        .map(|&s| f64::from(s).powi(2))
+                        .sum::<f64>();
+                }
+            }
+            let rms = (power / (25 * samples) as f64).sqrt();
+            let level = 20.0 * (rms / 10_000.0 * std::f64::consts::SQRT_2).log10();
+            assert!(level.abs() < 0.5, "{codec:?}: {level} dB");
+        }
+    }
+
+    #[test]
+    fn an_encoder_takes_over_another_ones_state_but_not_another_codecs() {
+        for codec in Codec::ALL {
+            let mut shared = Encoder::new(codec).unwrap();
+            let mut own = Encoder::new(codec).unwrap();
+            let (mut ours, mut theirs) = ([0; PAYLOAD_BYTES_MAX], [0; PAYLOAD_BYTES_MAX]);
+            for frame in 0..20 {
+                shared.encode(&tone(codec, frame), &mut ours).unwrap();
+            }
+            own.copy_state_from(&shared).unwrap();
+            for frame in 20..40 {
+                let our_bytes = shared.encode(&tone(codec, frame), &mut ours).unwrap();
+                let their_bytes = own.encode(&tone(codec, frame), &mut theirs).unwrap();
+                assert_eq!(
+                    ours[..our_bytes],
+                    theirs[..their_bytes],
+                    "{codec:?} {frame}"
+                );
+            }
+            for other in Codec::ALL.into_iter().filter(|&other| other != codec) {
+                let other = Encoder::new(other).unwrap();
+                assert_eq!(own.copy_state_from(&other), Err(CodecError::Mismatch));
+            }
+        }
+    }
+
+    #[test]
+    fn a_reset_makes_fresh() {
+        for codec in Codec::ALL {
+            let mut encoder = Encoder::new(codec).unwrap();
+            let mut decoder = Decoder::new(codec).unwrap();
+            let mut run = || {
+                let mut payload = [0; PAYLOAD_BYTES_MAX];
+                let mut pcm = [0; PAYLOAD_SAMPLES_MAX];
+                (0..10)
+                    .map(|frame| {
+                        let bytes = encoder.encode(&tone(codec, frame), &mut payload).unwrap();
+                        let samples = decoder.decode(&payload[..bytes], &mut pcm).unwrap();
+                        (payload[..bytes].to_vec(), pcm[..samples].to_vec())
+                    })
+                    .collect::<Vec<_>>()
+            };
+            let first = run();
+            let second = run();
+            assert_eq!(
+                first == second,
+                matches!(codec, Codec::Pcmu | Codec::Pcma),
+                "{codec:?}"
+            );
+            encoder.reset();
+            decoder.reset();
+            let mut payload = [0; PAYLOAD_BYTES_MAX];
+            let bytes = encoder.encode(&tone(codec, 0), &mut payload).unwrap();
+            let mut pcm = [0; PAYLOAD_SAMPLES_MAX];
+            let samples = decoder.decode(&payload[..bytes], &mut pcm).unwrap();
+            assert_eq!(
+                (&payload[..bytes], &pcm[..samples]),
+                (&*first[0].0, &*first[0].1)
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused() {
+        for codec in Codec::ALL {
+            let samples = codec.sample_rate().frame_samples();
+            let mut encoder = Encoder::new(codec).unwrap();
+            let mut payload = [0; PAYLOAD_BYTES_MAX];
+            let short = encoder.encode(&vec![0; samples - 1], &mut payload);
+            assert_eq!(short, Err(CodecError::FrameLength));
+            let narrow = encoder.encode(&vec![0; samples], &mut payload[1..]);
+            assert_eq!(narrow, Err(CodecError::BufferTooSmall));
+
+            let bytes = encoder.encode(&vec![0; samples], &mut payload).unwrap();
+            let mut decoder = Decoder::new(codec).unwrap();
+            let mut pcm = vec![0; samples - 1];
+            assert_eq!(
+                decoder.decode(&payload[..bytes], &mut pcm),
+                Err(CodecError::BufferTooSmall)
+            );
+            assert_eq!(decoder.decode(&[], &mut pcm), Err(CodecError::Malformed));
+        }
+        let decoder = Decoder::new(Codec::Pcma).unwrap();
+        assert_eq!(decoder.samples_in(&[0; 960]), Some(960));
+        assert_eq!(decoder.samples_in(&[0; 961]), None, "longer than 120 ms");
+    }
+
+    #[test]
+    fn garbage_never_does_more_than_sound_bad() {
+        let mut random = 7_u64;
+        let mut next = || {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (random >> 33) as usize
+        };
+        let mut decoders = Codec::ALL.map(|codec| Decoder::new(codec).unwrap());
+        let mut repacketizer = Repacketizer::new().unwrap();
+        let mut pcm = [0; PAYLOAD_SAMPLES_MAX];
+        let mut decoded = 0;
+        for round in 0..20_000 {
+            let mut payload = vec![0; next() % [4, 40, 300, 1_500][round % 4]];
+            payload.iter_mut().for_each(|byte| *byte = next() as u8);
+            let room = next() % (PAYLOAD_SAMPLES_MAX + 1);
+            for decoder in &mut decoders {
+                let samples = decoder.samples_in(&payload);
+                if let Ok(written) = decoder.decode(&payload, &mut pcm[..room]) {
+                    assert_eq!(Some(written), samples);
+                    decoded += 1;
+                }
+                let lost = room / 120 * 120;
+                let _ = decoder.decode_fec(&payload, &mut pcm[..lost]);
+                if round % 16 == 0 {
+                    let _ = decoder.conceal(&mut pcm[..lost]);
+                }
+            }
+            let (left, right) = payload.split_at(payload.len() / 2);
+            let mut output = [0; 1_600];
+            let _ = repacketizer.merge(&[left, right], &mut output[..room.min(1_600)]);
+        }
+        assert!(
+            decoded > 20_000,
+            "most of it is audio to someone: {decoded}"
+        );
+    }
+}

@@ -326,3 +326,372 @@ const LOSS_EXPECTED_PERCENT: c_int = 10;
 const CONCEALMENT_STEP: usize = 120;
 
 const STATE_LINE_BYTES: usize = 64;
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    const FRAME: usize = 960;
+
+    /// Frame `n` of a voice of 130 Hz in syllables, with a little noise.
+    fn voice(n: usize) -> Vec<i16> {
+        (n * FRAME..(n + 1) * FRAME)
+            .map(|i| {
+                let t = i as f64 / 48_000.0;
+                let harmonics = (1..=30).map(|k| (t * 817.0 * f64::from(k)).sin() / f64::from(k));
+                let envelope = (t * 9.0).sin().powi(2);
+                let noise = (i.wrapping_mul(2_654_435_761) >> 7 & 0x1FF) as f64 - 256.0;
+                (harmonics.sum::<f64>() * 5_000.0 * envelope + noise) as i16
+            })
+            .collect()
+    }
+
+    fn encode(encoder: &mut Encoder, pcm: &[i16]) -> Vec<u8> {
+        let mut payload = [0; PAYLOAD_BYTES_MAX];
+        let bytes = encoder.encode(pcm, &mut payload).unwrap();
+        payload[..bytes].to_vec()
+    }
+
+    fn decode(decoder: &mut Decoder, payload: &[u8]) -> Vec<i16> {
+        let mut pcm = vec![0; PAYLOAD_SAMPLES_MAX];
+        let samples = decoder.decode(payload, &mut pcm).unwrap();
+        pcm.truncate(samples);
+        pcm
+    }
+
+    fn encoder() -> Encoder {
+        Encoder::new(OpusSettings::default()).unwrap()
+    }
+
+    fn packets(settings: OpusSettings, frames: usize) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(settings).unwrap();
+        (0..frames)
+            .map(|n| encode(&mut encoder, &voice(n)))
+            .collect()
+    }
+
+    fn error_power(a: &[i16], b: &[i16]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        a.iter()
+            .zip(b)
+            .map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2))
+            .sum()
+    }
+
+    #[test]
+    fn an_encoder_that_took_over_the_state_gives_the_same_packets() {
+        let mut shared = encoder();
+        let mut own = Encoder::new(OpusSettings {
+            complexity: 0,
+            ..Default::default()
+        })
+        .unwrap();
+        let (mut listener, mut undisturbed) = (Decoder::new().unwrap(), Decoder::new().unwrap());
+        for n in 0..50 {
+            let packet = encode(&mut shared, &voice(n));
+            decode(&mut listener, &packet);
+            decode(&mut undisturbed, &packet);
+            encode(&mut own, &voice(n + 500));
+        }
+        own.copy_state_from(&shared);
+        for n in 50..150 {
+            let packet = encode(&mut shared, &voice(n));
+            let own_packet = encode(&mut own, &voice(n));
+            assert_eq!(packet, own_packet, "frame {n}");
+            // The listener is turned to the own mix's packets and must not notice.
+            assert_eq!(
+                decode(&mut listener, &own_packet),
+                decode(&mut undisturbed, &packet)
+            );
+        }
+    }
+
+    #[test]
+    fn the_copy_and_its_original_are_independent_afterwards() {
+        let mut original = encoder();
+        (0..20).for_each(|n| drop(encode(&mut original, &voice(n))));
+        let mut copy = encoder();
+        copy.copy_state_from(&original);
+        let expected: Vec<_> = (20..40).map(|n| encode(&mut original, &voice(n))).collect();
+        // The original has moved on and is gone: nothing in the copy may point into it.
+        drop(original);
+        let copied: Vec<_> = (20..40).map(|n| encode(&mut copy, &voice(n))).collect();
+        assert_eq!(copied, expected);
+        let fresh = packets(OpusSettings::default(), 1);
+        assert_ne!(
+            encode(&mut encoder(), &voice(20)),
+            expected[0],
+            "a fresh encoder differs"
+        );
+        copy.reset();
+        assert_eq!(
+            encode(&mut copy, &voice(0)),
+            fresh[0],
+            "after a reset it is fresh"
+        );
+    }
+
+    #[test]
+    fn a_payload_never_outgrows_the_limit() {
+        let settings = OpusSettings {
+            bitrate: 510_000,
+            complexity: 5,
+            fec: true,
+            dtx: false,
+        };
+        let mut encoder = Encoder::new(settings).unwrap();
+        let mut noise = 1_u32;
+        for _ in 0..50 {
+            let pcm: Vec<i16> = (0..FRAME)
+                .map(|_| {
+                    noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (noise >> 16) as i16
+                })
+                .collect();
+            let mut payload = [0; 1_000];
+            let bytes = encoder.encode(&pcm, &mut payload).unwrap();
+            assert!(
+                bytes <= PAYLOAD_BYTES_MAX && bytes > PAYLOAD_BYTES_MAX / 2,
+                "{bytes}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_hold_the_bitrate_and_can_change_on_the_way() {
+        let bytes = |packets: &[Vec<u8>]| packets.iter().map(Vec::len).sum::<usize>();
+        let default = bytes(&packets(OpusSettings::default(), 100));
+        // 24 kbit/s are 6,000 byte in 2 s.
+        assert!((4_000..=6_600).contains(&default), "{default}");
+
+        let mut encoder = encoder();
+        encoder
+            .set(OpusSettings {
+                bitrate: 64_000,
+                ..Default::default()
+            })
+            .unwrap();
+        let faster: usize = (0..100)
+            .map(|n| encode(&mut encoder, &voice(n)).len())
+            .sum();
+        assert!(faster > default * 2, "{faster}");
+
+        let refused = encoder.set(OpusSettings {
+            complexity: 11,
+            ..Default::default()
+        });
+        assert_eq!(refused, Err(CodecError::Opus(sys::OPUS_BAD_ARG)));
+    }
+
+    #[test]
+    fn dtx_sends_almost_nothing_in_silence() {
+        let settings = OpusSettings {
+            dtx: true,
+            ..Default::default()
+        };
+        let mut encoder = Encoder::new(settings).unwrap();
+        let sizes: Vec<_> = (0..50)
+            .map(|_| encode(&mut encoder, &[0; FRAME]).len())
+            .collect();
+        assert!(
+            sizes[40..].iter().filter(|&&bytes| bytes <= 2).count() >= 8,
+            "{sizes:?}"
+        );
+    }
+
+    #[test]
+    fn a_lost_frame_comes_back_out_of_the_packet_after_it() {
+        let packets = packets(OpusSettings::default(), 100);
+        let (mut fec_error, mut conceal_error) = (0.0, 0.0);
+        // The encoder spends no copy on a pause.
+        let has_copy = |&lost: &usize| fec_samples(&packets[lost + 1]).is_ok();
+        let losses: Vec<usize> = (30..99).filter(has_copy).collect();
+        assert!(losses.len() > 40, "{}", losses.len());
+        for lost in losses.into_iter().step_by(4) {
+            let mut decoders: Vec<_> = (0..3).map(|_| Decoder::new().unwrap()).collect();
+            for packet in &packets[..lost] {
+                decoders
+                    .iter_mut()
+                    .for_each(|decoder| drop(decode(decoder, packet)));
+            }
+            let whole = decode(&mut decoders[0], &packets[lost]);
+            let (mut fec, mut concealed) = ([1; FRAME], [1; FRAME]);
+            assert_eq!(
+                decoders[1].decode_fec(&packets[lost + 1], &mut fec),
+                Ok(FRAME)
+            );
+            assert_eq!(decoders[2].conceal(&mut concealed), Ok(FRAME));
+            fec_error += error_power(&whole, &fec);
+            conceal_error += error_power(&whole, &concealed);
+        }
+        assert!(
+            fec_error < conceal_error / 2.0,
+            "{fec_error} {conceal_error}"
+        );
+    }
+
+    #[test]
+    fn without_a_copy_forward_error_correction_says_so_and_leaves_the_decoder_alone() {
+        let packets = packets(
+            OpusSettings {
+                fec: false,
+                ..Default::default()
+            },
+            12,
+        );
+        let (mut decoder, mut other) = (Decoder::new().unwrap(), Decoder::new().unwrap());
+        for packet in &packets[..10] {
+            decode(&mut decoder, packet);
+            decode(&mut other, packet);
+        }
+        assert_eq!(
+            decoder.decode_fec(&packets[11], &mut [0; FRAME]),
+            Err(CodecError::NoFec)
+        );
+        assert_eq!(
+            decoder.decode_fec(&[], &mut [0; FRAME]),
+            Err(CodecError::Malformed)
+        );
+        assert_eq!(
+            decoder.decode_fec(&packets[11], &mut [0; 7]),
+            Err(CodecError::FrameLength)
+        );
+        assert_eq!(
+            decode(&mut decoder, &packets[10]),
+            decode(&mut other, &packets[10])
+        );
+    }
+
+    #[test]
+    fn a_gap_shorter_than_the_copy_is_not_taken_for_recovered() {
+        let packets = packets(OpusSettings::default(), 40);
+        let mut decoder = Decoder::new().unwrap();
+        packets[..30]
+            .iter()
+            .for_each(|packet| drop(decode(&mut decoder, packet)));
+        assert_eq!(
+            decoder.decode_fec(&packets[31], &mut [0; FRAME / 2]),
+            Err(CodecError::NoFec)
+        );
+    }
+
+    #[test]
+    fn concealment_takes_steps_of_two_and_a_half_milliseconds() {
+        let mut decoder = Decoder::new().unwrap();
+        for packet in packets(OpusSettings::default(), 20) {
+            decode(&mut decoder, &packet);
+        }
+        let mut pcm = [0; PAYLOAD_SAMPLES_MAX + 120];
+        for samples in [0, 1, 121, PAYLOAD_SAMPLES_MAX + 120] {
+            assert_eq!(
+                decoder.conceal(&mut pcm[..samples]),
+                Err(CodecError::FrameLength)
+            );
+        }
+        for samples in [120, 480, FRAME, PAYLOAD_SAMPLES_MAX] {
+            assert_eq!(decoder.conceal(&mut pcm[..samples]), Ok(samples));
+        }
+        decoder.reset();
+        decoder.conceal(&mut pcm[..FRAME]).unwrap();
+        assert!(
+            pcm[..FRAME].iter().all(|&sample| sample == 0),
+            "nothing heard, nothing made up"
+        );
+    }
+
+    #[test]
+    fn samples_are_counted_from_the_framing() {
+        // RFC 6716 table 2: configuration 15 is 20 ms, 3 is 60 ms, 16 is 2.5 ms.
+        assert_eq!(samples_in(&[0x78]), Some(960));
+        assert_eq!(samples_in(&[0x79, 0, 0]), Some(1_920));
+        assert_eq!(samples_in(&[0x7B, 3]), Some(2_880));
+        assert_eq!(samples_in(&[0x19]), Some(5_760));
+        assert_eq!(samples_in(&[0x80]), Some(120));
+        assert_eq!(samples_in(&[0x1B, 3]), None, "180 ms");
+        assert_eq!(samples_in(&[0x7B]), None, "the frame count is missing");
+        assert_eq!(samples_in(&[0x7B, 0]), None, "no frames");
+        assert_eq!(samples_in(&[]), None);
+    }
+
+    #[test]
+    fn a_merged_packet_sounds_like_its_parts() {
+        let packets = packets(OpusSettings::default(), 60);
+        let mut repacketizer = Repacketizer::new().unwrap();
+        let (mut one_by_one, mut merged) = (Decoder::new().unwrap(), Decoder::new().unwrap());
+        for three in packets.chunks_exact(3) {
+            let parts: Vec<&[u8]> = three.iter().map(Vec::as_slice).collect();
+            let mut long = [0; 3 * PAYLOAD_BYTES_MAX + 8];
+            let bytes = repacketizer.merge(&parts, &mut long).unwrap();
+            assert_eq!(samples_in(&long[..bytes]), Some(3 * FRAME));
+            let expected: Vec<i16> = three
+                .iter()
+                .flat_map(|packet| decode(&mut one_by_one, packet))
+                .collect();
+            assert_eq!(decode(&mut merged, &long[..bytes]), expected);
+        }
+    }
+
+    #[test]
+    fn packets_that_cannot_be_merged_are_refused() {
+        let mut repacketizer = Repacketizer::new().unwrap();
+        let mut long = [0; 100];
+        let refused = |packets: &[&[u8]], output: &mut [u8], r: &mut Repacketizer| {
+            r.merge(packets, output).unwrap_err()
+        };
+        let mismatch: &[&[u8]] = &[&[0x78, 1], &[0x80, 1]];
+        assert_eq!(
+            refused(mismatch, &mut long, &mut repacketizer),
+            CodecError::Mismatch
+        );
+        assert_eq!(
+            refused(&[&[]], &mut long, &mut repacketizer),
+            CodecError::Mismatch
+        );
+        let fine: &[&[u8]] = &[&[0x78, 1, 2], &[0x78, 3, 4]];
+        assert_eq!(
+            refused(fine, &mut long[..4], &mut repacketizer),
+            CodecError::BufferTooSmall
+        );
+        // Code 1: two frames of equal length (RFC 6716 section 3.2.3).
+        assert_eq!(repacketizer.merge(fine, &mut long), Ok(5));
+        assert_eq!(long[..5], [0x79, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn stereo_comes_out_as_mono() {
+        // SAFETY: as in `Encoder::new`, for two channels.
+        let mut block = StateBlock::new(unsafe { sys::opus_encoder_get_size(2) }).unwrap();
+        // SAFETY: as in `Encoder::new`.
+        check(unsafe {
+            sys::opus_encoder_init(block.as_mut_ptr(), HZ, 2, sys::OPUS_APPLICATION_AUDIO)
+        })
+        .unwrap();
+        let mut decoder = Decoder::new().unwrap();
+        let mut loudest = [0; 2];
+        for n in 0..20 {
+            // The voice on the left only.
+            let pcm: Vec<i16> = voice(n)
+                .into_iter()
+                .flat_map(|sample| [sample, 0])
+                .collect();
+            let mut payload = [0; 1_000];
+            // SAFETY: 960 samples for two channels, 1,000 bytes of room.
+            let bytes = unsafe {
+                let state = block.as_mut_ptr();
+                sys::opus_encode(state, pcm.as_ptr(), 960, payload.as_mut_ptr(), 1_000)
+            };
+            let payload = &payload[..usize::try_from(bytes).unwrap()];
+            assert_eq!(samples_in(payload), Some(FRAME));
+            let mono = decode(&mut decoder, payload);
+            assert_eq!(mono.len(), FRAME);
+            let peak = |pcm: &[i16]| pcm.iter().map(|&s| i32::from(s).abs()).max().unwrap();
+            loudest = [loudest[0].max(peak(&pcm)), loudest[1].max(peak(&mono))];
+        }
+        let ratio = f64::from(loudest[1]) / f64::from(loudest[0]);
+        assert!(
+            (0.35..0.65).contains(&ratio),
+            "half of the left channel: {ratio}"
+        );
+    }
+}

@@ -132,7 +132,7 @@ impl Rooms {
         self.forget_if_empty(meeting);
     }
 
-    /// Ends a meeting for all that are in it or wait; how many that were.
+    /// Ends a meeting for all that are in it or wait, also one that was cancelled; how many that were.
     pub fn end(&mut self, meeting: MeetingId) -> u32 {
         let Some(room) = self.rooms.remove(&meeting) else {
             return 0;

@@ -6,8 +6,6 @@ use std::pin::Pin as Pinned;
 
 use jiff::Timestamp;
 
-pub use crate::call::voice::MutedBy;
-
 use crate::booking::{CallerNumber, MeetingId, ParticipantId, Role};
 
 /// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
@@ -111,6 +109,17 @@ pub enum ParticipantState {
     Joined,
     /// Was cut off and may come back.
     Reconnecting,
+}
+
+/// Who muted a participant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MutedBy {
+    /// He did.
+    #[serde(rename = "self")]
+    Himself,
+    /// A host or the API did.
+    Host,
 }
 
 /// Quality of one leg, over the last report interval.

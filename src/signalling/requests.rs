@@ -175,7 +175,7 @@ impl Gateway {
     fn participant(&self, seat: &Seat) -> Participant {
         let active = self.calls.get(&seat.call);
         let report = active.and_then(|active| active.report.as_ref());
-        let caller = active.map(|active| active.call.state().caller);
+        let caller = active.map(|active| active.call.summary().caller);
         Participant {
             id: seat.participant,
             name: seat.name.clone(),

@@ -172,7 +172,7 @@ impl Gateway {
 
     fn look_up_pin(&mut self, id: CallId, pin: Pin) {
         let Some(active) = self.calls.get(&id) else { return };
-        let summary = active.call.state();
+        let summary = active.call.summary();
         let number = (!self.settings.numbers.is_empty()).then_some(summary.number);
         let query = PinQuery { call: id, pin, number, caller: summary.caller };
         let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());

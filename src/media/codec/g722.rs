@@ -116,20 +116,12 @@ impl QmfHistory {
     fn push(&mut self, pair: [i16; 2]) -> (i32, i32) {
         self.0.copy_within(..QMF_PAIRS - 1, 1);
         self.0[0] = pair;
-<<<<<<< HEAD
-        let mut first = 0;
-        let mut second = 0;
-        for (i, &[a, b]) in self.0.iter().enumerate() {
-            first += i32::from(a) * QMF_COEFFICIENTS[i][1];
-            second += i32::from(b) * QMF_COEFFICIENTS[i][0];
-=======
         // The coefficients' magnitudes add up to less than 2^14, so nothing wraps; saying so lets
         // the compiler use vectors in a build with overflow checks.
         let (mut first, mut second) = (0_i32, 0_i32);
         for (&[a, b], &[even, odd]) in self.0.iter().zip(&QMF_COEFFICIENTS) {
             first = first.wrapping_add(i32::from(a).wrapping_mul(odd));
             second = second.wrapping_add(i32::from(b).wrapping_mul(even));
->>>>>>> codec
         }
         (first, second)
     }
@@ -292,16 +284,8 @@ fn filter<const N: usize>(signal: &[i16; N], coefficients: &[i16; N]) -> i32 {
 /// a digital line loses its clock.
 fn low_code(difference: i32, step: i32) -> u8 {
     let magnitude = one_complement_magnitude(difference);
-<<<<<<< HEAD
-    // Thresholds rise, so those not above the magnitude can be counted without a branch.
-    let mut level = 1;
-    for &threshold in &LOW_THRESHOLDS {
-        level += u8::from(magnitude >= scaled(step, threshold));
-    }
-=======
     let passed = LOW_THRESHOLDS.partition_point(|&level| magnitude >= scaled(step, level));
     let level = passed as u8 + 1;
->>>>>>> codec
     match (difference < 0, level) {
         (true, 1..=2) => 64 - level,
         (true, _) => 34 - level,
@@ -342,13 +326,8 @@ fn scaled(step: i32, level: i16) -> i32 {
 
 /// The recommendation's product of 16 bit numbers, 15 bit behind the point, rounded down.
 fn times(a: i32, b: i32) -> i32 {
-<<<<<<< HEAD
-    // Only the product of the two most negative numbers exceeds 16 bit.
-    ((a * b) >> 15).min(i16::MAX.into())
-=======
     // 16 bit factors can't wrap 32 bit. Only the two most negative ones give more than 16 bit.
     (a.wrapping_mul(b) >> 15).min(i16::MAX.into())
->>>>>>> codec
 }
 
 /// SUBTRA, ADDA, …: what 16 bit hold.

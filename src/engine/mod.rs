@@ -3,4 +3,28 @@
 //! [`Control`] is the control side's only door. It is owned by one task (the gateway), holds the
 //! producing ends of the command rings and the consuming ends of the event rings, and keeps a
 //! backlog where a ring is full: a command or a key is never dropped, only telemetry may be.
+//!
+//! 1. `control`: what the gateway calls
+//! 2. `port`: the control side's end of one thread: rings, backlog, slots
+//! 3. `sockets`: RTP and RTCP sockets out of the configured range
+//! 4. `thread`: the tick
+//! 5. `phases`: which quarter of the frame each leg and bridge has
+//! 6. `io`: the system calls
+//! 7. `health`: what a thread counts about itself
 
+mod control;
+mod health;
+mod io;
+mod phases;
+mod port;
+mod sockets;
+mod thread;
+
+pub use control::{Control, EngineConfig, EngineError, OpenedLeg};
+pub use health::{LATENESS_BOUNDS, ThreadHealth};
+pub use thread::MediaThread;
+
+pub use crate::media::command::{EngineEvent, LegKind, LegReport};
+
+#[cfg(test)]
+mod tests;

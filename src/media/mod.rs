@@ -14,5 +14,20 @@
 
 pub mod clip;
 pub mod codec;
+pub mod command;
+pub mod dtmf;
+pub mod leg;
+pub mod limiter;
+pub mod mixer;
 pub mod parameters;
+pub mod playback;
+pub mod plc;
+pub mod receive;
 pub mod resample;
+pub mod rtcp;
+pub mod rtp;
+#[cfg(test)]
+mod seeded;
+pub mod sender;
+pub mod source;
+pub mod voice;

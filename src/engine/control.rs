@@ -1,0 +1,624 @@
+//! What the gateway calls. Nothing here waits: commands go into rings or, where those are full,
+//! into a backlog; a leg that is on its way from one thread to another has its commands kept
+//! until it has arrived.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::engine::health::ThreadHealth;
+use crate::engine::io::Sleeper;
+use crate::engine::port::ThreadPort;
+use crate::engine::sockets::PortRange;
+use crate::engine::thread::MediaThread;
+use crate::media::clip::Rendition;
+use crate::media::codec::CodecError;
+use crate::media::command::{
+    BridgeSlot, EngineEvent, LegCommand, LegKind, LegReport, LegSlot, LegSockets, MixerCommand,
+    Returned,
+};
+use crate::media::leg::{CodecSet, Leg, LegConfig, LegStart, LegUpdate};
+use crate::media::mixer::Bridge;
+use crate::media::parameters::MediaParameters;
+use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
+use crate::media::receive::ReceiverConfig;
+use crate::media::rtcp::{NtpClock, NtpTime};
+use crate::media::sender::RtpOrigin;
+use crate::units::{BridgeId, LegId, RtpTicks, SeqNo, Ssrc};
+
+/// How an engine is set up.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The address its sockets are bound to.
+    pub address: IpAddr,
+    /// The ports its sockets may have; a leg takes an even one and the next.
+    pub ports: RangeInclusive<u16>,
+    /// Media threads.
+    pub threads: usize,
+    /// Without any packet for this long, media is lost.
+    pub media_timeout: Duration,
+    /// The same while the call is on hold.
+    pub hold_timeout: Duration,
+    /// Most legs at once, also per bridge.
+    pub legs_max: usize,
+    /// The jitter buffers.
+    pub receiver: ReceiverConfig,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            ports: 20_000..=29_999,
+            threads: 1,
+            media_timeout: Duration::from_secs(30),
+            hold_timeout: Duration::from_secs(300),
+            legs_max: 1_000,
+            receiver: ReceiverConfig::default(),
+        }
+    }
+}
+
+/// The control side of the engine.
+pub struct Control {
+    config: EngineConfig,
+    leg_config: LegConfig,
+    epoch: Instant,
+    threads: Vec<ThreadPort>,
+    ports: PortRange,
+    legs: HashMap<LegId, LegEntry>,
+    bridges: HashMap<BridgeId, BridgeEntry>,
+    events: VecDeque<EngineEvent>,
+    next_leg: u64,
+}
+
+/// A leg that has its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedLeg {
+    /// Its name from now on.
+    pub leg: LegId,
+    /// Where it receives RTP; RTCP on the port above.
+    pub rtp: SocketAddr,
+}
+
+struct LegEntry {
+    port: u16,
+    /// The thread it lives on or is on its way to.
+    thread: usize,
+    state: LegState,
+    parameters: Option<MediaParameters>,
+    bridge: Option<BridgeId>,
+}
+
+enum LegState {
+    /// Nothing is agreed yet: it has sockets only.
+    Opened {
+        sockets: LegSockets,
+        waiting: Vec<LegCommand>,
+    },
+    /// On its thread.
+    Living { slot: LegSlot },
+    /// Released by a thread, not yet back.
+    Moving { waiting: Vec<LegCommand> },
+    /// Asked to close, or to close as soon as it comes back.
+    Closing,
+}
+
+struct BridgeEntry {
+    thread: usize,
+    slot: BridgeSlot,
+    members: usize,
+}
+
+impl Control {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Where a codec, a thread or an epoll set can't be made.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let sleeper = Sleeper::new();
+        let (mut control, threads) = Self::new(config, sleeper.epoch())?;
+        for (index, thread) in threads.into_iter().enumerate() {
+            control.threads[index].spawn(index, thread, sleeper)?;
+        }
+        Ok(control)
+    }
+
+    /// Control side and media sides, the latter for the caller to run: [`MediaThread::tick`].
+    ///
+    /// # Errors
+    /// Where a codec or an epoll set can't be made.
+    pub fn new(
+        config: EngineConfig,
+        epoch: Instant,
+    ) -> Result<(Self, Vec<MediaThread>), EngineError> {
+        let silence = Arc::new(SilenceFrames::new()?);
+        let sides = (0..config.threads.max(1))
+            .map(|_| ThreadPort::new(epoch, config.legs_max, Arc::clone(&silence)));
+        let (threads, media): (Vec<_>, Vec<_>) =
+            sides.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
+        let control = Self {
+            leg_config: LegConfig {
+                media_timeout: config.media_timeout,
+                hold_timeout: config.hold_timeout,
+                clock: NtpClock::new(epoch, wall_clock()),
+            },
+            epoch,
+            threads,
+            ports: PortRange::new(config.address, &config.ports),
+            legs: HashMap::new(),
+            bridges: HashMap::new(),
+            events: VecDeque::new(),
+            next_leg: 1,
+            config,
+        };
+        Ok((control, media))
+    }
+
+    /// Opens a participant's leg: sockets only, until something is agreed with the peer.
+    ///
+    /// # Errors
+    /// [`EngineError::LegsExhausted`], [`EngineError::PortsExhausted`], [`EngineError::Io`].
+    pub fn open_leg(&mut self) -> Result<OpenedLeg, EngineError> {
+        self.open(LegKind::Caller)
+    }
+
+    /// Opens a leg of any kind.
+    ///
+    /// # Errors
+    /// As [`Self::open_leg`]; [`EngineError::Unsupported`] for relays and trunks, which are reserved.
+    pub fn open(&mut self, kind: LegKind) -> Result<OpenedLeg, EngineError> {
+        match kind {
+            LegKind::Caller => {}
+            LegKind::Relay | LegKind::Trunk => return Err(EngineError::Unsupported(kind)),
+        }
+        if self.legs.len() >= self.config.legs_max {
+            return Err(EngineError::LegsExhausted);
+        }
+        let (sockets, rtp) = self.ports.bind(random()?)?;
+        let leg = LegId(self.next_leg);
+        self.next_leg += 1;
+        let thread = self.least_loaded(None);
+        self.threads[thread].legs += 1;
+        let state = LegState::Opened {
+            sockets,
+            waiting: Vec::new(),
+        };
+        self.legs.insert(
+            leg,
+            LegEntry {
+                port: rtp.port(),
+                thread,
+                state,
+                parameters: None,
+                bridge: None,
+            },
+        );
+        Ok(OpenedLeg { leg, rtp })
+    }
+
+    /// What was agreed with the peer: the first time, and at every re-INVITE. Sequence, timestamp
+    /// and SSRC run on; another RTP clock takes a new SSRC (RFC 7160).
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownLeg`], [`EngineError::Codec`], [`EngineError::Io`].
+    pub fn connect_leg(
+        &mut self,
+        leg: LegId,
+        parameters: &MediaParameters,
+    ) -> Result<(), EngineError> {
+        let receiver = self.config.receiver;
+        let entry = self.legs.get_mut(&leg).ok_or(EngineError::UnknownLeg)?;
+        let codecs = if entry
+            .parameters
+            .is_some_and(|old| same_payloads(&old, parameters))
+        {
+            None
+        } else {
+            Some(Box::new(CodecSet::new(parameters, receiver)?))
+        };
+        let origin = random_origin()?;
+        entry.parameters = Some(*parameters);
+        match (&entry.state, codecs) {
+            (LegState::Opened { .. }, Some(codecs)) => self.settle(
+                leg,
+                LegStart {
+                    parameters: *parameters,
+                    origin,
+                    codecs,
+                },
+            ),
+            (
+                LegState::Opened { .. }
+                | LegState::Living { .. }
+                | LegState::Moving { .. }
+                | LegState::Closing,
+                codecs,
+            ) => {
+                self.command(
+                    leg,
+                    LegCommand::Update(Box::new(LegUpdate {
+                        parameters: *parameters,
+                        origin,
+                        codecs,
+                    })),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays to a leg, instead of what is playing; then [`EngineEvent::PlayFinished`] with the token,
+    /// unless it is stopped or replaced. In a bridge it is whispered over the mix, to this leg only.
+    pub fn play(&mut self, leg: LegId, items: Vec<Arc<Rendition>>, token: u32) {
+        self.command(leg, LegCommand::Play(Playlist { items, token }));
+    }
+
+    /// Plays no more to a leg.
+    pub fn stop_playing(&mut self, leg: LegId) {
+        self.command(leg, LegCommand::StopPlaying);
+    }
+
+    /// What a leg hears while nothing else plays and it is in no bridge, or alone in one. Legs with
+    /// the same recording hear the same position of it.
+    pub fn music(&mut self, leg: LegId, rendition: Option<Arc<Rendition>>) {
+        self.command(leg, LegCommand::Music(rendition));
+    }
+
+    /// A leg's voice is not summed, or is again.
+    pub fn mute(&mut self, leg: LegId, muted: bool) {
+        self.command(leg, LegCommand::Mute(muted));
+    }
+
+    /// Brings a leg into a bridge, which is made for the first one; the leg moves to its thread.
+    /// In the `echo` meeting each leg hears itself, and there is no bridge. A leg that is not
+    /// there stays out.
+    pub fn join(&mut self, leg: LegId, bridge: BridgeId, echo: bool) {
+        if echo {
+            self.put_outside(leg, LegCommand::Echo);
+        } else if let Err(error) = self.join_bridge(leg, bridge) {
+            tracing::error!(leg = leg.0, bridge = bridge.0, %error, "a leg could not join its bridge");
+        }
+    }
+
+    /// Takes a leg out of its bridge or echo, back to prompts only.
+    pub fn leave(&mut self, leg: LegId) {
+        self.put_outside(leg, LegCommand::Leave);
+    }
+
+    /// Plays to everybody in a bridge: one recording per sample rate in use. Who listens at a rate
+    /// that none was given for does not hear it.
+    pub fn play_to_bridge(&mut self, bridge: BridgeId, renditions: Vec<Arc<Rendition>>) {
+        if let Some(entry) = self.bridges.get(&bridge) {
+            let clip = Box::new(BridgeClip::new(renditions));
+            self.threads[entry.thread].push(MixerCommand::PlayToBridge {
+                bridge: entry.slot,
+                clip,
+            });
+        }
+    }
+
+    /// Closes a leg: [`EngineEvent::LegClosed`] follows.
+    pub fn close_leg(&mut self, leg: LegId) {
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return;
+        };
+        let left = entry.bridge.take();
+        match std::mem::replace(&mut entry.state, LegState::Closing) {
+            LegState::Opened { .. } => self.forget(leg, LegReport::default()),
+            LegState::Living { slot } => {
+                let thread = entry.thread;
+                self.threads[thread].push(MixerCommand::Leg {
+                    slot,
+                    command: LegCommand::Close,
+                });
+            }
+            LegState::Moving { .. } | LegState::Closing => {}
+        }
+        self.leave_bridge(left);
+    }
+
+    /// Passes on what waits, drops what came back. To be called every few milliseconds.
+    pub fn pump(&mut self) {
+        for thread in 0..self.threads.len() {
+            while let Some(event) = self.threads[thread].pop_event() {
+                self.events.push_back(event);
+            }
+            while let Some(returned) = self.threads[thread].pop_returned() {
+                self.take_back(thread, returned);
+            }
+            self.threads[thread].flush();
+        }
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<EngineEvent> {
+        if self.events.is_empty() {
+            self.pump();
+        }
+        self.events.pop_front()
+    }
+
+    /// Each thread's figures.
+    #[must_use]
+    pub fn health(&self) -> Vec<ThreadHealth> {
+        self.threads.iter().map(ThreadPort::health).collect()
+    }
+
+    /// How many legs there are.
+    #[must_use]
+    pub fn legs(&self) -> usize {
+        self.legs.len()
+    }
+
+    /// Ends the threads and closes everything. Waits for one tick at most.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    fn join_bridge(&mut self, leg: LegId, bridge: BridgeId) -> Result<(), EngineError> {
+        let entry = self.legs.get(&leg).ok_or(EngineError::UnknownLeg)?;
+        if matches!(entry.state, LegState::Closing) || entry.bridge == Some(bridge) {
+            return Ok(());
+        }
+        let (thread, slot) = self.bridge_for(bridge, entry.thread)?;
+        if let Some(entry) = self.bridges.get_mut(&bridge) {
+            entry.members += 1;
+        }
+        let left = self.legs.get_mut(&leg).and_then(|entry| entry.bridge.replace(bridge));
+        self.relocate(leg, thread);
+        self.command(leg, LegCommand::Join(slot));
+        self.leave_bridge(left);
+        Ok(())
+    }
+
+    /// For a leg that lives, at once; for one that doesn't yet, as soon as it does.
+    fn command(&mut self, leg: LegId, command: LegCommand) {
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return;
+        };
+        match &mut entry.state {
+            LegState::Living { slot } => {
+                let slot = *slot;
+                self.threads[entry.thread].push(MixerCommand::Leg { slot, command });
+            }
+            LegState::Opened { waiting, .. } | LegState::Moving { waiting } => {
+                if command.is_place() {
+                    waiting.retain(|earlier| !earlier.is_place());
+                }
+                waiting.push(command);
+            }
+            LegState::Closing => {}
+        }
+    }
+
+    /// The first agreement: the leg begins to live.
+    fn settle(&mut self, leg: LegId, start: LegStart) {
+        let now = self.now();
+        let config = self.leg_config;
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return;
+        };
+        match std::mem::replace(&mut entry.state, LegState::Closing) {
+            LegState::Opened { sockets, waiting } => {
+                let new = Box::new(Leg::new(leg, LegKind::Caller, config, start, now));
+                self.adopt(leg, new, sockets, waiting);
+            }
+            other @ (LegState::Living { .. } | LegState::Moving { .. } | LegState::Closing) => {
+                entry.state = other
+            }
+        }
+    }
+
+    /// A leg comes to its thread, and what was asked meanwhile after it.
+    fn adopt(&mut self, id: LegId, leg: Box<Leg>, sockets: LegSockets, waiting: Vec<LegCommand>) {
+        let Some(entry) = self.legs.get_mut(&id) else {
+            return;
+        };
+        let thread = &mut self.threads[entry.thread];
+        // There are as many slots as legs; those of legs that have just left may not be back yet.
+        let Some(slot) = thread.take_leg_slot() else {
+            self.forget(id, leg.report());
+            return;
+        };
+        entry.state = LegState::Living { slot };
+        thread.push(MixerCommand::Adopt { slot, leg, sockets });
+        for command in waiting {
+            thread.push(MixerCommand::Leg { slot, command });
+        }
+    }
+
+    /// Brings a leg to a thread, if it isn't there or on its way there already.
+    fn relocate(&mut self, leg: LegId, to: usize) {
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return;
+        };
+        if entry.thread == to {
+            return;
+        }
+        self.threads[entry.thread].legs -= 1;
+        self.threads[to].legs += 1;
+        let from = std::mem::replace(&mut entry.thread, to);
+        if let LegState::Living { slot } = entry.state {
+            entry.state = LegState::Moving {
+                waiting: Vec::new(),
+            };
+            self.threads[from].push(MixerCommand::Leg {
+                slot,
+                command: LegCommand::Release,
+            });
+        }
+    }
+
+    fn put_outside(&mut self, leg: LegId, command: LegCommand) {
+        let left = self
+            .legs
+            .get_mut(&leg)
+            .and_then(|entry| entry.bridge.take());
+        self.command(leg, command);
+        self.leave_bridge(left);
+    }
+
+    /// Finds a bridge, or makes it: on the thread of its first leg, unless others have less to do.
+    fn bridge_for(
+        &mut self,
+        bridge: BridgeId,
+        near: usize,
+    ) -> Result<(usize, BridgeSlot), EngineError> {
+        if let Some(entry) = self.bridges.get(&bridge) {
+            return Ok((entry.thread, entry.slot));
+        }
+        let thread = self.least_loaded(Some(near));
+        let new = Box::new(Bridge::new(self.config.legs_max)?);
+        let port = &mut self.threads[thread];
+        let slot = port.take_bridge_slot().ok_or(EngineError::LegsExhausted)?;
+        port.bridges += 1;
+        port.push(MixerCommand::OpenBridge { bridge: slot, new });
+        self.bridges.insert(
+            bridge,
+            BridgeEntry {
+                thread,
+                slot,
+                members: 0,
+            },
+        );
+        Ok((thread, slot))
+    }
+
+    /// One member less; the last one closes the bridge.
+    fn leave_bridge(&mut self, bridge: Option<BridgeId>) {
+        let Some(id) = bridge else { return };
+        let Some(entry) = self.bridges.get_mut(&id) else {
+            return;
+        };
+        entry.members = entry.members.saturating_sub(1);
+        if entry.members == 0 {
+            let port = &mut self.threads[entry.thread];
+            port.bridges -= 1;
+            port.push(MixerCommand::CloseBridge { bridge: entry.slot });
+            self.bridges.remove(&id);
+        }
+    }
+
+    /// By legs; `near` counts as one less, for the leg that is there already.
+    fn least_loaded(&self, near: Option<usize>) -> usize {
+        let load = |index: &usize| {
+            self.threads[*index]
+                .legs
+                .saturating_sub(usize::from(near == Some(*index)))
+        };
+        let order = near.into_iter().chain(0..self.threads.len());
+        order.min_by_key(load).unwrap_or(0)
+    }
+
+    fn take_back(&mut self, thread: usize, returned: Returned) {
+        match returned {
+            Returned::Closed { slot, leg, .. } => {
+                self.threads[thread].free_leg_slot(slot);
+                self.forget(leg.id(), leg.report());
+            }
+            Returned::Released { slot, leg, sockets } => {
+                self.threads[thread].free_leg_slot(slot);
+                self.take_released(leg, sockets);
+            }
+            Returned::Bridge { slot, .. } => self.threads[thread].free_bridge_slot(slot),
+            Returned::Playlist(_)
+            | Returned::Rendition(_)
+            | Returned::Clip(_)
+            | Returned::Update(_) => {}
+        }
+    }
+
+    fn take_released(&mut self, leg: Box<Leg>, sockets: LegSockets) {
+        let id = leg.id();
+        let Some(entry) = self.legs.get_mut(&id) else {
+            return;
+        };
+        match std::mem::replace(&mut entry.state, LegState::Closing) {
+            LegState::Moving { waiting } => self.adopt(id, leg, sockets, waiting),
+            LegState::Closing | LegState::Opened { .. } | LegState::Living { .. } => {
+                self.forget(id, leg.report())
+            }
+        }
+    }
+
+    fn forget(&mut self, leg: LegId, report: LegReport) {
+        if let Some(entry) = self.legs.remove(&leg) {
+            self.threads[entry.thread].legs -= 1;
+            self.ports.release(entry.port);
+            self.events
+                .push_back(EngineEvent::LegClosed { leg, report });
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the engine is a shell: it owns the media clock"
+    )]
+    fn now(&self) -> Instant {
+        Instant::now().max(self.epoch)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.threads.iter().for_each(ThreadPort::stop);
+        self.threads.iter_mut().for_each(ThreadPort::join);
+    }
+}
+
+/// What [`Control`] can't do, by what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The configured port range is used up: widen `media.ports`.
+    #[error("no free pair of ports in the media port range")]
+    PortsExhausted,
+    /// The configured number of legs is reached.
+    #[error("no room for another leg")]
+    LegsExhausted,
+    /// The leg is closed, or never was.
+    #[error("no such leg")]
+    UnknownLeg,
+    /// Reserved for later.
+    #[error("legs of kind {0:?} are not supported yet")]
+    Unsupported(LegKind),
+    /// A codec could not be made.
+    #[error("a codec could not be made: {0}")]
+    Codec(#[from] CodecError),
+    /// A socket, thread or random number could not be had.
+    #[error("media input/output: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Can receiver and encoder go on? The address, the direction and the packet time may differ.
+fn same_payloads(old: &MediaParameters, new: &MediaParameters) -> bool {
+    old.codec == new.codec
+        && old.payload_type_receive == new.payload_type_receive
+        && old.telephone_event == new.telephone_event
+        && old.comfort_noise == new.comfort_noise
+}
+
+fn random() -> Result<u32, EngineError> {
+    getrandom::u32().map_err(|error| EngineError::Io(io::Error::other(error)))
+}
+
+fn random_origin() -> Result<RtpOrigin, EngineError> {
+    Ok(RtpOrigin {
+        ssrc: Ssrc(random()?),
+        sequence: SeqNo((random()? >> 16) as u16),
+        timestamp: RtpTicks(random()?),
+    })
+}
+
+/// Read once, at start: a jump of the wall clock later changes nothing.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "sender reports carry wall clock time"
+)]
+fn wall_clock() -> NtpTime {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    NtpTime::from_unix(since_1970.unwrap_or_default())
+}

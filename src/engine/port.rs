@@ -1,0 +1,155 @@
+//! The control side's end of one media thread: its rings, the commands that wait for room in
+//! them, and which slots of its tables are free.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+
+use crate::engine::health::{Counters, ThreadHealth};
+use crate::engine::io::Sleeper;
+use crate::engine::thread::{MediaThread, Rings};
+use crate::media::command::{BridgeSlot, EngineEvent, LegSlot, MixerCommand, Returned};
+use crate::media::playback::SilenceFrames;
+
+/// One thread, seen from the control side.
+pub(super) struct ThreadPort {
+    commands: Producer<MixerCommand>,
+    backlog: VecDeque<MixerCommand>,
+    events: Consumer<EngineEvent>,
+    returned: Consumer<Returned>,
+    free_legs: Vec<LegSlot>,
+    free_bridges: Vec<BridgeSlot>,
+    /// Legs and bridges assigned here, also those on their way.
+    pub(super) legs: usize,
+    pub(super) bridges: usize,
+    counters: Arc<Counters>,
+    stop: Arc<AtomicBool>,
+    handle: Option<JoinHandle<()>>,
+}
+
+impl ThreadPort {
+    /// A thread's two sides. The media side is not running yet.
+    pub(super) fn new(
+        epoch: Instant,
+        legs_max: usize,
+        silence: Arc<SilenceFrames>,
+    ) -> io::Result<(Self, MediaThread)> {
+        let (commands, commands_out) = RingBuffer::new(COMMANDS);
+        let (events_in, events) = RingBuffer::new(EVENTS);
+        let (returned_in, returned) = RingBuffer::new(RETURNS);
+        let counters = Arc::<Counters>::default();
+        let rings = Rings {
+            commands: commands_out,
+            events: events_in,
+            returned: returned_in,
+        };
+        let thread = MediaThread::new(epoch, legs_max, rings, silence, Arc::clone(&counters))?;
+        let slots = u32::try_from(legs_max).unwrap_or(u32::MAX);
+        let port = Self {
+            commands,
+            backlog: VecDeque::new(),
+            events,
+            returned,
+            free_legs: (0..slots).rev().map(LegSlot).collect(),
+            free_bridges: (0..slots).rev().map(BridgeSlot).collect(),
+            legs: 0,
+            bridges: 0,
+            counters,
+            stop: Arc::default(),
+            handle: None,
+        };
+        Ok((port, thread))
+    }
+
+    /// Lets the media side run on a thread of its own.
+    pub(super) fn spawn(
+        &mut self,
+        index: usize,
+        thread: MediaThread,
+        sleeper: Sleeper,
+    ) -> io::Result<()> {
+        let stop = Arc::clone(&self.stop);
+        let builder = std::thread::Builder::new()
+            .name(format!("media-{index}"))
+            .stack_size(STACK_BYTES);
+        self.handle = Some(builder.spawn(move || thread.run(sleeper, &stop))?);
+        Ok(())
+    }
+
+    /// Passes a command on, after those that wait already.
+    pub(super) fn push(&mut self, command: MixerCommand) {
+        self.backlog.push_back(command);
+        self.flush();
+    }
+
+    /// Passes on what the ring has room for.
+    pub(super) fn flush(&mut self) {
+        while let Some(command) = self.backlog.pop_front() {
+            if let Err(PushError::Full(command)) = self.commands.push(command) {
+                self.backlog.push_front(command);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn pop_event(&mut self) -> Option<EngineEvent> {
+        self.events.pop().ok()
+    }
+
+    pub(super) fn pop_returned(&mut self) -> Option<Returned> {
+        self.returned.pop().ok()
+    }
+
+    pub(super) fn take_leg_slot(&mut self) -> Option<LegSlot> {
+        self.free_legs.pop()
+    }
+
+    pub(super) fn free_leg_slot(&mut self, slot: LegSlot) {
+        self.free_legs.push(slot);
+    }
+
+    pub(super) fn take_bridge_slot(&mut self) -> Option<BridgeSlot> {
+        self.free_bridges.pop()
+    }
+
+    pub(super) fn free_bridge_slot(&mut self, slot: BridgeSlot) {
+        self.free_bridges.push(slot);
+    }
+
+    pub(super) fn health(&self) -> ThreadHealth {
+        ThreadHealth {
+            alive: self
+                .handle
+                .as_ref()
+                .is_some_and(|handle| !handle.is_finished()),
+            legs: self.legs,
+            bridges: self.bridges,
+            commands_backlog: self.backlog.len(),
+            ..self.counters.read()
+        }
+    }
+
+    /// Tells the thread to end after its tick.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Waits for its end, one tick at most.
+    pub(super) fn join(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            // A panic of the thread was reported when it happened.
+            let _panicked = handle.join();
+        }
+    }
+}
+
+const COMMANDS: usize = 1_024;
+const EVENTS: usize = 4_096;
+const RETURNS: usize = 1_024;
+/// libopus works on the stack.
+const STACK_BYTES: usize = 2 << 20;

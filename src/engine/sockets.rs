@@ -1,0 +1,104 @@
+//! RTP and RTCP sockets: an even port and the one above it (RFC 3550 section 11), out of the
+//! configured range, beginning somewhere that can't be predicted.
+
+use std::collections::HashSet;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
+
+use crate::engine::control::EngineError;
+use crate::media::command::LegSockets;
+
+/// The ports that legs may have.
+pub(super) struct PortRange {
+    address: IpAddr,
+    first: u16,
+    pairs: u16,
+    /// In use by legs of ours.
+    taken: HashSet<u16>,
+}
+
+impl PortRange {
+    pub(super) fn new(address: IpAddr, ports: &RangeInclusive<u16>) -> Self {
+        let first = ports.start().saturating_add(ports.start() % 2);
+        let pairs = ports.end().saturating_add(1).saturating_sub(first) / 2;
+        Self {
+            address,
+            first,
+            pairs,
+            taken: HashSet::new(),
+        }
+    }
+
+    /// Binds a pair, the first free one from a random beginning.
+    pub(super) fn bind(&mut self, random: u32) -> Result<(LegSockets, SocketAddr), EngineError> {
+        for step in 0..u32::from(self.pairs) {
+            let pair = (random % u32::from(self.pairs) + step) % u32::from(self.pairs);
+            let port = self.first + 2 * pair as u16;
+            if self.taken.contains(&port) {
+                continue;
+            }
+            match self.bind_pair(port) {
+                Ok(sockets) => {
+                    self.taken.insert(port);
+                    return Ok((sockets, SocketAddr::new(self.address, port)));
+                }
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => return Err(EngineError::Io(error)),
+            }
+        }
+        Err(EngineError::PortsExhausted)
+    }
+
+    /// The pair's sockets are closed.
+    pub(super) fn release(&mut self, port: u16) {
+        self.taken.remove(&port);
+    }
+
+    fn bind_pair(&self, port: u16) -> io::Result<LegSockets> {
+        let bind = |port| {
+            let socket = UdpSocket::bind((self.address, port))?;
+            socket.set_nonblocking(true)?;
+            Ok::<_, io::Error>(socket)
+        };
+        Ok(LegSockets {
+            rtp: bind(port)?,
+            rtcp: bind(port + 1)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn pairs_are_even_and_lie_within_the_range() {
+        let mut range = PortRange::new(LOOPBACK, &(21_001..=21_006));
+        let bound: Vec<_> = (0..2).map(|n| range.bind(n).unwrap()).collect();
+        let mut ports: Vec<_> = bound.iter().map(|(_, address)| address.port()).collect();
+        ports.sort_unstable();
+        assert_eq!(ports, [21_002, 21_004]);
+        assert!(matches!(range.bind(9), Err(EngineError::PortsExhausted)));
+        drop(bound);
+        range.release(21_004);
+        assert_eq!(range.bind(0).unwrap().1.port(), 21_004);
+    }
+
+    #[test]
+    fn a_port_of_somebody_else_is_passed_over() {
+        let theirs = UdpSocket::bind((LOOPBACK, 21_013)).unwrap();
+        let mut range = PortRange::new(LOOPBACK, &(21_012..=21_015));
+        assert_eq!(range.bind(0).unwrap().1.port(), 21_014);
+        drop(theirs);
+    }
+
+    #[test]
+    fn an_empty_range_has_no_ports() {
+        let mut range = PortRange::new(LOOPBACK, &(21_021..=21_021));
+        assert!(matches!(range.bind(0), Err(EngineError::PortsExhausted)));
+    }
+}

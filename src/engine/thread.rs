@@ -1,0 +1,499 @@
+//! One media thread: it owns its legs, their sockets and its bridges. Every 5 ms it fetches what
+//! came in, does what the control side asks, and mixes a quarter of the bridges and lone legs.
+//! It never allocates, frees, locks, logs or blocks (but for the sleep between ticks).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rtrb::{Consumer, Producer};
+
+use crate::engine::health::Counters;
+use crate::engine::io::{BATCH, Inbox, Poller, Sleeper};
+use crate::engine::phases::{PHASES, Phases};
+use crate::media::command::{
+    BridgeSlot, EngineEvent, LegCommand, LegSlot, LegSockets, MixerCommand, Returned,
+};
+use crate::media::leg::{Leg, Tick};
+use crate::media::mixer::Bridge;
+use crate::media::playback::SilenceFrames;
+use crate::media::sender::{PacketBuffer, Transmit};
+
+/// One media thread. [`MediaThread::tick`] is all it does; tests call it on a thread of theirs.
+pub struct MediaThread {
+    epoch: Instant,
+    next_tick: u64,
+    legs: Box<[Option<Box<Leg>>]>,
+    sockets: Box<[Option<LegSockets>]>,
+    bridges: Box<[Option<Box<Bridge>>]>,
+    phases: Phases,
+    rings: Rings,
+    poller: Poller,
+    inbox: Inbox,
+    silence: Arc<SilenceFrames>,
+    frame: Box<PacketBuffer>,
+    counters: Arc<Counters>,
+}
+
+/// The thread's ends of its rings.
+pub(super) struct Rings {
+    pub(super) commands: Consumer<MixerCommand>,
+    pub(super) events: Producer<EngineEvent>,
+    pub(super) returned: Producer<Returned>,
+}
+
+/// The sockets of a thread's legs, as what a mixer sends through.
+struct Outlet<'a> {
+    sockets: &'a [Option<LegSockets>],
+    counters: &'a Counters,
+}
+
+impl MediaThread {
+    /// A thread's whole state, with room for `legs_max` legs. Allocates all it will ever need.
+    pub(super) fn new(
+        epoch: Instant,
+        legs_max: usize,
+        rings: Rings,
+        silence: Arc<SilenceFrames>,
+        counters: Arc<Counters>,
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            epoch,
+            next_tick: 0,
+            legs: (0..legs_max).map(|_| None).collect(),
+            sockets: (0..legs_max).map(|_| None).collect(),
+            bridges: (0..legs_max).map(|_| None).collect(),
+            phases: Phases::new(legs_max),
+            rings,
+            poller: Poller::new(SOCKETS_PER_POLL)?,
+            inbox: Inbox::new(),
+            silence,
+            frame: Box::default(),
+            counters,
+        })
+    }
+
+    /// Ticks until it is told to stop.
+    pub(super) fn run(mut self, sleeper: Sleeper, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let now = sleeper.sleep_until(tick_time(self.next_tick));
+            self.tick(now);
+        }
+    }
+
+    /// Everything that is due at `now`; nothing, where that is before the next tick.
+    pub fn tick(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.epoch);
+        let current = u64::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+        let Some(behind) = current.checked_sub(self.next_tick) else {
+            return;
+        };
+        self.counters
+            .woke(passed.saturating_sub(tick_time(self.next_tick)));
+        let skipped = behind.saturating_sub(PHASES - 1);
+        self.counters.skipped.add(skipped);
+        self.counters.doubled.add(behind - skipped);
+        self.receive(now);
+        self.obey(now);
+        for number in self.next_tick + skipped..=current {
+            self.counters.ticks.add(1);
+            self.counters
+                .late
+                .add(u64::from(passed.saturating_sub(tick_time(number)) > TICK));
+            self.mix(now, number);
+        }
+        self.next_tick = current + 1;
+    }
+
+    /// When the next tick is due.
+    #[must_use]
+    pub fn next_tick_at(&self) -> Instant {
+        self.epoch + tick_time(self.next_tick)
+    }
+
+    fn receive(&mut self, now: Instant) {
+        for _ in 0..POLLS_PER_TICK {
+            let ready = self.poller.poll();
+            for index in 0..ready {
+                if let Some(mark) = self.poller.mark(index) {
+                    self.receive_from(now, mark);
+                }
+            }
+            if ready < self.poller.batch() {
+                return;
+            }
+        }
+    }
+
+    /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
+    fn receive_from(&mut self, now: Instant, mark: u64) {
+        let (slot, is_rtcp) = unmark(mark);
+        let index = slot.0 as usize;
+        let Some(Some(leg)) = self.legs.get_mut(index) else {
+            return;
+        };
+        let Some(Some(sockets)) = self.sockets.get(index) else {
+            return;
+        };
+        let socket = if is_rtcp { &sockets.rtcp } else { &sockets.rtp };
+        for _ in 0..BATCHES_PER_SOCKET {
+            let count = self.inbox.receive(socket);
+            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
+                if is_rtcp {
+                    leg.handle_rtcp(now, from, packet);
+                } else {
+                    leg.handle_rtp(now, from, packet);
+                }
+            }
+            self.counters.packets_in.add(count as u64);
+            if count < BATCH {
+                break;
+            }
+        }
+        self.rings.tell(leg);
+    }
+
+    /// Does what the control side asks, as long as there is room to give back what that frees.
+    fn obey(&mut self, now: Instant) {
+        for _ in 0..COMMANDS_PER_TICK {
+            if self.rings.returned.slots() < RETURNS_PER_COMMAND {
+                return;
+            }
+            let Ok(command) = self.rings.commands.pop() else {
+                return;
+            };
+            self.handle_command(now, command);
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: MixerCommand) {
+        match command {
+            MixerCommand::Adopt { slot, leg, sockets } => self.adopt(slot, leg, sockets),
+            MixerCommand::Leg { slot, command } => self.handle_leg_command(now, slot, command),
+            MixerCommand::OpenBridge { bridge, new } => self.open_bridge(bridge, new),
+            MixerCommand::CloseBridge { bridge } => self.close_bridge(bridge),
+            MixerCommand::PlayToBridge { bridge, clip } => {
+                let replaced = match self.bridges.get_mut(bridge.0 as usize) {
+                    Some(Some(bridge)) => bridge.play(clip),
+                    Some(None) | None => Some(clip),
+                };
+                self.rings.give_back(replaced.map(Returned::Clip));
+            }
+        }
+    }
+
+    fn handle_leg_command(&mut self, now: Instant, slot: LegSlot, command: LegCommand) {
+        let Some(Some(leg)) = self.legs.get_mut(slot.0 as usize) else {
+            self.rings.give_back(contents(command));
+            return;
+        };
+        match command {
+            LegCommand::Release => self.remove(slot, |slot, leg, sockets| Returned::Released {
+                slot,
+                leg,
+                sockets,
+            }),
+            LegCommand::Close => self.remove(slot, |slot, leg, sockets| Returned::Closed {
+                slot,
+                leg,
+                sockets,
+            }),
+            LegCommand::Update(mut update) => {
+                if update.codecs.is_some()
+                    && let Some(bridge) = self.phases.bridge_of(slot)
+                    && let Some(Some(bridge)) = self.bridges.get_mut(bridge.0 as usize)
+                {
+                    bridge.detach(leg);
+                }
+                leg.update(now, &mut update);
+                self.rings.give_back(Some(Returned::Update(update)));
+            }
+            LegCommand::Play(playlist) => self
+                .rings
+                .give_back(leg.play(playlist).map(Returned::Playlist)),
+            LegCommand::StopPlaying => self
+                .rings
+                .give_back(leg.stop_playing().map(Returned::Playlist)),
+            LegCommand::Music(music) => self
+                .rings
+                .give_back(leg.set_music(music).map(Returned::Rendition)),
+            LegCommand::Mute(muted) => leg.set_muted(muted),
+            LegCommand::Join(bridge) => self.join(slot, bridge),
+            LegCommand::Echo => self.seat_alone(slot, true),
+            LegCommand::Leave => self.seat_alone(slot, false),
+        }
+    }
+
+    fn adopt(&mut self, slot: LegSlot, mut leg: Box<Leg>, sockets: LegSockets) {
+        let index = slot.0 as usize;
+        let (Some(leg_place @ None), Some(sockets_place @ None)) =
+            (self.legs.get_mut(index), self.sockets.get_mut(index))
+        else {
+            self.rings
+                .give_back(Some(Returned::Closed { slot, leg, sockets }));
+            return;
+        };
+        // A full epoll set (ENOSPC, ENOMEM) leaves the leg deaf; it is closed when its media is
+        // found to be lost.
+        let _deaf = self.poller.add(&sockets.rtp, mark(slot, false));
+        let _deaf = self.poller.add(&sockets.rtcp, mark(slot, true));
+        leg.reseat();
+        *leg_place = Some(leg);
+        *sockets_place = Some(sockets);
+        self.phases.seat_alone(slot);
+    }
+
+    fn remove(
+        &mut self,
+        slot: LegSlot,
+        returned: impl FnOnce(LegSlot, Box<Leg>, LegSockets) -> Returned,
+    ) {
+        self.leave_bridge(slot);
+        self.phases.unseat(slot);
+        let index = slot.0 as usize;
+        let leg = self.legs.get_mut(index).and_then(Option::take);
+        let sockets = self.sockets.get_mut(index).and_then(Option::take);
+        if let (Some(leg), Some(sockets)) = (leg, sockets) {
+            let _gone = self.poller.remove(&sockets.rtp);
+            let _gone = self.poller.remove(&sockets.rtcp);
+            self.rings.give_back(Some(returned(slot, leg, sockets)));
+        }
+    }
+
+    fn join(&mut self, slot: LegSlot, bridge_slot: BridgeSlot) {
+        if self.phases.bridge_of(slot) == Some(bridge_slot) {
+            return;
+        }
+        self.leave_bridge(slot);
+        let Some(Some(leg)) = self.legs.get_mut(slot.0 as usize) else {
+            return;
+        };
+        leg.set_echo(false);
+        leg.reseat();
+        if let Some(Some(bridge)) = self.bridges.get_mut(bridge_slot.0 as usize)
+            && bridge.join(slot)
+        {
+            self.phases.seat_in(slot, bridge_slot);
+        } else {
+            self.phases.seat_alone(slot);
+        }
+    }
+
+    fn seat_alone(&mut self, slot: LegSlot, echo: bool) {
+        self.leave_bridge(slot);
+        if let Some(Some(leg)) = self.legs.get_mut(slot.0 as usize) {
+            leg.set_echo(echo);
+            leg.reseat();
+            self.phases.seat_alone(slot);
+        }
+    }
+
+    fn leave_bridge(&mut self, slot: LegSlot) {
+        if let Some(bridge) = self.phases.bridge_of(slot)
+            && let Some(Some(bridge)) = self.bridges.get_mut(bridge.0 as usize)
+            && let Some(Some(leg)) = self.legs.get_mut(slot.0 as usize)
+        {
+            bridge.leave(slot, leg);
+        }
+    }
+
+    fn open_bridge(&mut self, slot: BridgeSlot, bridge: Box<Bridge>) {
+        match self.bridges.get_mut(slot.0 as usize) {
+            Some(place @ None) => {
+                *place = Some(bridge);
+                self.phases.seat_bridge(slot);
+            }
+            Some(Some(_)) | None => self
+                .rings
+                .give_back(Some(Returned::Bridge { slot, bridge })),
+        }
+    }
+
+    fn close_bridge(&mut self, slot: BridgeSlot) {
+        while let Some(member) = self.any_member(slot) {
+            self.seat_alone(member, false);
+        }
+        self.phases.unseat_bridge(slot);
+        let bridge = self.bridges.get_mut(slot.0 as usize).and_then(Option::take);
+        self.rings
+            .give_back(bridge.map(|bridge| Returned::Bridge { slot, bridge }));
+    }
+
+    fn any_member(&self, slot: BridgeSlot) -> Option<LegSlot> {
+        self.bridges
+            .get(slot.0 as usize)?
+            .as_ref()?
+            .members()
+            .next()
+    }
+
+    fn mix(&mut self, now: Instant, number: u64) {
+        let Self {
+            legs,
+            bridges,
+            phases,
+            rings,
+            frame,
+            ..
+        } = self;
+        let tick = Tick {
+            now,
+            number,
+            silence: &self.silence,
+        };
+        let mut outlet = Outlet {
+            sockets: &self.sockets,
+            counters: &self.counters,
+        };
+        for slot in phases.bridges(number) {
+            let Some(Some(bridge)) = bridges.get_mut(slot.0 as usize) else {
+                continue;
+            };
+            bridge.mix_tick(&tick, legs, &mut outlet);
+            if rings.has_room_back() {
+                rings.give_back(bridge.poll_finished().map(Returned::Clip));
+            }
+            for member in bridge.members() {
+                rings.report(legs, member, &tick, &self.counters);
+            }
+        }
+        for slot in phases.lone(number) {
+            let Some(Some(leg)) = legs.get_mut(slot.0 as usize) else {
+                continue;
+            };
+            leg.lone_tick(&tick, slot, frame, &mut outlet);
+            rings.report(legs, slot, &tick, &self.counters);
+        }
+    }
+}
+
+impl Rings {
+    /// Tells what must be told of a leg; what finds no room stays in the leg and is told later.
+    fn tell(&mut self, leg: &mut Leg) {
+        while !self.events.is_full() {
+            let Some(event) = leg.poll_event() else { break };
+            self.push_event(event);
+        }
+        while !self.events.is_full() && self.has_room_back() {
+            let Some(playlist) = leg.poll_finished() else {
+                break;
+            };
+            self.push_event(EngineEvent::PlayFinished {
+                leg: leg.id(),
+                token: playlist.token,
+            });
+            self.give_back(Some(Returned::Playlist(playlist)));
+        }
+    }
+
+    /// After a leg's frame: what must be told, and once a second its figures, if there is room
+    /// beyond what is kept free for the former.
+    fn report(
+        &mut self,
+        legs: &mut [Option<Box<Leg>>],
+        slot: LegSlot,
+        tick: &Tick<'_>,
+        counters: &Counters,
+    ) {
+        let Some(Some(leg)) = legs.get_mut(slot.0 as usize) else {
+            return;
+        };
+        self.tell(leg);
+        if !(tick.frame() + u64::from(slot.0)).is_multiple_of(FRAMES_PER_REPORT) {
+            return;
+        }
+        if self.events.slots() > EVENTS_RESERVED {
+            self.push_event(EngineEvent::Report {
+                leg: leg.id(),
+                report: leg.report(),
+            });
+        } else {
+            counters.reports_dropped.add(1);
+        }
+    }
+
+    /// Only called with room for it.
+    fn push_event(&mut self, event: EngineEvent) {
+        let pushed = self.events.push(event);
+        debug_assert!(pushed.is_ok(), "an event was pushed without room");
+    }
+
+    fn has_room_back(&self) -> bool {
+        self.returned.slots() > RETURNS_PER_COMMAND
+    }
+
+    /// Only called with room for it: [`MediaThread::obey`] sees to it before each command.
+    fn give_back(&mut self, returned: Option<Returned>) {
+        if let Some(returned) = returned {
+            let pushed = self.returned.push(returned);
+            debug_assert!(pushed.is_ok(), "something was given back without room");
+        }
+    }
+}
+
+impl Transmit for Outlet<'_> {
+    fn rtp(&mut self, leg: LegSlot, to: std::net::SocketAddr, packet: &[u8]) {
+        if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
+            self.count(sockets.rtp.send_to(packet, to).is_ok());
+        }
+    }
+
+    fn rtcp(&mut self, leg: LegSlot, to: std::net::SocketAddr, muxed: bool, packet: &[u8]) {
+        if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
+            let socket = if muxed { &sockets.rtp } else { &sockets.rtcp };
+            self.count(socket.send_to(packet, to).is_ok());
+        }
+    }
+}
+
+impl Outlet<'_> {
+    fn count(&self, sent: bool) {
+        let counter = if sent {
+            &self.counters.packets_out
+        } else {
+            &self.counters.send_errors
+        };
+        counter.add(1);
+    }
+}
+
+/// What a command for a leg that is gone carries, to be dropped elsewhere.
+fn contents(command: LegCommand) -> Option<Returned> {
+    match command {
+        LegCommand::Update(update) => Some(Returned::Update(update)),
+        LegCommand::Play(playlist) => Some(Returned::Playlist(playlist)),
+        LegCommand::Music(music) => music.map(Returned::Rendition),
+        LegCommand::Release
+        | LegCommand::Close
+        | LegCommand::StopPlaying
+        | LegCommand::Mute(_)
+        | LegCommand::Join(_)
+        | LegCommand::Echo
+        | LegCommand::Leave => None,
+    }
+}
+
+fn tick_time(number: u64) -> Duration {
+    Duration::from_nanos(number.saturating_mul(TICK.as_nanos() as u64))
+}
+
+fn mark(slot: LegSlot, is_rtcp: bool) -> u64 {
+    u64::from(slot.0) << 1 | u64::from(is_rtcp)
+}
+
+const fn unmark(mark: u64) -> (LegSlot, bool) {
+    (LegSlot((mark >> 1) as u32), mark & 1 == 1)
+}
+
+/// Four ticks make a frame.
+const TICK: Duration = Duration::from_millis(5);
+const SOCKETS_PER_POLL: usize = 512;
+const POLLS_PER_TICK: usize = 16;
+/// 128 packets per socket and tick: a hundred times what a leg sends.
+const BATCHES_PER_SOCKET: usize = 8;
+const COMMANDS_PER_TICK: usize = 64;
+/// No command gives back more than this.
+const RETURNS_PER_COMMAND: usize = 2;
+const FRAMES_PER_REPORT: u64 = 50;
+/// Room in the event ring that telemetry leaves free.
+const EVENTS_RESERVED: usize = 1_024;

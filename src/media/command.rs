@@ -1,0 +1,264 @@
+//! All that crosses the line between the control side and a media thread: commands in, events and
+//! what is finished out. Things are made and dropped on the control side; a media thread only
+//! takes them over and gives them back.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use crate::media::clip::Rendition;
+use crate::media::codec::Codec;
+use crate::media::leg::{Leg, LegUpdate};
+use crate::media::mixer::Bridge;
+use crate::media::playback::{BridgeClip, Playlist};
+use crate::units::{Decibels, Key, LegId};
+
+/// A leg's place in its thread's table, given out by the control side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegSlot(pub u32);
+
+/// A bridge's place in its thread's table, given out by the control side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BridgeSlot(pub u32);
+
+/// What a leg leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegKind {
+    /// A participant.
+    Caller,
+    /// The same meeting on another media thread (cascade). Hears everybody but what came from
+    /// itself, and is summed whatever its level; relays are never sent to relays, so that no
+    /// loop can form. Reserved.
+    Relay,
+    /// The same meeting on another node. As a relay. Reserved.
+    Trunk,
+}
+
+/// The sockets of a leg. They travel with it.
+#[derive(Debug)]
+pub struct LegSockets {
+    /// RTP, on an even port.
+    pub rtp: UdpSocket,
+    /// RTCP, on the port above.
+    pub rtcp: UdpSocket,
+}
+
+/// What the control side asks of a media thread.
+pub enum MixerCommand {
+    /// A leg comes to live here.
+    Adopt {
+        /// Its place.
+        slot: LegSlot,
+        /// It.
+        leg: Box<Leg>,
+        /// Its sockets.
+        sockets: LegSockets,
+    },
+    /// Something for one leg.
+    Leg {
+        /// Which.
+        slot: LegSlot,
+        /// What.
+        command: LegCommand,
+    },
+    /// A bridge comes to live here.
+    OpenBridge {
+        /// Its place.
+        bridge: BridgeSlot,
+        /// It.
+        new: Box<Bridge>,
+    },
+    /// An empty bridge is over: it comes back as [`Returned::Bridge`].
+    CloseBridge {
+        /// Which.
+        bridge: BridgeSlot,
+    },
+    /// Plays to everybody in a bridge, instead of what is playing there.
+    PlayToBridge {
+        /// Where.
+        bridge: BridgeSlot,
+        /// What.
+        clip: Box<BridgeClip>,
+    },
+}
+
+/// What the control side asks of one leg.
+pub enum LegCommand {
+    /// It is to move to another thread: it comes back as [`Returned::Released`].
+    Release,
+    /// It is over: it comes back as [`Returned::Closed`].
+    Close,
+    /// Another agreement with the peer.
+    Update(Box<LegUpdate>),
+    /// Plays to it, instead of what is playing.
+    Play(Playlist),
+    /// Plays no more to it.
+    StopPlaying,
+    /// What it hears while it waits; `None`: silence.
+    Music(Option<Arc<Rendition>>),
+    /// Its voice is not summed, or is again.
+    Mute(bool),
+    /// It goes into a bridge of its thread.
+    Join(BridgeSlot),
+    /// It hears itself.
+    Echo,
+    /// It goes back to prompts only.
+    Leave,
+}
+
+impl LegCommand {
+    /// Does it say where the leg is to be? Only the last of these matters to a leg on its way.
+    #[must_use]
+    pub const fn is_place(&self) -> bool {
+        match self {
+            Self::Join(_) | Self::Echo | Self::Leave => true,
+            Self::Release
+            | Self::Close
+            | Self::Update(_)
+            | Self::Play(_)
+            | Self::StopPlaying
+            | Self::Music(_)
+            | Self::Mute(_) => false,
+        }
+    }
+}
+
+/// What comes back from a media thread to be dropped, or passed on, on the control side.
+pub enum Returned {
+    /// A closed leg.
+    Closed {
+        /// Its place, free now.
+        slot: LegSlot,
+        /// It.
+        leg: Box<Leg>,
+        /// Its sockets.
+        sockets: LegSockets,
+    },
+    /// A leg on its way to another thread.
+    Released {
+        /// Its place, free now.
+        slot: LegSlot,
+        /// It.
+        leg: Box<Leg>,
+        /// Its sockets.
+        sockets: LegSockets,
+    },
+    /// A closed bridge.
+    Bridge {
+        /// Its place, free now.
+        slot: BridgeSlot,
+        /// It.
+        bridge: Box<Bridge>,
+    },
+    /// A playlist that is finished, replaced or stopped.
+    Playlist(Playlist),
+    /// Music that is no longer waited with.
+    Rendition(Arc<Rendition>),
+    /// A clip that is finished or replaced.
+    Clip(Box<BridgeClip>),
+    /// What an update replaced.
+    Update(Box<LegUpdate>),
+}
+
+/// What the engine tells the gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EngineEvent {
+    /// A key was pressed; once per press.
+    Key {
+        /// By whom.
+        leg: LegId,
+        /// Which. Prints as `***`.
+        key: Key,
+    },
+    /// The last frame of a playlist was sent. Not when it was stopped or replaced.
+    PlayFinished {
+        /// To whom.
+        leg: LegId,
+        /// As given to `play`.
+        token: u32,
+    },
+    /// The first packet of the peer was accepted, also after media was lost.
+    MediaStarted {
+        /// Whose.
+        leg: LegId,
+    },
+    /// Nothing was heard of the peer for the configured time. Told once.
+    MediaLost {
+        /// Whose.
+        leg: LegId,
+    },
+    /// A participant began or ended to speak.
+    Talking {
+        /// Who.
+        leg: LegId,
+        /// Began?
+        talking: bool,
+    },
+    /// Telemetry, about once a second; dropped where the ring is full.
+    Report {
+        /// Whose.
+        leg: LegId,
+        /// The figures.
+        report: LegReport,
+    },
+    /// A leg is closed; nothing more comes from it.
+    LegClosed {
+        /// Which.
+        leg: LegId,
+        /// Its last figures.
+        report: LegReport,
+    },
+}
+
+/// One leg's figures since its opening.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LegReport {
+    /// Its codec; `None` before anything was agreed.
+    pub codec: Option<Codec>,
+    /// Packets accepted.
+    pub received: u64,
+    /// Packets that never came (RFC 3550).
+    pub lost: u64,
+    /// Packets that came too late to be played.
+    pub late: u64,
+    /// Packets that came twice.
+    pub duplicated: u64,
+    /// Packets that could not be read.
+    pub malformed: u64,
+    /// Frames that were concealed.
+    pub concealed_frames: u64,
+    /// Packets from strangers, neither used nor answered.
+    pub foreign: u64,
+    /// Packets sent.
+    pub sent: u64,
+    /// Interarrival jitter (RFC 3550).
+    pub jitter_ms: f32,
+    /// What waits in the jitter buffer.
+    pub buffer_ms: f32,
+    /// Round-trip time by RTCP.
+    pub round_trip_ms: Option<f32>,
+    /// Level of the last frame, dBFS.
+    pub level: Decibels,
+    /// Speaking now?
+    pub talking: bool,
+}
+
+impl Default for LegReport {
+    fn default() -> Self {
+        Self {
+            codec: None,
+            received: 0,
+            lost: 0,
+            late: 0,
+            duplicated: 0,
+            malformed: 0,
+            concealed_frames: 0,
+            foreign: 0,
+            sent: 0,
+            jitter_ms: 0.0,
+            buffer_ms: 0.0,
+            round_trip_ms: None,
+            level: Decibels(-127.0),
+            talking: false,
+        }
+    }
+}

@@ -1,0 +1,681 @@
+//! One participant's media: source check and receiving on one side, what it hears on the other.
+//! Owned by one media thread at a time; moved, never shared.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::media::clip::Rendition;
+use crate::media::codec::{CodecError, Encoder};
+use crate::media::command::{EngineEvent, LegKind, LegReport, LegSlot};
+use crate::media::limiter::Limiter;
+use crate::media::parameters::MediaParameters;
+use crate::media::playback::{Player, Playlist, SilenceFrames};
+use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig, Voice};
+use crate::media::rtcp::{
+    NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, RtcpSchedule, SenderInfo,
+};
+use crate::media::rtp::is_rtcp;
+use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
+use crate::media::source::{SourceLock, SourceVerdict};
+use crate::units::{FRAME, LegId};
+
+/// One participant's media.
+pub struct Leg {
+    id: LegId,
+    kind: LegKind,
+    config: LegConfig,
+    parameters: MediaParameters,
+    source: SourceLock,
+    codecs: Box<CodecSet>,
+    packetiser: Packetiser,
+    player: Player,
+    music: Option<Arc<Rendition>>,
+    echo: bool,
+    muted: bool,
+    hears: Hears,
+    frame: FrameKind,
+    last_tick: Option<u64>,
+    /// Has another place in the 20 ms since its last frame.
+    reseated: bool,
+    liveness: Liveness,
+    talking: Told<bool>,
+    rtcp: Rtcp,
+    sent: u64,
+    foreign: u64,
+}
+
+/// What is remade when another codec or payload type is agreed on.
+pub struct CodecSet {
+    receiver: Receiver,
+    /// For a mix of its own; in step with the shared encoder at the moment of parting.
+    pub(super) encoder: Encoder,
+    pub(super) limiter: Limiter,
+}
+
+/// Where the sound comes from that a leg in a bridge is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hears {
+    /// Nothing of the bridge yet: no encoder state binds it.
+    Fresh,
+    /// What everybody hears who has its codec.
+    Shared,
+    /// Its own mix. Counts the frames in which that was quiet and the same as the shared one.
+    Own {
+        /// Such frames in a row.
+        alike: u8,
+    },
+}
+
+/// What all legs of an engine have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct LegConfig {
+    /// Without any packet for this long, media is lost.
+    pub media_timeout: Duration,
+    /// The same while the peer has no reason to send.
+    pub hold_timeout: Duration,
+    /// For sender reports.
+    pub clock: NtpClock,
+}
+
+/// Another agreement with the peer, made ready on the control side.
+pub struct LegUpdate {
+    /// What was agreed.
+    pub parameters: MediaParameters,
+    /// Used where the RTP clock changes.
+    pub origin: RtpOrigin,
+    /// New codecs; `None`: those there are go on.
+    pub codecs: Option<Box<CodecSet>>,
+}
+
+/// The first agreement with the peer, made ready on the control side.
+pub struct LegStart {
+    /// What was agreed.
+    pub parameters: MediaParameters,
+    /// Random beginnings.
+    pub origin: RtpOrigin,
+    /// Receiver and encoder.
+    pub codecs: Box<CodecSet>,
+}
+
+/// One 5 ms tick of a thread.
+pub struct Tick<'a> {
+    /// Now.
+    pub now: Instant,
+    /// Counted from the engine's start, the same on all its threads.
+    pub number: u64,
+    /// What is sent while nothing plays.
+    pub silence: &'a SilenceFrames,
+}
+
+impl Tick<'_> {
+    /// The position in music that all legs share: frames since the engine's start.
+    #[must_use]
+    pub const fn frame(&self) -> u64 {
+        self.number / TICKS_PER_FRAME
+    }
+}
+
+impl CodecSet {
+    /// Receiver and encoder. Allocates.
+    ///
+    /// # Errors
+    /// What the codecs report.
+    pub fn new(parameters: &MediaParameters, config: ReceiverConfig) -> Result<Self, CodecError> {
+        Ok(Self {
+            receiver: Receiver::new(parameters, config)?,
+            encoder: Encoder::new(parameters.codec)?,
+            limiter: Limiter::default(),
+        })
+    }
+
+    /// Forgets what was encoded before.
+    pub(super) fn restart(&mut self) {
+        self.encoder.reset();
+        self.limiter.reset();
+    }
+
+    /// Encodes what a mix came to, or clears the frame where that fails.
+    pub(super) fn encode(&mut self, pcm: &[i16], frame: &mut PacketBuffer) {
+        let encoder = &mut self.encoder;
+        frame.fill(|room| encoder.encode(pcm, room).ok());
+    }
+}
+
+impl Leg {
+    /// A leg whose first agreement is made.
+    #[must_use]
+    pub fn new(id: LegId, kind: LegKind, config: LegConfig, start: LegStart, now: Instant) -> Self {
+        let LegStart {
+            parameters,
+            origin,
+            codecs,
+        } = start;
+        Self {
+            id,
+            kind,
+            config,
+            source: SourceLock::new(&parameters),
+            packetiser: Packetiser::new(&parameters, origin),
+            codecs,
+            player: Player::default(),
+            music: None,
+            echo: false,
+            muted: false,
+            hears: Hears::Fresh,
+            frame: FrameKind::Silence,
+            last_tick: None,
+            reseated: false,
+            liveness: Liveness::new(now),
+            talking: Told::new(false),
+            rtcp: Rtcp::new(now, &parameters, origin),
+            sent: 0,
+            foreign: 0,
+            parameters,
+        }
+    }
+
+    /// A datagram from the RTP socket.
+    pub fn handle_rtp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if is_rtcp(packet) {
+            self.handle_rtcp(now, from, packet);
+            return;
+        }
+        match self.source.check(now, from, packet) {
+            SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, packet),
+            SourceVerdict::Learning => {}
+            SourceVerdict::Foreign => self.foreign += 1,
+        }
+    }
+
+    /// A datagram from the RTCP socket, or RTCP from the RTP socket (RFC 5761).
+    pub fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if !self.source.check_rtcp(from) {
+            self.foreign += 1;
+            return;
+        }
+        let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else {
+            return;
+        };
+        self.rtcp.heard_from = Some(from);
+        self.liveness.heard(now);
+        if let (Some(ssrc), Some(info)) = (received.sender, received.sender_info) {
+            self.codecs
+                .receiver
+                .handle_sender_report(now, ssrc, info.ntp);
+        }
+        let ntp = self.config.clock.at(now);
+        if let Some(round_trip) = received.about_us.and_then(|report| report.round_trip(ntp)) {
+            self.rtcp.round_trip = Some(round_trip);
+        }
+    }
+
+    /// Another agreement. What it replaces is left in `update`.
+    pub fn update(&mut self, now: Instant, update: &mut LegUpdate) {
+        if let Some(codecs) = &mut update.codecs {
+            std::mem::swap(&mut self.codecs, codecs);
+            self.hears = Hears::Fresh;
+        }
+        self.packetiser.change(&update.parameters, update.origin);
+        self.source.expect(&update.parameters);
+        self.liveness.begin(now);
+        self.rtcp.described = update.parameters.remote_rtcp;
+        self.rtcp.muxed = update.parameters.remote_rtcp == update.parameters.remote_rtp;
+        self.rtcp.heard_from = None;
+        self.parameters = update.parameters;
+    }
+
+    /// Plays from the next frame on; returns what it replaces.
+    pub fn play(&mut self, playlist: Playlist) -> Option<Playlist> {
+        self.player.start(playlist)
+    }
+
+    /// Plays no more; returns what was playing.
+    pub fn stop_playing(&mut self) -> Option<Playlist> {
+        self.player.stop()
+    }
+
+    /// Takes other music to wait with; returns what it replaces.
+    pub const fn set_music(&mut self, music: Option<Arc<Rendition>>) -> Option<Arc<Rendition>> {
+        std::mem::replace(&mut self.music, music)
+    }
+
+    /// Hears itself, or no more.
+    pub fn set_echo(&mut self, echo: bool) {
+        if echo && !self.echo {
+            self.codecs.restart();
+        }
+        self.echo = echo;
+    }
+
+    /// Its next frame comes at another place in the 20 ms.
+    pub const fn reseat(&mut self) {
+        self.reseated = true;
+    }
+
+    /// Not summed, or summed again.
+    pub const fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    /// What the control side must hear of, one at a time. Whoever polls has room for it.
+    pub fn poll_event(&mut self) -> Option<EngineEvent> {
+        let leg = self.id;
+        if let Some(press) = self.codecs.receiver.poll_key() {
+            return Some(EngineEvent::Key { leg, key: press.key });
+        }
+        if let Some(alive) = self.liveness.news.take() {
+            return Some(if alive {
+                EngineEvent::MediaStarted { leg }
+            } else {
+                EngineEvent::MediaLost { leg }
+            });
+        }
+        self.talking
+            .take_change()
+            .map(|talking| EngineEvent::Talking { leg, talking })
+    }
+
+    /// A playlist whose last frame was sent.
+    pub fn poll_finished(&mut self) -> Option<Playlist> {
+        self.player.take_finished()
+    }
+
+    /// Is a frame due in this tick? Time that was missed is skipped in the timestamps. A leg that
+    /// has just changed its place in the 20 ms waits rather than send two frames together.
+    pub(super) fn begin_frame(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        sink: &mut impl Transmit,
+    ) -> bool {
+        let passed = self
+            .last_tick
+            .map_or(TICKS_PER_FRAME, |last| tick.number.saturating_sub(last));
+        if passed < TICKS_PER_FRAME - 1 {
+            return false;
+        }
+        self.last_tick = Some(tick.number);
+        // Another seat may lie a whole frame later: that is delay, not a gap.
+        let grace = if std::mem::take(&mut self.reseated) {
+            1
+        } else {
+            0
+        };
+        let missed = (passed.saturating_sub(grace) / TICKS_PER_FRAME).saturating_sub(1);
+        self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
+        self.frame = self.codecs.receiver.pull_frame(tick.now);
+        let voice = self.voice();
+        self.talking
+            .set(voice.active && self.parameters.direction.receives());
+        let direction = self.parameters.direction;
+        let timeout = if direction.receives() {
+            self.config.media_timeout
+        } else {
+            self.config.hold_timeout
+        };
+        self.liveness.check(tick.now, timeout);
+        true
+    }
+
+    /// One whole frame of a leg that is in no bridge.
+    pub fn lone_tick(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        frame: &mut PacketBuffer,
+        sink: &mut impl Transmit,
+    ) {
+        if !self.begin_frame(tick, slot, sink) {
+            return;
+        }
+        if self.echo && !self.player.is_playing() {
+            self.codecs_echo(frame);
+            self.send(frame, slot, sink);
+        } else {
+            self.send_solo(tick, slot, frame, sink);
+        }
+        self.send_report(tick.now, slot, sink);
+    }
+
+    /// Sends what is encoded already: the prompt, else music, else silence.
+    pub(super) fn send_solo(
+        &mut self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        frame: &mut PacketBuffer,
+        sink: &mut impl Transmit,
+    ) {
+        self.hears = Hears::Fresh;
+        self.fill_solo(tick, frame);
+        if self.player.is_playing() {
+            if self.player.at_start() {
+                self.packetiser.mark();
+            }
+            self.player.advance();
+        }
+        self.send(frame, slot, sink);
+    }
+
+    /// Sends an encoded frame under this leg's header, where audio flows that way.
+    pub(super) fn send(
+        &mut self,
+        frame: &mut PacketBuffer,
+        slot: LegSlot,
+        sink: &mut impl Transmit,
+    ) {
+        let Some(to) = self.destination() else {
+            self.packetiser.skip_frames(1, |_| {});
+            return;
+        };
+        let sent = &mut self.sent;
+        self.packetiser.send_frame(frame, |packet| {
+            *sent += 1;
+            sink.rtp(slot, to, packet);
+        });
+    }
+
+    /// Sends an RTCP report where one is due.
+    pub(super) fn send_report(&mut self, now: Instant, slot: LegSlot, sink: &mut impl Transmit) {
+        if !self.rtcp.schedule.take_due(now) {
+            return;
+        }
+        let Some(to) = self.rtcp.destination(self.source.destination()) else {
+            return;
+        };
+        let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
+            ntp: self.config.clock.at(now),
+            rtp: self.packetiser.timestamp(),
+            packets: self.packetiser.packets(),
+            octets: self.packetiser.octets(),
+        });
+        let report = RtcpReport {
+            ssrc: self.packetiser.ssrc(),
+            sender_info,
+            reception: self.codecs.receiver.report_block(now),
+            cname: self.rtcp.cname.as_str(),
+            bye: false,
+        };
+        let mut buffer = [0; REPORT_BYTES_MAX];
+        if let Some(packet) = report
+            .write(&mut buffer)
+            .and_then(|length| buffer.get(..length))
+        {
+            sink.rtcp(slot, to, self.rtcp.muxed, packet);
+        }
+    }
+
+    /// The whisper's sound for this frame, at the leg's own rate, and the player goes on.
+    pub(super) fn whisper(&self) -> Option<&[i16]> {
+        let (rendition, frame) = self.player.current()?;
+        let same_rate = rendition.codec.sample_rate() == self.parameters.codec.sample_rate();
+        rendition.frame_pcm(frame).filter(|_| same_rate)
+    }
+
+    /// The player goes one frame on.
+    pub(super) fn advance_player(&mut self) {
+        if self.player.is_playing() {
+            self.player.advance();
+        }
+    }
+
+    /// This frame's voice, where it may be heard.
+    pub(super) fn speech(&self) -> Option<&[i16]> {
+        let heard =
+            !self.muted && self.parameters.direction.receives() && self.frame != FrameKind::Silence;
+        heard.then(|| self.codecs.receiver.pcm())
+    }
+
+    /// May this leg be heard at all?
+    pub(super) const fn may_speak(&self) -> bool {
+        !self.muted && self.parameters.direction.receives()
+    }
+
+    /// Level and activity of this frame.
+    pub(super) fn voice(&self) -> Voice {
+        self.codecs.receiver.voice()
+    }
+
+    pub(super) fn is_playing(&self) -> bool {
+        self.player.is_playing()
+    }
+
+    pub(super) const fn codecs_mut(&mut self) -> &mut CodecSet {
+        &mut self.codecs
+    }
+
+    pub(super) const fn hears(&self) -> Hears {
+        self.hears
+    }
+
+    pub(super) const fn set_hears(&mut self, hears: Hears) {
+        self.hears = hears;
+    }
+
+    /// Which leg this is.
+    #[must_use]
+    pub const fn id(&self) -> LegId {
+        self.id
+    }
+
+    /// What it leads to.
+    #[must_use]
+    pub const fn kind(&self) -> LegKind {
+        self.kind
+    }
+
+    /// What was agreed.
+    #[must_use]
+    pub const fn parameters(&self) -> &MediaParameters {
+        &self.parameters
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub fn report(&self) -> LegReport {
+        let statistics = self.codecs.receiver.statistics();
+        LegReport {
+            codec: Some(self.parameters.codec),
+            received: statistics.received,
+            lost: statistics.lost,
+            late: statistics.late,
+            duplicated: statistics.duplicated,
+            malformed: statistics.malformed,
+            concealed_frames: statistics.concealed_frames,
+            foreign: self.foreign,
+            sent: self.sent,
+            jitter_ms: statistics.jitter_ms,
+            buffer_ms: statistics.buffer_ms,
+            round_trip_ms: self.rtcp.round_trip.map(|time| time.as_secs_f32() * 1000.0),
+            level: self.voice().level,
+            talking: self.talking.current,
+        }
+    }
+
+    fn receive(&mut self, now: Instant, packet: &[u8]) {
+        if !self.parameters.direction.receives() {
+            self.liveness.heard(now);
+            return;
+        }
+        if self.codecs.receiver.handle_rtp(now, packet) != PacketVerdict::Malformed {
+            self.liveness.heard(now);
+        }
+    }
+
+    fn skip(&mut self, frames: u32, slot: LegSlot, sink: &mut impl Transmit) {
+        let to = self.destination();
+        self.packetiser.skip_frames(frames, |packet| {
+            if let Some(to) = to {
+                sink.rtp(slot, to, packet);
+            }
+        });
+    }
+
+    fn destination(&self) -> Option<SocketAddr> {
+        let to = self.source.destination();
+        let usable =
+            self.parameters.direction.sends() && to.port() != 0 && !to.ip().is_unspecified();
+        usable.then_some(to)
+    }
+
+    fn fill_solo(&mut self, tick: &Tick<'_>, frame: &mut PacketBuffer) {
+        let codec = self.parameters.codec;
+        let prompt = self.player.current();
+        if let Some(payload) = prompt
+            .filter(|(r, _)| r.codec == codec)
+            .and_then(|(r, n)| r.frame(n))
+        {
+            frame.set_payload(payload);
+            return;
+        }
+        let same_rate = prompt.filter(|(r, _)| r.codec.sample_rate() == codec.sample_rate());
+        if let Some(pcm) = same_rate.and_then(|(r, n)| r.frame_pcm(n)) {
+            self.codecs.encode(pcm, frame);
+            return;
+        }
+        let music = self
+            .music
+            .as_ref()
+            .filter(|music| prompt.is_none() && music.codec == codec);
+        let payload = music.and_then(|music| {
+            let position = tick.frame().checked_rem(music.frames() as u64)?;
+            music.frame(usize::try_from(position).ok()?)
+        });
+        frame.set_payload(payload.unwrap_or_else(|| tick.silence.payload(codec)));
+    }
+
+    fn codecs_echo(&mut self, frame: &mut PacketBuffer) {
+        let CodecSet {
+            receiver, encoder, ..
+        } = &mut *self.codecs;
+        frame.fill(|room| encoder.encode(receiver.pcm(), room).ok());
+    }
+}
+
+/// Is the peer still there?
+struct Liveness {
+    last_heard: Instant,
+    state: Alive,
+    /// Not yet told: heard (`true`) or lost (`false`).
+    news: Option<bool>,
+}
+
+#[derive(PartialEq)]
+enum Alive {
+    NotYet,
+    Heard,
+    Lost,
+}
+
+impl Liveness {
+    const fn new(now: Instant) -> Self {
+        Self {
+            last_heard: now,
+            state: Alive::NotYet,
+            news: None,
+        }
+    }
+
+    /// Waits anew from now on.
+    fn begin(&mut self, now: Instant) {
+        self.last_heard = now;
+        if self.state == Alive::Lost {
+            self.state = Alive::NotYet;
+        }
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+        if self.state != Alive::Heard {
+            self.state = Alive::Heard;
+            self.news = Some(true);
+        }
+    }
+
+    fn check(&mut self, now: Instant, timeout: Duration) {
+        if self.state != Alive::Lost && now.saturating_duration_since(self.last_heard) > timeout {
+            self.state = Alive::Lost;
+            self.news = Some(false);
+        }
+    }
+}
+
+/// A value and what was last told of it.
+struct Told<T> {
+    current: T,
+    told: T,
+}
+
+impl<T: Copy + PartialEq> Told<T> {
+    const fn new(value: T) -> Self {
+        Self {
+            current: value,
+            told: value,
+        }
+    }
+
+    const fn set(&mut self, value: T) {
+        self.current = value;
+    }
+
+    fn take_change(&mut self) -> Option<T> {
+        let changed = self.current != self.told;
+        self.told = self.current;
+        changed.then_some(self.current)
+    }
+}
+
+/// The RTCP side of a leg.
+struct Rtcp {
+    schedule: RtcpSchedule,
+    described: SocketAddr,
+    muxed: bool,
+    heard_from: Option<SocketAddr>,
+    round_trip: Option<Duration>,
+    cname: Cname,
+}
+
+impl Rtcp {
+    fn new(now: Instant, parameters: &MediaParameters, origin: RtpOrigin) -> Self {
+        Self {
+            schedule: RtcpSchedule::new(now, u64::from(origin.ssrc.0)),
+            described: parameters.remote_rtcp,
+            muxed: parameters.remote_rtcp == parameters.remote_rtp,
+            heard_from: None,
+            round_trip: None,
+            cname: Cname::new(origin.ssrc.0),
+        }
+    }
+
+    /// Where reports go: where they come from, else where the peer said, unless it has turned
+    /// out to be somewhere else (behind a NAT).
+    fn destination(&self, rtp: SocketAddr) -> Option<SocketAddr> {
+        if self.muxed {
+            return Some(rtp);
+        }
+        let described = (self.described.ip() == rtp.ip() && self.described.port() != 0)
+            .then_some(self.described);
+        self.heard_from.or(described)
+    }
+}
+
+/// A short-term persistent CNAME (RFC 7022 section 4.2): random, nothing personal.
+struct Cname([u8; 8]);
+
+impl Cname {
+    fn new(random: u32) -> Self {
+        let mut digits = [0; 8];
+        for (position, digit) in digits.iter_mut().enumerate() {
+            let nibble = random.rotate_left(4 * position as u32 + 4) & 0xF;
+            *digit = b"0123456789abcdef"[nibble as usize];
+        }
+        Self(digits)
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Ticks of 5 ms in a frame.
+pub const TICKS_PER_FRAME: u64 = FRAME.as_millis() as u64 / 5;

@@ -1,0 +1,138 @@
+//! Encoded once for all who hear the same: the listeners of one codec in one bridge share an
+//! encoder. A leg that parts from them takes the encoder's state along, so that its peer's
+//! decoder notices nothing; it comes back only where the difference between the two states can't
+//! be heard.
+
+use crate::media::codec::{Codec, CodecError, Encoder};
+use crate::media::leg::{Hears, Leg};
+use crate::media::limiter::Limiter;
+use crate::media::mixer::sum::Sums;
+use crate::media::sender::PacketBuffer;
+use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
+
+/// The shared encoder of one codec in one bridge.
+pub(super) struct Group {
+    codec: Codec,
+    encoder: Encoder,
+    limiter: Limiter,
+    /// Legs that hear it. With none, its state is nobody's.
+    listeners: u32,
+    frame: PacketBuffer,
+}
+
+impl Group {
+    pub(super) fn new(codec: Codec) -> Result<Self, CodecError> {
+        Ok(Self {
+            codec,
+            encoder: Encoder::new(codec)?,
+            limiter: Limiter::default(),
+            listeners: 0,
+            frame: PacketBuffer::default(),
+        })
+    }
+
+    /// Decides what this leg hears in this frame, before any encoder has seen it.
+    pub(super) fn place(&mut self, leg: &mut Leg, own: bool, sums: &Sums) {
+        match (leg.hears(), own) {
+            (Hears::Shared, false) => {}
+            (Hears::Shared, true) => self.part(leg),
+            (Hears::Fresh, true) => {
+                leg.codecs_mut().restart();
+                leg.set_hears(Hears::Own { alike: 0 });
+            }
+            (Hears::Fresh, false) => self.take_fresh(leg),
+            (Hears::Own { .. }, true) => leg.set_hears(Hears::Own { alike: 0 }),
+            (Hears::Own { alike }, false) => self.take_back(leg, alike, sums),
+        }
+    }
+
+    /// The leg is gone from this codec or bridge.
+    pub(super) fn detach(&mut self, leg: &mut Leg) {
+        if leg.hears() == Hears::Shared {
+            self.listeners = self.listeners.saturating_sub(1);
+        }
+        leg.set_hears(Hears::Fresh);
+    }
+
+    /// Encodes this frame, if anybody hears it.
+    pub(super) fn encode(&mut self, sums: &Sums, narrow: &mut [i16; FRAME_SAMPLES_MAX]) {
+        if self.listeners == 0 {
+            return;
+        }
+        let rate = self.codec.sample_rate();
+        let narrow = &mut narrow[..rate.frame_samples()];
+        self.limiter.process(sums.total(rate), narrow);
+        let encoder = &mut self.encoder;
+        self.frame.fill(|room| encoder.encode(narrow, room).ok());
+    }
+
+    pub(super) fn is_heard_by(&self, leg: &Leg) -> bool {
+        leg.hears() == Hears::Shared
+    }
+
+    pub(super) const fn frame_mut(&mut self) -> &mut PacketBuffer {
+        &mut self.frame
+    }
+
+    /// Shared to own: the state goes with it.
+    fn part(&mut self, leg: &mut Leg) {
+        let codecs = leg.codecs_mut();
+        if codecs.encoder.copy_state_from(&self.encoder).is_err() {
+            codecs.encoder.reset();
+        }
+        codecs.limiter = self.limiter;
+        self.listeners = self.listeners.saturating_sub(1);
+        leg.set_hears(Hears::Own { alike: 0 });
+    }
+
+    /// Whoever comes from prompts has no state to lose.
+    fn take_fresh(&mut self, leg: &mut Leg) {
+        if self.listeners == 0 {
+            self.encoder.reset();
+            self.limiter.reset();
+        }
+        self.listeners += 1;
+        leg.set_hears(Hears::Shared);
+    }
+
+    /// Own to shared. The first one gives its state; others wait until both have encoded the same
+    /// quiet sound for a while. G.711 has no state but the limiter's gain.
+    fn take_back(&mut self, leg: &mut Leg, alike: u8, sums: &Sums) {
+        let codecs = leg.codecs_mut();
+        if self.listeners == 0 {
+            self.limiter = codecs.limiter;
+            if self.encoder.copy_state_from(&codecs.encoder).is_err() {
+                self.encoder.reset();
+            }
+        } else {
+            let same_gain = self.limiter == codecs.limiter;
+            let quiet = same_gain && is_quiet(sums, self.codec.sample_rate());
+            let alike = if quiet { alike.saturating_add(1) } else { 0 };
+            if !(is_stateless(self.codec) && same_gain || alike > ALIKE_FRAMES) {
+                leg.set_hears(Hears::Own { alike });
+                return;
+            }
+        }
+        self.listeners += 1;
+        leg.set_hears(Hears::Shared);
+    }
+}
+
+const fn is_stateless(codec: Codec) -> bool {
+    match codec {
+        Codec::Pcmu | Codec::Pcma => true,
+        Codec::G722 | Codec::Opus => false,
+    }
+}
+
+/// Below -50 dBFS.
+fn is_quiet(sums: &Sums, rate: SampleRate) -> bool {
+    let total = sums.total(rate);
+    let energy: f32 = total.iter().map(|sample| (*sample as f32).powi(2)).sum();
+    energy <= QUIET_RMS * QUIET_RMS * total.len() as f32
+}
+
+const QUIET_RMS: f32 = 103.6;
+/// Quiet frames that both encoders have seen before a leg turns back: the adaptive parts of
+/// G.722 and Opus have come to the same by then.
+const ALIKE_FRAMES: u8 = 10;

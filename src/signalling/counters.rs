@@ -1,9 +1,10 @@
 //! What the gateway counts, and the picture of it that others read without asking.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::call::roster::{Gauges, TickLateness};
-use crate::engine::{LegReport, ThreadHealth};
+use crate::engine::{LATENESS_BOUNDS, LegReport, ThreadHealth};
 
 /// Why a call was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,17 +71,15 @@ impl Counters {
 /// Ten seconds of packets sent and none received.
 const ONE_WAY_AFTER_PACKETS: u64 = 500;
 
-/// All threads' ticks in one histogram.
+/// All threads' wake-ups in one histogram.
 pub(super) fn lateness(threads: &[ThreadHealth]) -> TickLateness {
-    let mut all = TickLateness::default();
-    for thread in threads {
-        all.sum_seconds += thread.lateness_seconds;
-        for (position, (bound, ticks)) in thread.lateness_buckets().enumerate() {
-            match all.buckets.get_mut(position) {
-                Some((_, sum)) => *sum += ticks,
-                None => all.buckets.push((bound, ticks)),
-            }
-        }
+    let bounds = LATENESS_BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    let buckets = bounds.enumerate().map(|(position, bound)| {
+        let ticks = threads.iter().filter_map(|thread| thread.lateness.get(position)).sum();
+        (bound, ticks)
+    });
+    TickLateness {
+        buckets: buckets.collect(),
+        sum_seconds: threads.iter().map(|thread| thread.lateness_sum.as_secs_f64()).sum(),
     }
-    all
 }

@@ -200,6 +200,8 @@ impl Gateway {
     /// Renews what others read without asking.
     pub(super) fn show(&self) {
         let mut gauges = self.counters.gauges();
+        gauges.admission_refused.extend(self.endpoint.counters().refused.iter().map(|(why, count)| (*why, *count)));
+        gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = vec![("sip", self.engine.legs() as u64)];
         gauges.tick_lateness = super::counters::lateness(&self.engine.health());
         let meetings: Vec<MeetingId> = self.rooms.live_meetings().collect();

@@ -163,9 +163,14 @@ impl Transport {
         &self.tcp
     }
 
-    /// What was dropped or refused so far.
-    pub(crate) fn counters(&self) -> &Arc<TransportCounters> {
-        &self.counters
+    /// What was dropped or refused so far, by reason.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 3] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("datagrams_dropped", read(&self.counters.datagrams_dropped)),
+            ("connections", read(&self.counters.connections_refused)),
+            ("send_failures", read(&self.counters.send_failures)),
+        ]
     }
 }
 

@@ -13,4 +13,5 @@ pub mod engine;
 pub mod signalling;
 pub mod api;
 pub mod prompts;
+pub mod probe;
 pub mod app;

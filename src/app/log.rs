@@ -22,7 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::LogFormat;
 
 /// Starts logging; later calls change nothing.
-pub fn start(format: LogFormat, level: Option<&str>) {
+pub(super) fn start(format: LogFormat, level: Option<&str>) {
     let level = level.and_then(|word| LevelFilter::from_str(word).ok()).unwrap_or(LevelFilter::INFO);
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)

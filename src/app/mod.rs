@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::config::{Config, ConfigErrors};
+use crate::config::{Config, ConfigErrors, PromptsConfig};
+use crate::probe::ProbeOptions;
+use crate::prompts::PromptFolders;
 use cli::{Cli, Command, ConfigFile};
 
 /// Does what the command line says.
@@ -25,7 +27,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(file) => check::run(&file),
         Command::Key(args) => keys::run(&args),
         Command::Ctl(_) => anyhow::bail!("ctl is not supported yet; the API and /metrics show what runs"),
-        Command::Probe(args) => crate::probe::run(&args.into()),
+        Command::Probe(args) => crate::probe::run(&ProbeOptions { uri: args.uri, pin: args.pin, json: args.json }),
         Command::Openapi => print_openapi(),
     }
 }
@@ -33,6 +35,13 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// The configuration: the file of `--config` or `VOICEBRIDGE_CONFIG`, and the environment over it.
 fn load(file: &ConfigFile) -> Result<Config, ConfigErrors> {
     Config::load(file.file.as_deref(), std::env::vars_os())
+}
+
+/// Where recordings are looked for. The operator's own folder may be missing unless he named one.
+fn prompt_folders(config: &Config) -> PromptFolders {
+    let own = &config.prompts.folder;
+    let named = config.prompts != PromptsConfig::default_in(&config.node.data_dir);
+    PromptFolders { own: (named || own.exists()).then(|| own.clone()), ..PromptFolders::default() }
 }
 
 /// The runtime for everything but media.

@@ -14,12 +14,12 @@ use crate::booking::Bookings;
 use crate::call::CallLimits;
 use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
-use crate::prompts::{PromptFolders, Prompts};
+use crate::prompts::Prompts;
 use crate::signalling::{self, GatewaySettings, Parts, Running};
-use crate::units::Language;
 
 /// See the module's text.
 pub(super) struct Node {
+    bookings: Bookings,
     gateway: Running,
     servers: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
@@ -48,8 +48,8 @@ impl Node {
         for (listener, router) in http.into_iter().zip(api::routers(config, &bookings, live, wall)) {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
-        servers.spawn(purge(bookings, stopped));
-        Ok(Self { gateway, servers, stop_serving })
+        servers.spawn(purge(bookings.clone(), stopped));
+        Ok(Self { bookings, gateway, servers, stop_serving })
     }
 
     /// Takes over what may change while running.
@@ -57,7 +57,10 @@ impl Node {
         for section in &reloaded.restart_needed {
             tracing::warn!("[{section}] was changed; some of it waits for the next start");
         }
-        self.gateway.handle.reload(reloaded.config.clone()).await;
+        match gateway_settings(&reloaded.config, &self.bookings).await {
+            Ok(settings) => self.gateway.handle.reload(settings).await,
+            Err(error) => tracing::warn!("the limits were not reloaded: {error:#}"),
+        }
         tracing::info!("configuration reloaded");
         reloaded.config
     }
@@ -119,7 +122,7 @@ async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
 
 /// Loads the voice; what is missing is told and gone on without.
 fn load_prompts(config: &Config) -> Arc<Prompts> {
-    let (prompts, problems) = Prompts::load(&PromptFolders { own: Some(config.prompts.folder.clone()), ..PromptFolders::default() });
+    let (prompts, problems) = Prompts::load(&super::prompt_folders(config));
     for problem in problems {
         tracing::warn!("{problem}");
     }
@@ -145,7 +148,7 @@ fn engine_config(config: &Config) -> EngineConfig {
 async fn gateway_settings(config: &Config, bookings: &Bookings) -> anyhow::Result<GatewaySettings> {
     let lengths = bookings.pin_lengths_in_use().await.context("reading the PINs in use")?;
     let longest = lengths.into_iter().max().unwrap_or(0).max(config.pin.length as usize);
-    Ok(GatewaySettings::new(config, call_limits(config, longest), Language::Italian))
+    Ok(GatewaySettings::new(config, call_limits(config, longest)))
 }
 
 fn call_limits(config: &Config, pin_length: usize) -> CallLimits {

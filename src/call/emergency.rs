@@ -13,7 +13,11 @@ pub fn is_emergency(number: &str) -> bool {
     if is_sos_urn(&plain) {
         return true;
     }
-    let digits = plain.strip_prefix("tel:").unwrap_or(&plain);
+    // A dot separates digits, but belongs to a URN.
+    let digits = plain
+        .strip_prefix("tel:")
+        .unwrap_or(&plain)
+        .replace('.', "");
     EMERGENCY_NUMBERS.contains(&digits.trim_start_matches('+'))
 }
 
@@ -43,6 +47,7 @@ mod tests {
             "+112",
             " 1 1 2 ",
             "1-1-2",
+            "1.1.2",
             "(911)",
             "9 99",
             "112;phone-context=+39",

@@ -39,8 +39,8 @@ pub use limits::CallLimits;
 pub use phrase::{Phrase, Speaker};
 pub use room::{RoomTerms, Seat, SeatState};
 pub use rooms::{NoSuchParticipant, RoomOutput, Rooms};
+pub use roster::MutedBy;
 pub use state::{Call, CallPhase, CallSummary};
-pub use voice::MutedBy;
 
 use crate::booking::{
     Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict,

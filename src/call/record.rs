@@ -159,11 +159,9 @@ impl RecordDraft {
         self.progress = Progress::Undecided;
     }
 
-    /// He was told why not; a later success outweighs it.
+    /// He is not let in, for now at least; what comes later replaces it.
     pub(super) const fn refused(&mut self, outcome: Outcome) {
-        if !matches!(self.progress, Progress::Joined(_)) {
-            self.progress = Progress::Refused(outcome);
-        }
+        self.progress = Progress::Refused(outcome);
     }
 
     /// His time for a PIN is up. Wrong PINs outweigh it.

@@ -74,7 +74,7 @@ pub struct Seat {
     pub state: SeatState,
     /// When he came in, or began to wait.
     pub since: Timestamp,
-    /// Who muted him; `None`: he is not muted. Written by [`Rooms::set_muted`].
+    /// Who muted him; `None`: he is not muted. Written by `Rooms::set_muted`.
     pub muted_by: Option<MutedBy>,
     /// Has his hand up.
     pub hand: bool,
@@ -89,7 +89,7 @@ pub enum SeatState {
     Joined,
 }
 
-/// One meeting. Has a seat at least, except within a method of [`Rooms`].
+/// One meeting. Has a seat at least, except within a method of `Rooms`.
 #[derive(Debug)]
 pub(super) struct Room {
     meeting: MeetingId,
@@ -98,8 +98,6 @@ pub(super) struct Room {
     end: Option<EndSchedule>,
     /// In the order they came.
     seats: Vec<Seat>,
-    /// No seat was left for them; written by `open`, taken by [`Rooms::unseat_refused`].
-    refused: Vec<CallId>,
 }
 
 #[derive(Debug)]
@@ -132,7 +130,6 @@ impl Room {
                 .map(|over| EndSchedule::new(now, wall, over)),
             terms,
             seats: Vec::new(),
-            refused: Vec::new(),
         }
     }
 
@@ -211,6 +208,9 @@ impl Room {
         out: &mut Outputs,
     ) {
         self.refuse_surplus(out);
+        if self.seats.is_empty() {
+            return;
+        }
         let bridge = bridges.fresh();
         self.phase = Phase::Live {
             bridge,
@@ -245,7 +245,6 @@ impl Room {
                 return;
             };
             let call = self.seats.remove(last).call;
-            self.refused.push(call);
             let notice = RoomNotice::Refused(RoomRefusal::Full);
             out.push_back(RoomOutput::Notice { call, notice });
         }
@@ -434,11 +433,6 @@ impl Room {
 
     pub(super) fn seats_mut(&mut self) -> impl Iterator<Item = &mut Seat> {
         self.seats.iter_mut()
-    }
-
-    /// Those for whom no seat was left when the room opened; they have none any more.
-    pub(super) fn take_refused(&mut self) -> Vec<CallId> {
-        mem::take(&mut self.refused)
     }
 
     pub(super) fn joined(&self) -> impl Iterator<Item = &Seat> {

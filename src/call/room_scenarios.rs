@@ -137,13 +137,14 @@ impl Node {
 fn describe(output: &RoomOutput) -> String {
     let n = |call: &CallId| call.0.as_u128();
     match output {
-        RoomOutput::Notice { call, notice } => match notice {
-            RoomNotice::Opened { others, muted, .. } => {
-                let muted = if *muted { " muted" } else { "" };
-                format!("{}: opened others={others}{muted}", n(call))
-            }
-            other => format!("{}: {other:?}", n(call)),
-        },
+        RoomOutput::Notice {
+            call,
+            notice: RoomNotice::Opened { others, muted, .. },
+        } => {
+            let muted = if *muted { " muted" } else { "" };
+            format!("{}: opened others={others}{muted}", n(call))
+        }
+        RoomOutput::Notice { call, notice } => format!("{}: {notice:?}", n(call)),
         RoomOutput::JoinBridge { call, bridge, echo } => {
             format!(
                 "{} into {}{}",
@@ -155,12 +156,14 @@ fn describe(output: &RoomOutput) -> String {
         RoomOutput::LeaveBridge { call } => format!("{} out", n(call)),
         RoomOutput::PlayToBridge {
             bridge,
+            phrase: tone @ (Phrase::JoinTone | Phrase::LeaveTone),
+            ..
+        } => format!("{} hears {tone:?}", bridge.0),
+        RoomOutput::PlayToBridge {
+            bridge,
             phrase,
             language,
-        } => match phrase {
-            Phrase::JoinTone | Phrase::LeaveTone => format!("{} hears {phrase:?}", bridge.0),
-            _ => format!("{} hears {phrase:?} {language}", bridge.0),
-        },
+        } => format!("{} hears {phrase:?} {language}", bridge.0),
         RoomOutput::MeetingStarted { .. } => "started".to_owned(),
         RoomOutput::MeetingEnded { .. } => "ended".to_owned(),
     }
@@ -509,7 +512,12 @@ fn a_jump_of_the_wall_clock_ends_nothing_early() {
     node.wall += minutes(600);
     assert_eq!(node.pass(minutes(114)), [""; 0]);
     assert_eq!(node.enter(2, &guest()).last().unwrap(), "joined others=1");
-    assert_eq!(node.pass(minutes(6)).last().unwrap(), "ended");
+    assert_eq!(
+        node.pass(minutes(5)).len(),
+        4,
+        "both are told of the last 5 minutes and the last"
+    );
+    assert_eq!(node.pass(minutes(1)).last().unwrap(), "ended");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::units::{BridgeId, Language};
 #[derive(Debug, Default)]
 pub struct Rooms {
     rooms: BTreeMap<MeetingId, Room>,
+    /// Where to look for a call: each that entered and has not left.
     seats: BTreeMap<CallId, MeetingId>,
     echoes: BTreeSet<CallId>,
     bridges: BridgeIds,
@@ -102,13 +103,10 @@ impl Rooms {
             .entry(meeting)
             .or_insert_with(|| Room::new(now, wall, meeting, terms));
         let verdict = room.enter(now, wall, seat, &mut self.bridges, &mut self.outputs);
-        match verdict {
-            RoomVerdict::Joined { .. } | RoomVerdict::Wait(_) => {
-                self.seats.insert(call, meeting);
-            }
-            RoomVerdict::Refused(_) => self.forget_if_empty(meeting),
+        if !matches!(verdict, RoomVerdict::Refused(_)) {
+            self.seats.insert(call, meeting);
         }
-        self.unseat_refused(meeting);
+        self.forget_if_empty(meeting);
         verdict
     }
 
@@ -131,10 +129,10 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
         }
-        self.unseat_refused(meeting);
+        self.forget_if_empty(meeting);
     }
 
-    /// Ends a meeting for all that are in it or wait; how many that were.
+    /// Ends a meeting for all that are in it or wait, also one that was cancelled; how many that were.
     pub fn end(&mut self, meeting: MeetingId) -> u32 {
         let Some(room) = self.rooms.remove(&meeting) else {
             return 0;
@@ -227,7 +225,7 @@ impl Rooms {
                 continue;
             };
             match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
-                Life::GoesOn => self.unseat_refused(meeting),
+                Life::GoesOn => self.forget_if_empty(meeting),
                 Life::IsOver => {
                     self.end(meeting);
                 }
@@ -310,22 +308,9 @@ impl Rooms {
     }
 
     fn forget_if_empty(&mut self, meeting: MeetingId) {
-        if self
-            .rooms
-            .get(&meeting)
-            .is_some_and(|room| room.seats().is_empty())
-        {
+        let room = self.rooms.get(&meeting);
+        if room.is_some_and(|room| room.seats().is_empty()) {
             self.rooms.remove(&meeting);
-        }
-    }
-
-    /// Forgets those for whom no seat was left when the room opened.
-    fn unseat_refused(&mut self, meeting: MeetingId) {
-        let Some(room) = self.rooms.get_mut(&meeting) else {
-            return;
-        };
-        for call in room.take_refused() {
-            self.seats.remove(&call);
         }
     }
 }

@@ -295,7 +295,7 @@ fn the_way_into_a_meeting() {
     assert_eq!(phone.keys("#"), ["look up 123456"]);
     assert_eq!(phone.on(admitted(admission(Role::Guest))), ["enter"]);
     assert_eq!(phone.on(joined(3, false)), ["say en OthersPresent(3)"]);
-    assert_eq!(phone.call.state().phase, CallPhase::Joined);
+    assert_eq!(phone.call.summary().phase, CallPhase::Joined);
     phone.pass(secs(60));
     assert_eq!(
         phone.on(CallInput::HungUp),
@@ -416,7 +416,7 @@ fn a_lone_hash_asks_again_without_counting() {
     for _ in 0..8 {
         assert_eq!(phone.keys("#"), ["quiet", "say en EnterPin"]);
     }
-    assert_eq!(phone.call.state().pin_attempts, 0);
+    assert_eq!(phone.call.summary().pin_attempts, 0);
     assert_eq!(phone.keys("1234#"), ["quiet", "look up 1234"]);
 }
 
@@ -508,6 +508,7 @@ fn what_can_not_be_a_pin_is_a_wrong_pin() {
     assert_eq!(phone.keys("89012"), [""; 0]);
     assert_eq!(phone.pass(secs(4)), ["say en WrongPin EnterPin"]);
     assert_eq!(phone.keys("1#"), ["quiet", "say en WrongPin Goodbye"]);
+    assert_eq!(phone.call.summary().pin_attempts, 3);
     assert_eq!(
         phone.said(),
         ["hang up 16", "record wrong_pin by System 16"]
@@ -566,6 +567,41 @@ fn keys_during_the_look_up_of_a_wrong_pin_are_forgotten() {
     phone.keys(&"7".repeat(100));
     phone.on(refused(Refusal::Wrong));
     assert_eq!(phone.keys("123456#"), ["quiet", "look up 123456"]);
+}
+
+#[test]
+fn no_more_than_thirty_two_keys_are_kept() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    phone.keys(&"1".repeat(30));
+    phone.keys("*6*6");
+    phone.on(admitted(admission(Role::Guest)));
+    assert_eq!(
+        phone.on(joined(1, false)),
+        ["say en OthersPresent(1)", "mute on", "say en Muted"]
+    );
+}
+
+#[test]
+fn a_key_is_a_sign_of_life() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.said();
+    phone.pass(secs(10));
+    phone.said();
+    phone.pass(secs(10));
+    assert_eq!(phone.keys("1*"), ["quiet"]);
+    assert_eq!(phone.pass(secs(10)), ["say en EnterPin"]);
+    phone.said();
+    assert_eq!(phone.pass(secs(10)), ["say en EnterPin"]);
+}
+
+#[test]
+fn a_prompt_that_finishes_late_gives_no_more_time() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("1234");
+    phone.pass(secs(3));
+    phone.said();
+    assert_eq!(phone.pass(secs(1)), ["look up 1234"]);
 }
 
 // 3: valid PINs at the wrong moment.
@@ -683,7 +719,10 @@ fn a_guest_waits_with_music() {
     let mut phone = Phone::admitted(admission(Role::Guest));
     let wait = CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Start));
     assert_eq!(phone.on(wait), ["say en WaitForStart", "music on"]);
-    assert_eq!(phone.call.state().phase, CallPhase::Waiting(WaitFor::Start));
+    assert_eq!(
+        phone.call.summary().phase,
+        CallPhase::Waiting(WaitFor::Start)
+    );
     assert_eq!(phone.keys("*6#*1"), [""; 0]);
     let wait = CallInput::Room(RoomNotice::Wait(WaitFor::Host));
     assert_eq!(phone.on(wait), ["say en WaitForHost"]);
@@ -742,6 +781,8 @@ fn star_hash_counts_heads_and_star_one_helps() {
     let heads = phone.on(CallInput::Room(RoomNotice::HeadCount(3)));
     assert_eq!(heads, ["say en HeadCount(3)"]);
     assert_eq!(phone.keys("*1"), ["say en KeysHelp"]);
+    let heads = phone.on(CallInput::Room(RoomNotice::HeadCount(0)));
+    assert_eq!(heads, ["say en HeadCount(1)"], "he is there himself");
 }
 
 #[test]
@@ -1013,7 +1054,7 @@ fn no_digit_of_a_pin_is_ever_printed() {
     };
     let mut phone = Phone::new(limits);
     let mut seen = Vec::new();
-    let mut see = |phone: &Phone| seen.push(format!("{:?} {:?}", phone.call, phone.call.state()));
+    let mut see = |phone: &Phone| seen.push(format!("{:?} {:?}", phone.call, phone.call.summary()));
     phone.on(CallInput::Arrived(arrival("100", Some("73737373"))));
     see(&phone);
     phone.pass(secs(1));

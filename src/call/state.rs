@@ -210,7 +210,7 @@ impl Call {
 
     /// The call at a glance.
     #[must_use]
-    pub fn state(&self) -> CallSummary {
+    pub fn summary(&self) -> CallSummary {
         CallSummary {
             id: self.id,
             phase: self.state.phase(),

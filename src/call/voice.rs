@@ -1,20 +1,8 @@
 //! Whose hand is on a participant's mute. Nobody is ever unmuted from afar: a host who lifts his
 //! mute only lets the participant unmute himself.
 
-use serde::Serialize;
-
 use crate::booking::{Admission, Role};
-
-/// Who muted a participant, in the words of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MutedBy {
-    /// He himself; `*6` unmutes.
-    #[serde(rename = "self")]
-    Himself,
-    /// A host, the API, or the meeting's rule for guests.
-    Host,
-}
+use crate::call::MutedBy;
 
 /// A participant's voice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

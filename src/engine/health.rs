@@ -30,6 +30,8 @@ pub struct ThreadHealth {
     pub doubled: u64,
     /// Wake-ups by lateness, bounds in [`LATENESS_BOUNDS`].
     pub lateness: [u64; LATENESS_BOUNDS.len() + 1],
+    /// The same wake-ups' lateness, summed.
+    pub lateness_sum: Duration,
     /// Legs on this thread.
     pub legs: usize,
     /// Bridges on this thread.
@@ -53,6 +55,7 @@ pub(super) struct Counters {
     pub(super) skipped: Counter,
     pub(super) doubled: Counter,
     pub(super) lateness: [Counter; LATENESS_BOUNDS.len() + 1],
+    pub(super) lateness_micros: Counter,
     pub(super) reports_dropped: Counter,
     pub(super) packets_in: Counter,
     pub(super) packets_out: Counter,
@@ -77,6 +80,7 @@ impl Counter {
 
 impl Counters {
     pub(super) fn woke(&self, lateness: Duration) {
+        self.lateness_micros.add(lateness.as_micros() as u64);
         let bucket = LATENESS_BOUNDS.iter().position(|bound| lateness <= *bound);
         self.lateness[bucket.unwrap_or(LATENESS_BOUNDS.len())].add(1);
     }
@@ -90,6 +94,7 @@ impl Counters {
             skipped: self.skipped.get(),
             doubled: self.doubled.get(),
             lateness: std::array::from_fn(|bucket| self.lateness[bucket].get()),
+            lateness_sum: Duration::from_micros(self.lateness_micros.get()),
             legs: 0,
             bridges: 0,
             commands_backlog: 0,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::ProbeError;
 use super::sound::{self, Tone};
 use crate::media::codec::{Encoder, PAYLOAD_BYTES_MAX};
-use crate::media::dtmf::KeySender;
+use crate::media::dtmf::sender::KeySender;
 use crate::media::parameters::MediaParameters;
 use crate::media::receive::{Receiver, ReceiverConfig};
 use crate::media::rtcp::RtcpReceived;

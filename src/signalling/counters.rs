@@ -1,10 +1,10 @@
 //! What the gateway counts, and the picture of it that others read without asking.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::booking::{Outcome, PinVerdict, Refusal};
 use crate::call::roster::{Gauges, TickLateness};
-use crate::engine::{LegReport, ThreadHealth};
+use crate::engine::{LATENESS_BOUNDS, LegReport, ThreadHealth};
 
 /// Why a call was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,30 +40,14 @@ impl Refused {
 /// Counted since start. Written by the gateway alone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counters {
-    pub(super) refused: BTreeMap<Refused, u64>,
-    pub(super) outcomes: BTreeMap<&'static str, u64>,
-    pub(super) pin_attempts: BTreeMap<&'static str, u64>,
-    pub(super) concealed_frames: u64,
-    pub(super) one_way_audio: u64,
+    refused: BTreeMap<Refused, u64>,
+    concealed_frames: u64,
+    one_way_audio: u64,
 }
 
 impl Counters {
     pub(super) fn admission_refused(&mut self, refused: Refused) {
         *self.refused.entry(refused).or_insert(0) += 1;
-    }
-
-    pub(super) fn call_ended(&mut self, outcome: Outcome) {
-        *self.outcomes.entry(outcome.word()).or_insert(0) += 1;
-    }
-
-    pub(super) fn pin_verdict(&mut self, verdict: &PinVerdict) {
-        let result = match verdict {
-            PinVerdict::Admitted(_) => "admitted",
-            PinVerdict::Refused(Refusal::Wrong) => "wrong",
-            PinVerdict::Refused(Refusal::Unavailable) => "unavailable",
-            PinVerdict::Refused(_) => "closed",
-        };
-        *self.pin_attempts.entry(result).or_insert(0) += 1;
     }
 
     /// The part of the metrics that is counted here.
@@ -86,3 +70,16 @@ impl Counters {
 
 /// Ten seconds of packets sent and none received.
 const ONE_WAY_AFTER_PACKETS: u64 = 500;
+
+/// All threads' wake-ups in one histogram.
+pub(super) fn lateness(threads: &[ThreadHealth]) -> TickLateness {
+    let bounds = LATENESS_BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    let buckets = bounds.enumerate().map(|(position, bound)| {
+        let ticks = threads.iter().filter_map(|thread| thread.lateness.get(position)).sum();
+        (bound, ticks)
+    });
+    TickLateness {
+        buckets: buckets.collect(),
+        sum_seconds: threads.iter().map(|thread| thread.lateness_sum.as_secs_f64()).sum(),
+    }
+}

@@ -121,7 +121,7 @@ impl Gateway {
                         self.shut_down(done).await;
                         return;
                     }
-                    Some(request) => self.handle_request(clock::now(), request),
+                    Some(request) => self.handle_request(request),
                     None => return,
                 },
                 () = tokio::time::sleep_until(wake_at.into()) => self.handle_timeouts(clock::now()),
@@ -155,7 +155,6 @@ impl Gateway {
     fn handle_wake(&mut self, wake: Wake) {
         match wake {
             Wake::PinVerdict(call, verdict) => {
-                self.counters.pin_verdict(&verdict);
                 self.input(call, CallInput::PinVerdict(verdict));
             }
         }
@@ -179,7 +178,7 @@ impl Gateway {
     }
 
     /// Carries out everything that the last input led to.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self, now: Instant) {
         loop {
             let mut moved = false;
             while let Some(event) = self.endpoint.poll_event() {

@@ -93,6 +93,19 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     Ok(Running { handle: GatewayHandle::new(requests, seen), addresses, finished })
 }
 
+fn endpoint_config(settings: &GatewaySettings, transport: &Transport, advertise: Option<&Advertised>) -> EndpointConfig {
+    let advertised = |bound: &SocketAddr| match advertise {
+        Some(name) => format!("{}:{}", name.host, name.port.unwrap_or(bound.port())),
+        None => bound.to_string(),
+    };
+    EndpointConfig {
+        udp_contacts: transport.udp_addresses().iter().map(advertised).collect(),
+        tcp_contact: transport.tcp_addresses().first().map(advertised),
+        trusted: settings.trusted.clone(),
+        ..EndpointConfig::default()
+    }
+}
+
 /// PIN look-ups that may have come back at once.
 const WAKES: usize = 1_024;
 /// Requests of the API that may wait.

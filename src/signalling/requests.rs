@@ -1,13 +1,14 @@
 //! What the API and operators ask of running calls, and the handle they ask by.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::gateway::Gateway;
 use super::quality;
+use super::settings::GatewaySettings;
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
 use crate::call::{Seat, SeatState};
@@ -21,6 +22,8 @@ pub(super) enum Request {
     Rename(MeetingId, ParticipantId, Option<String>, oneshot::Sender<bool>),
     Remove(MeetingId, ParticipantId, oneshot::Sender<bool>),
     EndMeeting(MeetingId, oneshot::Sender<u32>),
+    /// New settings for the calls to come.
+    Reload(Box<GatewaySettings>),
     /// Take no new calls; answered when the last call is gone.
     Drain(oneshot::Sender<()>),
     /// End all calls and stop.
@@ -44,6 +47,12 @@ pub struct GatewayHandle {
 impl GatewayHandle {
     pub(super) const fn new(requests: mpsc::Sender<Request>, picture: watch::Receiver<Picture>) -> Self {
         Self { requests, picture }
+    }
+
+    /// Takes over new settings for the calls to come.
+    pub async fn reload(&self, settings: GatewaySettings) {
+        // An error means that the gateway has stopped.
+        let _stopped = self.requests.send(Request::Reload(Box::new(settings))).await;
     }
 
     /// Stops taking calls and waits until the last one is gone.
@@ -80,6 +89,85 @@ impl GatewayHandle {
 }
 
 impl LiveCalls for GatewayHandle {
+    fn participants(&self, meeting: MeetingId) -> LiveFuture<'_, Vec<Participant>> {
+        Box::pin(self.ask(move |reply| Request::Participants(meeting, reply), Some(ANSWER)))
+    }
+
+    fn set_muted(&self, meeting: MeetingId, participant: ParticipantId, muted: bool) -> LiveFuture<'_, ()> {
+        Box::pin(self.steer(move |reply| Request::SetMuted(meeting, participant, muted, reply)))
+    }
+
+    fn rename(&self, meeting: MeetingId, participant: ParticipantId, name: Option<String>) -> LiveFuture<'_, ()> {
+        Box::pin(self.steer(move |reply| Request::Rename(meeting, participant, name, reply)))
+    }
+
+    fn remove(&self, meeting: MeetingId, participant: ParticipantId) -> LiveFuture<'_, ()> {
+        Box::pin(self.steer(move |reply| Request::Remove(meeting, participant, reply)))
+    }
+
+    fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32> {
+        Box::pin(self.ask(move |reply| Request::EndMeeting(meeting, reply), Some(ANSWER)))
+    }
+
+    fn live_meetings(&self) -> Vec<MeetingId> {
+        self.picture.borrow().meetings.clone()
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.picture.borrow().gauges.clone()
+    }
+}
+
+impl Gateway {
+    pub(super) fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Participants(meeting, reply) => answer(reply, self.participants(meeting)),
+            Request::SetMuted(meeting, participant, muted, reply) => {
+                answer(reply, self.rooms.set_muted_by_host(meeting, participant, muted).is_ok());
+            }
+            Request::Rename(meeting, participant, name, reply) => {
+                answer(reply, self.rooms.rename(meeting, participant, name).is_ok());
+            }
+            Request::Remove(meeting, participant, reply) => {
+                answer(reply, self.rooms.remove(meeting, participant).is_ok());
+            }
+            Request::EndMeeting(meeting, reply) => answer(reply, self.rooms.end(meeting)),
+            Request::Reload(settings) => self.settings = *settings,
+            Request::Drain(reply) => {
+                self.draining = true;
+                self.drained.push(reply);
+            }
+            Request::Shutdown(_) => {}
+        }
+    }
+
+    /// Ends all calls; their last messages and records leave before the gateway does.
+    pub(super) async fn shut_down(mut self, done: oneshot::Sender<()>) {
+        self.draining = true;
+        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+            self.input(id, CallInput::Drop(HangupBy::System));
+        }
+        let deadline = clock::now() + PARTING;
+        while clock::now() < deadline {
+            self.settle(clock::now());
+            if self.calls.is_empty() && self.parting.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.engine.shutdown();
+        answer(done, ());
+    }
+
+    /// Tells those who wait for the last call to be gone.
+    pub(super) fn tell_drained(&mut self) {
+        if self.draining && self.calls.is_empty() && self.parting.is_empty() {
+            for reply in self.drained.drain(..) {
+                answer(reply, ());
+            }
+        }
+    }
+
     fn participants(&self, meeting: MeetingId) -> Vec<Participant> {
         self.rooms.participants(meeting).iter().map(|seat| self.participant(seat)).collect()
     }
@@ -112,6 +200,8 @@ impl LiveCalls for GatewayHandle {
     /// Renews what others read without asking.
     pub(super) fn show(&self) {
         let mut gauges = self.counters.gauges();
+        gauges.admission_refused.extend(self.endpoint.counters().refused.iter().map(|(why, count)| (*why, *count)));
+        gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = vec![("sip", self.engine.legs() as u64)];
         gauges.tick_lateness = super::counters::lateness(&self.engine.health());
         let meetings: Vec<MeetingId> = self.rooms.live_meetings().collect();

@@ -35,7 +35,9 @@ impl Gateway {
                 self.dialog_over(dialog, CallInput::Lost);
             }
             // Answers to INVITEs of our own: this gateway places no calls yet.
-            SipEvent::Provisional { .. } | SipEvent::Established { .. } => {}
+            SipEvent::Provisional { .. }
+            | SipEvent::Established { .. }
+            | SipEvent::ReinviteFailed { .. } => {}
         }
     }
 
@@ -133,7 +135,7 @@ impl Gateway {
             self.endpoint.reject_reinvite(now, dialog, 500);
             return;
         };
-        media.local.next_version();
+        media.local.session_version += 1;
         let Some(offer) = offer else {
             media.agreed = None;
             let offered = sdp::offer(&media.local);

@@ -10,6 +10,7 @@ use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
 use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutput};
 use crate::media::codec::Codec;
+use crate::media::parameters::{Direction, MediaParameters};
 use crate::sip::sdp::{self, LocalMedia};
 use crate::units::Language;
 
@@ -65,7 +66,15 @@ impl Gateway {
             }
         };
         let address = self.settings.media_address.unwrap_or_else(|| local_address(source));
-        let local = LocalMedia::new(SocketAddr::new(address, opened.rtp.port()), id.0.as_u128() as u64);
+        let local = LocalMedia {
+            address,
+            rtp_port: opened.rtp.port(),
+            codecs: CODECS.to_vec(),
+            session_id: opened.leg.0,
+            session_version: 1,
+            direction: Direction::SendRecv,
+            prefer_own_order: false,
+        };
         self.by_leg.insert(opened.leg, id);
         let negotiated = match &offer {
             Some(offer) => sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer)),
@@ -73,7 +82,7 @@ impl Gateway {
         };
         match negotiated {
             Ok((agreed, body)) => {
-                let agreed = agreed.map(|agreed| crate::media::parameters::MediaParameters {
+                let agreed = agreed.map(|agreed| MediaParameters {
                     signalling_source: Some(source),
                     ..agreed
                 });
@@ -193,7 +202,6 @@ impl Gateway {
     /// The call is over: its leg is closed, its record waits for the leg's last figures.
     fn finish(&mut self, id: CallId, record: Box<CallRecord>) {
         tracing::info!(call = %id, outcome = record.outcome.word(), "call ended");
-        self.counters.call_ended(record.outcome);
         let Some(active) = self.forget(id) else { return };
         match active.leg() {
             Some(leg) => {
@@ -242,6 +250,8 @@ fn local_address(peer: IpAddr) -> IpAddr {
         .map_or(any.ip(), |address| address.ip())
 }
 
+/// What we speak, best first.
+const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcma, Codec::Pcmu];
 /// How long the bookings have to answer before the caller hears that he should try again.
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// One codec per sample rate in use: what a bridge hears is mixed in as PCM.

@@ -2,62 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
-
-/// Addresses that share a prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Network {
-    /// Is the address in this network? IPv4-mapped IPv6 addresses count as IPv4.
-    #[must_use]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.address, ip.to_canonical()) {
-            (IpAddr::V4(own), IpAddr::V4(ip)) => {
-                let shift = 32 - u32::from(self.prefix.min(32));
-                u32::from(own).checked_shr(shift) == u32::from(ip).checked_shr(shift)
-            }
-            (IpAddr::V6(own), IpAddr::V6(ip)) => {
-                let shift = 128 - u32::from(self.prefix.min(128));
-                u128::from(own).checked_shr(shift) == u128::from(ip).checked_shr(shift)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
-/// What was written is not a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a network is an address with an optional prefix length: 192.0.2.0/24, 2001:db8::/32, 192.0.2.7"
-)]
-pub struct NotANetwork;
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => prefix.parse().map_err(|_| NotANetwork)?,
-            None => longest,
-        };
-        if prefix > longest {
-            Err(NotANetwork)
-        } else {
-            Ok(Self { address, prefix })
-        }
-    }
-}
 
 /// Lets `burst` through at once and `per_second` in the long run.
 #[derive(Debug, Clone, Copy)]
@@ -160,30 +105,6 @@ fn host_of(source: IpAddr) -> IpAddr {
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn networks_hold_what_shares_their_prefix() {
-        let network: Network = "192.0.2.0/24".parse().unwrap();
-        assert!(network.contains("192.0.2.255".parse().unwrap()));
-        assert!(network.contains("::ffff:192.0.2.1".parse().unwrap()));
-        assert!(!network.contains("192.0.3.0".parse().unwrap()));
-        assert!(!network.contains("2001:db8::1".parse().unwrap()));
-        assert!(
-            "0.0.0.0/0"
-                .parse::<Network>()
-                .unwrap()
-                .contains("9.9.9.9".parse().unwrap())
-        );
-        assert!(
-            "2001:db8::/32"
-                .parse::<Network>()
-                .unwrap()
-                .contains("2001:db8:ffff::1".parse().unwrap())
-        );
-        for bad in ["", "x", "192.0.2.0/33", "192.0.2.0/", "::/129", "1.2.3/8"] {
-            assert_eq!(bad.parse::<Network>(), Err(NotANetwork), "{bad}");
-        }
-    }
 
     #[test]
     fn a_source_has_its_burst_and_then_its_rate() {

@@ -28,5 +28,5 @@ mod token;
 mod transaction;
 
 pub use endpoint::{Counters, Endpoint, EndpointConfig, InviteError, SipLimits};
-pub use limits::{Network, NotANetwork};
+
 pub use transaction::Timing;

@@ -235,7 +235,7 @@ impl Call {
             self.outputs.push_back(CallOutput::Mute(true));
         }
         let alone = others == 0;
-        if !alone || admission.echo {
+        if !alone {
             self.set_music(false);
         }
         if !admission.echo {

@@ -18,7 +18,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::config::{ListenAddress, Transport as Protocol};
+use crate::config::{ListenAddress, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit};
 
 /// What a socket tells the gateway.
@@ -79,8 +79,9 @@ impl Transport {
         let limits = Arc::new(tcp::ConnectionLimits::default());
         for at in listen {
             match at.transport {
-                Protocol::Udp => transport.listen_udp(at.address, &inbound).await,
-                Protocol::Tcp => transport.listen_tcp(at.address, &limits, &inbound).await,
+                SipTransport::Udp => transport.listen_udp(at.address, &inbound).await,
+                SipTransport::Tcp => transport.listen_tcp(at.address, &limits, &inbound).await,
+                SipTransport::Tls => Err(io::ErrorKind::Unsupported.into()),
             }
             .map_err(|source| ListenError {
                 listen: *at,
@@ -162,9 +163,14 @@ impl Transport {
         &self.tcp
     }
 
-    /// What was dropped or refused so far.
-    pub(crate) fn counters(&self) -> &Arc<TransportCounters> {
-        &self.counters
+    /// What was dropped or refused so far, by reason.
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 3] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("datagrams_dropped", read(&self.counters.datagrams_dropped)),
+            ("connections", read(&self.counters.connections_refused)),
+            ("send_failures", read(&self.counters.send_failures)),
+        ]
     }
 }
 

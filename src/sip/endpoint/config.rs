@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::sip::limits::Network;
+use crate::config::Network;
 use crate::sip::transaction::Timing;
 
 /// An endpoint's settings.

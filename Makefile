@@ -1,0 +1,51 @@
+# make run and make test are all that is needed; `make help` tells the rest.
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+DESTDIR ?=
+PROGRAM := target/release/voicebridge
+DOC := $(DESTDIR)$(PREFIX)/share/doc/voicebridge
+CARGO ?= cargo
+
+.PHONY: help run test audit build install
+
+help: ## what there is
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: ## install what is missing, build, start a node with a demo meeting, tell how to call it
+	@scripts/install-deps
+	@$(CARGO) build --release --locked
+	@scripts/run-demo
+
+test: ## everything: format, lints, documentation, benches compile, all tests
+	@scripts/install-test-deps
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --locked --no-deps
+	$(CARGO) bench --locked --no-run
+	$(CARGO) test --release --locked
+
+audit: ## licences, bans and sources of the dependencies (needs cargo-deny)
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+	  $(CARGO) deny check licenses bans sources; \
+	else \
+	  echo "cargo-deny is not installed; get it with: cargo install --locked cargo-deny" >&2; exit 1; \
+	fi
+
+build: ## the program in release
+	@scripts/install-deps
+	$(CARGO) build --release --locked
+
+install: ## into PREFIX (/usr/local), below DESTDIR; build first
+	@test -x $(PROGRAM) || { echo "$(PROGRAM) is missing: run 'make build' first" >&2; exit 1; }
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/voicebridge
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's#/usr/local/#$(PREFIX)/#' deploy/voicebridge.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/voicebridge.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/voicebridge.service
+	install -D -m 644 deploy/voicebridge.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/voicebridge.conf
+	install -D -m 644 deploy/voicebridge.toml $(DOC)/voicebridge.toml
+	test -e $(DESTDIR)/etc/voicebridge/voicebridge.toml || \
+	  install -D -m 644 deploy/voicebridge.toml $(DESTDIR)/etc/voicebridge/voicebridge.toml
+	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DOC)
+	install -D -m 644 -t $(DOC)/docs docs/*.md
+	install -D -m 644 -t $(DOC)/asterisk asterisk/*

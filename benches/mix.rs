@@ -36,7 +36,10 @@ struct World {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "a beginning; from there on the clock is pushed")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a beginning; from there on the clock is pushed"
+    )]
     fn new(codecs: impl Iterator<Item = Codec>) -> Self {
         let codecs: Vec<_> = codecs.collect();
         let start = Instant::now();
@@ -49,18 +52,28 @@ impl World {
             peers.push((codec, Encoder::new(codec).expect("codec"), address));
             bridge.join(LegSlot(index));
         }
-        Self { bridge, legs, peers, silence: SilenceFrames::new().expect("codecs"), start, frame: 0 }
+        Self {
+            bridge,
+            legs,
+            peers,
+            silence: SilenceFrames::new().expect("codecs"),
+            start,
+            frame: 0,
+        }
     }
 
     /// Every peer sends 20 ms; the first two talk.
     fn speak(&mut self) {
         let now = self.now();
-        for (index, ((codec, encoder, address), leg)) in self.peers.iter_mut().zip(&mut self.legs).enumerate() {
+        for (index, ((codec, encoder, address), leg)) in
+            self.peers.iter_mut().zip(&mut self.legs).enumerate()
+        {
             let rate = codec.sample_rate();
             let amplitude = if index < 2 { 6_000.0 } else { 0.0 };
             let sample = |i: usize| {
                 let t = self.frame as f64 / 50.0 + i as f64 / f64::from(rate.hz());
-                (amplitude * (t * (400.0 + 300.0 * index as f64) * std::f64::consts::TAU).sin()) as i16
+                (amplitude * (t * (400.0 + 300.0 * index as f64) * std::f64::consts::TAU).sin())
+                    as i16
             };
             let pcm: Vec<i16> = (0..rate.frame_samples()).map(sample).collect();
             let mut packet = vec![0x80, codec.static_payload_type().unwrap_or(96)];
@@ -77,7 +90,11 @@ impl World {
     }
 
     fn mix(&mut self) -> usize {
-        let tick = Tick { now: self.now(), number: 4 * self.frame, silence: &self.silence };
+        let tick = Tick {
+            now: self.now(),
+            number: 4 * self.frame,
+            silence: &self.silence,
+        };
         let mut sent = Nowhere(0);
         self.bridge.mix_tick(&tick, &mut self.legs, &mut sent);
         self.frame += 1;
@@ -108,15 +125,40 @@ fn leg(index: u32, codec: Codec, address: SocketAddr, start: Instant) -> Leg {
         hold_timeout: Duration::from_secs(300),
         clock: NtpClock::new(start, NtpTime(0)),
     };
-    let origin = RtpOrigin { ssrc: Ssrc(index), sequence: SeqNo(0), timestamp: RtpTicks(0) };
+    let origin = RtpOrigin {
+        ssrc: Ssrc(index),
+        sequence: SeqNo(0),
+        timestamp: RtpTicks(0),
+    };
     let codecs = Box::new(CodecSet::new(&parameters, ReceiverConfig::default()).expect("codecs"));
-    Leg::new(LegId(u64::from(index)), LegKind::Caller, config, LegStart { parameters, origin, codecs }, start)
+    Leg::new(
+        LegId(u64::from(index)),
+        LegKind::Caller,
+        config,
+        LegStart {
+            parameters,
+            origin,
+            codecs,
+        },
+        start,
+    )
 }
 
 fn mix_tick(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mix_tick");
-    let mixed = [Codec::Pcmu, Codec::Pcma, Codec::Pcmu, Codec::G722, Codec::Opus];
-    for (name, codecs) in [("g711", &[Codec::Pcmu][..]), ("g722", &[Codec::G722]), ("opus", &[Codec::Opus]), ("mixed", &mixed)] {
+    let mixed = [
+        Codec::Pcmu,
+        Codec::Pcma,
+        Codec::Pcmu,
+        Codec::G722,
+        Codec::Opus,
+    ];
+    for (name, codecs) in [
+        ("g711", &[Codec::Pcmu][..]),
+        ("g722", &[Codec::G722]),
+        ("opus", &[Codec::Opus]),
+        ("mixed", &mixed),
+    ] {
         for legs in [3, 50, 400] {
             let mut world = World::new(codecs.iter().copied().cycle().take(legs));
             for _ in 0..50 {

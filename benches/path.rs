@@ -22,7 +22,10 @@ struct World {
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "a beginning; from there on the clock is pushed")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a beginning; from there on the clock is pushed"
+    )]
     fn new(legs: usize) -> Self {
         let config = EngineConfig {
             address: "127.0.0.1".parse().expect("an address"),
@@ -35,13 +38,21 @@ impl World {
         let phones = (0..legs).map(|index| {
             let opened = control.open_leg().expect("a leg");
             let phone = Phone::new(opened.leg, Codec::Pcmu, opened.rtp, index < 2);
-            control.connect_leg(opened.leg, &phone.parameters(Direction::SendRecv)).expect("a codec");
+            control
+                .connect_leg(opened.leg, &phone.parameters(Direction::SendRecv))
+                .expect("a codec");
             control.join(opened.leg, BridgeId(1), false);
             phone
         });
         let phones = phones.collect();
         let thread = threads.remove(0);
-        Self { control, thread, phones, start, ticks: 0 }
+        Self {
+            control,
+            thread,
+            phones,
+            start,
+            ticks: 0,
+        }
     }
 
     /// One frame: the phones speak, four ticks are run and timed.

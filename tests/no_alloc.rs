@@ -71,7 +71,9 @@ impl World {
     fn call(&mut self, codec: Codec, talks: bool) {
         let opened = self.control.open_leg().unwrap();
         let phone = Phone::new(opened.leg, codec, opened.rtp, talks);
-        self.control.connect_leg(opened.leg, &phone.parameters(Direction::SendRecv)).unwrap();
+        self.control
+            .connect_leg(opened.leg, &phone.parameters(Direction::SendRecv))
+            .unwrap();
         self.phones.push(phone);
     }
 
@@ -88,7 +90,8 @@ impl World {
             }
             self.ticks += 1;
             self.control.pump();
-            self.events.extend(std::iter::from_fn(|| self.control.poll_event()));
+            self.events
+                .extend(std::iter::from_fn(|| self.control.poll_event()));
             self.phones.iter().for_each(|phone| {
                 phone.listen();
             });
@@ -107,7 +110,14 @@ fn world(threads: usize) -> World {
     };
     let start = Instant::now();
     let (control, threads) = Control::new(config, start).unwrap();
-    World { control, threads, phones: Vec::new(), start, ticks: 0, events: Vec::new() }
+    World {
+        control,
+        threads,
+        phones: Vec::new(),
+        start,
+        ticks: 0,
+        events: Vec::new(),
+    }
 }
 
 #[test]
@@ -118,10 +128,16 @@ fn the_tick_neither_allocates_nor_frees() {
         world.call(codec, talks);
     }
     world.run("silence to lone legs", 10);
-    let legs: Vec<_> = world.phones.iter().map(|phone| (phone.leg, phone.codec)).collect();
+    let legs: Vec<_> = world
+        .phones
+        .iter()
+        .map(|phone| (phone.leg, phone.codec))
+        .collect();
     for (leg, codec) in &legs {
         world.control.music(*leg, Some(rendition(*codec, 7)));
-        world.control.play(*leg, vec![rendition(*codec, 5), rendition(*codec, 3)], 1);
+        world
+            .control
+            .play(*leg, vec![rendition(*codec, 5), rendition(*codec, 3)], 1);
     }
     world.run("prompts, then music", 20);
     for (leg, _) in &legs {
@@ -170,7 +186,10 @@ fn lose_and_garble(world: &mut World) {
             if frame % 5 != 0 {
                 phone.rtp.send_to(&packet, phone.to).unwrap();
                 phone.rtp.send_to(&packet, phone.to).unwrap();
-                phone.rtp.send_to(&packet[..packet.len() / 3], phone.to).unwrap();
+                phone
+                    .rtp
+                    .send_to(&packet[..packet.len() / 3], phone.to)
+                    .unwrap();
             }
             stranger.rtp.send_to(&packet, phone.to).unwrap();
             stranger.rtp.send_to(&[0x80; 3], phone.to).unwrap();
@@ -181,26 +200,49 @@ fn lose_and_garble(world: &mut World) {
 
 /// Hold, resume, another codec.
 fn change(world: &mut World) {
-    for direction in [Direction::SendOnly, Direction::Inactive, Direction::SendRecv] {
+    for direction in [
+        Direction::SendOnly,
+        Direction::Inactive,
+        Direction::SendRecv,
+    ] {
         for phone in &world.phones {
-            world.control.connect_leg(phone.leg, &phone.parameters(direction)).unwrap();
+            world
+                .control
+                .connect_leg(phone.leg, &phone.parameters(direction))
+                .unwrap();
         }
         world.run("hold and resume", 5);
     }
     for phone in &mut world.phones {
         let old = std::mem::replace(phone, Phone::new(phone.leg, Codec::G722, phone.to, true));
         drop(old);
-        world.control.connect_leg(phone.leg, &phone.parameters(Direction::SendRecv)).unwrap();
+        world
+            .control
+            .connect_leg(phone.leg, &phone.parameters(Direction::SendRecv))
+            .unwrap();
     }
     world.run("another codec", 20);
 }
 
 fn assert_happened(events: &[EngineEvent], legs: usize) {
-    let count = |wanted: &dyn Fn(&EngineEvent) -> bool| events.iter().filter(|event| wanted(event)).count();
-    assert_eq!(count(&|event| matches!(event, EngineEvent::PlayFinished { token: 1, .. })), legs);
-    assert_eq!(count(&|event| matches!(event, EngineEvent::PlayFinished { token: 2, .. })), legs);
-    assert_eq!(count(&|event| matches!(event, EngineEvent::Key { .. })), legs);
-    assert_eq!(count(&|event| matches!(event, EngineEvent::LegClosed { .. })), legs);
+    let count =
+        |wanted: &dyn Fn(&EngineEvent) -> bool| events.iter().filter(|event| wanted(event)).count();
+    assert_eq!(
+        count(&|event| matches!(event, EngineEvent::PlayFinished { token: 1, .. })),
+        legs
+    );
+    assert_eq!(
+        count(&|event| matches!(event, EngineEvent::PlayFinished { token: 2, .. })),
+        legs
+    );
+    assert_eq!(
+        count(&|event| matches!(event, EngineEvent::Key { .. })),
+        legs
+    );
+    assert_eq!(
+        count(&|event| matches!(event, EngineEvent::LegClosed { .. })),
+        legs
+    );
     assert!(count(&|event| matches!(event, EngineEvent::Report { .. })) >= legs);
     assert!(count(&|event| matches!(event, EngineEvent::Talking { .. })) > 0);
 }

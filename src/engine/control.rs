@@ -368,7 +368,10 @@ impl Control {
         if let Some(entry) = self.bridges.get_mut(&bridge) {
             entry.members += 1;
         }
-        let left = self.legs.get_mut(&leg).and_then(|entry| entry.bridge.replace(bridge));
+        let left = self
+            .legs
+            .get_mut(&leg)
+            .and_then(|entry| entry.bridge.replace(bridge));
         self.relocate(leg, thread);
         self.command(leg, LegCommand::Join(slot));
         self.leave_bridge(left);

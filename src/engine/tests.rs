@@ -505,7 +505,8 @@ fn closed_legs_give_back_their_ports_and_slots() {
         ));
         for phone in &opened {
             world
-                .control.join(world.leg(*phone), BridgeId(round), false);
+                .control
+                .join(world.leg(*phone), BridgeId(round), false);
         }
         // Closed while one of them may still be on its way.
         if round % 2 == 0 {

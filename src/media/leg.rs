@@ -263,7 +263,10 @@ impl Leg {
     pub fn poll_event(&mut self) -> Option<EngineEvent> {
         let leg = self.id;
         if let Some(press) = self.codecs.receiver.poll_key() {
-            return Some(EngineEvent::Key { leg, key: press.key });
+            return Some(EngineEvent::Key {
+                leg,
+                key: press.key,
+            });
         }
         if let Some(alive) = self.liveness.news.take() {
             return Some(if alive {

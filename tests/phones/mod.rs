@@ -26,10 +26,22 @@ impl Phone {
     pub(crate) fn new(leg: LegId, codec: Codec, to: SocketAddr, talks: bool) -> Self {
         let rtp = UdpSocket::bind("127.0.0.1:0").expect("the loopback device works");
         let rtcp = UdpSocket::bind("127.0.0.1:0").expect("the loopback device works");
-        rtp.set_nonblocking(true).expect("the loopback device works");
-        rtcp.set_nonblocking(true).expect("the loopback device works");
+        rtp.set_nonblocking(true)
+            .expect("the loopback device works");
+        rtcp.set_nonblocking(true)
+            .expect("the loopback device works");
         let encoder = Encoder::new(codec).expect("the loopback device works");
-        Self { leg, codec, talks, to, rtp, rtcp, encoder, sequence: 65_500, timestamp: 0 }
+        Self {
+            leg,
+            codec,
+            talks,
+            to,
+            rtp,
+            rtcp,
+            encoder,
+            sequence: 65_500,
+            timestamp: 0,
+        }
     }
 
     pub(crate) fn parameters(&self, direction: Direction) -> MediaParameters {
@@ -38,7 +50,10 @@ impl Phone {
             codec: self.codec,
             payload_type_send: payload_type,
             payload_type_receive: payload_type,
-            telephone_event: Some(TelephoneEvent { payload_type: 101, clock: self.codec.rtp_clock() }),
+            telephone_event: Some(TelephoneEvent {
+                payload_type: 101,
+                clock: self.codec.rtp_clock(),
+            }),
             comfort_noise: None,
             ptime: Ptime::DEFAULT,
             direction,
@@ -51,7 +66,9 @@ impl Phone {
     /// Sends 20 ms of a tone, or of silence.
     pub(crate) fn speak(&mut self) {
         let packet = self.audio_packet();
-        self.rtp.send_to(&packet, self.to).expect("the loopback device works");
+        self.rtp
+            .send_to(&packet, self.to)
+            .expect("the loopback device works");
     }
 
     /// 20 ms of a tone, or of silence.
@@ -61,10 +78,15 @@ impl Phone {
         let amplitude = if self.talks { 5_000.0 } else { 0.0 };
         let first = f64::from(self.timestamp) / f64::from(self.codec.rtp_clock());
         let pcm: Vec<i16> = (0..self.codec.sample_rate().frame_samples())
-            .map(|i| (amplitude * (hz * (first + i as f64 / rate) * std::f64::consts::TAU).sin()) as i16)
+            .map(|i| {
+                (amplitude * (hz * (first + i as f64 / rate) * std::f64::consts::TAU).sin()) as i16
+            })
             .collect();
         let mut payload = [0; 400];
-        let length = self.encoder.encode(&pcm, &mut payload).expect("the loopback device works");
+        let length = self
+            .encoder
+            .encode(&pcm, &mut payload)
+            .expect("the loopback device works");
         let mut packet = self.header(self.codec.static_payload_type().unwrap_or(96));
         packet.extend(&payload[..length]);
         self.timestamp = self.timestamp.wrapping_add(self.codec.rtp_clock() / 50);
@@ -73,12 +95,20 @@ impl Phone {
 
     /// Presses a key for 100 ms (RFC 4733).
     pub(crate) fn press(&mut self, event: u8) {
-        for (end, duration) in [(0, 160_u16), (0, 480), (0x80, 800), (0x80, 800), (0x80, 800)] {
+        for (end, duration) in [
+            (0, 160_u16),
+            (0, 480),
+            (0x80, 800),
+            (0x80, 800),
+            (0x80, 800),
+        ] {
             let mut packet = self.header(101);
             packet.extend([event, end | 10]);
             let ticks = duration * (self.codec.rtp_clock() / 8_000) as u16;
             packet.extend(ticks.to_be_bytes());
-            self.rtp.send_to(&packet, self.to).expect("the loopback device works");
+            self.rtp
+                .send_to(&packet, self.to)
+                .expect("the loopback device works");
         }
     }
 
@@ -89,7 +119,9 @@ impl Phone {
             0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, b'a', 0, // SDES
         ];
         let to = SocketAddr::new(self.to.ip(), self.to.port() + 1);
-        self.rtcp.send_to(&packet, to).expect("the loopback device works");
+        self.rtcp
+            .send_to(&packet, to)
+            .expect("the loopback device works");
     }
 
     /// How many packets have come since the last call.
@@ -113,14 +145,23 @@ impl Phone {
 /// A recording of so many frames.
 pub(crate) fn rendition(codec: Codec, frames: usize) -> Arc<Rendition> {
     let rate = codec.sample_rate();
-    let pcm: Vec<i16> = (0..frames * rate.frame_samples()).map(|i| ((i * 97) % 4_000) as i16 - 2_000).collect();
+    let pcm: Vec<i16> = (0..frames * rate.frame_samples())
+        .map(|i| ((i * 97) % 4_000) as i16 - 2_000)
+        .collect();
     let mut encoder = Encoder::new(codec).expect("the loopback device works");
     let (mut payload, mut frame_ends) = (Vec::new(), Vec::new());
     for frame in pcm.chunks(rate.frame_samples()) {
         let mut bytes = [0; 400];
-        let length = encoder.encode(frame, &mut bytes).expect("the loopback device works");
+        let length = encoder
+            .encode(frame, &mut bytes)
+            .expect("the loopback device works");
         payload.extend(&bytes[..length]);
         frame_ends.push(payload.len() as u32);
     }
-    Arc::new(Rendition { codec, payload: payload.into(), frame_ends: frame_ends.into(), pcm: pcm.into() })
+    Arc::new(Rendition {
+        codec,
+        payload: payload.into(),
+        frame_ends: frame_ends.into(),
+        pcm: pcm.into(),
+    })
 }

@@ -25,7 +25,10 @@ struct World {
     sent: Sent,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a beginning; from there on the clock is pushed")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a beginning; from there on the clock is pushed"
+)]
 fn now() -> Instant {
     Instant::now()
 }
@@ -486,7 +489,11 @@ fn worst_snr(heard: &[i16], reference: &[i16], samples: usize) -> f64 {
         .zip(reference.chunks(samples))
         .filter_map(|(h, r)| {
             let signal: f64 = r.iter().map(|s| power(f64::from(*s))).sum();
-            let error: f64 = h.iter().zip(r).map(|(h, r)| power(f64::from(*h) - f64::from(*r))).sum();
+            let error: f64 = h
+                .iter()
+                .zip(r)
+                .map(|(h, r)| power(f64::from(*h) - f64::from(*r)))
+                .sum();
             let audible = signal / samples as f64 > power(100.0);
             audible.then(|| 10.0 * (signal / error.max(1e-3)).log10())
         })
@@ -496,7 +503,9 @@ fn worst_snr(heard: &[i16], reference: &[i16], samples: usize) -> f64 {
 /// A voice-like sound: harmonics under a slow envelope, with pauses.
 fn babble(t: f64) -> f64 {
     let pitch = 140.0 + 20.0 * (t * 5.0).sin();
-    let voice: f64 = (1..12).map(|n| (pitch * f64::from(n) * t * std::f64::consts::TAU).sin() / f64::from(n)).sum();
+    let voice: f64 = (1..12)
+        .map(|n| (pitch * f64::from(n) * t * std::f64::consts::TAU).sin() / f64::from(n))
+        .sum();
     let envelope = (t * 3.0 * std::f64::consts::TAU).sin().max(0.0);
     5_000.0 * envelope * voice
 }
@@ -508,7 +517,9 @@ fn turning_between_shared_and_own_mix_is_not_heard() {
         let mut world = World::new(&[Codec::Pcmu, codec, codec, codec]);
         let speech = |peer: usize, _: usize, t: f64| match peer {
             0 if t % 4.0 < 2.4 => babble(t),
-            1 if (0.6..0.9).contains(&(t % 4.0)) || (2.0..2.2).contains(&(t % 4.0)) => sine(3_000.0, 700.0, t),
+            1 if (0.6..0.9).contains(&(t % 4.0)) || (2.0..2.2).contains(&(t % 4.0)) => {
+                sine(3_000.0, 700.0, t)
+            }
             _ => 0.0,
         };
         let rate = codec.sample_rate().frame_samples();
@@ -531,7 +542,9 @@ fn turning_between_shared_and_own_mix_is_not_heard() {
                 reference.extend_from_slice(&heard[heard.len() - rate..]);
             } else {
                 let mut pcm = [0; 5_760];
-                never_turned.decode(&world.peers[1].packets[frame][12..], &mut pcm).unwrap();
+                never_turned
+                    .decode(&world.peers[1].packets[frame][12..], &mut pcm)
+                    .unwrap();
                 reference.extend_from_slice(&pcm[..rate]);
             }
             was_shared = shared;

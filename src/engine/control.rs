@@ -4,18 +4,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
+use crate::engine::config::{EngineConfig, EngineError};
 use crate::engine::health::ThreadHealth;
 use crate::engine::io::Sleeper;
 use crate::engine::port::ThreadPort;
 use crate::engine::sockets::PortRange;
 use crate::engine::thread::MediaThread;
 use crate::media::clip::Rendition;
-use crate::media::codec::CodecError;
 use crate::media::command::{
     BridgeSlot, EngineEvent, LegCommand, LegKind, LegReport, LegSlot, LegSockets, MixerCommand,
     Returned,
@@ -24,43 +23,9 @@ use crate::media::leg::{CodecSet, Leg, LegConfig, LegStart, LegUpdate};
 use crate::media::mixer::Bridge;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
-use crate::media::receive::ReceiverConfig;
 use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::RtpOrigin;
 use crate::units::{BridgeId, LegId, RtpTicks, SeqNo, Ssrc};
-
-/// How an engine is set up.
-#[derive(Debug, Clone)]
-pub struct EngineConfig {
-    /// The address its sockets are bound to.
-    pub address: IpAddr,
-    /// The ports its sockets may have; a leg takes an even one and the next.
-    pub ports: RangeInclusive<u16>,
-    /// Media threads.
-    pub threads: usize,
-    /// Without any packet for this long, media is lost.
-    pub media_timeout: Duration,
-    /// The same while the call is on hold.
-    pub hold_timeout: Duration,
-    /// Most legs at once, also per bridge.
-    pub legs_max: usize,
-    /// The jitter buffers.
-    pub receiver: ReceiverConfig,
-}
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            ports: 20_000..=29_999,
-            threads: 1,
-            media_timeout: Duration::from_secs(30),
-            hold_timeout: Duration::from_secs(300),
-            legs_max: 1_000,
-            receiver: ReceiverConfig::default(),
-        }
-    }
-}
 
 /// The control side of the engine.
 pub struct Control {
@@ -137,7 +102,7 @@ impl Control {
     ) -> Result<(Self, Vec<MediaThread>), EngineError> {
         let silence = Arc::new(SilenceFrames::new()?);
         let sides = (0..config.threads.max(1))
-            .map(|_| ThreadPort::new(epoch, config.legs_max, Arc::clone(&silence)));
+            .map(|_| ThreadPort::new(epoch, &config, Arc::clone(&silence)));
         let (threads, media): (Vec<_>, Vec<_>) =
             sides.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let control = Self {
@@ -571,29 +536,6 @@ impl Drop for Control {
         self.threads.iter().for_each(ThreadPort::stop);
         self.threads.iter_mut().for_each(ThreadPort::join);
     }
-}
-
-/// What [`Control`] can't do, by what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// The configured port range is used up: widen `media.ports`.
-    #[error("no free pair of ports in the media port range")]
-    PortsExhausted,
-    /// The configured number of legs is reached.
-    #[error("no room for another leg")]
-    LegsExhausted,
-    /// The leg is closed, or never was.
-    #[error("no such leg")]
-    UnknownLeg,
-    /// Reserved for later.
-    #[error("legs of kind {0:?} are not supported yet")]
-    Unsupported(LegKind),
-    /// A codec could not be made.
-    #[error("a codec could not be made: {0}")]
-    Codec(#[from] CodecError),
-    /// A socket, thread or random number could not be had.
-    #[error("media input/output: {0}")]
-    Io(#[from] io::Error),
 }
 
 /// Can receiver and encoder go on? The address, the direction and the packet time may differ.

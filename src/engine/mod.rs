@@ -11,7 +11,9 @@
 //! 5. `phases`: which quarter of the frame each leg and bridge has
 //! 6. `io`: the system calls
 //! 7. `health`: what a thread counts about itself
+//! 8. `config`: how it is set up, and what can't be done
 
+mod config;
 mod control;
 mod health;
 mod io;
@@ -20,7 +22,8 @@ mod port;
 mod sockets;
 mod thread;
 
-pub use control::{Control, EngineConfig, EngineError, OpenedLeg};
+pub use config::{EngineConfig, EngineError};
+pub use control::{Control, OpenedLeg};
 pub use health::{LATENESS_BOUNDS, ThreadHealth};
 pub use thread::MediaThread;
 

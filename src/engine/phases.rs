@@ -31,16 +31,16 @@ enum Seat {
 }
 
 impl Phases {
-    pub(super) fn new(legs_max: usize) -> Self {
+    pub(super) fn new(legs_max: usize, bridges_max: usize) -> Self {
         let phase = || Phase {
             lone: Vec::with_capacity(legs_max),
-            bridges: Vec::with_capacity(legs_max),
+            bridges: Vec::with_capacity(bridges_max),
             load: 0,
         };
         Self {
             phases: std::array::from_fn(|_| phase()),
             seats: vec![Seat::Nowhere; legs_max].into(),
-            homes: vec![0; legs_max].into(),
+            homes: vec![0; bridges_max].into(),
         }
     }
 
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn legs_and_bridges_are_spread_over_the_frame() {
-        let mut phases = Phases::new(16);
+        let mut phases = Phases::new(16, 16);
         for n in 0..8 {
             phases.seat_alone(LegSlot(n));
         }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_leg_sits_in_one_place_only() {
-        let mut phases = Phases::new(4);
+        let mut phases = Phases::new(4, 4);
         phases.seat_bridge(BridgeSlot(2));
         phases.seat_alone(LegSlot(1));
         phases.seat_in(LegSlot(1), BridgeSlot(2));

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use crate::engine::config::EngineConfig;
 use crate::engine::health::{Counters, ThreadHealth};
 use crate::engine::io::Sleeper;
 use crate::engine::thread::{MediaThread, Rings};
@@ -36,7 +37,7 @@ impl ThreadPort {
     /// A thread's two sides. The media side is not running yet.
     pub(super) fn new(
         epoch: Instant,
-        legs_max: usize,
+        config: &EngineConfig,
         silence: Arc<SilenceFrames>,
     ) -> io::Result<(Self, MediaThread)> {
         let (commands, commands_out) = RingBuffer::new(COMMANDS);
@@ -48,15 +49,15 @@ impl ThreadPort {
             events: events_in,
             returned: returned_in,
         };
-        let thread = MediaThread::new(epoch, legs_max, rings, silence, Arc::clone(&counters))?;
-        let slots = u32::try_from(legs_max).unwrap_or(u32::MAX);
+        let thread = MediaThread::new(epoch, config, rings, silence, Arc::clone(&counters))?;
+        let slots = |count: usize| 0..u32::try_from(count).unwrap_or(u32::MAX);
         let port = Self {
             commands,
             backlog: VecDeque::new(),
             events,
             returned,
-            free_legs: (0..slots).rev().map(LegSlot).collect(),
-            free_bridges: (0..slots).rev().map(BridgeSlot).collect(),
+            free_legs: slots(config.legs_max).rev().map(LegSlot).collect(),
+            free_bridges: slots(config.bridges_max()).rev().map(BridgeSlot).collect(),
             legs: 0,
             bridges: 0,
             counters,

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
-use crate::engine::control::EngineError;
+use crate::engine::config::EngineError;
 use crate::media::command::LegSockets;
 
 /// The ports that legs may have.

@@ -370,12 +370,16 @@ fn a_stranger_is_never_mixed_and_never_answered() {
     let leg = world.leg(a);
     world.control.close_leg(leg);
     world.run(2);
-    let report = world.events.iter().find_map(|event| match event {
-        EngineEvent::LegClosed {
+    let report = world.events.iter().find_map(|event| {
+        if let EngineEvent::LegClosed {
             leg: closed,
             report,
-        } if *closed == leg => Some(*report),
-        _ => None,
+        } = event
+        {
+            (*closed == leg).then_some(*report)
+        } else {
+            None
+        }
     });
     assert!(report.unwrap().foreign >= 600);
 }
@@ -390,9 +394,12 @@ fn a_key_is_told_once() {
     let keys: Vec<_> = world
         .events
         .iter()
-        .filter_map(|event| match event {
-            EngineEvent::Key { leg, key, .. } => Some((*leg, key.as_char())),
-            _ => None,
+        .filter_map(|event| {
+            if let EngineEvent::Key { leg, key } = event {
+                Some((*leg, key.as_char()))
+            } else {
+                None
+            }
         })
         .collect();
     assert_eq!(keys, [(world.leg(a), '7')]);
@@ -575,6 +582,96 @@ fn late_skipped_and_doubled_ticks_are_counted_and_missed_frames_advance_the_time
         (4..=5).contains(&(frames - sent)),
         "{frames} frames, {sent} packets"
     );
+}
+
+#[test]
+fn waiting_music_is_one_source_for_all_who_wait() {
+    let mut world = World::new(1, 23_400..=23_449);
+    let music = rendition(Codec::Pcma, 30, 437.0);
+    for phone in 0..5 {
+        world.call(Codec::Pcma, None);
+        let leg = world.leg(phone);
+        world.control.music(leg, Some(Arc::clone(&music)));
+        world.run(7);
+    }
+    world.run(40);
+    let last = |phone: usize, back: usize| {
+        let packets = &world.phones[phone].packets;
+        packets[packets.len() - back].1[12..].to_vec()
+    };
+    // Legs have their frames in different quarters of the 20 ms: compare by content.
+    let heard: Vec<_> = (1..=3).map(|back| last(0, back)).collect();
+    assert!((1..5).all(|phone| (1..=3).any(|back| heard.contains(&last(phone, back)))));
+    assert_eq!(
+        last(0, 1),
+        music
+            .frame((music.frames() + world.ticks as usize / 4 - 1) % 30)
+            .unwrap()
+    );
+}
+
+#[test]
+fn reports_go_both_ways_and_give_the_round_trip() {
+    let mut world = World::new(1, 23_450..=23_499);
+    let a = world.call(Codec::Pcmu, Some(500.0));
+    world.run(250);
+    let mut buffer = [0; 500];
+    let (length, from) = world.phones[a].rtcp.recv_from(&mut buffer).unwrap();
+    assert_eq!(from.port(), world.phones[a].to.port() + 1);
+    // A sender report with one block, then SDES (RFC 3550 sections 6.4.1 and 6.5).
+    assert_eq!(buffer[..2], [0x81, 200]);
+    assert_eq!(
+        buffer[4..8],
+        world.phones[a].packets[0].1[8..12],
+        "under the SSRC of our RTP"
+    );
+    assert_eq!(buffer[28..32], [0, 0, 0, 7], "about the SSRC of the phone");
+    assert_eq!(buffer[53], 202);
+    assert!(length > 60);
+    // The phone reports at once: LSR is the middle of the NTP time in our report, DLSR 0.
+    let mut report = vec![0x81, 201, 0, 7, 0, 0, 0, 7];
+    report.extend(&buffer[4..8]);
+    report.extend([0; 12]);
+    report.extend(&buffer[10..14]);
+    report.extend([0; 4]);
+    world.phones[a].rtcp.send_to(&report, from).unwrap();
+    world.run(60);
+    let figures = world.events.iter().rev().find_map(|event| {
+        if let EngineEvent::Report { report, .. } = event {
+            Some(*report)
+        } else {
+            None
+        }
+    });
+    let round_trip = figures.unwrap().round_trip_ms.unwrap();
+    assert!((0.0..5_000.0).contains(&round_trip), "{round_trip} ms");
+}
+
+#[test]
+fn an_engine_on_ipv6_serves_ipv4_phones_too() {
+    let config = EngineConfig {
+        address: "::".parse().unwrap(),
+        ports: 23_500..=23_549,
+        legs_max: 2,
+        ..EngineConfig::default()
+    };
+    let start = now();
+    let (mut control, mut threads) = Control::new(config, start).unwrap();
+    let opened = control.open_leg().unwrap();
+    let to = SocketAddr::new("127.0.0.1".parse().unwrap(), opened.rtp.port());
+    let mut phone = Phone::new(opened.leg, Codec::Pcmu, to, Some(500.0));
+    control
+        .connect_leg(opened.leg, &phone.parameters(Direction::SendRecv))
+        .unwrap();
+    control.join(opened.leg, BridgeId(1), true);
+    for tick in 0..200 {
+        if tick % 4 == 0 {
+            phone.speak();
+        }
+        threads[0].tick(start + Duration::from_millis(5) * tick);
+        phone.listen(tick);
+    }
+    assert!(phone.level(500.0, 20) > -18.0);
 }
 
 #[test]

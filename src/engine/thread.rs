@@ -2,12 +2,14 @@
 //! came in, does what the control side asks, and mixes a quarter of the bridges and lone legs.
 //! It never allocates, frees, locks, logs or blocks (but for the sleep between ticks).
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer};
 
+use crate::engine::config::EngineConfig;
 use crate::engine::health::Counters;
 use crate::engine::io::{BATCH, Inbox, Poller, Sleeper};
 use crate::engine::phases::{PHASES, Phases};
@@ -22,6 +24,8 @@ use crate::media::sender::{PacketBuffer, Transmit};
 /// One media thread. [`MediaThread::tick`] is all it does; tests call it on a thread of theirs.
 pub struct MediaThread {
     epoch: Instant,
+    /// Are its sockets IPv6?
+    is_ipv6: bool,
     next_tick: u64,
     legs: Box<[Option<Box<Leg>>]>,
     sockets: Box<[Option<LegSockets>]>,
@@ -45,6 +49,7 @@ pub(super) struct Rings {
 /// The sockets of a thread's legs, as what a mixer sends through.
 struct Outlet<'a> {
     sockets: &'a [Option<LegSockets>],
+    is_ipv6: bool,
     counters: &'a Counters,
 }
 
@@ -52,18 +57,20 @@ impl MediaThread {
     /// A thread's whole state, with room for `legs_max` legs. Allocates all it will ever need.
     pub(super) fn new(
         epoch: Instant,
-        legs_max: usize,
+        config: &EngineConfig,
         rings: Rings,
         silence: Arc<SilenceFrames>,
         counters: Arc<Counters>,
     ) -> std::io::Result<Self> {
+        let legs_max = config.legs_max;
         Ok(Self {
             epoch,
+            is_ipv6: config.address.is_ipv6(),
             next_tick: 0,
             legs: (0..legs_max).map(|_| None).collect(),
             sockets: (0..legs_max).map(|_| None).collect(),
-            bridges: (0..legs_max).map(|_| None).collect(),
-            phases: Phases::new(legs_max),
+            bridges: (0..config.bridges_max()).map(|_| None).collect(),
+            phases: Phases::new(legs_max, config.bridges_max()),
             rings,
             poller: Poller::new(SOCKETS_PER_POLL)?,
             inbox: Inbox::new(),
@@ -343,6 +350,7 @@ impl MediaThread {
         };
         let mut outlet = Outlet {
             sockets: &self.sockets,
+            is_ipv6: self.is_ipv6,
             counters: &self.counters,
         };
         for slot in phases.bridges(number) {
@@ -432,21 +440,31 @@ impl Rings {
 }
 
 impl Transmit for Outlet<'_> {
-    fn rtp(&mut self, leg: LegSlot, to: std::net::SocketAddr, packet: &[u8]) {
+    fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]) {
         if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
-            self.count(sockets.rtp.send_to(packet, to).is_ok());
+            self.count(sockets.rtp.send_to(packet, self.reachable(to)).is_ok());
         }
     }
 
-    fn rtcp(&mut self, leg: LegSlot, to: std::net::SocketAddr, muxed: bool, packet: &[u8]) {
+    fn rtcp(&mut self, leg: LegSlot, to: SocketAddr, muxed: bool, packet: &[u8]) {
         if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
             let socket = if muxed { &sockets.rtp } else { &sockets.rtcp };
-            self.count(socket.send_to(packet, to).is_ok());
+            self.count(socket.send_to(packet, self.reachable(to)).is_ok());
         }
     }
 }
 
 impl Outlet<'_> {
+    /// An IPv6 socket reaches IPv4 peers by their mapped addresses (RFC 4291 section 2.5.5.2).
+    fn reachable(&self, to: SocketAddr) -> SocketAddr {
+        match to.ip() {
+            IpAddr::V4(v4) if self.is_ipv6 => {
+                SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), to.port())
+            }
+            IpAddr::V4(_) | IpAddr::V6(_) => to,
+        }
+    }
+
     fn count(&self, sent: bool) {
         let counter = if sent {
             &self.counters.packets_out

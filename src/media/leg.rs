@@ -1,6 +1,9 @@
 //! One participant's media: source check and receiving on one side, what it hears on the other.
 //! Owned by one media thread at a time; moved, never shared.
 
+mod liveness;
+mod reporting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,13 +11,13 @@ use std::time::{Duration, Instant};
 use crate::media::clip::Rendition;
 use crate::media::codec::{CodecError, Encoder};
 use crate::media::command::{EngineEvent, LegKind, LegReport, LegSlot};
+use crate::media::leg::liveness::{Liveness, Told};
+use crate::media::leg::reporting::Reporting;
 use crate::media::limiter::Limiter;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
 use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig};
-use crate::media::rtcp::{
-    NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, RtcpSchedule, SenderInfo,
-};
+use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, SenderInfo};
 use crate::media::rtp::is_rtcp;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::{SourceLock, SourceVerdict};
@@ -41,7 +44,7 @@ pub struct Leg {
     reseated: bool,
     liveness: Liveness,
     talking: Told<bool>,
-    rtcp: Rtcp,
+    rtcp: Reporting,
     sent: u64,
     foreign: u64,
 }
@@ -169,7 +172,7 @@ impl Leg {
             reseated: false,
             liveness: Liveness::new(now),
             talking: Told::new(false),
-            rtcp: Rtcp::new(now, &parameters, origin),
+            rtcp: Reporting::new(now, &parameters, origin),
             sent: 0,
             foreign: 0,
             parameters,
@@ -310,8 +313,7 @@ impl Leg {
         self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
-        self.talking
-            .set(voice.active && self.parameters.direction.receives());
+        self.talking.set(voice.active && self.may_speak());
         let direction = self.parameters.direction;
         let timeout = if direction.receives() {
             self.config.media_timeout
@@ -553,131 +555,6 @@ impl Leg {
             receiver, encoder, ..
         } = &mut *self.codecs;
         frame.fill(|room| encoder.encode(receiver.pcm(), room).ok());
-    }
-}
-
-/// Is the peer still there?
-struct Liveness {
-    last_heard: Instant,
-    state: Alive,
-    /// Not yet told: heard (`true`) or lost (`false`).
-    news: Option<bool>,
-}
-
-#[derive(PartialEq)]
-enum Alive {
-    NotYet,
-    Heard,
-    Lost,
-}
-
-impl Liveness {
-    const fn new(now: Instant) -> Self {
-        Self {
-            last_heard: now,
-            state: Alive::NotYet,
-            news: None,
-        }
-    }
-
-    /// Waits anew from now on.
-    fn begin(&mut self, now: Instant) {
-        self.last_heard = now;
-        if self.state == Alive::Lost {
-            self.state = Alive::NotYet;
-        }
-    }
-
-    fn heard(&mut self, now: Instant) {
-        self.last_heard = now;
-        if self.state != Alive::Heard {
-            self.state = Alive::Heard;
-            self.news = Some(true);
-        }
-    }
-
-    fn check(&mut self, now: Instant, timeout: Duration) {
-        if self.state != Alive::Lost && now.saturating_duration_since(self.last_heard) > timeout {
-            self.state = Alive::Lost;
-            self.news = Some(false);
-        }
-    }
-}
-
-/// A value and what was last told of it.
-struct Told<T> {
-    current: T,
-    told: T,
-}
-
-impl<T: Copy + PartialEq> Told<T> {
-    const fn new(value: T) -> Self {
-        Self {
-            current: value,
-            told: value,
-        }
-    }
-
-    const fn set(&mut self, value: T) {
-        self.current = value;
-    }
-
-    fn take_change(&mut self) -> Option<T> {
-        let changed = self.current != self.told;
-        self.told = self.current;
-        changed.then_some(self.current)
-    }
-}
-
-/// The RTCP side of a leg.
-struct Rtcp {
-    schedule: RtcpSchedule,
-    described: SocketAddr,
-    muxed: bool,
-    heard_from: Option<SocketAddr>,
-    round_trip: Option<Duration>,
-    cname: Cname,
-}
-
-impl Rtcp {
-    fn new(now: Instant, parameters: &MediaParameters, origin: RtpOrigin) -> Self {
-        Self {
-            schedule: RtcpSchedule::new(now, u64::from(origin.ssrc.0)),
-            described: parameters.remote_rtcp,
-            muxed: parameters.remote_rtcp == parameters.remote_rtp,
-            heard_from: None,
-            round_trip: None,
-            cname: Cname::new(origin.ssrc.0),
-        }
-    }
-
-    /// Where reports go: where they come from, else where the peer said, unless it has turned
-    /// out to be somewhere else (behind a NAT).
-    fn destination(&self, rtp: SocketAddr) -> Option<SocketAddr> {
-        if self.muxed {
-            return Some(rtp);
-        }
-        let described = (self.described.ip() == rtp.ip() && self.described.port() != 0)
-            .then_some(self.described);
-        self.heard_from.or(described)
-    }
-}
-
-/// A short-term persistent CNAME (RFC 7022 section 4.2): random, nothing personal.
-struct Cname([u8; 8]);
-
-impl Cname {
-    fn new(random: u32) -> Self {
-        let mut digits = [0; 8];
-        for (position, digit) in digits.iter_mut().enumerate() {
-            let nibble = random.rotate_left(4 * position as u32 + 4) & 0xF;
-            *digit = b"0123456789abcdef"[nibble as usize];
-        }
-        Self(digits)
-    }
-
-    fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::media::codec::{Codec, PAYLOAD_BYTES_MAX};
 use crate::media::command::LegSlot;
 use crate::media::parameters::MediaParameters;
+use crate::media::rtp::RtpHeader;
 use crate::units::{FRAME, Ptime, RtpTicks, SeqNo, Ssrc};
 
 /// Where packets go: sockets in the engine, a list in tests.
@@ -230,24 +231,16 @@ impl Packetiser {
     }
 
     fn next_header(&mut self, payload: usize, ticks: u32) -> [u8; RTP_HEADER_BYTES] {
-        let [s0, s1] = self.sequence.0.to_be_bytes();
-        let [t0, t1, t2, t3] = self.timestamp.0.to_be_bytes();
-        let [c0, c1, c2, c3] = self.ssrc.0.to_be_bytes();
-        let marker = if self.marker { 0x80 } else { 0 };
-        let header = [
-            0x80,
-            marker | self.payload_type,
-            s0,
-            s1,
-            t0,
-            t1,
-            t2,
-            t3,
-            c0,
-            c1,
-            c2,
-            c3,
-        ];
+        let mut header = [0; RTP_HEADER_BYTES];
+        let fields = RtpHeader {
+            marker: self.marker,
+            payload_type: self.payload_type,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+        };
+        let written = fields.write(&mut header);
+        debug_assert_eq!(written, Some(RTP_HEADER_BYTES));
         self.sequence = self.sequence.next();
         self.timestamp = self.timestamp.plus(ticks);
         self.marker = false;
@@ -261,7 +254,7 @@ const fn ticks_per_frame(codec: Codec) -> u32 {
     codec.rtp_clock() / 1000 * FRAME.as_millis() as u32
 }
 
-const RTP_HEADER_BYTES: usize = 12;
+const RTP_HEADER_BYTES: usize = RtpHeader::LEN;
 /// G.711 and G.722 carry 64 kbit/s: a byte is 1/8 ms, and one tick of their 8 kHz RTP clock.
 const BYTES_PER_MS: usize = 8;
 const TICKS_PER_BYTE: u32 = 1;

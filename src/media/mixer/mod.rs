@@ -267,6 +267,7 @@ impl Bridge {
     /// The only one in the bridge hears prompts, music or silence, encoded beforehand.
     fn send_alone(&mut self, tick: &Tick<'_>, legs: &mut LegTable, sink: &mut impl Transmit) {
         self.talkers.count = 0;
+        self.floors.iter_mut().for_each(Floor::close);
         for index in 0..self.members.len() {
             let member = self.members[index];
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {

@@ -675,6 +675,46 @@ fn an_engine_on_ipv6_serves_ipv4_phones_too() {
 }
 
 #[test]
+fn another_codec_in_the_middle_of_a_call_keeps_the_figures_and_the_sound() {
+    let mut world = World::new(1, 23_550..=23_599);
+    let a = world.call(Codec::Pcmu, Some(500.0));
+    let b = world.call(Codec::Pcmu, Some(900.0));
+    let leg = world.leg(a);
+    for phone in [a, b] {
+        world.control.join(world.leg(phone), BridgeId(1), false);
+    }
+    world.run(60);
+    let before = u32::from_be_bytes(world.phones[a].packets[0].1[8..12].try_into().unwrap());
+    let to = world.phones[a].to;
+    world.phones[a] = Phone::new(leg, Codec::Opus, to, Some(500.0));
+    let parameters = world.phones[a].parameters(Direction::SendRecv);
+    world.control.connect_leg(leg, &parameters).unwrap();
+    world.run(60);
+    let after = u32::from_be_bytes(world.phones[a].packets[0].1[8..12].try_into().unwrap());
+    assert_ne!(
+        before, after,
+        "another RTP clock takes a new SSRC (RFC 7160)"
+    );
+    world.phones[a].assert_unbroken();
+    assert!(world.phones[a].level(900.0, 30) > -18.0);
+    assert!(world.phones[b].level(500.0, 30) > -18.0);
+    world.control.close_leg(leg);
+    world.run(2);
+    let received = world.events.iter().find_map(|event| {
+        if let EngineEvent::LegClosed {
+            leg: closed,
+            report,
+        } = event
+        {
+            (*closed == leg).then_some(report.received)
+        } else {
+            None
+        }
+    });
+    assert!(received.unwrap() >= 118, "{received:?}");
+}
+
+#[test]
 fn relays_and_trunks_are_reserved() {
     let mut world = World::new(1, 23_100..=23_199);
     assert!(matches!(

@@ -45,8 +45,21 @@ pub struct Leg {
     liveness: Liveness,
     talking: Told<bool>,
     rtcp: Reporting,
+    /// What receivers before this one had counted.
+    earlier: Received,
     sent: u64,
     foreign: u64,
+}
+
+/// Counts that outlive a change of codec.
+#[derive(Debug, Clone, Copy, Default)]
+struct Received {
+    packets: u64,
+    lost: u64,
+    late: u64,
+    duplicated: u64,
+    malformed: u64,
+    concealed_frames: u64,
 }
 
 /// What is remade when another codec or payload type is agreed on.
@@ -173,6 +186,7 @@ impl Leg {
             liveness: Liveness::new(now),
             talking: Told::new(false),
             rtcp: Reporting::new(now, &parameters, origin),
+            earlier: Received::default(),
             sent: 0,
             foreign: 0,
             parameters,
@@ -217,6 +231,7 @@ impl Leg {
     /// Another agreement. What it replaces is left in `update`.
     pub fn update(&mut self, now: Instant, update: &mut LegUpdate) {
         if let Some(codecs) = &mut update.codecs {
+            self.earlier = self.received();
             std::mem::swap(&mut self.codecs, codecs);
             self.hears = Hears::Fresh;
         }
@@ -304,11 +319,7 @@ impl Leg {
         }
         self.last_tick = Some(tick.number);
         // Another seat may lie a whole frame later: that is delay, not a gap.
-        let grace = if std::mem::take(&mut self.reseated) {
-            1
-        } else {
-            0
-        };
+        let grace = u64::from(std::mem::take(&mut self.reseated));
         let missed = (passed.saturating_sub(grace) / TICKS_PER_FRAME).saturating_sub(1);
         self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
         self.frame = self.codecs.receiver.pull_frame(tick.now);
@@ -480,14 +491,15 @@ impl Leg {
     #[must_use]
     pub fn report(&self) -> LegReport {
         let statistics = self.codecs.receiver.statistics();
+        let received = self.received();
         LegReport {
             codec: Some(self.parameters.codec),
-            received: statistics.received,
-            lost: statistics.lost,
-            late: statistics.late,
-            duplicated: statistics.duplicated,
-            malformed: statistics.malformed,
-            concealed_frames: statistics.concealed_frames,
+            received: received.packets,
+            lost: received.lost,
+            late: received.late,
+            duplicated: received.duplicated,
+            malformed: received.malformed,
+            concealed_frames: received.concealed_frames,
             foreign: self.foreign,
             sent: self.sent,
             jitter_ms: statistics.jitter_ms,
@@ -498,13 +510,33 @@ impl Leg {
         }
     }
 
+    /// Since the leg's beginning, whatever codecs it had.
+    fn received(&self) -> Received {
+        let now = self.codecs.receiver.statistics();
+        Received {
+            packets: self.earlier.packets + now.received,
+            lost: self.earlier.lost + now.lost,
+            late: self.earlier.late + now.late,
+            duplicated: self.earlier.duplicated + now.duplicated,
+            malformed: self.earlier.malformed + now.malformed,
+            concealed_frames: self.earlier.concealed_frames + now.concealed_frames,
+        }
+    }
+
     fn receive(&mut self, now: Instant, packet: &[u8]) {
         if !self.parameters.direction.receives() {
             self.liveness.heard(now);
             return;
         }
-        if self.codecs.receiver.handle_rtp(now, packet) != PacketVerdict::Malformed {
-            self.liveness.heard(now);
+        match self.codecs.receiver.handle_rtp(now, packet) {
+            PacketVerdict::Accepted
+            | PacketVerdict::Key
+            | PacketVerdict::Duplicate
+            | PacketVerdict::Late
+            | PacketVerdict::Overflow => self.liveness.heard(now),
+            PacketVerdict::Malformed
+            | PacketVerdict::UnknownPayloadType
+            | PacketVerdict::Strange => {}
         }
     }
 

@@ -554,3 +554,43 @@ fn turning_between_shared_and_own_mix_is_not_heard() {
         assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
     }
 }
+
+#[test]
+fn parting_from_the_shared_mix_is_not_heard() {
+    for codec in [Codec::G722, Codec::Opus] {
+        // 1 says a word after 0.6 s, and parts from the shared mix for it.
+        let mut world = World::new(&[Codec::Pcmu, codec, codec]);
+        let speech = |peer: usize, _: usize, t: f64| match peer {
+            0 => babble(t),
+            1 if (0.6..0.9).contains(&t) => sine(3_000.0, 700.0, t),
+            _ => 0.0,
+        };
+        // What 1 should hear, from one encoder and decoder from beginning to end.
+        let rate = codec.sample_rate();
+        let mut encoder = Encoder::new(codec).unwrap();
+        let mut decoder = Decoder::new(codec).unwrap();
+        let mut reference = Vec::new();
+        let mut parted = 0;
+        for _ in 0..80 {
+            world.run(1, speech);
+            parted += usize::from(world.leg(1).hears() != Hears::Shared);
+            let own = world.bridge.talkers.own(LegSlot(1));
+            let alone = own.is_some() && world.bridge.sums.is_only(rate);
+            let extra = alone.then(|| world.bridge.noise.pcm(rate));
+            let mut mix = vec![0; rate.frame_samples()];
+            world.bridge.sums.for_listener(rate, own, extra, &mut mix);
+            let narrow: Vec<i16> = mix.iter().map(|sample| *sample as i16).collect();
+            let mut payload = [0; 400];
+            let length = encoder.encode(&narrow, &mut payload).unwrap();
+            let mut pcm = [0; 5_760];
+            let length = decoder.decode(&payload[..length], &mut pcm).unwrap();
+            reference.extend_from_slice(&pcm[..length]);
+        }
+        assert!(
+            (20..60).contains(&parted),
+            "{codec:?}: parted for {parted} frames"
+        );
+        let worst = worst_snr(&world.peers[1].heard, &reference, rate.frame_samples());
+        assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
+    }
+}

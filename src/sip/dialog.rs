@@ -103,7 +103,10 @@ pub(crate) struct Answered {
 pub(crate) enum OwnOffer {
     None,
     Pending {
+        transaction: TransactionId,
         sdp: Bytes,
+        /// A provisional answer stops the transaction's own clock; this one goes on.
+        ends: Instant,
     },
     /// It met one of the peer: once more at this time.
     Later {
@@ -131,6 +134,8 @@ pub(crate) enum Due {
     Expired,
     /// Send the re-INVITE now.
     Reinvite(Bytes),
+    /// Our re-INVITE found no final answer.
+    NoAnswer(TransactionId),
     /// Our INVITE rang, or its CANCEL was ignored, for too long.
     CallingTooLong,
 }
@@ -346,9 +351,10 @@ impl Dialog {
             PeerOffer::Answered(answered) => Some(answered.again.min(answered.ends)),
             PeerOffer::None | PeerOffer::Waiting { .. } => None,
         };
-        let later = match &self.own_offer {
+        let own = match &self.own_offer {
             OwnOffer::Later { at, .. } => Some(*at),
-            OwnOffer::None | OwnOffer::Pending { .. } => None,
+            OwnOffer::Pending { ends, .. } => Some(*ends),
+            OwnOffer::None => None,
         };
         let calling = match self.stage {
             Stage::Calling { ends, .. } => Some(ends),
@@ -356,7 +362,7 @@ impl Dialog {
         };
         earliest([
             answered,
-            later,
+            own,
             calling,
             self.session.map(|session| session.ends),
         ])
@@ -375,12 +381,20 @@ impl Dialog {
                 return Due::Repeat(answered.ok.clone());
             }
         }
-        if let OwnOffer::Later { at, sdp } = &self.own_offer
-            && *at <= now
-        {
-            let sdp = sdp.clone();
-            self.own_offer = OwnOffer::None;
-            return Due::Reinvite(sdp);
+        match &self.own_offer {
+            OwnOffer::Later { at, sdp } if *at <= now => {
+                let sdp = sdp.clone();
+                self.own_offer = OwnOffer::None;
+                return Due::Reinvite(sdp);
+            }
+            OwnOffer::Pending {
+                transaction, ends, ..
+            } if *ends <= now => {
+                let transaction = *transaction;
+                self.own_offer = OwnOffer::None;
+                return Due::NoAnswer(transaction);
+            }
+            OwnOffer::None | OwnOffer::Pending { .. } | OwnOffer::Later { .. } => {}
         }
         if self.session.is_some_and(|session| session.ends <= now) {
             self.session = None;

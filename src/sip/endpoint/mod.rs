@@ -34,7 +34,7 @@ pub use calls::InviteError;
 pub use config::{Counters, EndpointConfig, SipLimits};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
-use crate::sip::dialog::{Dialog, DialogKey};
+use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
@@ -373,10 +373,14 @@ impl Endpoint {
     }
 
     fn remove_dialog(&mut self, id: DialogId) {
-        if let Some(dialog) = self.dialogs.remove(&id)
-            && self.dialog_keys.get(&dialog.key) == Some(&id)
-        {
-            self.dialog_keys.remove(&dialog.key);
+        if let Some(dialog) = self.dialogs.remove(&id) {
+            if self.dialog_keys.get(&dialog.key) == Some(&id) {
+                self.dialog_keys.remove(&dialog.key);
+            }
+            // The peer will not answer a re-INVITE of a call that is over.
+            if let OwnOffer::Pending { transaction, .. } = dialog.own_offer {
+                self.abandon_invite(transaction);
+            }
         }
         self.settle_dialog(id);
     }

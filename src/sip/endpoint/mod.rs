@@ -64,6 +64,8 @@ pub struct Endpoint {
     dialog_keys: HashMap<DialogKey, DialogId>,
     schedule: Schedule<Timer>,
     sources: SourceLimits,
+    /// What is sent again to each source, so that an INVITE with a forged one is worth little.
+    repeats: SourceLimits,
     counters: Counters,
     accepting: bool,
     last_dialog: u64,
@@ -144,6 +146,7 @@ impl Endpoint {
                 limits.source_invites_burst,
                 limits.sources,
             ),
+            repeats: SourceLimits::new(REPEATS_PER_SECOND, REPEATS_BURST, limits.sources),
             config,
             tokens: Tokens::new(seed),
             connections: HashMap::new(),
@@ -311,6 +314,17 @@ impl Endpoint {
 
     fn send(&mut self, flow: Flow, bytes: Bytes) {
         self.transmits.push_back(Transmit { flow, bytes });
+    }
+
+    /// Sends again what nobody has answered: to a source that may be forged only so often.
+    fn send_again(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
+        let peer = flow.peer();
+        let limited = !is_reliable(flow) && !self.is_trusted(peer);
+        if limited && !self.repeats.admit(now, peer.ip()) {
+            return self.refuse(flow, "repeats");
+        }
+        self.counters.retransmissions += 1;
+        self.send(flow, bytes);
     }
 
     fn tell(&mut self, event: SipEvent) {
@@ -501,6 +515,10 @@ impl ClientMachine {
         }
     }
 }
+
+/// Retransmissions to one source that is not trusted: far more than calls with a bad line need.
+const REPEATS_PER_SECOND: f64 = 4.0;
+const REPEATS_BURST: f64 = 50.0;
 
 /// Does this flow deliver what is sent?
 const fn is_reliable(flow: Flow) -> bool {

@@ -151,8 +151,7 @@ impl Endpoint {
         };
         let flow = entry.flow;
         if let Fired::Again(bytes) = fired {
-            self.counters.retransmissions += 1;
-            self.send(flow, bytes);
+            self.send_again(now, flow, bytes);
         }
         self.settle_server(id);
     }
@@ -169,8 +168,7 @@ impl Endpoint {
         match fired {
             Fired::Nothing => self.settle_client(id),
             Fired::Again(bytes) => {
-                self.counters.retransmissions += 1;
-                self.send(flow, bytes);
+                self.send_again(now, flow, bytes);
                 self.settle_client(id);
             }
             Fired::TimedOut => self.fail_client(now, id, 408),
@@ -184,9 +182,8 @@ impl Endpoint {
             match dialog.handle_timeout(now, &timing) {
                 Due::Nothing => break,
                 Due::Repeat(bytes) => {
-                    self.counters.retransmissions += 1;
                     if let Some(flow) = flow {
-                        self.send(flow, bytes);
+                        self.send_again(now, flow, bytes);
                     }
                 }
                 Due::NoAck => match leaving {

@@ -102,8 +102,8 @@ impl World {
                 return;
             };
             self.now = self.now.max(next);
-            for side in 0..2 {
-                if timers[side].is_some_and(|at| at <= self.now) {
+            for (side, timer) in timers.into_iter().enumerate() {
+                if timer.is_some_and(|at| at <= self.now) {
                     self.sides[side].endpoint.handle_timeout(self.now);
                     self.drain(side);
                 }

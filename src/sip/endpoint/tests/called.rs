@@ -469,9 +469,18 @@ fn other_requests_in_the_call() {
         assert_eq!(statuses(&sent), ["405"], "{method}");
         assert!(header(&sent[0], "Allow").is_some());
     }
-    // Lower CSeq, wrong dialog, and a BYE that skips numbers.
+}
+
+#[test]
+fn numbers_may_be_skipped_but_not_run_backwards() {
+    let mut bench = Bench::new();
+    let (_, tag) = bench.call();
     assert_eq!(
-        statuses(&bench.udp(&within("INFO", 1, &tag, "z9hG4bKlow"))),
+        statuses(&bench.udp(&within("OPTIONS", 9, &tag, "z9hG4bKo"))),
+        ["200"]
+    );
+    assert_eq!(
+        statuses(&bench.udp(&within("INFO", 8, &tag, "z9hG4bKlow"))),
         ["500"]
     );
     assert_eq!(

@@ -352,3 +352,73 @@ fn a_full_or_draining_endpoint_still_serves_the_calls_it_has() {
         ["200"]
     );
 }
+
+#[test]
+fn a_message_with_every_allowed_oddity_is_understood() {
+    let text = "INVITE sip:100@198.51.100.1;unknown SIP/2.0\r\nTO :\r\n sip:100@198.51.100.1\r\n\
+        from   : \"J \\\\\\\"\"       <sip:alice@192.0.2.7>\r\n  ;\r\n  tag = af\r\nMaX-fOrWaRdS: 0068\r\n\
+        call-id: odd\r\ncseq: 0001\r\n  INVITE\r\nVia  : SIP  /   2.0\r\n /udp\r\n    192.0.2.7;branch=oldstyle\r\n\
+        s :\r\nUnusual: ;;,,;;,;\r\nv:  SIP  / 2.0  / TCP     p.example   ;\r\n  branch  =   z9hG4bKx  ,\r\n\
+        \x20SIP  /    2.0   / UNKNOWN  q.example\r\nm:\"Quoted \\\"<\\\"\" <sip:alice@192.0.2.7> ; new =\r\n  value ; q = 0.33\r\n\
+        Content-Type: application/sdp\r\nContent-Length   : 0010\r\n\r\nv=0\r\noffer";
+    let mut bench = Bench::new();
+    let sent = bench.udp(text);
+    assert_eq!(statuses(&sent), ["100"]);
+    assert_eq!(
+        header(&sent[0], "Via"),
+        Some("SIP  /   2.0 /udp 192.0.2.7;branch=oldstyle")
+    );
+    let events = bench.events();
+    let [SipEvent::Invite { dialog, invite }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (invite.number.as_str(), invite.caller.expose()),
+        ("100", "alice")
+    );
+    // RFC 2543 branches: the duplicate is still found.
+    assert_eq!(statuses(&bench.udp(text)), ["100"]);
+    assert!(bench.events().is_empty());
+    bench.endpoint.answer(bench.now, *dialog, Bytes::new());
+    let tag = to_tag(&bench.sent()[0]);
+    let ack = within("ACK", 1, &tag, "oldstyle").replace("call1@192.0.2.7", "odd");
+    assert!(bench.udp(&ack).is_empty());
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Acknowledged { .. }]
+    ));
+}
+
+#[test]
+fn forged_sources_get_little_out_of_unacknowledged_answers() {
+    let mut bench = Bench::new();
+    let mut received = 0;
+    for call in 0..200 {
+        let text = invite()
+            .replace("z9hG4bKinv", &format!("z9hG4bK{call}"))
+            .replace("call1@", &format!("{call}@"));
+        received += text.len();
+        bench.udp(&text);
+    }
+    for event in bench.events() {
+        let SipEvent::Invite { dialog, .. } = event else {
+            panic!()
+        };
+        bench
+            .endpoint
+            .answer(bench.now, dialog, Bytes::from_static(&[b'x'; 200]));
+    }
+    bench.sent();
+    let repeated: usize = bench
+        .pass(Duration::from_secs(30))
+        .iter()
+        .map(|(_, message)| message.len())
+        .sum();
+    assert!(repeated < 2 * received, "{repeated} for {received}");
+    assert!(bench.endpoint.counters().refused["repeats"] > 0);
+    // A trusted peer gets them all.
+    let mut bench = Bench::with(|config| config.trusted = vec!["192.0.2.0/24".parse().unwrap()]);
+    let dialog = bench.ring();
+    bench.endpoint.answer(bench.now, dialog, Bytes::new());
+    assert_eq!(bench.pass(Duration::from_secs(30)).len(), 9);
+}

@@ -342,7 +342,7 @@ impl Dialog {
         if self.ours {
             Duration::from_millis(2100 + random * 19 / 10)
         } else {
-            Duration::from_millis(random * 2)
+            Duration::from_millis(10 + random * 2)
         }
     }
 

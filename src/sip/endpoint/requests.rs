@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::booking::{CallerNumber, Pin};
-use crate::sip::address::{BadTarget, Scheme, Target};
+use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
 use crate::sip::dialog::{Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
@@ -190,7 +190,7 @@ impl Endpoint {
         let place = Place {
             tag: tag.clone(),
             target: remote,
-            host_port: self.host_port(flow, &target),
+            host_port: self.host_port(flow, request, &target),
             flow,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
@@ -279,13 +279,22 @@ impl Endpoint {
         )
     }
 
-    /// What our Contact says: as configured, else the address the caller dialled.
-    fn host_port(&self, flow: Flow, target: &Target) -> String {
-        match self.advertised(flow) {
-            Some(host_port) => host_port.to_owned(),
-            None if target.host_port.is_empty() => "voicebridge.invalid".to_owned(),
-            None => target.host_port.clone(),
+    /// What our Contact says: as configured, else the address the caller dialled, else (tel) the hop
+    /// that it was routed to.
+    fn host_port(&self, flow: Flow, request: &Request, target: &Target) -> String {
+        if let Some(host_port) = self.advertised(flow) {
+            return host_port.to_owned();
         }
+        let routed = || {
+            let route = NameAddr::parse(request.headers.list("Route").next()?)?;
+            Target::parse(&route.uri).ok()
+        };
+        [Some(target.clone()), routed()]
+            .into_iter()
+            .flatten()
+            .map(|target| target.host_port)
+            .find(|host_port| !host_port.is_empty())
+            .unwrap_or_else(|| "voicebridge.invalid".to_owned())
     }
 
     pub(super) fn refuse_request(

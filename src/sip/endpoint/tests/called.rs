@@ -680,3 +680,99 @@ fn tel_uris_and_ipv6_are_calls_like_others() {
         Some("<sip:[2001:db8::1]:5060>")
     );
 }
+
+#[test]
+fn a_cancelled_reinvite_leaves_the_call_as_it_was() {
+    let mut bench = Bench::new();
+    let (dialog, tag) = bench.call();
+    bench.udp(&within("INVITE", 2, &tag, "z9hG4bKre"));
+    bench.events();
+    let sent = bench.udp(&within("CANCEL", 2, &tag, "z9hG4bKre"));
+    assert_eq!(statuses(&sent), ["200", "487"]);
+    assert!(bench.events().is_empty());
+    bench
+        .endpoint
+        .answer_reinvite(bench.now, dialog, Bytes::new());
+    assert!(bench.sent().is_empty());
+    bench.udp(&within("ACK", 2, &tag, "z9hG4bKre"));
+    bench.udp(&within("INVITE", 3, &tag, "z9hG4bKre3"));
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Reinvite { .. }]
+    ));
+}
+
+#[test]
+fn a_tel_call_without_an_advertised_address_is_told_the_hop_it_was_routed_to() {
+    let mut bench = Bench::with(|config| config.udp_contacts.clear());
+    let tel = invite()
+        .replace("INVITE sip:100@198.51.100.1", "INVITE tel:100")
+        .replace("Contact", "Route: <sip:198.51.100.9:5070;lr>\r\nContact");
+    bench.udp(&tel);
+    let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+        panic!()
+    };
+    bench.endpoint.answer(bench.now, dialog, Bytes::new());
+    assert_eq!(
+        header(&bench.sent()[0], "Contact"),
+        Some("<sip:198.51.100.9:5070>")
+    );
+}
+
+/// Collects what is logged.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn no_log_at_any_level_holds_a_pin_a_number_or_a_message() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let mut bench = Bench::new();
+        let secret = invite().replace("Max-Forwards", "X-Conf-PIN: 48151623\r\nMax-Forwards");
+        bench.udp(&secret);
+        for (from, to) in [
+            ("CSeq: 1 INVITE", "CSeq: x"),
+            ("Max-Forwards: 70", "Require: x"),
+            ("INVITE", "MESSAGE"),
+            (" SIP/2.0\r\nVia", " SIP/9.0\r\nVia"),
+            ("sip:100@", "ftp:100@"),
+            ("From: \"Alice\"", "From: \"Alice"),
+            (";branch", ";bran\0ch"),
+            ("application/sdp", "text/plain"),
+        ] {
+            bench.udp(&secret.replace("z9hG4bKinv", "z9hG4bKbad").replace(from, to));
+            bench.tcp(secret.replace(from, to).as_bytes());
+        }
+        bench.tcp(&[b'4'; 70_000]);
+        let (_, tag) = (bench.events(), "x");
+        bench.udp(&with_body(
+            &within("INFO", 2, tag, "z9hG4bKi"),
+            "application/dtmf-relay",
+            "Signal=5",
+        ));
+        bench.pass(LONG);
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("malformed") && text.contains(PEER), "{text}");
+    for secret in [
+        "48151623", "alice", "Alice", "100@", "Signal", "call1", "CSeq", "@198",
+    ] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}

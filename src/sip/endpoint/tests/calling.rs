@@ -6,7 +6,7 @@ const SDP: &[u8] = b"v=0\r\nours";
 
 impl Bench {
     /// Calls; the dialog and the INVITE on the wire.
-    fn dial(&mut self) -> (DialogId, String) {
+    pub(super) fn dial(&mut self) -> (DialogId, String) {
         let headers = [("X-Conf-PIN", "48151623")];
         let sdp = Some(Bytes::from_static(SDP));
         let dialog = self
@@ -37,7 +37,7 @@ impl Bench {
 }
 
 /// A peer's response to a request of ours.
-fn response(request: &str, status: u16, tag: &str) -> String {
+pub(super) fn response(request: &str, status: u16, tag: &str) -> String {
     let tag = if tag.is_empty() {
         String::new()
     } else {

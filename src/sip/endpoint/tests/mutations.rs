@@ -94,3 +94,35 @@ fn broken_messages_never_break_the_endpoint() {
     bench.assert_empty_after(LONG);
     bench.ring();
 }
+
+#[test]
+fn broken_answers_never_break_our_calls() {
+    let mut bench = Bench::with(|config| {
+        // Nobody repeats anything here; the time-outs come soon.
+        config.timing.t1 = Duration::from_millis(20);
+        config.ring_time_max = Duration::from_secs(1);
+    });
+    let mut dice = Dice(0xACE);
+    let mut established = 0;
+    for _ in 0..4_000 {
+        let (dialog, request) = bench.dial();
+        for status in [100, 183, [200, 302, 404, 487, 491, 603][dice.roll(6)]] {
+            let text = calling::response(&request, status, "pt")
+                .replace("Contact", "Record-Route: <sip:p1;lr>, <sip:p2>\r\nContact");
+            let mut bytes = text.into_bytes();
+            if dice.roll(3) > 0 {
+                mutate(&mut dice, &mut bytes);
+            }
+            bench.endpoint.handle_datagram(bench.now, udp(PEER), &bytes);
+        }
+        for event in bench.events() {
+            established += u32::from(matches!(event, SipEvent::Established { .. }));
+        }
+        bench.endpoint.reinvite(bench.now, dialog, Bytes::new());
+        bench.endpoint.hang_up(bench.now, dialog, 16);
+        bench.sent();
+        bench.pass(Duration::from_millis(30));
+    }
+    assert!(established > 200, "{established}");
+    bench.assert_empty_after(LONG);
+}

@@ -743,30 +743,37 @@ fn no_log_at_any_level_holds_a_pin_a_number_or_a_message() {
         .with_writer(move || writer.clone())
         .finish();
     tracing::subscriber::with_default(subscriber, || {
-        let mut bench = Bench::new();
-        let secret = invite().replace("Max-Forwards", "X-Conf-PIN: 48151623\r\nMax-Forwards");
-        bench.udp(&secret);
-        for (from, to) in [
-            ("CSeq: 1 INVITE", "CSeq: x"),
-            ("Max-Forwards: 70", "Require: x"),
-            ("INVITE", "MESSAGE"),
-            (" SIP/2.0\r\nVia", " SIP/9.0\r\nVia"),
-            ("sip:100@", "ftp:100@"),
-            ("From: \"Alice\"", "From: \"Alice"),
-            (";branch", ";bran\0ch"),
-            ("application/sdp", "text/plain"),
-        ] {
-            bench.udp(&secret.replace("z9hG4bKinv", "z9hG4bKbad").replace(from, to));
-            bench.tcp(secret.replace(from, to).as_bytes());
+        // Tests beside this one may find the log lines first, while nobody listens, and switch them off.
+        for _ in 0..20 {
+            tracing::callsite::rebuild_interest_cache();
+            let mut bench = Bench::new();
+            let secret = invite().replace("Max-Forwards", "X-Conf-PIN: 48151623\r\nMax-Forwards");
+            bench.udp(&secret);
+            for (from, to) in [
+                ("CSeq: 1 INVITE", "CSeq: x"),
+                ("Max-Forwards: 70", "Require: x"),
+                ("INVITE", "MESSAGE"),
+                (" SIP/2.0\r\nVia", " SIP/9.0\r\nVia"),
+                ("sip:100@", "ftp:100@"),
+                ("From: \"Alice\"", "From: \"Alice"),
+                (";branch", ";bran\0ch"),
+                ("application/sdp", "text/plain"),
+            ] {
+                bench.udp(&secret.replace("z9hG4bKinv", "z9hG4bKbad").replace(from, to));
+                bench.tcp(secret.replace(from, to).as_bytes());
+            }
+            bench.tcp(&[b'4'; 70_000]);
+            let (_, tag) = (bench.events(), "x");
+            bench.udp(&with_body(
+                &within("INFO", 2, tag, "z9hG4bKi"),
+                "application/dtmf-relay",
+                "Signal=5",
+            ));
+            bench.pass(LONG);
+            if !log.0.lock().unwrap().is_empty() {
+                break;
+            }
         }
-        bench.tcp(&[b'4'; 70_000]);
-        let (_, tag) = (bench.events(), "x");
-        bench.udp(&with_body(
-            &within("INFO", 2, tag, "z9hG4bKi"),
-            "application/dtmf-relay",
-            "Signal=5",
-        ));
-        bench.pass(LONG);
     });
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(text.contains("malformed") && text.contains(PEER), "{text}");

@@ -44,6 +44,8 @@ pub(crate) struct Dialog {
     ours: bool,
     session: Option<Session>,
     pub(crate) media_changes: TokenBucket,
+    /// All requests of the peer: each is remembered for 32 s.
+    pub(crate) requests: TokenBucket,
 }
 
 /// How far the call is.
@@ -186,6 +188,7 @@ impl Dialog {
             ours: false,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+            requests: TokenBucket::full(now, REQUESTS_BURST),
         }
     }
 
@@ -219,6 +222,7 @@ impl Dialog {
             ours: true,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+            requests: TokenBucket::full(now, REQUESTS_BURST),
         }
     }
 
@@ -425,6 +429,10 @@ pub(crate) fn contact_uri(headers: &Headers) -> Option<String> {
 /// re-INVITEs and UPDATEs a peer may send at once, and per second: each stops and starts media.
 pub(crate) const MEDIA_CHANGES_BURST: f64 = 5.0;
 pub(crate) const MEDIA_CHANGES_PER_SECOND: f64 = 1.0;
+
+/// Requests within one call, at once and per second: keys by INFO come at ten a second.
+pub(crate) const REQUESTS_BURST: f64 = 100.0;
+pub(crate) const REQUESTS_PER_SECOND: f64 = 20.0;
 
 /// Stands in where a connection is closed; nothing is ever sent there.
 const NOWHERE: Flow = Flow::Udp {

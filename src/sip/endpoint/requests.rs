@@ -33,7 +33,7 @@ impl Refusal {
         }
     }
 
-    fn with(
+    pub(super) fn with(
         status: u16,
         reason: &'static str,
         name: &'static str,

@@ -5,7 +5,8 @@ use std::time::Instant;
 use crate::sip::address;
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
 use crate::sip::dialog::{
-    DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer, Stage,
+    DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer, REQUESTS_BURST,
+    REQUESTS_PER_SECOND, Stage,
 };
 use crate::sip::endpoint::requests::{Refusal, body_of, session_interval};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
@@ -40,6 +41,15 @@ impl Endpoint {
                 usize::MAX,
                 &Refusal::plain(500, "old CSeq"),
             );
+        }
+        let ends = request.method == Method::Bye;
+        if !ends
+            && !dialog
+                .requests
+                .take(now, REQUESTS_PER_SECOND, REQUESTS_BURST)
+        {
+            let refusal = Refusal::with(500, "requests in one call", "Retry-After", "1");
+            return self.refuse_request(flow, &request.headers, usize::MAX, &refusal);
         }
         // Gaps are fine (section 12.2.2). The way back is the one the peer used last.
         dialog.remote_cseq = Some(request.cseq);

@@ -783,3 +783,22 @@ fn no_log_at_any_level_holds_a_pin_a_number_or_a_message() {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
 }
+
+#[test]
+fn one_call_can_not_fill_the_memory_with_requests() {
+    let mut bench = Bench::new();
+    let (_, tag) = bench.call();
+    let mut answers = std::collections::BTreeMap::<String, u32>::new();
+    for cseq in 2..2002 {
+        let sent = bench.udp(&within("OPTIONS", cseq, &tag, &format!("z9hG4bK{cseq}")));
+        *answers.entry(statuses(&sent)[0].clone()).or_default() += 1;
+        bench.pass(Duration::from_millis(1));
+    }
+    assert_eq!((answers["200"], answers["500"]), (139, 1861));
+    assert!(bench.endpoint.counters().transactions < 200);
+    assert_eq!(
+        statuses(&bench.udp(&within("BYE", 3000, &tag, "z9hG4bKbye"))),
+        ["200"]
+    );
+    bench.assert_empty_after(LONG);
+}

@@ -83,17 +83,29 @@ pub(crate) enum PeerOffer {
         transaction: TransactionId,
         cseq: u32,
         session: Option<u32>,
-        is_update: bool,
+        asked: Asked,
     },
     /// Our 2xx waits for its ACK and is repeated (section 13.3.1.4).
     Answered(Answered),
+}
+
+/// What the peer's request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// An answer to its offer.
+    Answer,
+    /// Our offer; its answer comes with the ACK.
+    Offer,
+    /// An answer to the offer of an UPDATE, which has no ACK.
+    AnswerWithoutAck,
 }
 
 /// A 2xx that is repeated until its ACK.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
     pub(crate) cseq: u32,
-    pub(crate) first: bool,
+    /// The ACK is news for the gateway: the call is up, or our offer is answered.
+    pub(crate) news: bool,
     pub(crate) ok: Bytes,
     again: Instant,
     interval: Duration,
@@ -312,11 +324,18 @@ impl Dialog {
     }
 
     /// The 2xx to an INVITE has been sent and waits for its ACK.
-    pub(crate) fn await_ack(&mut self, now: Instant, cseq: u32, ok: Bytes, timing: &Timing) {
-        let first = self.stage == Stage::Ringing;
+    pub(crate) fn await_ack(
+        &mut self,
+        now: Instant,
+        cseq: u32,
+        asked: Asked,
+        ok: Bytes,
+        timing: &Timing,
+    ) {
+        let news = self.stage == Stage::Ringing || asked == Asked::Offer;
         self.peer_offer = PeerOffer::Answered(Answered {
             cseq,
-            first,
+            news,
             ok,
             again: now + timing.t1,
             interval: timing.t1,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::booking::{CallerNumber, Pin};
 use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
-use crate::sip::dialog::{Dialog, PeerOffer, Place, Stage, contact_uri};
+use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
@@ -200,7 +200,7 @@ impl Endpoint {
             transaction,
             cseq: request.cseq,
             session: session_interval(request).unwrap_or_default(),
-            is_update: false,
+            asked: asked_by(request),
         };
         self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
         let invite = IncomingInvite {
@@ -432,6 +432,15 @@ pub(super) fn session_interval(request: &Request) -> Result<Option<u32>, Refusal
     let we_refresh = crate::sip::address::param(params, "refresher")
         .is_some_and(|who| who.eq_ignore_ascii_case("uas"));
     Ok((!we_refresh).then_some(seconds))
+}
+
+/// Whether an INVITE offers, or wants our offer.
+pub(super) fn asked_by(invite: &Request) -> Asked {
+    if invite.body.is_empty() {
+        Asked::Offer
+    } else {
+        Asked::Answer
+    }
 }
 
 /// The body, if there is one.

@@ -319,8 +319,7 @@ impl Endpoint {
     /// Sends again what nobody has answered: to a source that may be forged only so often.
     fn send_again(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
         let peer = flow.peer();
-        let limited = !is_reliable(flow) && !self.is_trusted(peer);
-        if limited && !self.repeats.admit(now, peer.ip()) {
+        if self.may_be_forged(flow) && !self.repeats.admit(now, peer.ip()) {
             return self.refuse(flow, "repeats");
         }
         self.counters.retransmissions += 1;
@@ -336,6 +335,13 @@ impl Endpoint {
             .trusted
             .iter()
             .any(|network| network.contains(peer.ip()))
+    }
+
+    /// Could somebody else have sent this, to have our answers sent to that address? Not over a stream, and
+    /// not from this host.
+    fn may_be_forged(&self, flow: Flow) -> bool {
+        let peer = flow.peer();
+        !is_reliable(flow) && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(peer)
     }
 
     /// `host:port` that peers on this flow reach us by, where it is configured.

@@ -327,12 +327,13 @@ impl Endpoint {
         let parts = ["Call-ID", "From", "CSeq"]
             .map(|name| headers.first(name).unwrap_or_default().as_bytes());
         let tag = self.tokens.of(&parts);
-        let may_be_longer = is_reliable(flow) || self.is_trusted(flow.peer());
-        for headers in [extra, &[]] {
+        let may_be_longer = !self.may_be_forged(flow);
+        for (headers, compact) in [(extra, false), (&[], true)] {
             let bytes = head.compose(&Reply {
                 status,
                 tag: Some(&tag),
                 headers,
+                compact,
                 ..Reply::default()
             });
             if may_be_longer || bytes.len() <= size {

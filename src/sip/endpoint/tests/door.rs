@@ -423,3 +423,27 @@ fn forged_sources_get_little_out_of_unacknowledged_answers() {
     bench.sent();
     assert_eq!(bench.pass(Duration::from_secs(30)).len(), 9);
 }
+
+#[test]
+fn the_smallest_proper_request_is_answered_and_one_of_this_host_in_any_case() {
+    let small = "OPTIONS sip:1000@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.77:5060;rport;branch=z9hG4bKl\r\n\
+        Max-Forwards: 70\r\nFrom: <sip:a@192.0.2.77>;tag=1\r\nTo: <sip:1000@192.0.2.1>\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\r\n";
+    let mut bench = Bench::new();
+    let sent = bench.udp(small);
+    assert_eq!(statuses(&sent), ["200"]);
+    assert_eq!(
+        header(&sent[0], "v"),
+        Some("SIP/2.0/UDP 192.0.2.77:5060;branch=z9hG4bKl;received=192.0.2.7;rport=5060")
+    );
+    assert!(sent[0].ends_with("\r\nl: 0\r\n\r\n") && sent[0].len() <= small.len());
+    let bytes = small.replace("Max-Forwards: 70\r\n", "");
+    assert!(bench.udp(&bytes).is_empty());
+    bench
+        .endpoint
+        .handle_datagram(bench.now, udp("127.0.0.1:9"), bytes.as_bytes());
+    let sent = bench.sent();
+    assert_eq!(
+        (statuses(&sent), header(&sent[0], "Accept")),
+        (vec!["200".to_owned()], Some("application/sdp"))
+    );
+}

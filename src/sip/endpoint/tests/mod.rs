@@ -5,6 +5,7 @@
 mod called;
 mod calling;
 mod door;
+mod midcall;
 mod mutations;
 mod stream;
 

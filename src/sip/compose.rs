@@ -1,5 +1,7 @@
 //! Messages that we write.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::fmt::Write;
 use std::net::SocketAddr;
 

@@ -1,5 +1,7 @@
 //! Messages that we write.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -37,6 +39,8 @@ pub(crate) struct Reply<'a> {
     pub(crate) body: Option<&'a [u8]>,
     /// Repeats Record-Route (RFC 3261 section 12.1.1).
     pub(crate) opens_dialog: bool,
+    /// Every byte counts: compact header names (RFC 3261 section 7.3.3).
+    pub(crate) compact: bool,
 }
 
 impl ReplyHead {
@@ -67,22 +71,26 @@ impl ReplyHead {
             &mut text,
             format_args!("SIP/2.0 {} {}", reply.status, reason_phrase(reply.status)),
         );
+        let [via_name, from_name, to_name, call_id_name, length_name] = if reply.compact {
+            ["v", "f", "t", "i", "l"]
+        } else {
+            ["Via", "From", "To", "Call-ID", "Content-Length"]
+        };
         for via in &self.vias {
-            line(&mut text, format_args!("Via: {via}"));
+            line(&mut text, format_args!("{via_name}: {via}"));
         }
         let tag = reply
             .tag
-            .filter(|_| !self.to_is_tagged && reply.status != 100);
-        for (name, value) in [
-            ("From", &self.from),
-            ("To", &self.to),
-            ("Call-ID", &self.call_id),
-            ("CSeq", &self.cseq),
+            .filter(|_| !self.to_is_tagged && reply.status != 100)
+            .map_or(String::new(), |tag| format!(";tag={tag}"));
+        for (name, value, tag) in [
+            (from_name, &self.from, ""),
+            (to_name, &self.to, &tag),
+            (call_id_name, &self.call_id, ""),
+            ("CSeq", &self.cseq, ""),
         ] {
-            let Some(value) = value else { continue };
-            match tag.filter(|_| name == "To") {
-                Some(tag) => line(&mut text, format_args!("To: {value};tag={tag}")),
-                None => line(&mut text, format_args!("{name}: {value}")),
+            if let Some(value) = value {
+                line(&mut text, format_args!("{name}: {value}{tag}"));
             }
         }
         if reply.opens_dialog {
@@ -90,7 +98,7 @@ impl ReplyHead {
                 line(&mut text, format_args!("Record-Route: {route}"));
             }
         }
-        finish(text, reply.headers, reply.body)
+        finish(text, reply.headers, length_name, reply.body)
     }
 }
 
@@ -136,7 +144,7 @@ impl RequestHead {
         line(&mut text, format_args!("To: {}", self.to));
         line(&mut text, format_args!("Call-ID: {}", self.call_id));
         line(&mut text, format_args!("CSeq: {} {method}", self.cseq));
-        finish(text, headers, body)
+        finish(text, headers, "Content-Length", body)
     }
 }
 
@@ -181,12 +189,12 @@ fn mark_source(via: &str, peer: SocketAddr) -> String {
     text
 }
 
-fn finish(mut text: String, headers: &[(&str, &str)], body: Option<&[u8]>) -> Bytes {
+fn finish(mut text: String, headers: &[(&str, &str)], length: &str, body: Option<&[u8]>) -> Bytes {
     for (name, value) in headers {
         line(&mut text, format_args!("{name}: {value}"));
     }
     let body = body.unwrap_or_default();
-    line(&mut text, format_args!("Content-Length: {}", body.len()));
+    line(&mut text, format_args!("{length}: {}", body.len()));
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();
     bytes.extend_from_slice(body);

@@ -44,6 +44,8 @@ pub(crate) struct Dialog {
     ours: bool,
     session: Option<Session>,
     pub(crate) media_changes: TokenBucket,
+    /// All requests of the peer: each is remembered for 32 s.
+    pub(crate) requests: TokenBucket,
 }
 
 /// How far the call is.
@@ -81,17 +83,29 @@ pub(crate) enum PeerOffer {
         transaction: TransactionId,
         cseq: u32,
         session: Option<u32>,
-        is_update: bool,
+        asked: Asked,
     },
     /// Our 2xx waits for its ACK and is repeated (section 13.3.1.4).
     Answered(Answered),
+}
+
+/// What the peer's request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// An answer to its offer.
+    Answer,
+    /// Our offer; its answer comes with the ACK.
+    Offer,
+    /// An answer to the offer of an UPDATE, which has no ACK.
+    AnswerWithoutAck,
 }
 
 /// A 2xx that is repeated until its ACK.
 #[derive(Debug, Clone)]
 pub(crate) struct Answered {
     pub(crate) cseq: u32,
-    pub(crate) first: bool,
+    /// The ACK is news for the gateway: the call is up, or our offer is answered.
+    pub(crate) news: bool,
     pub(crate) ok: Bytes,
     again: Instant,
     interval: Duration,
@@ -103,7 +117,10 @@ pub(crate) struct Answered {
 pub(crate) enum OwnOffer {
     None,
     Pending {
+        transaction: TransactionId,
         sdp: Bytes,
+        /// A provisional answer stops the transaction's own clock; this one goes on.
+        ends: Instant,
     },
     /// It met one of the peer: once more at this time.
     Later {
@@ -131,6 +148,8 @@ pub(crate) enum Due {
     Expired,
     /// Send the re-INVITE now.
     Reinvite(Bytes),
+    /// Our re-INVITE found no final answer.
+    NoAnswer(TransactionId),
     /// Our INVITE rang, or its CANCEL was ignored, for too long.
     CallingTooLong,
 }
@@ -181,6 +200,7 @@ impl Dialog {
             ours: false,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+            requests: TokenBucket::full(now, REQUESTS_BURST),
         }
     }
 
@@ -214,6 +234,7 @@ impl Dialog {
             ours: true,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
+            requests: TokenBucket::full(now, REQUESTS_BURST),
         }
     }
 
@@ -303,11 +324,18 @@ impl Dialog {
     }
 
     /// The 2xx to an INVITE has been sent and waits for its ACK.
-    pub(crate) fn await_ack(&mut self, now: Instant, cseq: u32, ok: Bytes, timing: &Timing) {
-        let first = self.stage == Stage::Ringing;
+    pub(crate) fn await_ack(
+        &mut self,
+        now: Instant,
+        cseq: u32,
+        asked: Asked,
+        ok: Bytes,
+        timing: &Timing,
+    ) {
+        let news = self.stage == Stage::Ringing || asked == Asked::Offer;
         self.peer_offer = PeerOffer::Answered(Answered {
             cseq,
-            first,
+            news,
             ok,
             again: now + timing.t1,
             interval: timing.t1,
@@ -337,7 +365,7 @@ impl Dialog {
         if self.ours {
             Duration::from_millis(2100 + random * 19 / 10)
         } else {
-            Duration::from_millis(random * 2)
+            Duration::from_millis(10 + random * 2)
         }
     }
 
@@ -346,9 +374,10 @@ impl Dialog {
             PeerOffer::Answered(answered) => Some(answered.again.min(answered.ends)),
             PeerOffer::None | PeerOffer::Waiting { .. } => None,
         };
-        let later = match &self.own_offer {
+        let own = match &self.own_offer {
             OwnOffer::Later { at, .. } => Some(*at),
-            OwnOffer::None | OwnOffer::Pending { .. } => None,
+            OwnOffer::Pending { ends, .. } => Some(*ends),
+            OwnOffer::None => None,
         };
         let calling = match self.stage {
             Stage::Calling { ends, .. } => Some(ends),
@@ -356,7 +385,7 @@ impl Dialog {
         };
         earliest([
             answered,
-            later,
+            own,
             calling,
             self.session.map(|session| session.ends),
         ])
@@ -375,12 +404,20 @@ impl Dialog {
                 return Due::Repeat(answered.ok.clone());
             }
         }
-        if let OwnOffer::Later { at, sdp } = &self.own_offer
-            && *at <= now
-        {
-            let sdp = sdp.clone();
-            self.own_offer = OwnOffer::None;
-            return Due::Reinvite(sdp);
+        match &self.own_offer {
+            OwnOffer::Later { at, sdp } if *at <= now => {
+                let sdp = sdp.clone();
+                self.own_offer = OwnOffer::None;
+                return Due::Reinvite(sdp);
+            }
+            OwnOffer::Pending {
+                transaction, ends, ..
+            } if *ends <= now => {
+                let transaction = *transaction;
+                self.own_offer = OwnOffer::None;
+                return Due::NoAnswer(transaction);
+            }
+            OwnOffer::None | OwnOffer::Pending { .. } | OwnOffer::Later { .. } => {}
         }
         if self.session.is_some_and(|session| session.ends <= now) {
             self.session = None;
@@ -411,6 +448,10 @@ pub(crate) fn contact_uri(headers: &Headers) -> Option<String> {
 /// re-INVITEs and UPDATEs a peer may send at once, and per second: each stops and starts media.
 pub(crate) const MEDIA_CHANGES_BURST: f64 = 5.0;
 pub(crate) const MEDIA_CHANGES_PER_SECOND: f64 = 1.0;
+
+/// Requests within one call, at once and per second: keys by INFO come at ten a second.
+pub(crate) const REQUESTS_BURST: f64 = 100.0;
+pub(crate) const REQUESTS_PER_SECOND: f64 = 20.0;
 
 /// Stands in where a connection is closed; nothing is ever sent there.
 const NOWHERE: Flow = Flow::Udp {

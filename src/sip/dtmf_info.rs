@@ -41,16 +41,33 @@ mod tests {
     #[test]
     fn keys_are_found_in_both_kinds_of_body() {
         let relay = "application/dtmf-relay";
-        assert_eq!(parse(relay, b"Signal=5\r\nDuration=160\r\n"), Key::from_char('5'));
-        assert_eq!(parse(relay, b"Duration=160\r\nsignal = #\r\n"), Some(Key::HASH));
+        assert_eq!(
+            parse(relay, b"Signal=5\r\nDuration=160\r\n"),
+            Key::from_char('5')
+        );
+        assert_eq!(
+            parse(relay, b"Duration=160\r\nsignal = #\r\n"),
+            Some(Key::HASH)
+        );
         assert_eq!(parse(relay, b"Signal=10\r\n"), Some(Key::STAR));
-        assert_eq!(parse("Application/DTMF; charset=utf-8", b"*\n"), Some(Key::STAR));
+        assert_eq!(
+            parse("Application/DTMF; charset=utf-8", b"*\n"),
+            Some(Key::STAR)
+        );
     }
 
     #[test]
     fn anything_else_is_no_key() {
         let relay = "application/dtmf-relay";
-        for body in [&b""[..], b"Signal=", b"Signal=16", b"Signal=x", b"Signal", b"\xff\xfe", b"Duration=5"] {
+        for body in [
+            &b""[..],
+            b"Signal=",
+            b"Signal=16",
+            b"Signal=x",
+            b"Signal",
+            b"\xff\xfe",
+            b"Duration=5",
+        ] {
             assert_eq!(parse(relay, body), None, "{body:?}");
         }
         assert_eq!(parse("text/plain", b"5"), None);

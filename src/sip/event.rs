@@ -86,7 +86,8 @@ pub enum SipEvent {
         /// Which.
         dialog: DialogId,
     },
-    /// The 2xx was acknowledged; the SDP is the answer to an offer of ours.
+    /// The 2xx was acknowledged; the SDP is the answer to an offer of ours. Told once for the call, and
+    /// again for each re-INVITE without SDP.
     Acknowledged {
         /// Which.
         dialog: DialogId,
@@ -116,7 +117,8 @@ pub enum SipEvent {
         /// Q.850 cause of a Reason header (RFC 3326).
         q850: Option<u8>,
     },
-    /// No ACK came for the 2xx; BYE was sent. Or the flow died. The dialog is gone.
+    /// No ACK came for the 2xx, the session was not refreshed, or the peer does not know the call any more;
+    /// BYE was sent. Or the connection closed before the call was up. The dialog is gone.
     Lost {
         /// Which.
         dialog: DialogId,

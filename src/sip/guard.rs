@@ -7,6 +7,8 @@
 
 #![deny(clippy::indexing_slicing)]
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 /// Size limits of one message.
@@ -122,28 +124,30 @@ pub(crate) fn inspect_frame(head: &[u8], body: Bytes, caps: &Caps) -> Result<Gua
     Ok(guarded)
 }
 
-/// Content-Length from the raw head, `l` included; folded values count as unusable.
+/// Content-Length from the raw head, `l` and folded lines included.
 pub(crate) fn declared_length(head: &[u8]) -> DeclaredLength {
     let mut seen = DeclaredLength::Absent;
-    for line in lines(head).skip(1) {
-        let Some((name, value)) = split_at(line, b':') else {
+    let mut lines = lines(head).skip(1).peekable();
+    while let Some(line) = lines.next() {
+        let mut field = Cow::Borrowed(line);
+        while let Some(more) = lines.next_if(|line| matches!(line.first(), Some(b' ' | b'\t'))) {
+            field.to_mut().extend_from_slice(more);
+        }
+        let Some((name, value)) = split_at(&field, b':') else {
             continue;
         };
         let name = name.trim_ascii();
         if !name.eq_ignore_ascii_case(b"Content-Length") && !name.eq_ignore_ascii_case(b"l") {
             continue;
         }
-        let Some(length) = parse_length(value.trim_ascii()) else {
-            return DeclaredLength::Unusable;
-        };
-        seen = match seen {
-            DeclaredLength::Absent => DeclaredLength::Bytes(length),
-            DeclaredLength::Bytes(first) | DeclaredLength::Repeated(first) if first == length => {
+        seen = match (seen, parse_length(value.trim_ascii())) {
+            (DeclaredLength::Absent, Some(length)) => DeclaredLength::Bytes(length),
+            (DeclaredLength::Bytes(first) | DeclaredLength::Repeated(first), Some(length))
+                if first == length =>
+            {
                 DeclaredLength::Repeated(first)
             }
-            DeclaredLength::Bytes(_) | DeclaredLength::Repeated(_) | DeclaredLength::Unusable => {
-                return DeclaredLength::Unusable;
-            }
+            _ => return DeclaredLength::Unusable,
         };
     }
     seen
@@ -396,6 +400,18 @@ mod tests {
                 "{head}"
             );
         }
+    }
+
+    #[test]
+    fn a_folded_content_length_counts() {
+        for head in ["l:\r\n 3", "Content-Length\r\n\t: 3", "l: \r\n \r\n 3"] {
+            let message = format!("INVITE sip:a@b SIP/2.0\r\n{head}\r\n\r\nv=0\r\n");
+            assert_eq!(&datagram(message.as_bytes()).body[..], b"v=0", "{head}");
+        }
+        assert_eq!(
+            declared_length(b"BYE sip:a@b SIP/2.0\r\nl: 1\r\n 2"),
+            DeclaredLength::Unusable
+        );
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The parser is the one `rsipstack` exports. It reads the header lines, host names and Via; methods
 //! (a closed set there) and addresses (which it reads without quotes) are ours.
 
+#![deny(clippy::indexing_slicing)]
+
 use bytes::Bytes;
 use rsipstack::rsip;
 

@@ -28,5 +28,4 @@ mod token;
 mod transaction;
 
 pub use endpoint::{Counters, Endpoint, EndpointConfig, InviteError, SipLimits};
-
 pub use transaction::Timing;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::sip::compose::{ALLOW, Reply, SDP, SUPPORTED};
-use crate::sip::dialog::{Dialog, PeerOffer, Stage};
+use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
 use crate::sip::endpoint::{Endpoint, is_reliable};
 use crate::sip::event::DialogId;
 use crate::sip::transaction::TransactionId;
@@ -157,7 +157,7 @@ impl Endpoint {
             transaction,
             cseq,
             session,
-            is_update,
+            asked,
         } = dialog.peer_offer
         else {
             return;
@@ -189,8 +189,8 @@ impl Endpoint {
         };
         if let Some(bytes) = sent {
             dialog.set_session(now, session);
-            if !is_update {
-                dialog.await_ack(now, cseq, bytes, &timing);
+            if asked != Asked::AnswerWithoutAck {
+                dialog.await_ack(now, cseq, asked, bytes, &timing);
             }
             if dialog.stage == Stage::Ringing {
                 dialog.stage = Stage::Confirmed;

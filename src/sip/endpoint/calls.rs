@@ -121,16 +121,17 @@ impl Endpoint {
         let Some(call) = self.dialogs.get_mut(&dialog) else {
             return;
         };
-        call.own_offer = OwnOffer::Pending { sdp: sdp.clone() };
         let (head, contact) = (call.request(branch, flow, None), contact_of(call));
-        self.start_invite(
-            now,
-            head,
-            &contact,
-            &[],
-            Some(&sdp),
-            Purpose::Reinvite(dialog),
-        );
+        let purpose = Purpose::Reinvite(dialog);
+        let transaction = self.start_invite(now, head, &contact, &[], Some(&sdp), purpose);
+        let ends = now + self.config.timing.patience();
+        if let Some(call) = self.dialogs.get_mut(&dialog) {
+            call.own_offer = OwnOffer::Pending {
+                transaction,
+                sdp,
+                ends,
+            };
+        }
         self.settle_dialog(dialog);
     }
 
@@ -435,7 +436,7 @@ impl Endpoint {
         else {
             return;
         };
-        let OwnOffer::Pending { sdp } = std::mem::replace(&mut call.own_offer, OwnOffer::None)
+        let OwnOffer::Pending { sdp, .. } = std::mem::replace(&mut call.own_offer, OwnOffer::None)
         else {
             return;
         };

@@ -34,7 +34,7 @@ pub use calls::InviteError;
 pub use config::{Counters, EndpointConfig, SipLimits};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
-use crate::sip::dialog::{Dialog, DialogKey};
+use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
@@ -64,6 +64,8 @@ pub struct Endpoint {
     dialog_keys: HashMap<DialogKey, DialogId>,
     schedule: Schedule<Timer>,
     sources: SourceLimits,
+    /// What is sent again to each source, so that an INVITE with a forged one is worth little.
+    repeats: SourceLimits,
     counters: Counters,
     accepting: bool,
     last_dialog: u64,
@@ -144,6 +146,7 @@ impl Endpoint {
                 limits.source_invites_burst,
                 limits.sources,
             ),
+            repeats: SourceLimits::new(REPEATS_PER_SECOND, REPEATS_BURST, limits.sources),
             config,
             tokens: Tokens::new(seed),
             connections: HashMap::new(),
@@ -313,6 +316,16 @@ impl Endpoint {
         self.transmits.push_back(Transmit { flow, bytes });
     }
 
+    /// Sends again what nobody has answered: to a source that may be forged only so often.
+    fn send_again(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
+        let peer = flow.peer();
+        if self.may_be_forged(flow) && !self.repeats.admit(now, peer.ip()) {
+            return self.refuse(flow, "repeats");
+        }
+        self.counters.retransmissions += 1;
+        self.send(flow, bytes);
+    }
+
     fn tell(&mut self, event: SipEvent) {
         self.events.push_back(event);
     }
@@ -322,6 +335,13 @@ impl Endpoint {
             .trusted
             .iter()
             .any(|network| network.contains(peer.ip()))
+    }
+
+    /// Could somebody else have sent this, to have our answers sent to that address? Not over a stream, and
+    /// not from this host.
+    fn may_be_forged(&self, flow: Flow) -> bool {
+        let peer = flow.peer();
+        !is_reliable(flow) && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(peer)
     }
 
     /// `host:port` that peers on this flow reach us by, where it is configured.
@@ -373,10 +393,14 @@ impl Endpoint {
     }
 
     fn remove_dialog(&mut self, id: DialogId) {
-        if let Some(dialog) = self.dialogs.remove(&id)
-            && self.dialog_keys.get(&dialog.key) == Some(&id)
-        {
-            self.dialog_keys.remove(&dialog.key);
+        if let Some(dialog) = self.dialogs.remove(&id) {
+            if self.dialog_keys.get(&dialog.key) == Some(&id) {
+                self.dialog_keys.remove(&dialog.key);
+            }
+            // The peer will not answer a re-INVITE of a call that is over.
+            if let OwnOffer::Pending { transaction, .. } = dialog.own_offer {
+                self.abandon_invite(transaction);
+            }
         }
         self.settle_dialog(id);
     }
@@ -497,6 +521,10 @@ impl ClientMachine {
         }
     }
 }
+
+/// Retransmissions to one source that is not trusted: far more than calls with a bad line need.
+const REPEATS_PER_SECOND: f64 = 4.0;
+const REPEATS_BURST: f64 = 50.0;
 
 /// Does this flow deliver what is sent?
 const fn is_reliable(flow: Flow) -> bool {

@@ -79,12 +79,11 @@ impl Endpoint {
         };
         dialog.stage = Stage::Leaving { bye: None };
         dialog.set_session(now, None);
-        dialog.own_offer = OwnOffer::None;
+        if matches!(dialog.own_offer, OwnOffer::Later { .. }) {
+            dialog.own_offer = OwnOffer::None;
+        }
         let offer = std::mem::replace(&mut dialog.peer_offer, PeerOffer::None);
-        let Some(flow) = dialog.flow else {
-            return self.remove_dialog(id);
-        };
-        let head = dialog.request(branch, flow, None);
+        let head = dialog.flow.map(|flow| dialog.request(branch, flow, None));
         if let PeerOffer::Waiting { transaction, .. } = offer {
             self.respond(
                 now,
@@ -95,6 +94,9 @@ impl Endpoint {
                 },
             );
         }
+        let Some(head) = head else {
+            return self.remove_dialog(id);
+        };
         let reason = format!("Q.850;cause={q850}");
         self.start_other(
             now,
@@ -149,8 +151,7 @@ impl Endpoint {
         };
         let flow = entry.flow;
         if let Fired::Again(bytes) = fired {
-            self.counters.retransmissions += 1;
-            self.send(flow, bytes);
+            self.send_again(now, flow, bytes);
         }
         self.settle_server(id);
     }
@@ -167,8 +168,7 @@ impl Endpoint {
         match fired {
             Fired::Nothing => self.settle_client(id),
             Fired::Again(bytes) => {
-                self.counters.retransmissions += 1;
-                self.send(flow, bytes);
+                self.send_again(now, flow, bytes);
                 self.settle_client(id);
             }
             Fired::TimedOut => self.fail_client(now, id, 408),
@@ -182,9 +182,8 @@ impl Endpoint {
             match dialog.handle_timeout(now, &timing) {
                 Due::Nothing => break,
                 Due::Repeat(bytes) => {
-                    self.counters.retransmissions += 1;
                     if let Some(flow) = flow {
-                        self.send(flow, bytes);
+                        self.send_again(now, flow, bytes);
                     }
                 }
                 Due::NoAck => match leaving {
@@ -193,6 +192,15 @@ impl Endpoint {
                 },
                 Due::Expired => self.lose(now, id),
                 Due::Reinvite(sdp) => self.reinvite(now, id, sdp),
+                Due::NoAnswer(transaction) => {
+                    self.abandon_invite(transaction);
+                    if leaving == Stage::Confirmed {
+                        self.tell(SipEvent::ReinviteFailed {
+                            dialog: id,
+                            status: 408,
+                        });
+                    }
+                }
                 Due::CallingTooLong => self.stop_calling(now, id),
             }
         }
@@ -215,16 +223,19 @@ impl Endpoint {
                 });
             }
             Cancel::Wanted | Cancel::Sent => {
-                if let Some(ClientMachine::Invite(machine)) = self
-                    .clients
-                    .get_mut(&invite)
-                    .map(|entry| &mut entry.machine)
-                {
-                    machine.abandon();
-                }
-                self.settle_client(invite);
+                self.abandon_invite(invite);
                 self.remove_dialog(id);
             }
+        }
+    }
+
+    /// Forgets an INVITE of ours that got a provisional answer and will get no final one.
+    pub(super) fn abandon_invite(&mut self, id: TransactionId) {
+        if let Some(entry) = self.clients.get_mut(&id)
+            && let ClientMachine::Invite(machine) = &mut entry.machine
+        {
+            machine.abandon();
+            self.settle_client(id);
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::booking::{CallerNumber, Pin};
-use crate::sip::address::{BadTarget, Scheme, Target};
+use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
-use crate::sip::dialog::{Dialog, PeerOffer, Place, Stage, contact_uri};
+use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
@@ -33,7 +33,7 @@ impl Refusal {
         }
     }
 
-    fn with(
+    pub(super) fn with(
         status: u16,
         reason: &'static str,
         name: &'static str,
@@ -190,7 +190,7 @@ impl Endpoint {
         let place = Place {
             tag: tag.clone(),
             target: remote,
-            host_port: self.host_port(flow, &target),
+            host_port: self.host_port(flow, request, &target),
             flow,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
@@ -200,7 +200,7 @@ impl Endpoint {
             transaction,
             cseq: request.cseq,
             session: session_interval(request).unwrap_or_default(),
-            is_update: false,
+            asked: asked_by(request),
         };
         self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
         let invite = IncomingInvite {
@@ -279,13 +279,22 @@ impl Endpoint {
         )
     }
 
-    /// What our Contact says: as configured, else the address the caller dialled.
-    fn host_port(&self, flow: Flow, target: &Target) -> String {
-        match self.advertised(flow) {
-            Some(host_port) => host_port.to_owned(),
-            None if target.host_port.is_empty() => "voicebridge.invalid".to_owned(),
-            None => target.host_port.clone(),
+    /// What our Contact says: as configured, else the address the caller dialled, else (tel) the hop
+    /// that it was routed to.
+    fn host_port(&self, flow: Flow, request: &Request, target: &Target) -> String {
+        if let Some(host_port) = self.advertised(flow) {
+            return host_port.to_owned();
         }
+        let routed = || {
+            let route = NameAddr::parse(request.headers.list("Route").next()?)?;
+            Target::parse(&route.uri).ok()
+        };
+        [Some(target.clone()), routed()]
+            .into_iter()
+            .flatten()
+            .map(|target| target.host_port)
+            .find(|host_port| !host_port.is_empty())
+            .unwrap_or_else(|| "voicebridge.invalid".to_owned())
     }
 
     pub(super) fn refuse_request(
@@ -318,12 +327,13 @@ impl Endpoint {
         let parts = ["Call-ID", "From", "CSeq"]
             .map(|name| headers.first(name).unwrap_or_default().as_bytes());
         let tag = self.tokens.of(&parts);
-        let may_be_longer = is_reliable(flow) || self.is_trusted(flow.peer());
-        for headers in [extra, &[]] {
+        let may_be_longer = !self.may_be_forged(flow);
+        for (headers, compact) in [(extra, false), (&[], true)] {
             let bytes = head.compose(&Reply {
                 status,
                 tag: Some(&tag),
                 headers,
+                compact,
                 ..Reply::default()
             });
             if may_be_longer || bytes.len() <= size {
@@ -423,6 +433,15 @@ pub(super) fn session_interval(request: &Request) -> Result<Option<u32>, Refusal
     let we_refresh = crate::sip::address::param(params, "refresher")
         .is_some_and(|who| who.eq_ignore_ascii_case("uas"));
     Ok((!we_refresh).then_some(seconds))
+}
+
+/// Whether an INVITE offers, or wants our offer.
+pub(super) fn asked_by(invite: &Request) -> Asked {
+    if invite.body.is_empty() {
+        Asked::Offer
+    } else {
+        Asked::Answer
+    }
 }
 
 /// The body, if there is one.

@@ -5,9 +5,10 @@ use std::time::Instant;
 use crate::sip::address;
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
 use crate::sip::dialog::{
-    DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer, Stage,
+    Asked, DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer,
+    REQUESTS_BURST, REQUESTS_PER_SECOND, Stage,
 };
-use crate::sip::endpoint::requests::{Refusal, body_of, session_interval};
+use crate::sip::endpoint::requests::{Refusal, asked_by, body_of, session_interval};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::message::{Method, Request};
@@ -41,6 +42,15 @@ impl Endpoint {
                 &Refusal::plain(500, "old CSeq"),
             );
         }
+        let ends = request.method == Method::Bye;
+        if !ends
+            && !dialog
+                .requests
+                .take(now, REQUESTS_PER_SECOND, REQUESTS_BURST)
+        {
+            let refusal = Refusal::with(500, "requests in one call", "Retry-After", "1");
+            return self.refuse_request(flow, &request.headers, usize::MAX, &refusal);
+        }
         // Gaps are fine (section 12.2.2). The way back is the one the peer used last.
         dialog.remote_cseq = Some(request.cseq);
         dialog.flow = Some(flow);
@@ -69,8 +79,8 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
-        let first = match &dialog.peer_offer {
-            PeerOffer::Answered(answered) if answered.cseq == request.cseq => answered.first,
+        let news = match &dialog.peer_offer {
+            PeerOffer::Answered(answered) if answered.cseq == request.cseq => answered.news,
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => return,
         };
         dialog.peer_offer = PeerOffer::None;
@@ -81,7 +91,7 @@ impl Endpoint {
         match stage {
             Stage::Leaving { bye: Some(q850) } => self.send_bye(now, id, q850),
             Stage::Leaving { bye: None } => {}
-            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed if first || sdp.is_some() => {
+            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed if news || sdp.is_some() => {
                 self.tell(SipEvent::Acknowledged { dialog: id, sdp });
             }
             Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => {}
@@ -141,14 +151,14 @@ impl Endpoint {
     fn handle_reinvite(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
         let tag = self.local_tag(id);
         let transaction = self.open_invite(now, flow, request, tag, id, None);
-        self.offer_to_gateway(now, request, id, transaction, false);
+        self.offer_to_gateway(now, request, id, transaction, asked_by(request));
     }
 
     /// UPDATE (RFC 3311): with SDP like a re-INVITE, without only a refresh of target and session.
     fn handle_update(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
         let transaction = self.open_other(flow, request, id);
         if !request.body.is_empty() {
-            return self.offer_to_gateway(now, request, id, transaction, true);
+            return self.offer_to_gateway(now, request, id, transaction, Asked::AnswerWithoutAck);
         }
         let session = session_interval(request).unwrap_or_default();
         if let Some(dialog) = self.dialogs.get_mut(&id) {
@@ -164,7 +174,7 @@ impl Endpoint {
         request: &Request,
         id: DialogId,
         transaction: TransactionId,
-        is_update: bool,
+        asked: Asked,
     ) {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
@@ -204,7 +214,7 @@ impl Endpoint {
             transaction,
             cseq: request.cseq,
             session,
-            is_update,
+            asked,
         };
         self.tell(SipEvent::Reinvite {
             dialog: id,

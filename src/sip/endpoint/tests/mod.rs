@@ -2,6 +2,13 @@
 
 #![allow(clippy::disallowed_methods)]
 
+mod called;
+mod calling;
+mod door;
+mod midcall;
+mod mutations;
+mod stream;
+
 use std::time::Duration;
 
 use super::*;
@@ -193,99 +200,3 @@ fn to_tag(message: &str) -> String {
 }
 
 const LONG: Duration = Duration::from_secs(200);
-
-#[test]
-fn a_call_is_answered_acknowledged_and_ended_by_the_caller() {
-    let mut bench = Bench::new();
-    let trying = bench.udp(&invite());
-    assert_eq!(
-        trying,
-        ["SIP/2.0 100 Trying\r\n\
-          Via: SIP/2.0/UDP 192.0.2.7:5060;branch=z9hG4bKinv\r\n\
-          From: \"Alice\" <sip:alice@192.0.2.7>;tag=af\r\n\
-          To: <sip:100@198.51.100.1>\r\n\
-          Call-ID: call1@192.0.2.7\r\n\
-          CSeq: 1 INVITE\r\n\
-          Content-Length: 0\r\n\r\n"]
-    );
-    let events = bench.events();
-    let [SipEvent::Invite { dialog, invite }] = events.as_slice() else {
-        panic!("{events:?}")
-    };
-    assert_eq!(
-        (invite.number.as_str(), invite.caller.expose()),
-        ("100", "alice")
-    );
-    assert_eq!(invite.sdp.as_deref(), Some(&b"v=0\r\noffer"[..]));
-    assert_eq!(invite.source.to_string(), "192.0.2.7");
-    assert_eq!(invite.local.unwrap().to_string(), "198.51.100.1");
-    let dialog = *dialog;
-    bench.endpoint.ring(bench.now, dialog);
-    assert_eq!(statuses(&bench.sent()), ["180"]);
-    bench
-        .endpoint
-        .answer(bench.now, dialog, Bytes::from_static(b"v=0\r\nanswer"));
-    let ok = bench.sent();
-    assert_eq!(statuses(&ok), ["200"]);
-    assert_eq!(header(&ok[0], "Contact"), Some("<sip:198.51.100.1:5060>"));
-    assert_eq!(header(&ok[0], "Server"), None);
-    assert!(ok[0].ends_with("Content-Length: 11\r\n\r\nv=0\r\nanswer"));
-    let tag = to_tag(&ok[0]);
-    assert!(bench.udp(&within("ACK", 1, &tag, "z9hG4bKack")).is_empty());
-    assert!(matches!(
-        bench.events().as_slice(),
-        [SipEvent::Acknowledged { .. }]
-    ));
-    let bye = within("BYE", 2, &tag, "z9hG4bKbye").replace(
-        "Contact:",
-        "Reason: SIP;cause=200, Q.850;cause=16\r\nContact:",
-    );
-    assert_eq!(statuses(&bench.udp(&bye)), ["200"]);
-    assert!(matches!(
-        bench.events().as_slice(),
-        [SipEvent::Bye { q850: Some(16), .. }]
-    ));
-    // The same BYE again: the same answer, no second event.
-    assert_eq!(statuses(&bench.udp(&bye)), ["200"]);
-    assert!(bench.events().is_empty());
-    bench.assert_empty_after(LONG);
-}
-
-#[test]
-fn we_end_a_call_over_the_flow_it_came_by() {
-    let mut bench = Bench::new();
-    let (dialog, tag) = bench.call();
-    bench.endpoint.hang_up(bench.now, dialog, 16);
-    let bye = bench.sent();
-    assert_eq!(statuses(&bye), ["BYE"]);
-    assert!(bye[0].starts_with(
-        "BYE sip:alice@192.0.2.7:5060 SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.1:5060;branch=z9hG4bK"
-    ));
-    assert_eq!(
-        header(&bye[0], "From").unwrap(),
-        format!("<sip:100@198.51.100.1>;tag={tag}")
-    );
-    assert_eq!(
-        header(&bye[0], "To").unwrap(),
-        "\"Alice\" <sip:alice@192.0.2.7>;tag=af"
-    );
-    assert_eq!(header(&bye[0], "Reason"), Some("Q.850;cause=16"));
-    // Repeated until answered; meanwhile the peer's own BYE is answered.
-    assert_eq!(bench.pass(Duration::from_millis(600)).len(), 1);
-    assert_eq!(
-        statuses(&bench.udp(&within("BYE", 2, &tag, "z9hG4bKcross"))),
-        ["200"]
-    );
-    let ok = bye[0].split("\r\n").filter(|l| {
-        ["Via", "From", "To:", "Call", "CSeq"]
-            .iter()
-            .any(|n| l.starts_with(n))
-    });
-    let ok = format!(
-        "SIP/2.0 200 OK\r\n{}\r\n\r\n",
-        ok.collect::<Vec<_>>().join("\r\n")
-    );
-    assert!(bench.udp(&ok).is_empty());
-    assert!(bench.events().is_empty());
-    bench.assert_empty_after(LONG);
-}

@@ -424,7 +424,7 @@ mod tests {
                     "2026-03-29T09:45:00+02:00[Europe/Rome]"
                 );
             }
-            other => panic!("{other:?}"),
+            other @ (PinVerdict::Admitted(_) | PinVerdict::Refused(_)) => panic!("{other:?}"),
         }
         match at("2026-03-29T07:45:00Z") {
             PinVerdict::Admitted(a) => {

@@ -244,3 +244,6 @@ fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
 fn is_conflict(error: &StoreError, conflict: Conflict) -> bool {
     *error == StoreError::Conflict(conflict)
 }
+
+#[cfg(test)]
+mod tests;

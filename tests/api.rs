@@ -1,5 +1,9 @@
 //! The HTTP API, driven through its router on a SQLite file, without a port.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from beginning to end"
+)]
 
 use std::cell::Cell;
 use std::path::Path;

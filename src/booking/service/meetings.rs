@@ -9,7 +9,7 @@ use super::pins::may_see;
 use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
 use crate::booking::change::{Change, FieldError, MeetingChange, check_external_id};
-use crate::booking::key::{ApiKey, KeyRole, Organisation};
+use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::privacy::Pin;
 use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
@@ -346,7 +346,11 @@ impl Bookings {
     }
 
     async fn book_echo_meeting(&self, now: Timestamp) -> Result<Meeting, BookingError> {
-        let organisation = self.organisation_or_new(now, ECHO_ORGANISATION).await?;
+        let new = Organisation {
+            id: OrganisationId(new_id(now)?),
+            name: ECHO_ORGANISATION.to_owned(),
+        };
+        let organisation = self.store().organisation_or_new(now, new).await?;
         let options = MeetingOptions::new("Echo", Schedule::new(now, None, Zone::utc()));
         let mut meeting = self.new_meeting(now, &organisation, options)?;
         meeting.echo = true;
@@ -581,7 +585,5 @@ fn expect_revision(meeting: &Meeting, expected: Option<i64>) -> Result<(), Booki
     }
 }
 
-/// The owner of the echo meeting.
-const ECHO_ORGANISATION: &str = "voicebridge";
 /// How often a change is tried against others that are made at the same time.
 const ATTEMPTS_MAX: usize = 8;

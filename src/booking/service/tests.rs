@@ -804,38 +804,48 @@ async fn keys_are_good_until_they_expire_or_are_revoked() {
     assert_eq!(unknown.await.unwrap_err(), BookingError::NotFound);
 }
 
-#[tokio::test]
-async fn explain_tells_owners_the_truth_others_nothing_and_nobody_too_often() {
-    let house = house().await;
-    let meeting = house.book().await;
-    let pin = pins(&meeting).remove(0);
-    let ask = |key: ApiKey, pin: String, when: Timestamp| {
-        let bookings = house.bookings.clone();
-        async move {
-            bookings
-                .explain(booked(), &key, &Pin::parse(&pin).unwrap(), None, when)
-                .await
-        }
-    };
-    let told = ask(house.key.clone(), pin.clone(), during()).await.unwrap();
-    assert_eq!(
-        (told.outcome, told.meeting, told.role),
-        (Outcome::Joined, Some(meeting.id), Some(Role::Guest))
+fn asking(
+    house: &House,
+    key: &ApiKey,
+    pin: &str,
+    when: Timestamp,
+) -> impl Future<Output = Result<Explanation, ExplainError>> {
+    let (bookings, key, pin) = (
+        house.bookings.clone(),
+        key.clone(),
+        Pin::parse(pin).unwrap(),
     );
-    let told = ask(house.key.clone(), pin.clone(), booked()).await.unwrap();
-    assert_eq!(
-        (told.outcome, told.opens_at),
-        (Outcome::TooEarly, Some(at("2026-11-23T08:45:00Z")))
-    );
-    let stranger = NewKey {
+    async move { bookings.explain(booked(), &key, &pin, None, when).await }
+}
+
+async fn stranger(house: &House) -> ApiKey {
+    let new = NewKey {
         organisation: "other".to_owned(),
         role: KeyRole::Admin,
         scopes: Vec::new(),
         expires_at: None,
     };
-    let (stranger, _) = house.bookings.create_key(booked(), stranger).await.unwrap();
-    let foreign = ask(stranger.clone(), pin.clone(), during()).await.unwrap();
-    let unknown = ask(stranger.clone(), wrong_pin(&meeting).to_owned(), during())
+    house.bookings.create_key(booked(), new).await.unwrap().0
+}
+
+#[tokio::test]
+async fn explain_tells_owners_the_truth_and_others_nothing() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let pin = pins(&meeting).remove(0);
+    let told = asking(&house, &house.key, &pin, during()).await.unwrap();
+    assert_eq!(
+        (told.outcome, told.meeting, told.role),
+        (Outcome::Joined, Some(meeting.id), Some(Role::Guest))
+    );
+    let told = asking(&house, &house.key, &pin, booked()).await.unwrap();
+    assert_eq!(
+        (told.outcome, told.opens_at),
+        (Outcome::TooEarly, Some(at("2026-11-23T08:45:00Z")))
+    );
+    let stranger = stranger(&house).await;
+    let foreign = asking(&house, &stranger, &pin, during()).await.unwrap();
+    let unknown = asking(&house, &stranger, wrong_pin(&meeting), during())
         .await
         .unwrap();
     assert_eq!(foreign, unknown);
@@ -843,15 +853,77 @@ async fn explain_tells_owners_the_truth_others_nothing_and_nobody_too_often() {
         (foreign.outcome, foreign.meeting),
         (Outcome::WrongPin, None)
     );
-    for _ in 0..58 {
-        ask(stranger.clone(), pin.clone(), during()).await.unwrap();
+}
+
+#[tokio::test]
+async fn explain_is_no_way_to_search_for_pins() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let stranger = stranger(&house).await;
+    for _ in 0..60 {
+        asking(&house, &stranger, wrong_pin(&meeting), during())
+            .await
+            .unwrap();
     }
-    let often = ask(stranger, pin.clone(), during()).await.unwrap_err();
+    let often = asking(&house, &stranger, wrong_pin(&meeting), during())
+        .await
+        .unwrap_err();
     assert!(
         matches!(often, ExplainError::TooOften { retry_seconds } if retry_seconds > 3_000),
         "{often:?}"
     );
-    assert!(ask(house.key.clone(), pin, during()).await.is_ok());
+    assert!(
+        asking(&house, &house.key, wrong_pin(&meeting), during())
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_never_got_in_is_shown_to_whose_number_it_was_or_who_is_alone_here() {
+    let number = DialInNumber {
+        number: "7001".to_owned(),
+        country: None,
+        language: None,
+        organisation: Some("other".to_owned()),
+        label: None,
+    };
+    let house = house_with(BookingSettings {
+        numbers: vec![number],
+        ..BookingSettings::default()
+    })
+    .await;
+    house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    let record = async |number: &str| {
+        let call = CallRecord {
+            number: number.to_owned(),
+            ..call(None, "+39061")
+        };
+        house.bookings.record_call(&call).await.unwrap();
+        let question = CallQuestion {
+            limit: 10,
+            ..CallQuestion::default()
+        };
+        let calls = house.bookings.list_calls(question).await.unwrap().0;
+        calls
+            .into_iter()
+            .find(|c| c.call.id == call.id)
+            .unwrap()
+            .organisation_name
+    };
+    assert_eq!(
+        record("7000").await.as_deref(),
+        Some("demo"),
+        "the only organisation"
+    );
+    stranger(&house).await;
+    assert_eq!(record("7000").await, None, "anybody's");
+    assert_eq!(record("7001").await.as_deref(), Some("other"));
+    let reserved = house
+        .bookings
+        .organisation_or_new(booked(), "voicebridge:echo")
+        .await;
+    assert!(matches!(reserved, Err(BookingError::Invalid(_))));
 }
 
 async fn raw(path: &Path) -> sqlx::SqliteConnection {

@@ -135,6 +135,10 @@ impl Store for SqliteStore {
         Box::pin(keys::organisation(self, name))
     }
 
+    fn organisations(&self) -> StoreFuture<'_, Vec<Organisation>> {
+        Box::pin(keys::organisations(self))
+    }
+
     fn organisation_or_new(
         &self,
         now: Timestamp,

@@ -62,7 +62,7 @@ impl Default for BookingSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BookingError {
     /// What was asked breaks these rules.
-    #[error("the request breaks a rule")]
+    #[error("{}", all(.0))]
     Invalid(Vec<FieldError>),
     /// There is no such thing, or it belongs to somebody else.
     #[error("not found")]
@@ -238,6 +238,12 @@ fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
     getrandom::fill(&mut random).map_err(|_| NoRandomness)?;
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+/// Everything that is wrong, in one line.
+fn all(errors: &[FieldError]) -> String {
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    all.join("; ")
 }
 
 /// Is this the conflict?

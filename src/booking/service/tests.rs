@@ -15,7 +15,7 @@ use crate::booking::change::{Change, MeetingChange};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::privacy::{CallerNumber, Pin};
-use crate::booking::store::SqliteStore;
+use crate::booking::store::{SqliteStore, Store};
 
 const START: &str = "2026-11-23T10:00:00+01:00";
 const END: &str = "2026-11-23T11:00:00+01:00";
@@ -582,71 +582,12 @@ async fn an_ended_meeting_stays_ended_until_its_time_is_changed() {
 }
 
 #[tokio::test]
-async fn the_echo_meeting_keeps_its_pin_and_is_seen_nowhere() {
+async fn the_echo_meeting_is_always_open_and_keeps_its_pin() {
     let house = house().await;
     let pin = house.bookings.ensure_echo_meeting(booked()).await.unwrap();
     assert_eq!(
         house.bookings.ensure_echo_meeting(during()).await.unwrap(),
         pin
-    );
-    let meeting = match house
-        .dial(
-            at("2036-01-01T00:00:00Z"),
-            pin.expose(),
-            Some("any"),
-            "+39061",
-        )
-        .await
-    {
-        PinVerdict::Admitted(admission) if admission.echo => admission.meeting,
-        other @ (PinVerdict::Admitted(_) | PinVerdict::Refused(_)) => panic!("{other:?}"),
-    };
-    assert_eq!(
-        house
-            .bookings
-            .meeting(&house.key, meeting)
-            .await
-            .unwrap_err(),
-        BookingError::NotFound
-    );
-    house
-        .bookings
-        .record_call(&call(Some(meeting), "+390612345678"))
-        .await
-        .unwrap();
-    let question = CallQuestion {
-        limit: 10,
-        ..CallQuestion::default()
-    };
-    assert!(
-        house
-            .bookings
-            .list_calls(question)
-            .await
-            .unwrap()
-            .0
-            .is_empty()
-    );
-    let all = MeetingQuestion {
-        limit: 10,
-        live: vec![meeting],
-        ..MeetingQuestion::default()
-    };
-    assert!(
-        house
-            .bookings
-            .list_meetings(booked(), all)
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
-    assert!(
-        house
-            .bookings
-            .calls_by_outcome()
-            .iter()
-            .all(|&(_, n)| n == 0)
     );
     house
         .bookings
@@ -657,6 +598,60 @@ async fn the_echo_meeting_keeps_its_pin_and_is_seen_nowhere() {
         house.bookings.ensure_echo_meeting(during()).await.unwrap(),
         pin
     );
+    let verdict = house
+        .dial(
+            at("2046-01-01T00:00:00Z"),
+            pin.expose(),
+            Some("any"),
+            "+39061",
+        )
+        .await;
+    assert!(matches!(verdict, PinVerdict::Admitted(admission) if admission.echo));
+}
+
+#[tokio::test]
+async fn the_echo_meeting_is_seen_nowhere() {
+    let house = house().await;
+    house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    let id = house.store.echo_meeting().await.unwrap().unwrap().id;
+    assert_eq!(
+        house.bookings.meeting(&house.key, id).await.unwrap_err(),
+        BookingError::NotFound
+    );
+    house
+        .bookings
+        .record_call(&call(Some(id), "+390612345678"))
+        .await
+        .unwrap();
+    let calls = house
+        .bookings
+        .list_calls(CallQuestion {
+            limit: 10,
+            ..CallQuestion::default()
+        })
+        .await;
+    assert!(calls.unwrap().0.is_empty());
+    assert!(
+        house
+            .bookings
+            .calls_by_outcome()
+            .iter()
+            .all(|&(_, n)| n == 0)
+    );
+    for state in [None, Some(MeetingState::Open), Some(MeetingState::Live)] {
+        let question = MeetingQuestion {
+            limit: 10,
+            live: vec![id],
+            state,
+            ..MeetingQuestion::default()
+        };
+        let page = house
+            .bookings
+            .list_meetings(booked(), question)
+            .await
+            .unwrap();
+        assert!(page.items.is_empty(), "{state:?}");
+    }
 }
 
 fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord {

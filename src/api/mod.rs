@@ -296,6 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn operations_have_names_of_their_own() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let methods = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|item| item.as_object().unwrap().values());
+        let names: Vec<&str> = methods
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        let different: std::collections::BTreeSet<&&str> = names.iter().collect();
+        assert_eq!((different.len(), names.len()), (19, 19), "{names:?}");
+    }
+
+    #[test]
     fn the_openapi_document_lists_every_route() {
         let documented: Vec<String> = openapi().paths.paths.into_keys().collect();
         let mut routed: Vec<&str> = routes().map(|(path, _)| path).collect();

@@ -232,7 +232,8 @@ impl Answer {
 
 impl Api {
     async fn new() -> Self {
-        set_clock("2026-11-20T08:00:00Z");
+        // Finer than what is kept.
+        set_clock("2026-11-20T08:00:00.123456789Z");
         let dir = tempfile::tempdir().unwrap();
         let number = |number: &str, organisation: Option<&str>| DialInNumber {
             number: number.to_owned(),

@@ -225,6 +225,7 @@ impl Schedule {
     /// From instants and the zone people live by.
     #[must_use]
     pub fn new(starts_at: Timestamp, ends_at: Option<Timestamp>, zone: Zone) -> Self {
+        let (starts_at, ends_at) = (kept(starts_at), ends_at.map(kept));
         let local = |at: Timestamp| zone.rules.to_datetime(at);
         Self {
             starts_local: local(starts_at),
@@ -344,6 +345,11 @@ impl Zone {
             rules: TimeZone::UTC,
         }
     }
+}
+
+/// As fine as times are kept, so that what is answered is what is read back.
+pub(crate) fn kept(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
 }
 
 fn before(at: Timestamp, minutes: u32) -> Timestamp {

@@ -10,7 +10,7 @@ use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
 use crate::booking::change::{Change, FieldError, MeetingChange, check_external_id};
 use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, Organisation};
-use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone, kept};
 use crate::booking::privacy::Pin;
 use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
 
@@ -296,7 +296,7 @@ impl Bookings {
             if meeting.cancelled_at.is_some() {
                 return Ok(());
             }
-            meeting.cancelled_at = Some(now);
+            meeting.cancelled_at = Some(kept(now));
             if self.keep(now, meeting).await?.is_some() {
                 return Ok(());
             }
@@ -320,7 +320,7 @@ impl Bookings {
             if !bounded || meeting.state(now, false) != MeetingState::Open {
                 return Ok(());
             }
-            meeting.ended_at = Some(now);
+            meeting.ended_at = Some(kept(now));
             if self.keep(now, meeting).await?.is_some() {
                 return Ok(());
             }
@@ -408,8 +408,8 @@ impl Bookings {
             echo: false,
             cancelled_at: None,
             ended_at: None,
-            created_at: now,
-            updated_at: now,
+            created_at: kept(now),
+            updated_at: kept(now),
             revision: 1,
         })
     }
@@ -471,7 +471,7 @@ impl Bookings {
         now: Timestamp,
         mut meeting: Meeting,
     ) -> Result<Option<Meeting>, BookingError> {
-        meeting.updated_at = now;
+        meeting.updated_at = kept(now);
         if !self.store().change(meeting.clone()).await? {
             return Ok(None);
         }

@@ -17,7 +17,7 @@ use crate::booking::{MeetingId, Permission};
 
 /// Lists calls, latest first, also those that never got in.
 #[utoipa::path(
-    get, path = "/v1/calls", tag = "calls", security(("key" = [])),
+    get, operation_id = "listCalls", path = "/v1/calls", tag = "calls", security(("key" = [])),
     params(
         ("from" = Option<String>, Query, description = "Arrived then or later; RFC 3339"),
         ("to" = Option<String>, Query, description = "Arrived before then; RFC 3339"),

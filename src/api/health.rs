@@ -11,14 +11,14 @@ use super::metrics::render;
 use super::problem::{Problem, ProblemDocument};
 
 /// Answers as long as the process serves HTTP.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, description = "Alive", body = String)))]
+#[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", responses((status = 200, description = "Alive", body = String)))]
 pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Answers 200 if calls are taken: the store answers, the node neither starts nor drains.
 #[utoipa::path(
-    get, path = "/readyz", tag = "health",
+    get, operation_id = "readyz", path = "/readyz", tag = "health",
     responses(
         (status = 200, description = "Takes calls", body = String),
         (status = 503, description = "Does not, with the reason", body = ProblemDocument, content_type = "application/problem+json"),
@@ -37,7 +37,7 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<&'static str
 }
 
 /// Metrics in the OpenMetrics text format.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
+#[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "health", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let store_up = state.bookings.ping().await.is_ok();
     let text = render(&state.bookings, &state.live.gauges(), state.now(), store_up);
@@ -52,7 +52,7 @@ pub(super) async fn metrics(State(state): State<AppState>) -> Response {
 }
 
 /// This document.
-#[utoipa::path(get, path = "/openapi.json", tag = "health", responses((status = 200, description = "OpenAPI")))]
+#[utoipa::path(get, operation_id = "openapi", path = "/openapi.json", tag = "health", responses((status = 200, description = "OpenAPI")))]
 pub(super) async fn openapi_document() -> Json<utoipa::openapi::OpenApi> {
     Json(super::openapi())
 }

@@ -97,7 +97,7 @@ pub(super) struct MeetingPatch {
 
 /// Books a meeting and allocates its PINs.
 #[utoipa::path(
-    post, path = "/v1/meetings", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
+    post, operation_id = "createMeeting", path = "/v1/meetings", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes repetitions harmless for 24 hours; 1 to 255 visible ASCII characters")),
     responses(
         (status = 201, description = "Booked, now or by an earlier request with the same Idempotency-Key", body = MeetingView),
@@ -127,7 +127,7 @@ pub(super) async fn create(
 
 /// Lists meetings by start.
 #[utoipa::path(
-    get, path = "/v1/meetings", tag = "meetings", security(("key" = [])),
+    get, operation_id = "listMeetings", path = "/v1/meetings", tag = "meetings", security(("key" = [])),
     params(
         ("from" = Option<String>, Query, description = "Not over by then; RFC 3339"),
         ("to" = Option<String>, Query, description = "Begun before then; RFC 3339"),
@@ -170,7 +170,7 @@ pub(super) async fn list(
 
 /// Reads a meeting.
 #[utoipa::path(
-    get, path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
+    get, operation_id = "readMeeting", path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "The meeting; its revision is in ETag", body = MeetingView))
 )]
 pub(super) async fn read(
@@ -185,7 +185,7 @@ pub(super) async fn read(
 
 /// Changes a meeting; its PINs stay.
 #[utoipa::path(
-    patch, path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), request_body = MeetingPatch,
+    patch, operation_id = "changeMeeting", path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), request_body = MeetingPatch,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses(
         (status = 200, description = "Changed", body = MeetingView),
@@ -219,7 +219,7 @@ pub(super) async fn change(
 
 /// Cancels a meeting. Who is in it stays; end it first to see them off.
 #[utoipa::path(
-    delete, path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])),
+    delete, operation_id = "cancelMeeting", path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])),
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses((status = 204, description = "Cancelled, now or before"))
 )]
@@ -239,7 +239,7 @@ pub(super) async fn cancel(
 
 /// Reads a meeting by your own name for it.
 #[utoipa::path(
-    get, path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])),
+    get, operation_id = "readMeetingByExternalId", path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])),
     params(
         ("external_id" = String, Path, description = "Percent-encoded"),
         ("organisation" = Option<String>, Query, description = "Required of keys of role platform"),
@@ -265,7 +265,7 @@ pub(super) async fn read_by_external_id(
 /// Books, replaces or brings back the meeting of this name. What is left out takes its default; the PINs
 /// stay, also through DELETE and PUT within 30 days.
 #[utoipa::path(
-    put, path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
+    put, operation_id = "putMeetingByExternalId", path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
     params(
         ("external_id" = String, Path, description = "Percent-encoded"),
         ("If-Match" = Option<String>, Header, description = "The ETag it must still have"),
@@ -308,7 +308,7 @@ pub(super) async fn put_by_external_id(
 
 /// Cancels the meeting of this name.
 #[utoipa::path(
-    delete, path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])),
+    delete, operation_id = "cancelMeetingByExternalId", path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])),
     params(
         ("external_id" = String, Path, description = "Percent-encoded"),
         ("organisation" = Option<String>, Query, description = "Required of keys of role platform"),
@@ -340,7 +340,7 @@ pub(super) async fn cancel_by_external_id(
 /// Ends a meeting for all that are in it or wait. One with an end is over then; a permanent one can be
 /// joined again.
 #[utoipa::path(
-    post, path = "/v1/meetings/{id}/end", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
+    post, operation_id = "endMeeting", path = "/v1/meetings/{id}/end", tag = "meetings", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "Ended", body = MeetingView))
 )]
 pub(super) async fn end(

@@ -49,84 +49,106 @@ struct Snapshot {
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let live = &self.gauges;
-        gauges(
-            &mut encoder,
-            "voicebridge_legs",
-            "Legs by kind",
-            "kind",
-            live.legs.iter().map(|&(kind, n)| (kind, n)),
-        )?;
-        gauge(
-            &mut encoder,
-            "voicebridge_meetings_live",
-            "Meetings somebody is in",
-            live.meetings_live,
-        )?;
+        self.encode_calls(&mut encoder)?;
+        self.encode_media(&mut encoder)?;
+        self.encode_peers(&mut encoder)
+    }
+}
+
+impl Snapshot {
+    fn encode_calls(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let refused = &self.gauges.admission_refused;
+        let budget = u64::from(self.budget);
         counters(
-            &mut encoder,
+            to,
             "voicebridge_calls",
             "Calls by how they ended",
             "outcome",
             &self.calls,
         )?;
         counters(
-            &mut encoder,
+            to,
             "voicebridge_pin_attempts",
-            "PINs that were keyed in, by what became of them",
+            "PINs keyed in, by what became of them",
             "result",
             &self.pins,
         )?;
         gauge(
-            &mut encoder,
+            to,
             "voicebridge_failure_budget_remaining",
-            "Wrong PINs that may still be evaluated within the hour",
-            u64::from(self.budget),
+            "Wrong PINs still evaluated within the hour",
+            budget,
         )?;
-        let help = "How late the mixer's ticks were";
-        let lateness = encoder.encode_descriptor(
+        counters(
+            to,
+            "voicebridge_admission_refused",
+            "Calls not taken for want of capacity",
+            "reason",
+            refused,
+        )
+    }
+
+    fn encode_media(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let live = &self.gauges;
+        gauges(
+            to,
+            "voicebridge_legs",
+            "Legs by kind",
+            "kind",
+            live.legs.iter().copied(),
+        )?;
+        gauge(
+            to,
+            "voicebridge_meetings_live",
+            "Meetings somebody is in",
+            live.meetings_live,
+        )?;
+        let (name, help) = (
             "voicebridge_tick_lateness_seconds",
+            "How late the mixer's ticks were",
+        );
+        live.tick_lateness.encode(to.encode_descriptor(
+            name,
             help,
             None,
             MetricType::Histogram,
-        )?;
-        live.tick_lateness.encode(lateness)?;
+        )?)?;
         counter(
-            &mut encoder,
+            to,
             "voicebridge_concealed_frames",
             "Frames that were concealed",
             live.concealed_frames,
         )?;
         counter(
-            &mut encoder,
+            to,
             "voicebridge_one_way_audio",
             "Legs with audio one way only",
             live.one_way_audio,
-        )?;
-        counters(
-            &mut encoder,
-            "voicebridge_admission_refused",
-            "Calls not taken for want of capacity",
-            "reason",
-            &live.admission_refused,
-        )?;
-        let up = |&(ref name, up): &(String, bool)| (name.clone(), u64::from(up));
+        )
+    }
+
+    fn encode_peers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let up = |(name, up): &(String, bool)| (name.clone(), u64::from(*up));
+        let (asterisks, trunks) = (
+            self.gauges.asterisks.iter().map(up),
+            self.gauges.trunks.iter().map(up),
+        );
         gauges(
-            &mut encoder,
+            to,
             "voicebridge_asterisk_up",
             "Is this Asterisk connected?",
             "name",
-            live.asterisks.iter().map(up),
+            asterisks,
         )?;
         gauges(
-            &mut encoder,
+            to,
             "voicebridge_trunk_up",
             "Does this trunk answer?",
             "name",
-            live.trunks.iter().map(up),
+            trunks,
         )?;
         gauge(
-            &mut encoder,
+            to,
             "voicebridge_store_up",
             "Does the store answer?",
             u64::from(self.store_up),
@@ -148,8 +170,7 @@ impl EncodeMetric for TickLateness {
             .filter(|(bound, _)| !bound.is_finite())
             .map(|(_, n)| n)
             .sum();
-        // The encoder knows the last bucket by this bound.
-        buckets.push((f64::MAX, beyond));
+        buckets.push((f64::INFINITY, beyond));
         let count = buckets.iter().map(|(_, n)| n).sum();
         encoder.encode_histogram::<NoLabelSet>(self.sum_seconds, count, &buckets, None)
     }

@@ -31,6 +31,7 @@ use crate::call::roster::LiveCalls;
 use crate::config::Config;
 
 use auth::BearerScheme;
+use problem::AnyProblem;
 
 pub use metrics::render as render_metrics;
 pub use problem::{Problem, ProblemDocument};
@@ -142,6 +143,14 @@ fn metrics_routes() -> Vec<Route> {
 }
 
 fn guarded(routes: impl IntoIterator<Item = Route>, state: AppState) -> Router {
+    guarded_for(REQUEST_TIMEOUT, routes, state)
+}
+
+fn guarded_for(
+    timeout: Duration,
+    routes: impl IntoIterator<Item = Route>,
+    state: AppState,
+) -> Router {
     let router = routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods)| {
@@ -153,7 +162,7 @@ fn guarded(routes: impl IntoIterator<Item = Route>, state: AppState) -> Router {
         .with_state(state)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
-            REQUEST_TIMEOUT,
+            timeout,
         ))
         .layer(CatchPanicLayer::custom(problem::from_panic))
         .layer(axum::middleware::from_fn(problem::finish))
@@ -187,7 +196,7 @@ fn guarded(routes: impl IntoIterator<Item = Route>, state: AppState) -> Router {
         health::openapi_document,
     ),
     components(schemas(ProblemDocument)),
-    modifiers(&BearerScheme)
+    modifiers(&BearerScheme, &AnyProblem)
 )]
 struct Documentation;
 
@@ -197,6 +206,109 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::booking::{BookingSettings, ParticipantId, SqliteStore};
+    use crate::call::roster::{Gauges, LiveError, LiveFuture, Participant};
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    /// Nobody in any call.
+    struct Nobody;
+
+    impl LiveCalls for Nobody {
+        fn participants(&self, _: MeetingId) -> LiveFuture<'_, Vec<Participant>> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn set_muted(&self, _: MeetingId, _: ParticipantId, _: bool) -> LiveFuture<'_, ()> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn rename(&self, _: MeetingId, _: ParticipantId, _: Option<String>) -> LiveFuture<'_, ()> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn remove(&self, _: MeetingId, _: ParticipantId) -> LiveFuture<'_, ()> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn end_meeting(&self, _: MeetingId) -> LiveFuture<'_, u32> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn live_meetings(&self) -> Vec<MeetingId> {
+            Vec::new()
+        }
+        fn gauges(&self) -> Gauges {
+            Gauges::default()
+        }
+    }
+
+    async fn state(dir: &std::path::Path) -> AppState {
+        let store = SqliteStore::open(&dir.join("v.db")).await.unwrap();
+        let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
+        AppState {
+            bookings,
+            live: Arc::new(Nobody),
+            clock: || Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    async fn status(router: &Router, path: &str) -> StatusCode {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        router.clone().oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_takes_too_long_is_answered_with_a_problem() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path()).await;
+        let forever: Route = ("/forever", get(std::future::pending::<()>));
+        let router = guarded_for(Duration::from_millis(10), [forever], state);
+        let answer = router
+            .oneshot(Request::get("/forever").body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = axum::body::to_bytes(answer.into_body(), 10_000)
+            .await
+            .unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("\"code\":\"timeout\""));
+    }
+
+    #[tokio::test]
+    async fn with_an_admin_port_metrics_are_on_that_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path()).await;
+        let mut config = Config::default();
+        let routers =
+            |config: &Config| routers(config, &state.bookings, state.live.clone(), state.clock);
+        assert_eq!(
+            status(&routers(&config)[0], "/metrics").await,
+            StatusCode::OK
+        );
+        config.http.admin_listen = Some(([127, 0, 0, 1], 9090).into());
+        let [public, admin] = <[Router; 2]>::try_from(routers(&config)).unwrap();
+        let both = async |path| {
+            (
+                status(&public, path).await.as_u16(),
+                status(&admin, path).await.as_u16(),
+            )
+        };
+        assert_eq!(both("/metrics").await, (404, 200));
+        assert_eq!(both("/healthz").await, (200, 200));
+        assert_eq!(both("/v1/meetings").await, (401, 404));
+    }
+
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let document = serde_json::to_value(openapi()).unwrap();
+        let methods = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|item| item.as_object().unwrap().values());
+        let names: Vec<&str> = methods
+            .map(|operation| operation["operationId"].as_str().unwrap())
+            .collect();
+        let different: std::collections::BTreeSet<&&str> = names.iter().collect();
+        assert_eq!((different.len(), names.len()), (19, 19), "{names:?}");
+    }
 
     #[test]
     fn the_openapi_document_lists_every_route() {

@@ -28,7 +28,7 @@ pub(super) struct ParticipantPatch {
 
 /// Lists who is in a meeting or waits for it.
 #[utoipa::path(
-    get, path = "/v1/meetings/{id}/participants", tag = "participants", security(("key" = [])), params(("id" = String, Path)),
+    get, operation_id = "listParticipants", path = "/v1/meetings/{id}/participants", tag = "participants", security(("key" = [])), params(("id" = String, Path)),
     responses((status = 200, description = "All of them, in the order they came", body = Page<ParticipantView>))
 )]
 pub(super) async fn list(
@@ -49,7 +49,7 @@ pub(super) async fn list(
 
 /// Mutes or renames a participant.
 #[utoipa::path(
-    patch, path = "/v1/meetings/{id}/participants/{participant_id}", tag = "participants", security(("key" = [])),
+    patch, operation_id = "changeParticipant", path = "/v1/meetings/{id}/participants/{participant_id}", tag = "participants", security(("key" = [])),
     request_body = ParticipantPatch, params(("id" = String, Path), ("participant_id" = String, Path)),
     responses(
         (status = 200, description = "Changed", body = ParticipantView),
@@ -102,7 +102,7 @@ pub(super) async fn change(
 
 /// Hangs up on a participant.
 #[utoipa::path(
-    delete, path = "/v1/meetings/{id}/participants/{participant_id}", tag = "participants", security(("key" = [])),
+    delete, operation_id = "removeParticipant", path = "/v1/meetings/{id}/participants/{participant_id}", tag = "participants", security(("key" = [])),
     params(("id" = String, Path), ("participant_id" = String, Path)),
     responses((status = 204, description = "He is gone"))
 )]

@@ -29,7 +29,7 @@ pub(super) struct ExplainRequest {
 
 /// Tells what a PIN of yours opens, and if not, why not.
 #[utoipa::path(
-    post, path = "/v1/pins/explain", tag = "pins", security(("key" = [])), request_body = ExplainRequest,
+    post, operation_id = "explainPin", path = "/v1/pins/explain", tag = "pins", security(("key" = [])), request_body = ExplainRequest,
     responses(
         (status = 200, description = "What a caller would get", body = ExplanationView),
         (status = 429, description = "Asked too often; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
@@ -63,7 +63,7 @@ pub(super) async fn explain(
 
 /// Lists the numbers that lead to your meetings.
 #[utoipa::path(
-    get, path = "/v1/numbers", tag = "numbers", security(("key" = [])),
+    get, operation_id = "listNumbers", path = "/v1/numbers", tag = "numbers", security(("key" = [])),
     responses((status = 200, description = "All of them", body = Page<NumberView>))
 )]
 pub(super) async fn numbers(

@@ -12,6 +12,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::Modify;
+use utoipa::openapi::{Content, OpenApi, Ref, Response as Answer, ResponseBuilder};
 
 use crate::booking::BookingError;
 use crate::booking::change::FieldError;
@@ -246,6 +248,36 @@ impl From<LiveError> for Problem {
                     error.to_string(),
                 )
             },
+        }
+    }
+}
+
+/// Tells the OpenAPI document that any request may be answered with a problem.
+pub(super) struct AnyProblem;
+
+impl Modify for AnyProblem {
+    fn modify(&self, openapi: &mut OpenApi) {
+        let content = Content::new(Some(Ref::from_schema_name("ProblemDocument")));
+        let problem = Answer::new(
+            "Any error: 401 without a good key, 403 if it may not, 404 for what is not there or not yours, …",
+        );
+        let problem = ResponseBuilder::from(problem)
+            .content("application/problem+json", content)
+            .build();
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [
+                &mut item.get,
+                &mut item.put,
+                &mut item.post,
+                &mut item.delete,
+                &mut item.patch,
+            ];
+            for operation in operations.into_iter().flatten() {
+                operation
+                    .responses
+                    .responses
+                    .insert("default".to_owned(), problem.clone().into());
+            }
         }
     }
 }

@@ -229,7 +229,10 @@ impl fmt::Display for KeySecret {
 #[must_use]
 pub fn is_organisation_name(name: &str) -> bool {
     let trimmed = !name.is_empty() && name.trim() == name;
-    trimmed && name.chars().count() <= ORGANISATION_CHARS_MAX && !name.chars().any(char::is_control)
+    trimmed
+        && name != ECHO_ORGANISATION
+        && name.chars().count() <= ORGANISATION_CHARS_MAX
+        && !name.chars().any(char::is_control)
 }
 
 /// Lower-case hexadecimal.
@@ -237,6 +240,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// The owner of the echo meeting; nobody's name.
+pub const ECHO_ORGANISATION: &str = "voicebridge:echo";
 /// Most characters of an organisation's name.
 pub const ORGANISATION_CHARS_MAX: usize = 100;
 const MARK: &str = "vb_";

@@ -7,8 +7,9 @@ use uuid::Uuid;
 
 use super::{BookingError, Bookings};
 use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::key::ECHO_ORGANISATION;
 use crate::booking::privacy::CallerNumber;
-use crate::booking::store::{CallFilter, StoredCall};
+use crate::booking::store::{CallFilter, StoreError, StoredCall};
 
 /// Which call records are asked for.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +44,10 @@ impl Bookings {
                 .is_some_and(|meeting| meeting.echo),
             None => false,
         };
+        let organisation = match call.organisation {
+            Some(known) => Some(known),
+            None => self.whose(&call.number).await?,
+        };
         let policy = self.inner.settings.privacy;
         let caller = CallerNumber::new(&policy.store.of(&call.caller));
         let number = call.number.chars().take(NUMBER_CHARS_MAX).collect();
@@ -56,6 +61,7 @@ impl Bookings {
             node: self.inner.settings.node.clone(),
             echo,
             call: CallRecord {
+                organisation,
                 caller,
                 number,
                 sip_call_id,
@@ -68,6 +74,30 @@ impl Bookings {
             self.inner.calls.count(outcome);
         }
         Ok(())
+    }
+
+    /// Whose business a call is that reached no meeting: the owner's of the dialled number, or the only
+    /// organisation's there is.
+    async fn whose(&self, number: &str) -> Result<Option<OrganisationId>, StoreError> {
+        let dialled = self
+            .inner
+            .settings
+            .numbers
+            .iter()
+            .find(|n| n.number == number);
+        if let Some(owner) = dialled.and_then(|n| n.organisation.as_deref()) {
+            return Ok(self
+                .store()
+                .organisation(owner)
+                .await?
+                .map(|owner| owner.id));
+        }
+        let mut all = self.store().organisations().await?;
+        all.retain(|organisation| organisation.name != ECHO_ORGANISATION);
+        Ok(match all.as_slice() {
+            [only] => Some(only.id),
+            [] | [_, ..] => None,
+        })
     }
 
     /// How many calls ended how, since start, without those to the echo meeting.

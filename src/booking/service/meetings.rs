@@ -9,8 +9,8 @@ use super::pins::may_see;
 use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
 use crate::booking::change::{Change, FieldError, MeetingChange, check_external_id};
-use crate::booking::key::{ApiKey, KeyRole, Organisation};
-use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, Organisation};
+use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone, kept};
 use crate::booking::privacy::Pin;
 use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
 
@@ -296,7 +296,7 @@ impl Bookings {
             if meeting.cancelled_at.is_some() {
                 return Ok(());
             }
-            meeting.cancelled_at = Some(now);
+            meeting.cancelled_at = Some(kept(now));
             if self.keep(now, meeting).await?.is_some() {
                 return Ok(());
             }
@@ -320,7 +320,7 @@ impl Bookings {
             if !bounded || meeting.state(now, false) != MeetingState::Open {
                 return Ok(());
             }
-            meeting.ended_at = Some(now);
+            meeting.ended_at = Some(kept(now));
             if self.keep(now, meeting).await?.is_some() {
                 return Ok(());
             }
@@ -346,7 +346,11 @@ impl Bookings {
     }
 
     async fn book_echo_meeting(&self, now: Timestamp) -> Result<Meeting, BookingError> {
-        let organisation = self.organisation_or_new(now, ECHO_ORGANISATION).await?;
+        let new = Organisation {
+            id: OrganisationId(new_id(now)?),
+            name: ECHO_ORGANISATION.to_owned(),
+        };
+        let organisation = self.store().organisation_or_new(now, new).await?;
         let options = MeetingOptions::new("Echo", Schedule::new(now, None, Zone::utc()));
         let mut meeting = self.new_meeting(now, &organisation, options)?;
         meeting.echo = true;
@@ -404,8 +408,8 @@ impl Bookings {
             echo: false,
             cancelled_at: None,
             ended_at: None,
-            created_at: now,
-            updated_at: now,
+            created_at: kept(now),
+            updated_at: kept(now),
             revision: 1,
         })
     }
@@ -467,7 +471,7 @@ impl Bookings {
         now: Timestamp,
         mut meeting: Meeting,
     ) -> Result<Option<Meeting>, BookingError> {
-        meeting.updated_at = now;
+        meeting.updated_at = kept(now);
         if !self.store().change(meeting.clone()).await? {
             return Ok(None);
         }
@@ -581,7 +585,5 @@ fn expect_revision(meeting: &Meeting, expected: Option<i64>) -> Result<(), Booki
     }
 }
 
-/// The owner of the echo meeting.
-const ECHO_ORGANISATION: &str = "voicebridge";
 /// How often a change is tried against others that are made at the same time.
 const ATTEMPTS_MAX: usize = 8;

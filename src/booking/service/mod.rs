@@ -62,7 +62,7 @@ impl Default for BookingSettings {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BookingError {
     /// What was asked breaks these rules.
-    #[error("the request breaks a rule")]
+    #[error("{}", all(.0))]
     Invalid(Vec<FieldError>),
     /// There is no such thing, or it belongs to somebody else.
     #[error("not found")]
@@ -240,7 +240,16 @@ fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
+/// Everything that is wrong, in one line.
+fn all(errors: &[FieldError]) -> String {
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
 /// Is this the conflict?
 fn is_conflict(error: &StoreError, conflict: Conflict) -> bool {
     *error == StoreError::Conflict(conflict)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -28,6 +28,8 @@ pub struct PinStatistics {
     held_back_caller: AtomicU64,
     held_back_everybody: AtomicU64,
     unavailable: AtomicU64,
+    /// Second of the last alarm.
+    alarmed_at: AtomicI64,
 }
 
 /// What a PIN opens, told to somebody who may know.
@@ -71,7 +73,12 @@ impl Bookings {
             Ok(guess) => guess,
             Err(held_back) => {
                 statistics.count_held_back(held_back);
-                tracing::warn!(call = %query.call, ?held_back, "a PIN was not looked at: too many wrong ones within the hour");
+                if statistics.alarm_is_due(now) {
+                    tracing::warn!(
+                        ?held_back,
+                        "PINs are not looked at: too many wrong ones within the hour; the metrics tell how many"
+                    );
+                }
                 return PinVerdict::Refused(Refusal::Unavailable);
             }
         };
@@ -231,6 +238,16 @@ impl PinStatistics {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Once a minute at most: a flood of guesses must not become a flood of log lines.
+    fn alarm_is_due(&self, now: Timestamp) -> bool {
+        let last = self.alarmed_at.load(Ordering::Relaxed);
+        let due = now.as_second().saturating_sub(last).saturating_abs() >= ALARM_SECONDS_MIN;
+        due && self
+            .alarmed_at
+            .compare_exchange(last, now.as_second(), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
     fn count_held_back(&self, held_back: HeldBack) {
         let counter = match held_back {
             HeldBack::Caller => &self.held_back_caller,
@@ -296,3 +313,4 @@ const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Questions of one key about PINs that aren't there, in an hour.
 const EXPLAIN_FAILURES_MAX: usize = 60;
 const EXPLAIN_FAILURES_WINDOW: SignedDuration = SignedDuration::from_mins(60);
+const ALARM_SECONDS_MIN: i64 = 60;

@@ -32,6 +32,9 @@ pub trait Store: Send + Sync {
     /// The organisation of this name.
     fn organisation(&self, name: &str) -> StoreFuture<'_, Option<Organisation>>;
 
+    /// All organisations, by name.
+    fn organisations(&self) -> StoreFuture<'_, Vec<Organisation>>;
+
     /// The organisation of this name, made now if there is none.
     fn organisation_or_new(
         &self,

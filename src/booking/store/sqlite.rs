@@ -135,6 +135,10 @@ impl Store for SqliteStore {
         Box::pin(keys::organisation(self, name))
     }
 
+    fn organisations(&self) -> StoreFuture<'_, Vec<Organisation>> {
+        Box::pin(keys::organisations(self))
+    }
+
     fn organisation_or_new(
         &self,
         now: Timestamp,
@@ -238,12 +242,16 @@ fn error(error: sqlx::Error) -> StoreError {
             _ => StoreError::Unavailable(database.message().to_owned()),
         };
     }
-    match error {
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-            StoreError::Corrupt("a value can't be read".to_owned())
-        }
-        sqlx::Error::PoolTimedOut => StoreError::Locked,
-        other => StoreError::Unavailable(other.to_string()),
+    if matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+    ) {
+        StoreError::Corrupt("a value can't be read".to_owned())
+    } else if matches!(error, sqlx::Error::PoolTimedOut) {
+        // The one connection that writes waits for somebody else's lock.
+        StoreError::Locked
+    } else {
+        StoreError::Unavailable(error.to_string())
     }
 }
 
@@ -259,16 +267,22 @@ fn conflict(message: &str) -> Conflict {
 }
 
 fn migrate_error(migrate: MigrateError) -> StoreError {
-    match migrate {
-        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => StoreError::Newer,
-        MigrateError::VersionMismatch(version) => {
-            StoreError::Corrupt(format!("its tables differ from version {version}"))
-        }
-        MigrateError::Dirty(version) => {
-            StoreError::Corrupt(format!("the change to version {version} was cut short"))
-        }
-        MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) => error(inner),
-        other => StoreError::Unavailable(other.to_string()),
+    let other = migrate.to_string();
+    if let MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) = migrate {
+        return error(inner);
+    }
+    if matches!(
+        migrate,
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)
+    ) {
+        StoreError::Newer
+    } else if matches!(
+        migrate,
+        MigrateError::VersionMismatch(_) | MigrateError::Dirty(_)
+    ) {
+        StoreError::Corrupt(other)
+    } else {
+        StoreError::Unavailable(other)
     }
 }
 
@@ -343,3 +357,69 @@ const SQLITE_READONLY: u32 = 8;
 const SQLITE_CORRUPT: u32 = 11;
 const SQLITE_FULL: u32 = 13;
 const SQLITE_NOTADB: u32 = 26;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::booking::admission::OrganisationId;
+
+    async fn store() -> (SqliteStore, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        (
+            SqliteStore::open(&dir.path().join("v.db")).await.unwrap(),
+            dir,
+        )
+    }
+
+    async fn write(store: &SqliteStore, name: &str) -> Result<Organisation, StoreError> {
+        let new = Organisation {
+            id: OrganisationId(Uuid::nil()),
+            name: name.to_owned(),
+        };
+        store.organisation_or_new(Timestamp::UNIX_EPOCH, new).await
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_as_such_and_reading_goes_on() {
+        let (store, _dir) = store().await;
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&store.write)
+            .await
+            .unwrap();
+        assert_eq!(
+            write(&store, &"x".repeat(100_000)).await,
+            Err(StoreError::DiskFull)
+        );
+        assert_eq!(store.ping().await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_may_not_be_written_is_told_as_such() {
+        let (store, _dir) = store().await;
+        sqlx::query("PRAGMA query_only = on")
+            .execute(&store.write)
+            .await
+            .unwrap();
+        assert_eq!(write(&store, "demo").await, Err(StoreError::ReadOnly));
+    }
+
+    #[tokio::test]
+    async fn a_kill_at_any_time_loses_no_commit() {
+        let (store, _dir) = store().await;
+        for (pragma, value) in [
+            ("journal_mode", "wal"),
+            ("synchronous", "2"),
+            ("foreign_keys", "1"),
+            ("busy_timeout", "5000"),
+        ] {
+            let row = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {pragma}")))
+                .fetch_one(&store.write)
+                .await
+                .unwrap();
+            let text = row
+                .try_get::<String, _>(0)
+                .or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string()));
+            assert_eq!(text.unwrap(), value, "{pragma}");
+        }
+    }
+}

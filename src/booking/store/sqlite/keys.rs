@@ -18,13 +18,13 @@ pub(super) async fn organisation(
 ) -> Result<Option<Organisation>, StoreError> {
     let query = sqlx::query("SELECT id, name FROM organisations WHERE name = $1").bind(name);
     let row = query.fetch_optional(&store.read).await.map_err(error)?;
-    row.map(|row| {
-        Ok(Organisation {
-            id: OrganisationId(get_uuid(&row, "id")?),
-            name: get(&row, "name")?,
-        })
-    })
-    .transpose()
+    row.as_ref().map(owner).transpose()
+}
+
+pub(super) async fn organisations(store: &SqliteStore) -> Result<Vec<Organisation>, StoreError> {
+    let query = sqlx::query("SELECT id, name FROM organisations ORDER BY name");
+    let rows = query.fetch_all(&store.read).await.map_err(error)?;
+    rows.iter().map(owner).collect()
 }
 
 pub(super) async fn organisation_or_new(
@@ -135,6 +135,13 @@ pub(super) async fn claimed(
 pub(super) async fn purge_claims(store: &SqliteStore, before: Timestamp) -> Result<(), StoreError> {
     let delete = sqlx::query("DELETE FROM idempotency WHERE created_at < $1").bind(micros(before));
     delete.execute(&store.write).await.map(drop).map_err(error)
+}
+
+fn owner(row: &SqliteRow) -> Result<Organisation, StoreError> {
+    Ok(Organisation {
+        id: OrganisationId(get_uuid(row, "id")?),
+        name: get(row, "name")?,
+    })
 }
 
 fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {

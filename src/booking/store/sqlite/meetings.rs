@@ -342,7 +342,8 @@ async fn with_pins(
 ) -> Result<Option<Meeting>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut meeting = meeting(&row)?;
-    let sql = "SELECT id, digits, role, label FROM pins WHERE meeting = $1 ORDER BY created_at, id";
+    let sql =
+        "SELECT id, digits, role, label FROM pins WHERE meeting = $1 ORDER BY created_at, role, id";
     let rows = sqlx::query(sql)
         .bind(meeting.id.to_string())
         .fetch_all(&store.read)

@@ -1,0 +1,1024 @@
+//! The rules, on a SQLite file, with a pushed clock.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::ToSpan;
+use tempfile::TempDir;
+
+use super::*;
+use crate::booking::admission::{
+    CallId, CallRecord, HangupBy, Outcome, PinQuery, PinVerdict, Refusal, Role,
+};
+use crate::booking::change::{Change, MeetingChange};
+use crate::booking::key::{ApiKey, KeyRole, Organisation};
+use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::privacy::{CallerNumber, Pin};
+use crate::booking::store::{SqliteStore, Store};
+
+const START: &str = "2026-11-23T10:00:00+01:00";
+const END: &str = "2026-11-23T11:00:00+01:00";
+
+struct House {
+    bookings: Bookings,
+    store: SqliteStore,
+    organisation: Organisation,
+    key: ApiKey,
+    _dir: TempDir,
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn booked() -> Timestamp {
+    at("2026-11-20T08:00:00Z")
+}
+
+fn during() -> Timestamp {
+    at("2026-11-23T09:30:00Z")
+}
+
+async fn house_with(settings: BookingSettings) -> House {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&dir.path().join("v.db")).await.unwrap();
+    let bookings = Bookings::new(settings, Arc::new(store.clone())).unwrap();
+    let new = NewKey {
+        organisation: "demo".to_owned(),
+        role: KeyRole::Booking,
+        scopes: Vec::new(),
+        expires_at: None,
+    };
+    let (key, _) = bookings.create_key(booked(), new).await.unwrap();
+    House {
+        bookings,
+        store,
+        organisation: key.organisation.clone(),
+        key,
+        _dir: dir,
+    }
+}
+
+async fn house() -> House {
+    house_with(BookingSettings::default()).await
+}
+
+fn asked() -> MeetingChange {
+    let set = |text: &str| Change::Set(text.to_owned());
+    MeetingChange {
+        title: set("Jour fixe"),
+        starts_at: set(START),
+        ends_at: set(END),
+        timezone: set("Europe/Rome"),
+        ..MeetingChange::default()
+    }
+}
+
+fn permanent() -> MeetingOptions {
+    MeetingOptions::new("Always", Schedule::new(booked(), None, Zone::utc()))
+}
+
+fn pins(meeting: &Meeting) -> Vec<String> {
+    meeting
+        .pins
+        .iter()
+        .map(|p| p.pin.expose().to_owned())
+        .collect()
+}
+
+fn call_id() -> CallId {
+    CallId(new_id(booked()).unwrap())
+}
+
+impl House {
+    async fn book(&self) -> Meeting {
+        let created = self
+            .bookings
+            .create_meeting(booked(), &self.organisation, asked(), None);
+        created.await.unwrap().0
+    }
+
+    async fn put(&self, now: Timestamp, change: MeetingChange) -> (Meeting, bool) {
+        let put = self
+            .bookings
+            .put_meeting(now, &self.organisation, "ext/1", change, None);
+        put.await.unwrap()
+    }
+
+    async fn dial(
+        &self,
+        now: Timestamp,
+        pin: &str,
+        number: Option<&str>,
+        caller: &str,
+    ) -> PinVerdict {
+        let query = PinQuery {
+            call: call_id(),
+            pin: Pin::parse(pin).unwrap(),
+            number: number.map(str::to_owned),
+            caller: CallerNumber::new(caller),
+        };
+        self.bookings.resolve_pin(now, query).await
+    }
+
+    async fn refusal(&self, now: Timestamp, pin: &str) -> Refusal {
+        match self.dial(now, pin, None, "+39061").await {
+            PinVerdict::Refused(refusal) => refusal,
+            PinVerdict::Admitted(admission) => panic!("{admission:?}"),
+        }
+    }
+}
+
+/// 10 digits that are no PIN of the meeting.
+fn wrong_pin(meeting: &Meeting) -> &'static str {
+    let taken = pins(meeting);
+    ["4815162342", "4815162343", "4815162344"]
+        .into_iter()
+        .find(|p| !taken.iter().any(|t| t == p))
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_bookers_at_once_never_share_or_begin_each_others_pins() {
+    let house = house().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..32 {
+        // Lengths are mixed, as after a change of pin.length; four digits make collisions common.
+        let settings = BookingSettings {
+            pin_length: 4 + task % 3,
+            ..BookingSettings::default()
+        };
+        let bookings = Bookings::new(settings, Arc::new(house.store.clone())).unwrap();
+        let organisation = house.organisation.clone();
+        tasks.spawn(async move {
+            let mut all = Vec::new();
+            for _ in 0..8 {
+                let meeting = bookings
+                    .book_meeting(booked(), &organisation, permanent())
+                    .await;
+                all.extend(pins(&meeting.unwrap()));
+            }
+            all
+        });
+    }
+    let all: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
+    assert_eq!(all.len(), 32 * 8 * 2);
+    let sorted: BTreeSet<&String> = all.iter().collect();
+    assert_eq!(sorted.len(), all.len(), "a PIN was given twice");
+    for (a, b) in sorted.iter().zip(sorted.iter().skip(1)) {
+        assert!(!b.starts_with(a.as_str()), "{a} begins {b}");
+    }
+    assert_eq!(
+        house.bookings.pin_lengths_in_use().await.unwrap(),
+        [4, 5, 6, 10]
+    );
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let other = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(house._dir.path()).unwrap() {
+        let file = file.unwrap();
+        // What a killed process leaves: the file and its write-ahead log, never closed.
+        if !file.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(file.path(), other.path().join(file.file_name())).unwrap();
+        }
+    }
+    let store = SqliteStore::open(&other.path().join("v.db")).await.unwrap();
+    let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
+    let found = bookings.meeting(&house.key, meeting.id).await.unwrap();
+    assert_eq!(pins(&found), pins(&meeting));
+    assert_eq!(found.options, meeting.options);
+    assert!(
+        bookings
+            .check(booked())
+            .await
+            .iter()
+            .all(|finding| !finding.failed)
+    );
+}
+
+#[tokio::test]
+async fn a_short_pin_length_is_refused_long_before_it_is_used_up() {
+    let settings = BookingSettings {
+        pin_length: 4,
+        ..BookingSettings::default()
+    };
+    let house = house_with(settings).await;
+    for _ in 0..250 {
+        let booking = house
+            .bookings
+            .book_meeting(booked(), &house.organisation, permanent());
+        booking.await.unwrap();
+    }
+    let full = house
+        .bookings
+        .book_meeting(booked(), &house.organisation, permanent());
+    assert_eq!(
+        full.await.unwrap_err(),
+        BookingError::Store(StoreError::Conflict(Conflict::PinsExhausted))
+    );
+    let findings = house.bookings.check(booked()).await;
+    assert!(
+        findings
+            .iter()
+            .any(|f| f.failed && f.message.contains("raise pin.length")),
+        "{findings:?}"
+    );
+}
+
+#[tokio::test]
+async fn pins_are_answered_truthfully_and_what_is_not_valid_is_just_wrong() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let [guest, host] =
+        [Role::Guest, Role::Host].map(|r| meeting.pin_for(r).unwrap().expose().to_owned());
+    assert_ne!(guest, host);
+    for (pin, role) in [(&guest, Role::Guest), (&host, Role::Host)] {
+        match house.dial(during(), pin, None, "+39061").await {
+            PinVerdict::Admitted(a) => {
+                assert_eq!((a.role, a.meeting, a.echo), (role, meeting.id, false))
+            }
+            other @ PinVerdict::Refused(_) => panic!("{other:?}"),
+        }
+    }
+    let early = house.refusal(at("2026-11-23T08:44:59Z"), &guest).await;
+    assert!(matches!(early, Refusal::TooEarly { .. }));
+    assert_eq!(
+        house.refusal(at("2026-11-23T11:00:00Z"), &guest).await,
+        Refusal::Ended
+    );
+    assert_eq!(house.bookings.failure_budget_remaining(during()), 100);
+    assert_eq!(
+        house.refusal(during(), wrong_pin(&meeting)).await,
+        Refusal::Wrong
+    );
+    assert_eq!(house.bookings.failure_budget_remaining(during()), 99);
+}
+
+#[tokio::test]
+async fn unknown_retired_and_foreign_pins_are_the_same() {
+    let number = |number: &str, organisation: Option<&str>| DialInNumber {
+        number: number.to_owned(),
+        country: None,
+        language: None,
+        organisation: organisation.map(str::to_owned),
+        label: None,
+    };
+    let numbers = vec![
+        number("7000", None),
+        number("7001", Some("demo")),
+        number("7002", Some("other")),
+    ];
+    let house = house_with(BookingSettings {
+        numbers,
+        ..BookingSettings::default()
+    })
+    .await;
+    let meeting = house.book().await;
+    let pin = pins(&meeting).remove(0);
+    for served in [None, Some("7000"), Some("7001")] {
+        assert!(matches!(
+            house.dial(during(), &pin, served, "+39061").await,
+            PinVerdict::Admitted(_)
+        ));
+    }
+    let wrong = |verdict| {
+        assert!(
+            matches!(verdict, PinVerdict::Refused(Refusal::Wrong)),
+            "{verdict:?}"
+        )
+    };
+    wrong(
+        house
+            .dial(during(), wrong_pin(&meeting), Some("7000"), "+39062")
+            .await,
+    );
+    wrong(house.dial(during(), &pin, Some("7002"), "+39063").await);
+    wrong(house.dial(during(), &pin, Some("7003"), "+39064").await);
+    // Also at the wrong time: a foreign PIN does not tell that it is one.
+    wrong(house.dial(booked(), &pin, Some("7002"), "+39065").await);
+    let retired = at("2026-12-24T00:00:00Z");
+    wrong(house.dial(retired, &pin, Some("7000"), "+39066").await);
+    let spent = house.bookings.pin_statistics().results();
+    assert!(spent.contains(&("wrong_pin", 5)), "{spent:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_guesses_is_not_evaluated_beyond_the_budget_and_regulars_still_get_in() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let pin = pins(&meeting).remove(0);
+    assert!(matches!(
+        house.dial(during(), &pin, None, "+39061").await,
+        PinVerdict::Admitted(_)
+    ));
+    for n in 0..300 {
+        house
+            .dial(during(), wrong_pin(&meeting), None, &format!("+3907{n:04}"))
+            .await;
+    }
+    let results = house.bookings.pin_statistics().results();
+    assert!(results.contains(&("wrong_pin", 90)), "{results:?}");
+    assert!(
+        results.contains(&("held_back_everybody", 210)),
+        "{results:?}"
+    );
+    // Not looked at: the right PIN and a wrong one get the same answer.
+    for pin in [pin.as_str(), wrong_pin(&meeting)] {
+        let held = house.dial(during(), pin, None, "+39080").await;
+        assert!(
+            matches!(held, PinVerdict::Refused(Refusal::Unavailable)),
+            "{held:?}"
+        );
+    }
+    assert!(matches!(
+        house.dial(during(), &pin, None, "+39061").await,
+        PinVerdict::Admitted(_)
+    ));
+    let later = during().checked_add(1.hour()).unwrap();
+    assert!(matches!(
+        house.dial(later, &pin, None, "+39080").await,
+        PinVerdict::Admitted(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_change_never_changes_a_pin() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let change = MeetingChange {
+        title: Change::Set("Other".to_owned()),
+        ..MeetingChange::default()
+    };
+    let changed =
+        house
+            .bookings
+            .patch_meeting(during(), &house.key, meeting.id, change.clone(), Some(1));
+    let changed = changed.await.unwrap();
+    assert_eq!(
+        (
+            changed.options.title.as_str(),
+            changed.revision,
+            pins(&changed)
+        ),
+        ("Other", 2, pins(&meeting))
+    );
+    let stale = house
+        .bookings
+        .patch_meeting(during(), &house.key, meeting.id, change, Some(1));
+    assert_eq!(stale.await.unwrap_err(), BookingError::Changed);
+    assert_eq!(
+        house
+            .bookings
+            .meeting(&house.key, meeting.id)
+            .await
+            .unwrap()
+            .revision,
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_at_the_same_time_lose_nothing() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let patch = |change| {
+        house
+            .bookings
+            .patch_meeting(during(), &house.key, meeting.id, change, None)
+    };
+    let title = MeetingChange {
+        title: Change::Set("Both".to_owned()),
+        ..MeetingChange::default()
+    };
+    let capacity = MeetingChange {
+        capacity: Change::Set(7),
+        ..MeetingChange::default()
+    };
+    let (a, b) = tokio::join!(patch(title), patch(capacity));
+    a.unwrap();
+    b.unwrap();
+    let both = house
+        .bookings
+        .meeting(&house.key, meeting.id)
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            both.options.title.as_str(),
+            both.options.capacity,
+            both.revision
+        ),
+        ("Both", Some(7), 3)
+    );
+}
+
+#[tokio::test]
+async fn delete_and_put_within_the_quarantine_bring_the_same_pins_back() {
+    let house = house().await;
+    let (meeting, new) = house.put(booked(), asked()).await;
+    assert!(new);
+    let (same, new) = house.put(booked(), asked()).await;
+    assert!(!new);
+    assert_eq!(
+        (same.id, same.revision, pins(&same)),
+        (meeting.id, 1, pins(&meeting))
+    );
+    house
+        .bookings
+        .cancel_meeting(booked(), &house.key, meeting.id, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        house.refusal(during(), &pins(&meeting)[0]).await,
+        Refusal::Cancelled
+    );
+    let last_moment = at("2026-12-20T07:59:59Z");
+    house.bookings.purge(last_moment).await.unwrap();
+    let (back, new) = house.put(last_moment, asked()).await;
+    assert!(!new);
+    assert_eq!((back.id, pins(&back)), (meeting.id, pins(&meeting)));
+}
+
+#[tokio::test]
+async fn after_the_quarantine_a_name_gets_a_new_meeting_and_the_old_pins_are_nobodys() {
+    let house = house().await;
+    let (meeting, _) = house.put(booked(), asked()).await;
+    house
+        .bookings
+        .cancel_meeting(booked(), &house.key, meeting.id, None)
+        .await
+        .unwrap();
+    let over = at("2026-12-20T08:00:01Z");
+    let purged = house.bookings.purge(over).await.unwrap();
+    assert_eq!((purged.pins, purged.meetings), (2, 0));
+    let patch =
+        house
+            .bookings
+            .patch_meeting(over, &house.key, meeting.id, MeetingChange::default(), None);
+    assert_eq!(patch.await.unwrap_err(), BookingError::Cancelled);
+    let (next, new) = house.put(over, asked()).await;
+    assert!(new);
+    assert_ne!(next.id, meeting.id);
+    let old = house
+        .bookings
+        .meeting(&house.key, meeting.id)
+        .await
+        .unwrap();
+    assert_eq!(
+        (old.options.external_id, old.pins.len(), next.pins.len()),
+        (None, 0, 2)
+    );
+}
+
+#[tokio::test]
+async fn puts_of_one_name_at_the_same_time_book_once() {
+    let house = house().await;
+    let put = || house.put(booked(), asked());
+    let (a, b, c, d) = tokio::join!(put(), put(), put(), put());
+    let all = [a, b, c, d];
+    assert_eq!(all.iter().filter(|(_, new)| *new).count(), 1);
+    assert!(all.iter().all(|(meeting, _)| meeting.id == all[0].0.id));
+}
+
+#[tokio::test]
+async fn a_repeated_request_books_once() {
+    let house = house().await;
+    let repetition = |body: &str| {
+        Some(Repetition {
+            key: house.key.id,
+            name: "abc".to_owned(),
+            body_hash: body.to_owned(),
+        })
+    };
+    let create = |now, body: &str| {
+        house
+            .bookings
+            .create_meeting(now, &house.organisation, asked(), repetition(body))
+    };
+    let (first, repeated) = create(booked(), "x").await.unwrap();
+    assert!(!repeated);
+    let (second, repeated) = create(booked(), "x").await.unwrap();
+    assert_eq!((second.id, repeated), (first.id, true));
+    assert_eq!(
+        create(booked(), "y").await.unwrap_err(),
+        BookingError::ClaimMismatch
+    );
+    let next_day = at("2026-11-21T08:00:00Z");
+    let (third, repeated) = create(next_day, "y").await.unwrap();
+    assert!(third.id != first.id && !repeated);
+    let _held = InFlightForTest::hold(&house.bookings, house.key.id, "abc");
+    assert_eq!(
+        create(next_day, "y").await.unwrap_err(),
+        BookingError::ClaimInFlight
+    );
+}
+
+/// Keeps an `Idempotency-Key` as busy as a request that is being answered does.
+struct InFlightForTest;
+
+impl InFlightForTest {
+    fn hold(bookings: &Bookings, key: Uuid, name: &str) -> Self {
+        bookings
+            .inner
+            .claims
+            .lock()
+            .unwrap()
+            .insert((key, name.to_owned()));
+        Self
+    }
+}
+
+#[tokio::test]
+async fn an_ended_meeting_stays_ended_until_its_time_is_changed() {
+    let house = house().await;
+    let meeting = house.book().await;
+    house
+        .bookings
+        .end_meeting(booked(), meeting.id)
+        .await
+        .unwrap();
+    let found = house
+        .bookings
+        .meeting(&house.key, meeting.id)
+        .await
+        .unwrap();
+    assert_eq!(found.ended_at, None, "it had not begun");
+    house
+        .bookings
+        .end_meeting(during(), meeting.id)
+        .await
+        .unwrap();
+    let pin = pins(&meeting).remove(0);
+    assert_eq!(house.refusal(during(), &pin).await, Refusal::Ended);
+    let longer = MeetingChange {
+        ends_at: Change::Set("2026-11-23T12:00:00+01:00".to_owned()),
+        ..MeetingChange::default()
+    };
+    house
+        .bookings
+        .patch_meeting(during(), &house.key, meeting.id, longer, None)
+        .await
+        .unwrap();
+    assert!(matches!(
+        house.dial(during(), &pin, None, "+39061").await,
+        PinVerdict::Admitted(_)
+    ));
+    let always = house
+        .bookings
+        .book_meeting(booked(), &house.organisation, permanent());
+    let always = always.await.unwrap();
+    house
+        .bookings
+        .end_meeting(during(), always.id)
+        .await
+        .unwrap();
+    let found = house.bookings.meeting(&house.key, always.id).await.unwrap();
+    assert_eq!(found.state(during(), false), MeetingState::Open);
+}
+
+#[tokio::test]
+async fn the_echo_meeting_is_always_open_and_keeps_its_pin() {
+    let house = house().await;
+    let pin = house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    assert_eq!(
+        house.bookings.ensure_echo_meeting(during()).await.unwrap(),
+        pin
+    );
+    house
+        .bookings
+        .purge(at("2046-01-01T00:00:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(
+        house.bookings.ensure_echo_meeting(during()).await.unwrap(),
+        pin
+    );
+    let verdict = house
+        .dial(
+            at("2046-01-01T00:00:00Z"),
+            pin.expose(),
+            Some("any"),
+            "+39061",
+        )
+        .await;
+    assert!(matches!(verdict, PinVerdict::Admitted(admission) if admission.echo));
+}
+
+#[tokio::test]
+async fn the_echo_meeting_is_seen_nowhere() {
+    let house = house().await;
+    house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    let id = house.store.echo_meeting().await.unwrap().unwrap().id;
+    assert_eq!(
+        house.bookings.meeting(&house.key, id).await.unwrap_err(),
+        BookingError::NotFound
+    );
+    house
+        .bookings
+        .record_call(&call(Some(id), "+390612345678"))
+        .await
+        .unwrap();
+    let calls = house
+        .bookings
+        .list_calls(CallQuestion {
+            limit: 10,
+            ..CallQuestion::default()
+        })
+        .await;
+    assert!(calls.unwrap().0.is_empty());
+    assert!(
+        house
+            .bookings
+            .calls_by_outcome()
+            .iter()
+            .all(|&(_, n)| n == 0)
+    );
+    for state in [None, Some(MeetingState::Open), Some(MeetingState::Live)] {
+        let question = MeetingQuestion {
+            limit: 10,
+            live: vec![id],
+            state,
+            ..MeetingQuestion::default()
+        };
+        let page = house
+            .bookings
+            .list_meetings(booked(), question)
+            .await
+            .unwrap();
+        assert!(page.items.is_empty(), "{state:?}");
+    }
+}
+
+fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord {
+    CallRecord {
+        id: call_id(),
+        kind: "sip",
+        organisation: None,
+        number: "7000".to_owned(),
+        caller: CallerNumber::new(caller),
+        started_at: during(),
+        answered_at: Some(during()),
+        ended_at: during().checked_add(61.seconds()).unwrap(),
+        meeting,
+        participant: None,
+        outcome: Outcome::Joined,
+        pin_attempts: 1,
+        hangup_by: HangupBy::Caller,
+        q850: 16,
+        sip_call_id: Some("a@b".to_owned()),
+        quality: Some(serde_json::json!({ "mos": 4.2 })),
+    }
+}
+
+#[tokio::test]
+async fn a_call_record_is_kept_once_without_what_may_not_be_stored_and_not_for_ever() {
+    let house = house().await;
+    let record = call(None, "+390612345678");
+    for _ in 0..2 {
+        house.bookings.record_call(&record).await.unwrap();
+    }
+    let list = || {
+        house.bookings.list_calls(CallQuestion {
+            limit: 1,
+            ..CallQuestion::default()
+        })
+    };
+    let (calls, more) = list().await.unwrap();
+    assert_eq!((calls.len(), more), (1, false));
+    let kept = &calls[0];
+    assert_eq!(kept.call.caller.expose(), "…5678");
+    assert_eq!(
+        (kept.kind.as_str(), kept.node.as_str()),
+        ("sip", "voicebridge")
+    );
+    assert_eq!(
+        (kept.call.ended_at, kept.call.q850, kept.call.hangup_by),
+        (record.ended_at, 16, HangupBy::Caller)
+    );
+    assert_eq!(kept.call.quality, record.quality);
+    house
+        .bookings
+        .purge(at("2027-02-21T09:00:00Z"))
+        .await
+        .unwrap();
+    assert_eq!(list().await.unwrap().0.len(), 1);
+    assert_eq!(
+        house
+            .bookings
+            .purge(at("2027-02-21T10:00:00Z"))
+            .await
+            .unwrap()
+            .calls,
+        1
+    );
+    assert!(list().await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn meetings_that_are_over_are_deleted_after_the_retention() {
+    let house = house().await;
+    let meeting = house.book().await;
+    assert_eq!(
+        house
+            .bookings
+            .purge(at("2027-02-21T10:59:59Z"))
+            .await
+            .unwrap()
+            .meetings,
+        0
+    );
+    assert_eq!(
+        house
+            .bookings
+            .purge(at("2027-02-21T11:00:01Z"))
+            .await
+            .unwrap()
+            .meetings,
+        1
+    );
+    assert_eq!(
+        house
+            .bookings
+            .meeting(&house.key, meeting.id)
+            .await
+            .unwrap_err(),
+        BookingError::NotFound
+    );
+}
+
+#[tokio::test]
+async fn keys_are_good_until_they_expire_or_are_revoked() {
+    let house = house().await;
+    let new = NewKey {
+        organisation: "demo".to_owned(),
+        role: KeyRole::Reader,
+        scopes: vec![crate::booking::Scope::Dial],
+        expires_at: Some(during()),
+    };
+    let (key, secret) = house.bookings.create_key(booked(), new).await.unwrap();
+    assert_eq!(key.organisation, house.organisation);
+    let auth = |now| house.bookings.authenticate(now, secret.expose());
+    let known = auth(booked()).await.unwrap();
+    assert_eq!(
+        (known.id, known.role, known.scopes),
+        (key.id, key.role, key.scopes)
+    );
+    assert_eq!(auth(during()).await.unwrap_err(), AuthError::BadKey);
+    let other = crate::booking::KeySecret::generate().unwrap();
+    let forged = format!(
+        "{}_{}",
+        secret.prefix(),
+        other.expose().rsplit('_').next().unwrap()
+    );
+    for bad in [
+        "",
+        "vb_",
+        secret.prefix(),
+        &forged,
+        other.expose(),
+        &secret.hash(),
+    ] {
+        assert_eq!(
+            house
+                .bookings
+                .authenticate(booked(), bad)
+                .await
+                .unwrap_err(),
+            AuthError::BadKey
+        );
+    }
+    house.bookings.revoke_key(booked(), key.id).await.unwrap();
+    assert_eq!(auth(booked()).await.unwrap_err(), AuthError::BadKey);
+    assert_eq!(house.bookings.list_keys().await.unwrap().len(), 2);
+    let unknown = house.bookings.revoke_key(booked(), Uuid::nil());
+    assert_eq!(unknown.await.unwrap_err(), BookingError::NotFound);
+}
+
+fn asking(
+    house: &House,
+    key: &ApiKey,
+    pin: &str,
+    when: Timestamp,
+) -> impl Future<Output = Result<Explanation, ExplainError>> {
+    let (bookings, key, pin) = (
+        house.bookings.clone(),
+        key.clone(),
+        Pin::parse(pin).unwrap(),
+    );
+    async move { bookings.explain(booked(), &key, &pin, None, when).await }
+}
+
+async fn stranger(house: &House) -> ApiKey {
+    let new = NewKey {
+        organisation: "other".to_owned(),
+        role: KeyRole::Admin,
+        scopes: Vec::new(),
+        expires_at: None,
+    };
+    house.bookings.create_key(booked(), new).await.unwrap().0
+}
+
+#[tokio::test]
+async fn explain_tells_owners_the_truth_and_others_nothing() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let pin = pins(&meeting).remove(0);
+    let told = asking(&house, &house.key, &pin, during()).await.unwrap();
+    assert_eq!(
+        (told.outcome, told.meeting, told.role),
+        (Outcome::Joined, Some(meeting.id), Some(Role::Guest))
+    );
+    let told = asking(&house, &house.key, &pin, booked()).await.unwrap();
+    assert_eq!(
+        (told.outcome, told.opens_at),
+        (Outcome::TooEarly, Some(at("2026-11-23T08:45:00Z")))
+    );
+    let stranger = stranger(&house).await;
+    let foreign = asking(&house, &stranger, &pin, during()).await.unwrap();
+    let unknown = asking(&house, &stranger, wrong_pin(&meeting), during())
+        .await
+        .unwrap();
+    assert_eq!(foreign, unknown);
+    assert_eq!(
+        (foreign.outcome, foreign.meeting),
+        (Outcome::WrongPin, None)
+    );
+}
+
+#[tokio::test]
+async fn explain_is_no_way_to_search_for_pins() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let stranger = stranger(&house).await;
+    for _ in 0..60 {
+        asking(&house, &stranger, wrong_pin(&meeting), during())
+            .await
+            .unwrap();
+    }
+    let often = asking(&house, &stranger, wrong_pin(&meeting), during())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(often, ExplainError::TooOften { retry_seconds } if retry_seconds > 3_000),
+        "{often:?}"
+    );
+    assert!(
+        asking(&house, &house.key, wrong_pin(&meeting), during())
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_never_got_in_is_shown_to_whose_number_it_was_or_who_is_alone_here() {
+    let number = DialInNumber {
+        number: "7001".to_owned(),
+        country: None,
+        language: None,
+        organisation: Some("other".to_owned()),
+        label: None,
+    };
+    let house = house_with(BookingSettings {
+        numbers: vec![number],
+        ..BookingSettings::default()
+    })
+    .await;
+    house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    let record = async |number: &str| {
+        let call = CallRecord {
+            number: number.to_owned(),
+            ..call(None, "+39061")
+        };
+        house.bookings.record_call(&call).await.unwrap();
+        let question = CallQuestion {
+            limit: 10,
+            ..CallQuestion::default()
+        };
+        let calls = house.bookings.list_calls(question).await.unwrap().0;
+        calls
+            .into_iter()
+            .find(|c| c.call.id == call.id)
+            .unwrap()
+            .organisation_name
+    };
+    assert_eq!(
+        record("7000").await.as_deref(),
+        Some("demo"),
+        "the only organisation"
+    );
+    stranger(&house).await;
+    assert_eq!(record("7000").await, None, "anybody's");
+    assert_eq!(record("7001").await.as_deref(), Some("other"));
+    let reserved = house
+        .bookings
+        .organisation_or_new(booked(), "voicebridge:echo")
+        .await;
+    assert!(matches!(reserved, Err(BookingError::Invalid(_))));
+}
+
+async fn raw(path: &Path) -> sqlx::SqliteConnection {
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+    SqliteConnectOptions::new()
+        .filename(path)
+        .connect()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_locked_database_is_told_and_reading_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("v.db");
+    let store = SqliteStore::open_waiting(&path, Duration::from_millis(50))
+        .await
+        .unwrap();
+    let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
+    let organisation = bookings
+        .organisation_or_new(booked(), "demo")
+        .await
+        .unwrap();
+    let mut other = raw(&path).await;
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let locked = bookings
+        .book_meeting(booked(), &organisation, permanent())
+        .await
+        .unwrap_err();
+    assert_eq!(locked, BookingError::Store(StoreError::Locked));
+    assert!(locked.to_string().contains("locked by another process"));
+    assert!(bookings.check(booked()).await[0].failed);
+    assert!(bookings.ping().await.is_ok());
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    bookings
+        .book_meeting(booked(), &organisation, permanent())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_used_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let garbage = dir.path().join("garbage.db");
+    std::fs::write(
+        &garbage,
+        "no database at all, and long enough to be read as a header".repeat(40),
+    )
+    .unwrap();
+    let refused = SqliteStore::open(&garbage).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Corrupt(_)), "{refused:?}");
+    let newer = dir.path().join("newer.db");
+    SqliteStore::open(&newer).await.unwrap().close().await;
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)";
+    sqlx::query(sql)
+        .execute(&mut raw(&newer).await)
+        .await
+        .unwrap();
+    assert_eq!(
+        SqliteStore::open(&newer).await.unwrap_err(),
+        StoreError::Newer
+    );
+    let nowhere = SqliteStore::open(&dir.path().join("no/such/folder.db"))
+        .await
+        .unwrap_err();
+    assert!(matches!(nowhere, StoreError::Unavailable(_)), "{nowhere:?}");
+}
+
+#[tokio::test]
+async fn nothing_printed_shows_a_pin_a_key_or_a_number() {
+    let house = house().await;
+    let meeting = house.book().await;
+    let new = NewKey {
+        organisation: "demo".to_owned(),
+        role: KeyRole::Admin,
+        scopes: Vec::new(),
+        expires_at: None,
+    };
+    let made = house.bookings.create_key(booked(), new).await.unwrap();
+    let record = call(None, "+390612345678");
+    let pin = pins(&meeting).remove(0);
+    let verdict = house.dial(during(), &pin, None, "+390612345678").await;
+    let query = PinQuery {
+        call: call_id(),
+        pin: Pin::parse(&pin).unwrap(),
+        number: None,
+        caller: CallerNumber::new("+390612345678"),
+    };
+    let stored = house.store.pin(&query.pin).await.unwrap();
+    let printed = format!(
+        "{meeting:?} {made:?} {record:?} {verdict:?} {query:?} {stored:?} {:?}",
+        house.bookings
+    );
+    for secret in pins(&meeting)
+        .into_iter()
+        .chain([made.1.expose().to_owned(), "0612345678".to_owned()])
+    {
+        assert!(!printed.contains(&secret), "{secret}");
+    }
+}

@@ -1,0 +1,1432 @@
+//! The HTTP API, driven through its router on a SQLite file, without a port.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test tells one story from beginning to end"
+)]
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use uuid::Uuid;
+use voicebridge::api::{AppState, openapi, router};
+use voicebridge::booking::admission::CallId;
+use voicebridge::booking::service::NewKey;
+use voicebridge::booking::{
+    BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, HangupBy, KeyRole,
+    MeetingId, Outcome, ParticipantId, Role, SqliteStore,
+};
+use voicebridge::call::roster::{
+    Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant, ParticipantState, Quality,
+    TickLateness,
+};
+
+thread_local! {
+    /// Each test runs on a thread of its own, and its requests with it.
+    static NOW: Cell<Timestamp> = const { Cell::new(Timestamp::UNIX_EPOCH) };
+}
+
+fn set_clock(text: &str) {
+    NOW.set(text.parse().unwrap());
+}
+
+/// People in meetings, without calls.
+#[derive(Default)]
+struct Roster {
+    people: Mutex<Vec<(MeetingId, Participant)>>,
+    away: Mutex<bool>,
+    draining: Mutex<bool>,
+}
+
+impl Roster {
+    fn enter(&self, meeting: MeetingId, name: &str) -> ParticipantId {
+        let id = ParticipantId(Uuid::from_u128(
+            self.people.lock().unwrap().len() as u128 + 1,
+        ));
+        let participant = Participant {
+            id,
+            name: Some(name.to_owned()),
+            role: Role::Guest,
+            kind: "sip",
+            state: ParticipantState::Joined,
+            number: CallerNumber::new("+390612345678"),
+            muted: false,
+            muted_by: None,
+            hand: false,
+            talking: true,
+            level_db: -20.0,
+            joined_at: NOW.get(),
+            codec: "PCMA",
+            quality: Quality::default(),
+        };
+        self.people.lock().unwrap().push((meeting, participant));
+        id
+    }
+
+    fn with<T>(
+        &self,
+        id: ParticipantId,
+        change: impl FnOnce(&mut Participant) -> T,
+    ) -> Result<T, LiveError> {
+        if *self.away.lock().unwrap() {
+            return Err(LiveError::Unavailable);
+        }
+        let mut people = self.people.lock().unwrap();
+        let found = people.iter_mut().find(|(_, p)| p.id == id);
+        found
+            .map(|(_, p)| change(p))
+            .ok_or(LiveError::NoSuchParticipant)
+    }
+}
+
+impl LiveCalls for Roster {
+    fn participants(&self, meeting: MeetingId) -> LiveFuture<'_, Vec<Participant>> {
+        Box::pin(async move {
+            if *self.away.lock().unwrap() {
+                return Err(LiveError::Unavailable);
+            }
+            let people = self.people.lock().unwrap();
+            Ok(people
+                .iter()
+                .filter(|(m, _)| *m == meeting)
+                .map(|(_, p)| p.clone())
+                .collect())
+        })
+    }
+
+    fn set_muted(
+        &self,
+        _meeting: MeetingId,
+        participant: ParticipantId,
+        muted: bool,
+    ) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            self.with(participant, |p| {
+                p.muted = muted;
+                p.muted_by = muted.then_some(MutedBy::Host);
+            })
+        })
+    }
+
+    fn rename(
+        &self,
+        _meeting: MeetingId,
+        participant: ParticipantId,
+        name: Option<String>,
+    ) -> LiveFuture<'_, ()> {
+        Box::pin(async move { self.with(participant, |p| p.name = name) })
+    }
+
+    fn remove(&self, _meeting: MeetingId, participant: ParticipantId) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            self.with(participant, |_| ())?;
+            self.people
+                .lock()
+                .unwrap()
+                .retain(|(_, p)| p.id != participant);
+            Ok(())
+        })
+    }
+
+    fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32> {
+        Box::pin(async move {
+            let mut people = self.people.lock().unwrap();
+            let before = people.len();
+            people.retain(|(m, _)| *m != meeting);
+            Ok((before - people.len()) as u32)
+        })
+    }
+
+    fn live_meetings(&self) -> Vec<MeetingId> {
+        self.people
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(meeting, _)| *meeting)
+            .collect()
+    }
+
+    fn accepting(&self) -> bool {
+        !*self.draining.lock().unwrap()
+    }
+
+    fn gauges(&self) -> Gauges {
+        assert!(!*self.away.lock().unwrap(), "a panic for the guard");
+        Gauges {
+            legs: vec![("sip", self.people.lock().unwrap().len() as u64)],
+            meetings_live: 1,
+            tick_lateness: TickLateness {
+                sum_seconds: 0.5,
+                buckets: vec![(0.001, 90), (0.005, 9), (f64::INFINITY, 1)],
+            },
+            concealed_frames: 7,
+            trunks: vec![("carrier".to_owned(), true)],
+            ..Gauges::default()
+        }
+    }
+}
+
+struct Api {
+    router: Router,
+    bookings: Bookings,
+    roster: Arc<Roster>,
+    dir: TempDir,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_str()
+            .unwrap()
+    }
+
+    /// Checks that it is a problem document, whole and consistent, and gives its code.
+    fn problem(&self, status: u16) -> String {
+        let problem = self.json();
+        assert_eq!(self.status.as_u16(), status, "{problem}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        for field in ["type", "title", "detail"] {
+            assert!(
+                problem[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{problem}"
+            );
+        }
+        problem["code"].as_str().unwrap().to_owned()
+    }
+
+    /// `field code` of each of `errors`.
+    fn errors(&self) -> Vec<String> {
+        let problem = self.json();
+        let word = |e: &Value, name: &str| e[name].as_str().unwrap().to_owned();
+        let errors = problem["errors"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{problem}"));
+        errors
+            .iter()
+            .map(|e| format!("{} {}", word(e, "field"), word(e, "code")))
+            .collect()
+    }
+}
+
+impl Api {
+    async fn new() -> Self {
+        // Finer than what is kept.
+        set_clock("2026-11-20T08:00:00.123456789Z");
+        let dir = tempfile::tempdir().unwrap();
+        let number = |number: &str, organisation: Option<&str>| DialInNumber {
+            number: number.to_owned(),
+            country: Some("IT".to_owned()),
+            language: None,
+            organisation: organisation.map(str::to_owned),
+            label: None,
+        };
+        let numbers = vec![
+            number("+390600", None),
+            number("+390601", Some("demo")),
+            number("+390602", Some("other")),
+        ];
+        let settings = BookingSettings {
+            numbers,
+            ..BookingSettings::default()
+        };
+        let bookings = open(dir.path(), settings).await;
+        let roster = Arc::new(Roster::default());
+        let state = AppState {
+            bookings: bookings.clone(),
+            live: roster.clone(),
+            clock: || NOW.get(),
+        };
+        Self {
+            router: router(state),
+            bookings,
+            roster,
+            dir,
+        }
+    }
+
+    async fn key(&self, organisation: &str, role: KeyRole) -> String {
+        let new = NewKey {
+            organisation: organisation.to_owned(),
+            role,
+            scopes: Vec::new(),
+            expires_at: None,
+        };
+        self.bookings
+            .create_key(NOW.get(), new)
+            .await
+            .unwrap()
+            .1
+            .expose()
+            .to_owned()
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 10_000_000).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    async fn ask(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.ask_with(key, method, path, body, &[]).await
+    }
+
+    async fn ask_with(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {key}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = match body {
+            Some(body) => request
+                .header("content-type", "application/json")
+                .body(Body::from(body.to_string())),
+            None => request.body(Body::empty()),
+        };
+        self.send(request.unwrap()).await
+    }
+
+    async fn book(&self, key: &str) -> Value {
+        let answer = self.ask(key, "POST", "/v1/meetings", Some(meeting())).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        answer.json()
+    }
+}
+
+async fn open(dir: &Path, settings: BookingSettings) -> Bookings {
+    let store = SqliteStore::open(&dir.join("v.db")).await.unwrap();
+    Bookings::new(settings, Arc::new(store)).unwrap()
+}
+
+fn meeting() -> Value {
+    json!({
+        "title": "Jour fixe",
+        "starts_at": "2026-11-23T10:00:00+01:00",
+        "ends_at": "2026-11-23T11:00:00+01:00",
+        "timezone": "Europe/Rome",
+    })
+}
+
+fn with(mut object: Value, changes: Value) -> Value {
+    object
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
+    object
+}
+
+fn path_of(meeting: &Value) -> String {
+    format!("/v1/meetings/{}", meeting["id"].as_str().unwrap())
+}
+
+fn id_of(meeting: &Value) -> MeetingId {
+    MeetingId(meeting["id"].as_str().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_meeting_is_booked_read_changed_and_cancelled() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let asked = with(
+        meeting(),
+        json!({
+            "capacity": 12, "language": "it", "external_id": "a/b è", "metadata": {"room": [1, 2]}, "wait_for_host": true,
+            "mute_on_join": true, "guests_may_unmute": false, "early_join_minutes": 5, "overrun_minutes": 0,
+        }),
+    );
+    let created = api
+        .ask(&key, "POST", "/v1/meetings", Some(asked.clone()))
+        .await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let booked = created.json();
+    assert_eq!(created.header("location"), path_of(&booked));
+    for (name, value) in asked.as_object().unwrap() {
+        assert_eq!(&booked[name], value, "{name}");
+    }
+    assert_eq!(
+        (booked["state"].as_str(), booked["organisation"].as_str()),
+        (Some("scheduled"), Some("demo"))
+    );
+    assert_eq!(
+        (&booked["opens_at"], &booked["closes_at"]),
+        (&json!("2026-11-23T09:55:00+01:00"), &asked["ends_at"])
+    );
+    let numbers: Vec<&str> = booked["numbers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| n["number"].as_str().unwrap())
+        .collect();
+    assert_eq!(numbers, ["+390600", "+390601"]);
+    for role in ["guest", "host"] {
+        assert_eq!(booked["pins"][role].as_str().unwrap().len(), 10);
+    }
+
+    let read = api.ask(&key, "GET", &path_of(&booked), None).await;
+    assert_eq!((read.status.as_u16(), read.json()), (200, booked.clone()));
+    let by_name = "/v1/meetings/by-external-id/a%2Fb%20%C3%A8";
+    assert_eq!(api.ask(&key, "GET", by_name, None).await.json(), booked);
+
+    let patch = json!({"capacity": null, "timezone": "Asia/Tokyo"});
+    let patched = api
+        .ask(&key, "PATCH", &path_of(&booked), Some(patch))
+        .await
+        .json();
+    assert_eq!(
+        (&patched["capacity"], &patched["pins"]),
+        (&Value::Null, &booked["pins"])
+    );
+    assert_eq!(
+        patched["starts_at"], "2026-11-23T10:00:00+09:00",
+        "local times stay"
+    );
+
+    let replaced = api.ask(&key, "PUT", by_name, Some(meeting())).await;
+    assert_eq!(replaced.status, 200);
+    let replaced = replaced.json();
+    assert_eq!(
+        (&replaced["id"], &replaced["pins"]),
+        (&booked["id"], &booked["pins"])
+    );
+    assert_eq!(
+        (&replaced["metadata"], &replaced["guests_may_unmute"]),
+        (&Value::Null, &json!(true))
+    );
+
+    for _ in 0..2 {
+        assert_eq!(api.ask(&key, "DELETE", by_name, None).await.status, 204);
+    }
+    assert_eq!(
+        api.ask(&key, "GET", by_name, None).await.json()["state"],
+        "cancelled"
+    );
+    assert_eq!(
+        api.ask(&key, "PATCH", &path_of(&booked), Some(json!({})))
+            .await
+            .problem(409),
+        "cancelled"
+    );
+    let back = api.ask(&key, "PUT", by_name, Some(meeting())).await.json();
+    assert_eq!(
+        (&back["state"], &back["pins"], &back["id"]),
+        (&json!("scheduled"), &booked["pins"], &booked["id"])
+    );
+    assert_eq!(
+        api.ask(
+            &key,
+            "PUT",
+            "/v1/meetings/by-external-id/new",
+            Some(meeting())
+        )
+        .await
+        .status,
+        201
+    );
+    let taken = with(meeting(), json!({"external_id": "new"}));
+    assert_eq!(
+        api.ask(&key, "POST", "/v1/meetings", Some(taken))
+            .await
+            .problem(409),
+        "external_id_taken"
+    );
+}
+
+#[tokio::test]
+async fn everything_wrong_with_a_meeting_is_named() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let wrong = json!({"titel": "x", "title": 7, "capacity": "many", "wait_for_host": "yes", "starts_at": null});
+    let answer = api.ask(&key, "POST", "/v1/meetings", Some(wrong)).await;
+    assert_eq!(answer.problem(422), "invalid");
+    assert_eq!(
+        answer.errors(),
+        [
+            "title invalid",
+            "capacity invalid",
+            "wait_for_host invalid",
+            "titel unknown_field"
+        ]
+    );
+    let answer = api.ask(&key, "POST", "/v1/meetings", Some(json!({}))).await;
+    assert_eq!(
+        answer.errors(),
+        [
+            "title required",
+            "timezone required",
+            "starts_at required",
+            "ends_at required"
+        ]
+    );
+    assert_eq!(answer.json()["errors"][0]["pointer"], "/title");
+    for (name, value) in [
+        ("recurrence", json!({"rule": "FREQ=WEEKLY"})),
+        ("room", json!({"min_capacity": 3})),
+        ("lobby", json!(true)),
+        ("recording", json!(true)),
+    ] {
+        let answer = api
+            .ask(
+                &key,
+                "POST",
+                "/v1/meetings",
+                Some(with(meeting(), json!({name: value}))),
+            )
+            .await;
+        assert_eq!(
+            (answer.problem(422), answer.errors()),
+            (
+                "not_supported".to_owned(),
+                vec![format!("{name} not_supported")]
+            )
+        );
+    }
+    let off = with(meeting(), json!({"recurrence": null, "lobby": false}));
+    assert_eq!(
+        api.ask(&key, "POST", "/v1/meetings", Some(off))
+            .await
+            .status,
+        201
+    );
+    let path = path_of(&api.book(&key).await);
+    assert_eq!(
+        api.ask(&key, "PATCH", &path, Some(json!({"organisation": "demo"})))
+            .await
+            .errors(),
+        ["organisation invalid"]
+    );
+    let put = api
+        .ask(
+            &key,
+            "PUT",
+            "/v1/meetings/by-external-id/a",
+            Some(with(meeting(), json!({"external_id": "b"}))),
+        )
+        .await;
+    assert_eq!(put.errors(), ["external_id invalid"]);
+}
+
+#[tokio::test]
+async fn what_axum_refuses_is_a_problem_document_too() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    assert_eq!(
+        api.ask(&key, "GET", "/v2/meetings", None)
+            .await
+            .problem(404),
+        "no_such_path"
+    );
+    let method = api.ask(&key, "PUT", "/v1/meetings", None).await;
+    assert_eq!(method.problem(405), "method_not_allowed");
+    assert!(method.header("allow").contains("POST"));
+    assert_eq!(
+        api.ask(&key, "POST", "/v1/meetings", None)
+            .await
+            .problem(415),
+        "unsupported_media_type"
+    );
+    let post = |body: String| {
+        let request =
+            Request::post("/v1/meetings").header("authorization", format!("Bearer {key}"));
+        request
+            .header("content-type", "application/json; charset=utf-8")
+            .body(Body::from(body))
+            .unwrap()
+    };
+    let malformed = api.send(post("{\"title\": 4815162342".to_owned())).await;
+    assert_eq!(malformed.problem(400), "malformed_json");
+    assert!(malformed.text.contains("line 1") && !malformed.text.contains("4815162342"));
+    assert_eq!(
+        api.send(post("[]".to_owned())).await.problem(422),
+        "invalid"
+    );
+    assert_eq!(
+        api.send(post(format!("{{\"title\": \"{}\"}}", "x".repeat(70_000))))
+            .await
+            .problem(413),
+        "too_large"
+    );
+    let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
+    assert_eq!(api.send(post(deep)).await.problem(400), "malformed_json");
+    let invalid = api
+        .ask(&key, "GET", "/v1/meetings/by-external-id/%FF", None)
+        .await;
+    assert_eq!(invalid.problem(400), "bad_request");
+    for path in [
+        "/v1/meetings/nonsense",
+        &format!("/v1/meetings/{}", Uuid::nil()),
+        "/v1/meetings/by-external-id/none",
+    ] {
+        assert_eq!(
+            api.ask(&key, "GET", path, None).await.problem(404),
+            "not_found"
+        );
+    }
+    *api.roster.away.lock().unwrap() = true;
+    assert_eq!(
+        api.ask(&key, "GET", "/metrics", None).await.problem(500),
+        "internal"
+    );
+}
+
+#[tokio::test]
+async fn a_request_id_is_taken_over_if_it_is_harmless() {
+    let api = Api::new().await;
+    let ask = |id: &str| {
+        let request = Request::get("/healthz")
+            .header("x-request-id", id)
+            .body(Body::empty())
+            .unwrap();
+        api.send(request)
+    };
+    assert_eq!(ask("abc-1.2_3").await.header("x-request-id"), "abc-1.2_3");
+    for bad in ["a b", "<script>", &"x".repeat(65), ""] {
+        assert_ne!(ask(bad).await.header("x-request-id"), bad);
+    }
+}
+
+#[tokio::test]
+async fn without_a_good_key_nothing_is_told() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Admin).await;
+    let ask = |header: Option<String>| {
+        let request = header
+            .into_iter()
+            .fold(Request::get("/v1/meetings"), |r, h| {
+                r.header("authorization", h)
+            });
+        api.send(request.body(Body::empty()).unwrap())
+    };
+    for header in [
+        None,
+        Some("Bearer".to_owned()),
+        Some("Bearer x".to_owned()),
+        Some(format!("Basic {key}")),
+        Some(key.clone()),
+    ] {
+        let answer = ask(header).await;
+        assert_eq!(answer.problem(401), "unauthorized");
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+    }
+    assert_eq!(ask(Some(format!("bearer {key}"))).await.status, 200);
+    let id = api.bookings.list_keys().await.unwrap()[0].id;
+    api.bookings.revoke_key(NOW.get(), id).await.unwrap();
+    assert_eq!(
+        ask(Some(format!("Bearer {key}"))).await.problem(401),
+        "unauthorized"
+    );
+}
+
+#[tokio::test]
+async fn each_role_may_do_its_part_and_no_more() {
+    let api = Api::new().await;
+    let booking = api.key("demo", KeyRole::Booking).await;
+    let booked = api.book(&booking).await;
+    let path = path_of(&booked);
+    let pin = booked["pins"]["guest"].clone();
+    // What the roles get for: read, explain, end, change, cancel.
+    let matrix = [
+        (KeyRole::Reader, [200, 403, 403, 403, 403]),
+        (KeyRole::Operator, [200, 200, 200, 403, 403]),
+        (KeyRole::Booking, [200, 200, 200, 200, 204]),
+        (KeyRole::Admin, [200, 200, 200, 409, 204]),
+        (KeyRole::Platform, [200, 200, 200, 409, 204]),
+    ];
+    for (role, expected) in matrix {
+        let key = api.key("demo", role).await;
+        let requests = [
+            ("GET", path.clone(), None),
+            (
+                "POST",
+                "/v1/pins/explain".to_owned(),
+                Some(json!({"pin": pin})),
+            ),
+            ("POST", format!("{path}/end"), None),
+            ("PATCH", path.clone(), Some(json!({"title": "b"}))),
+            ("DELETE", path.clone(), None),
+        ];
+        for ((method, path, body), expected) in requests.into_iter().zip(expected) {
+            let answer = api.ask(&key, method, &path, body).await;
+            assert_eq!(
+                answer.status.as_u16(),
+                expected,
+                "{role:?} {method} {path} {}",
+                answer.text
+            );
+        }
+        let seen = api.ask(&key, "GET", &path, None).await.json();
+        assert_eq!(seen["pins"].is_null(), role == KeyRole::Reader, "{role:?}");
+    }
+}
+
+#[tokio::test]
+async fn readers_see_no_pin_anywhere() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let booked = api
+        .ask(
+            &key,
+            "PUT",
+            "/v1/meetings/by-external-id/a",
+            Some(meeting()),
+        )
+        .await
+        .json();
+    let reader = api.key("demo", KeyRole::Reader).await;
+    for path in [
+        path_of(&booked),
+        "/v1/meetings".to_owned(),
+        "/v1/meetings/by-external-id/a".to_owned(),
+        "/metrics".to_owned(),
+    ] {
+        let answer = api.ask(&reader, "GET", &path, None).await;
+        assert_eq!(answer.status, 200);
+        for role in ["guest", "host"] {
+            assert!(
+                !answer.text.contains(booked["pins"][role].as_str().unwrap()),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_not_there() {
+    let api = Api::new().await;
+    let ours = api.key("demo", KeyRole::Admin).await;
+    let theirs = api.key("other", KeyRole::Admin).await;
+    let platform = api.key("platform", KeyRole::Platform).await;
+    let booked = api
+        .ask(
+            &ours,
+            "PUT",
+            "/v1/meetings/by-external-id/a",
+            Some(meeting()),
+        )
+        .await
+        .json();
+    let path = path_of(&booked);
+    let participant = api.roster.enter(id_of(&booked), "Ada");
+    for (method, path, body) in [
+        ("GET", path.clone(), None),
+        ("PATCH", path.clone(), Some(json!({}))),
+        ("DELETE", path.clone(), None),
+        ("POST", format!("{path}/end"), None),
+        ("GET", format!("{path}/participants"), None),
+        (
+            "PATCH",
+            format!("{path}/participants/{participant}"),
+            Some(json!({"muted": true})),
+        ),
+        ("DELETE", format!("{path}/participants/{participant}"), None),
+        ("GET", "/v1/meetings/by-external-id/a".to_owned(), None),
+        ("DELETE", "/v1/meetings/by-external-id/a".to_owned(), None),
+    ] {
+        assert_eq!(
+            api.ask(&theirs, method, &path, body).await.problem(404),
+            "not_found",
+            "{method} {path}"
+        );
+    }
+    assert_eq!(
+        api.ask(&theirs, "GET", "/v1/meetings", None).await.json()["items"],
+        json!([])
+    );
+    let named = with(meeting(), json!({"organisation": "demo"}));
+    assert_eq!(
+        api.ask(&theirs, "POST", "/v1/meetings", Some(named.clone()))
+            .await
+            .problem(403),
+        "forbidden"
+    );
+    assert_eq!(
+        api.ask(&theirs, "GET", "/v1/meetings?organisation=demo", None)
+            .await
+            .problem(403),
+        "forbidden"
+    );
+    assert_eq!(
+        api.ask(&ours, "POST", "/v1/meetings", Some(named.clone()))
+            .await
+            .status,
+        201
+    );
+
+    assert_eq!(api.ask(&platform, "GET", &path, None).await.status, 200);
+    assert_eq!(
+        api.ask(&platform, "POST", "/v1/meetings", Some(meeting()))
+            .await
+            .errors(),
+        ["organisation required"]
+    );
+    let unknown = with(meeting(), json!({"organisation": "nobody"}));
+    assert_eq!(
+        api.ask(&platform, "POST", "/v1/meetings", Some(unknown))
+            .await
+            .errors(),
+        ["organisation unknown"]
+    );
+    assert_eq!(
+        api.ask(&platform, "POST", "/v1/meetings", Some(named))
+            .await
+            .json()["organisation"],
+        "demo"
+    );
+    let count = |answer: Answer| answer.json()["items"].as_array().unwrap().len();
+    assert_eq!(
+        count(api.ask(&platform, "GET", "/v1/meetings", None).await),
+        3
+    );
+    assert_eq!(
+        count(
+            api.ask(&platform, "GET", "/v1/meetings?organisation=other", None)
+                .await
+        ),
+        0
+    );
+    let by_name = "/v1/meetings/by-external-id/a";
+    assert_eq!(
+        api.ask(&platform, "GET", by_name, None).await.errors(),
+        ["organisation required"]
+    );
+    let found = api
+        .ask(
+            &platform,
+            "GET",
+            &format!("{by_name}?organisation=demo"),
+            None,
+        )
+        .await
+        .json();
+    assert_eq!(found["id"], booked["id"]);
+    let numbers = api.ask(&theirs, "GET", "/v1/numbers", None).await.json();
+    assert_eq!(numbers["items"][1]["number"], "+390602");
+    assert_eq!(
+        count(api.ask(&platform, "GET", "/v1/numbers", None).await),
+        3
+    );
+}
+
+#[tokio::test]
+async fn a_repeated_post_books_once() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let post = |body: Value, name: &'static str| {
+        let (api, key) = (&api, &key);
+        async move {
+            api.ask_with(
+                key,
+                "POST",
+                "/v1/meetings",
+                Some(body),
+                &[("idempotency-key", name)],
+            )
+            .await
+        }
+    };
+    let first = post(meeting(), "k1").await;
+    let second = post(meeting(), "k1").await;
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (201, 201));
+    assert_eq!(first.json(), second.json());
+    let other = post(with(meeting(), json!({"title": "x"})), "k1").await;
+    assert_eq!(other.problem(422), "idempotency_key_reused");
+    assert_ne!(post(meeting(), "k2").await.json()["id"], first.json()["id"]);
+    let (a, b) = tokio::join!(post(meeting(), "k3"), post(meeting(), "k3"));
+    let statuses = [a.status.as_u16(), b.status.as_u16()];
+    assert!(
+        statuses == [201, 409] || statuses == [409, 201],
+        "{statuses:?}"
+    );
+    assert_eq!(
+        post(meeting(), "has space").await.errors(),
+        ["Idempotency-Key invalid"]
+    );
+    let failed = post(json!({}), "k4").await;
+    assert_eq!(failed.status, 422);
+    assert_eq!(
+        post(meeting(), "k4").await.status,
+        201,
+        "a refused request books nothing and holds nothing"
+    );
+    let stranger = api.key("demo", KeyRole::Booking).await;
+    let theirs = api
+        .ask_with(
+            &stranger,
+            "POST",
+            "/v1/meetings",
+            Some(meeting()),
+            &[("idempotency-key", "k1")],
+        )
+        .await;
+    assert_ne!(theirs.json()["id"], first.json()["id"]);
+}
+
+#[tokio::test]
+async fn a_change_is_refused_if_somebody_was_faster() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let path = path_of(&api.book(&key).await);
+    let etag = api
+        .ask(&key, "GET", &path, None)
+        .await
+        .header("etag")
+        .to_owned();
+    let patch = |etag: String| {
+        let (api, key, path) = (&api, &key, &path);
+        async move {
+            api.ask_with(
+                key,
+                "PATCH",
+                path,
+                Some(json!({"title": "b"})),
+                &[("if-match", &etag)],
+            )
+            .await
+        }
+    };
+    let changed = patch(etag.clone()).await;
+    assert_eq!(changed.status, 200);
+    assert_ne!(changed.header("etag"), etag);
+    assert_eq!(patch(etag.clone()).await.problem(412), "changed");
+    assert_eq!(
+        patch("\"nonsense\"".to_owned()).await.problem(412),
+        "changed"
+    );
+    assert_eq!(
+        patch(format!("W/{}", changed.header("etag")))
+            .await
+            .problem(412),
+        "changed"
+    );
+    assert_eq!(
+        patch("\"1\", \"2\"".to_owned()).await.problem(400),
+        "invalid_parameter"
+    );
+    assert_eq!(patch("*".to_owned()).await.status, 200);
+    let delete = api
+        .ask_with(&key, "DELETE", &path, None, &[("if-match", &etag)])
+        .await;
+    assert_eq!(delete.problem(412), "changed");
+}
+
+#[tokio::test]
+async fn lists_are_paged_and_filtered() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let mut booked = Vec::new();
+    for hour in [12, 10, 11, 10, 13] {
+        let times = json!({"starts_at": format!("2026-11-23T{hour}:00:00Z"), "ends_at": format!("2026-11-23T{hour}:30:00Z"), "overrun_minutes": 0});
+        booked.push(
+            api.ask(&key, "POST", "/v1/meetings", Some(with(meeting(), times)))
+                .await
+                .json(),
+        );
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api
+            .ask(&key, "GET", &format!("/v1/meetings?limit=2{cursor}"), None)
+            .await
+            .json();
+        seen.extend(page["items"].as_array().unwrap().clone());
+        assert!(page["items"].as_array().unwrap().len() <= 2);
+        let Some(next) = page["next"].as_str() else {
+            break;
+        };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen.len(), 5);
+    let starts: Vec<&str> = seen
+        .iter()
+        .map(|m| m["starts_at"].as_str().unwrap())
+        .collect();
+    assert!(starts.is_sorted(), "{starts:?}");
+    let count = |query: &'static str| {
+        let (api, key) = (&api, &key);
+        async move {
+            let answer = api
+                .ask(key, "GET", &format!("/v1/meetings?{query}"), None)
+                .await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+            answer.json()["items"].as_array().unwrap().len()
+        }
+    };
+    assert_eq!(
+        count("from=2026-11-23T11:00:00Z&to=2026-11-23T13:00:00Z").await,
+        2
+    );
+    assert_eq!(count("from=2026-11-23T12:00:00%2B01:00").await, 3);
+    set_clock("2026-11-23T11:50:00Z");
+    api.roster.enter(id_of(&booked[2]), "Ada");
+    assert_eq!(
+        api.ask(&key, "DELETE", &path_of(&booked[4]), None)
+            .await
+            .status,
+        204
+    );
+    for (state, expected) in [
+        ("ended", 2),
+        ("live", 1),
+        ("open", 1),
+        ("scheduled", 0),
+        ("cancelled", 1),
+    ] {
+        let query = format!("/v1/meetings?state={state}");
+        let page = api.ask(&key, "GET", &query, None).await.json();
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), expected, "{state} {items:?}");
+        assert!(items.iter().all(|m| m["state"] == state));
+    }
+    for (query, error) in [
+        ("limit=0", "limit out_of_range"),
+        ("limit=1001", "limit out_of_range"),
+        ("cursor=x", "cursor invalid"),
+        ("from=yesterday", "from invalid"),
+        ("state=running", "state invalid"),
+        ("sate=open", "sate unknown_parameter"),
+        ("limit=1&limit=2", "limit invalid"),
+    ] {
+        let answer = api
+            .ask(&key, "GET", &format!("/v1/meetings?{query}"), None)
+            .await;
+        assert_eq!(
+            (answer.problem(400), answer.errors()),
+            ("invalid_parameter".to_owned(), vec![error.to_owned()])
+        );
+    }
+}
+
+#[tokio::test]
+async fn participants_are_shown_masked_and_steered() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Operator).await;
+    let booked = api.book(&api.key("demo", KeyRole::Booking).await).await;
+    set_clock("2026-11-23T09:30:00Z");
+    let path = format!("{}/participants", path_of(&booked));
+    assert_eq!(
+        api.ask(&key, "GET", &path, None).await.json(),
+        json!({"items": [], "next": null})
+    );
+    let id = api.roster.enter(id_of(&booked), "Ada");
+    let list = api.ask(&key, "GET", &path, None).await;
+    assert!(!list.text.contains("0612345678"));
+    let quality =
+        json!({"loss": 0.0, "jitter_ms": 0.0, "delay_ms": 0.0, "concealed": 0.0, "mos": 0.0});
+    let ada = json!({
+        "id": id, "name": "Ada", "role": "guest", "kind": "sip", "state": "joined", "number": "…5678", "muted": false, "muted_by": null,
+        "hand": false, "talking": true, "level_db": -20.0, "joined_at": "2026-11-23T09:30:00Z", "codec": "PCMA", "quality": quality,
+    });
+    assert_eq!(list.json()["items"], json!([ada]));
+    assert_eq!(
+        api.ask(&key, "GET", &path_of(&booked), None).await.json()["state"],
+        "live"
+    );
+    let one = format!("{path}/{id}");
+    let muted = api
+        .ask(
+            &key,
+            "PATCH",
+            &one,
+            Some(json!({"muted": true, "name": null})),
+        )
+        .await
+        .json();
+    assert_eq!(
+        (&muted["muted"], &muted["muted_by"], &muted["name"]),
+        (&json!(true), &json!("host"), &Value::Null)
+    );
+    assert_eq!(
+        api.ask(&key, "PATCH", &one, Some(json!({"volume_db": 3})))
+            .await
+            .problem(422),
+        "not_supported"
+    );
+    assert_eq!(
+        api.ask(&key, "PATCH", &one, Some(json!({"name": "a\nb"})))
+            .await
+            .errors(),
+        ["name invalid"]
+    );
+    assert_eq!(
+        api.ask(
+            &key,
+            "PATCH",
+            &format!("{path}/{}", Uuid::nil()),
+            Some(json!({"muted": true}))
+        )
+        .await
+        .problem(404),
+        "not_found"
+    );
+    assert_eq!(api.ask(&key, "DELETE", &one, None).await.status, 204);
+    assert_eq!(
+        api.ask(&key, "DELETE", &one, None).await.problem(404),
+        "not_found"
+    );
+    api.roster.enter(id_of(&booked), "Bob");
+    let ended = api
+        .ask(&key, "POST", &format!("{}/end", path_of(&booked)), None)
+        .await;
+    assert_eq!(
+        (ended.status.as_u16(), &ended.json()["state"]),
+        (200, &json!("ended"))
+    );
+    *api.roster.away.lock().unwrap() = true;
+    let away = api.ask(&key, "GET", &path, None).await;
+    assert_eq!(
+        (away.problem(503).as_str(), away.header("retry-after")),
+        ("unavailable", "5")
+    );
+}
+
+fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> CallRecord {
+    CallRecord {
+        id: CallId(Uuid::from_u128(n)),
+        kind: "sip",
+        organisation: organisation.map(|id| serde_json::from_value(id.clone()).unwrap()),
+        number: "=+390600".to_owned(),
+        caller: CallerNumber::new("+390612345678"),
+        started_at: NOW.get(),
+        answered_at: None,
+        ended_at: NOW.get(),
+        meeting: api_meeting.map(id_of),
+        participant: None,
+        outcome: Outcome::WrongPin,
+        pin_attempts: 3,
+        hangup_by: HangupBy::System,
+        q850: 16,
+        sip_call_id: None,
+        quality: None,
+    }
+}
+
+#[tokio::test]
+async fn calls_are_listed_as_json_and_csv_without_the_callers_number() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Reader).await;
+    let platform = api.key("platform", KeyRole::Platform).await;
+    let demo = api
+        .bookings
+        .authenticate(NOW.get(), &key)
+        .await
+        .unwrap()
+        .organisation
+        .id;
+    let booked = api.book(&api.key("demo", KeyRole::Booking).await).await;
+    for n in 1..=3 {
+        api.bookings
+            .record_call(&call(n, Some(&json!(demo)), Some(&booked)))
+            .await
+            .unwrap();
+    }
+    api.bookings
+        .record_call(&call(4, None, None))
+        .await
+        .unwrap();
+    let page = api.ask(&key, "GET", "/v1/calls?limit=2", None).await.json();
+    let first = &page["items"][0];
+    assert_eq!(first["id"], json!(Uuid::from_u128(3)));
+    assert_eq!(
+        (&first["caller"], &first["outcome"], &first["hangup_by"]),
+        (&json!("…5678"), &json!("wrong_pin"), &json!("system"))
+    );
+    assert_eq!(
+        (&first["organisation"], &first["meeting_id"]),
+        (&json!("demo"), &booked["id"])
+    );
+    let next = page["next"].as_str().unwrap();
+    let last = api
+        .ask(
+            &key,
+            "GET",
+            &format!("/v1/calls?limit=2&cursor={next}"),
+            None,
+        )
+        .await
+        .json();
+    assert_eq!(
+        (last["items"].as_array().unwrap().len(), &last["next"]),
+        (1, &Value::Null)
+    );
+    assert_eq!(
+        api.ask(&platform, "GET", "/v1/calls", None).await.json()["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+    assert_eq!(
+        api.ask(&key, "GET", "/v1/calls?outcome=joined", None)
+            .await
+            .json()["items"],
+        json!([])
+    );
+    assert_eq!(
+        api.ask(&key, "GET", "/v1/calls?outcome=lost", None)
+            .await
+            .errors(),
+        ["outcome invalid"]
+    );
+
+    let csv = api
+        .ask_with(
+            &key,
+            "GET",
+            "/v1/calls?limit=2&outcome=wrong_pin",
+            None,
+            &[("accept", "text/csv")],
+        )
+        .await;
+    assert!(csv.header("content-type").starts_with("text/csv"));
+    let lines: Vec<&str> = csv.text.split("\r\n").collect();
+    assert_eq!((lines.len(), lines[3]), (4, ""));
+    assert!(lines[0].starts_with("id,kind,organisation,number,caller,"));
+    assert!(
+        lines[1].contains(",sip,demo,'=+390600,…5678,"),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(
+        csv.header("link"),
+        format!("</v1/calls?limit=2&outcome=wrong_pin&cursor={next}>; rel=\"next\"")
+    );
+}
+
+#[tokio::test]
+async fn a_pin_is_explained_and_too_many_questions_are_refused() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let booked = api.book(&key).await;
+    let explain = |body: Value| {
+        let (api, key) = (&api, &key);
+        async move { api.ask(key, "POST", "/v1/pins/explain", Some(body)).await }
+    };
+    let pin = &booked["pins"]["host"];
+    let early = explain(json!({"pin": pin})).await.json();
+    assert_eq!(
+        (&early["outcome"], &early["meeting_id"], &early["role"]),
+        (&json!("too_early"), &booked["id"], &json!("host"))
+    );
+    assert_eq!(early["opens_at"], "2026-11-23T08:45:00Z");
+    let then = "2026-11-23T10:00:00+01:00";
+    assert_eq!(
+        explain(json!({"pin": pin, "at": then})).await.json()["outcome"],
+        "joined"
+    );
+    let foreign = json!({"pin": pin, "at": then, "number": "+390602"});
+    assert_eq!(
+        explain(foreign).await.json()["outcome"],
+        "number_not_allowed"
+    );
+    let unknown = explain(json!({"pin": "4815162342"})).await.json();
+    assert_eq!(
+        (&unknown["outcome"], &unknown["meeting_id"]),
+        (&json!("wrong_pin"), &Value::Null)
+    );
+    for (body, error) in [
+        (json!({}), "pin required"),
+        (json!({"pin": 12}), "pin invalid"),
+        (json!({"pin": "12"}), "pin invalid"),
+        (json!({"pin": pin, "at": "now"}), "at invalid"),
+        (json!({"pin": pin, "when": 1}), "when unknown_field"),
+    ] {
+        assert_eq!(explain(body).await.errors(), [error]);
+    }
+    let mut last = explain(json!({"pin": pin})).await;
+    for _ in 0..60 {
+        last = explain(json!({"pin": pin})).await;
+    }
+    assert_eq!(last.problem(429), "too_many_requests");
+    assert_eq!(last.header("retry-after"), "61");
+}
+
+#[tokio::test]
+async fn health_and_metrics_tell_the_truth_without_a_key() {
+    let api = Api::new().await;
+    let get = |path: &'static str| api.send(Request::get(path).body(Body::empty()).unwrap());
+    assert_eq!(get("/healthz").await.text, "ok\n");
+    assert_eq!(get("/readyz").await.status, 200);
+    *api.roster.draining.lock().unwrap() = true;
+    assert_eq!(get("/readyz").await.problem(503), "not_accepting");
+    api.bookings
+        .record_call(&call(1, None, None))
+        .await
+        .unwrap();
+    let metrics = get("/metrics").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("application/openmetrics-text")
+    );
+    for line in [
+        "voicebridge_legs{kind=\"sip\"} 0",
+        "voicebridge_meetings_live 1",
+        "voicebridge_calls_total{outcome=\"wrong_pin\"} 1",
+        "voicebridge_calls_total{outcome=\"joined\"} 0",
+        "voicebridge_pin_attempts_total{result=\"wrong_pin\"} 0",
+        "voicebridge_failure_budget_remaining 100",
+        "voicebridge_tick_lateness_seconds_sum 0.5",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"0.001\"} 90",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"0.005\"} 99",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"+Inf\"} 100",
+        "voicebridge_concealed_frames_total 7",
+        "voicebridge_one_way_audio_total 0",
+        "voicebridge_trunk_up{name=\"carrier\"} 1",
+        "voicebridge_store_up 1",
+        "# EOF",
+    ] {
+        assert!(
+            metrics.text.lines().any(|l| l == line),
+            "{line} is not in\n{}",
+            metrics.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_locked_or_gone_is_told() {
+    use sqlx::{ConnectOptions, Connection};
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let file = api.dir.path().join("v.db");
+    let mut other = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(&file)
+        .connect()
+        .await
+        .unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let locked = api.ask(&key, "POST", "/v1/meetings", Some(meeting())).await;
+    assert_eq!(locked.problem(503), "store_locked");
+    assert_eq!(
+        api.ask(&key, "GET", "/v1/meetings", None).await.status,
+        200,
+        "reading goes on"
+    );
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    for table in [
+        "PRAGMA foreign_keys = off",
+        "DROP TABLE meetings",
+        "DROP TABLE organisations",
+    ] {
+        sqlx::query(table).execute(&mut other).await.unwrap();
+    }
+    assert_eq!(
+        api.ask(&key, "GET", "/readyz", None).await.problem(503),
+        "store_unavailable"
+    );
+    let metrics = api.ask(&key, "GET", "/metrics", None).await;
+    assert!(metrics.text.contains("voicebridge_store_up 0"));
+    other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_served_and_names_what_requests_may_hold() {
+    let api = Api::new().await;
+    let served = api
+        .send(Request::get("/openapi.json").body(Body::empty()).unwrap())
+        .await
+        .json();
+    assert_eq!(served, serde_json::to_value(openapi()).unwrap());
+    let properties = |name: &str| -> Vec<String> {
+        let schema = served["components"]["schemas"][name]["properties"].as_object();
+        schema
+            .unwrap_or_else(|| panic!("no schema {name}"))
+            .keys()
+            .cloned()
+            .collect()
+    };
+    let key = api.key("demo", KeyRole::Booking).await;
+    let path = path_of(&api.book(&key).await);
+    // Every documented field is known; a wrong type is told as such, not as an unknown field.
+    for (method, path, schema) in [
+        ("POST", "/v1/meetings".to_owned(), "MeetingRequest"),
+        ("PATCH", path.clone(), "MeetingPatch"),
+        (
+            "PATCH",
+            format!("{path}/participants/{}", Uuid::nil()),
+            "ParticipantPatch",
+        ),
+        ("POST", "/v1/pins/explain".to_owned(), "ExplainRequest"),
+    ] {
+        for name in properties(schema) {
+            let wrong = if name == "metadata" {
+                json!(7)
+            } else {
+                json!([])
+            };
+            let answer = api
+                .ask(&key, method, &path, Some(json!({name.as_str(): wrong})))
+                .await;
+            assert!(
+                answer.errors().contains(&format!("{name} invalid")),
+                "{schema} {}",
+                answer.text
+            );
+        }
+    }
+    let booked = api.book(&key).await;
+    let mut answered: Vec<&String> = booked.as_object().unwrap().keys().collect();
+    let documented = properties("Meeting");
+    let mut documented: Vec<&String> = documented.iter().collect();
+    answered.sort();
+    documented.sort();
+    assert_eq!(answered, documented);
+    for (path, methods) in served["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let open =
+                ["/healthz", "/readyz", "/metrics", "/openapi.json"].contains(&path.as_str());
+            assert_eq!(operation["security"].is_null(), open, "{method} {path}");
+            let concrete = path
+                .replace("{id}", &Uuid::nil().to_string())
+                .replace("{external_id}", "x");
+            let concrete = concrete.replace("{participant_id}", &Uuid::nil().to_string());
+            let request = Request::builder()
+                .method(method.to_uppercase().as_str())
+                .uri(concrete);
+            let answer = api.send(request.body(Body::empty()).unwrap()).await;
+            assert_eq!(
+                answer.status.as_u16() == 401,
+                !open,
+                "{method} {path}: {}",
+                answer.status
+            );
+        }
+    }
+}

@@ -31,7 +31,7 @@ pub enum Command {
     Check(ConfigFile),
     /// Create, list and revoke API keys
     Key(KeyArgs),
-    /// Steer a running node over its local socket; works without store and key
+    /// Steer a running node over its local socket (not supported yet)
     Ctl(CtlArgs),
     /// Place a real call, type the PIN, check that audio flows both ways
     Probe(ProbeArgs),

@@ -114,7 +114,11 @@ impl Decibels {
     /// From a factor on amplitudes; zero gives -127 dB, the floor of RFC 6464.
     #[must_use]
     pub fn from_amplitude(factor: f32) -> Self {
-        if factor <= 4.5e-7 { Self(-127.0) } else { Self(20.0 * factor.log10()) }
+        if factor <= 4.5e-7 {
+            Self(-127.0)
+        } else {
+            Self(20.0 * factor.log10())
+        }
     }
 }
 

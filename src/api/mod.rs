@@ -234,6 +234,9 @@ mod tests {
         fn live_meetings(&self) -> Vec<MeetingId> {
             Vec::new()
         }
+        fn accepting(&self) -> bool {
+            true
+        }
         fn gauges(&self) -> Gauges {
             Gauges::default()
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::cli::ConfigFile;
+use crate::booking::Bookings;
 use crate::config::{Config, SipTransport};
 use crate::prompts::Prompts;
 
@@ -26,20 +27,34 @@ enum Verdict {
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
     let mut lines = vec![Line::new("configuration", Verdict::Good("read".to_owned()))];
-    lines.extend(config.warnings().into_iter().map(|warning| Line::new("configuration", Verdict::Warning(warning))));
+    lines.extend(
+        config
+            .warnings()
+            .into_iter()
+            .map(|warning| Line::new("configuration", Verdict::Warning(warning))),
+    );
     lines.extend(super::runtime()?.block_on(store(&config)));
     lines.extend(ports(&config));
     lines.extend(prompts(&config));
     for line in &lines {
         println!("{}", line.in_words());
     }
-    let failed = lines.iter().any(|line| matches!(line.verdict, Verdict::Failed(_)));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = lines
+        .iter()
+        .any(|line| matches!(line.verdict, Verdict::Failed(_)));
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 impl Line {
     fn new(what: impl Into<String>, verdict: Verdict) -> Self {
-        Self { what: what.into(), verdict }
+        Self {
+            what: what.into(),
+            verdict,
+        }
     }
 
     fn in_words(&self) -> String {
@@ -59,10 +74,26 @@ async fn store(config: &Config) -> Vec<Line> {
     };
     let findings = bookings.check(wall()).await;
     let lines = findings.into_iter().map(|finding| {
-        let verdict = if finding.failed { Verdict::Failed(finding.message) } else { Verdict::Good(finding.message) };
+        let verdict = if finding.failed {
+            Verdict::Failed(finding.message)
+        } else {
+            Verdict::Good(finding.message)
+        };
         Line::new("store", verdict)
     });
-    lines.collect()
+    lines.chain([echo(&bookings).await]).collect()
+}
+
+/// What `probe` calls to hear itself; nobody else is ever told this PIN.
+async fn echo(bookings: &Bookings) -> Line {
+    let verdict = match bookings.ensure_echo_meeting(wall()).await {
+        Ok(pin) => Verdict::Good(format!(
+            "the echo meeting for `voicebridge probe` has PIN {}",
+            pin.expose()
+        )),
+        Err(error) => Verdict::Failed(error.to_string()),
+    };
+    Line::new("probe", verdict)
 }
 
 /// Every port that `serve` would take is taken for a moment.
@@ -74,12 +105,20 @@ fn ports(config: &Config) -> Vec<Line> {
         };
         (format!("sip.listen {at}"), bound)
     });
-    let http = [Some(("http.listen", config.http.listen)), config.http.admin_listen.map(|at| ("http.admin_listen", at))];
-    let http = http.into_iter().flatten().map(|(key, at)| (format!("{key} {at}"), TcpListener::bind(at).map(|_| ())));
+    let http = [
+        Some(("http.listen", config.http.listen)),
+        config.http.admin_listen.map(|at| ("http.admin_listen", at)),
+    ];
+    let http = http
+        .into_iter()
+        .flatten()
+        .map(|(key, at)| (format!("{key} {at}"), TcpListener::bind(at).map(|_| ())));
     let lines = sip.chain(http).map(|(what, bound)| {
         let verdict = match bound {
             Ok(()) => Verdict::Good("free".to_owned()),
-            Err(error) => Verdict::Failed(format!("{error}; end what uses it (is voicebridge running?), or configure another")),
+            Err(error) => Verdict::Failed(format!(
+                "{error}; end what uses it (is voicebridge running?), or configure another"
+            )),
         };
         Line::new(what, verdict)
     });
@@ -92,11 +131,19 @@ fn ports(config: &Config) -> Vec<Line> {
 fn media_ports(config: &Config) -> Line {
     let all: Vec<u16> = config.media.ports.range().collect();
     let any = [0, 0, 0, 0];
-    let taken = all.iter().filter(|port| UdpSocket::bind(SocketAddr::from((any, **port))).is_err()).count();
+    let taken = all
+        .iter()
+        .filter(|port| UdpSocket::bind(SocketAddr::from((any, **port))).is_err())
+        .count();
     let verdict = match taken {
         0 => Verdict::Good("free".to_owned()),
-        taken if taken * 2 < all.len() => Verdict::Warning(format!("{taken} of {} are in use", all.len())),
-        taken => Verdict::Failed(format!("{taken} of {} are in use; configure another range", all.len())),
+        taken if taken * 2 < all.len() => {
+            Verdict::Warning(format!("{taken} of {} are in use", all.len()))
+        }
+        taken => Verdict::Failed(format!(
+            "{taken} of {} are in use; configure another range",
+            all.len()
+        )),
     };
     Line::new(format!("media.ports {}", config.media.ports), verdict)
 }
@@ -104,9 +151,15 @@ fn media_ports(config: &Config) -> Line {
 fn prompts(config: &Config) -> Vec<Line> {
     let (_, problems) = Prompts::load(&super::prompt_folders(config));
     if problems.is_empty() {
-        return vec![Line::new("prompts", Verdict::Good("recorded voices in all languages".to_owned()))];
+        return vec![Line::new(
+            "prompts",
+            Verdict::Good("recorded voices in all languages".to_owned()),
+        )];
     }
-    problems.into_iter().map(|problem| Line::new("prompts", Verdict::Warning(problem.to_string()))).collect()
+    problems
+        .into_iter()
+        .map(|problem| Line::new("prompts", Verdict::Warning(problem.to_string())))
+        .collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a shell's clock")]

@@ -31,20 +31,29 @@ async fn create(bookings: &Bookings, args: &KeyCreateArgs) -> anyhow::Result<()>
     let new = NewKey {
         organisation: args.organisation.clone(),
         role: role(args.role),
-        scopes: args.scopes.iter().map(|KeyScope::Dial| Scope::Dial).collect(),
+        scopes: args
+            .scopes
+            .iter()
+            .map(|KeyScope::Dial| Scope::Dial)
+            .collect(),
         expires_at: args.expires.map(end_of).transpose()?,
     };
-    let (_, secret) = bookings.create_key(wall(), new).await.map_err(in_words)?;
+    let (_, secret) = bookings.create_key(wall(), new).await?;
     println!("{}", secret.expose());
     Ok(())
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 async fn list(bookings: &Bookings) -> anyhow::Result<()> {
-    println!("{:36}  {:20}  {:8}  {:20}  {:10}  state", "id", "organisation", "role", "created", "expires");
+    println!(
+        "{:36}  {:20}  {:8}  {:20}  {:10}  state",
+        "id", "organisation", "role", "created", "expires"
+    );
     let now = wall();
     for key in bookings.list_keys().await? {
-        let expires = key.expires_at.map_or_else(|| "never".to_owned(), |at| at.strftime("%F").to_string());
+        let expires = key
+            .expires_at
+            .map_or_else(|| "never".to_owned(), |at| at.strftime("%F").to_string());
         let state = match (key.revoked_at, key.expires_at) {
             (Some(_), _) => "revoked",
             (None, Some(at)) if at <= now => "expired",
@@ -63,15 +72,19 @@ async fn list(bookings: &Bookings) -> anyhow::Result<()> {
 }
 
 async fn revoke(bookings: &Bookings, id: Uuid) -> anyhow::Result<()> {
-    bookings.revoke_key(wall(), id).await.map_err(|error| match error {
-        BookingError::NotFound => anyhow::anyhow!("there is no key {id}; `voicebridge key list` shows them"),
-        other => in_words(other),
-    })
+    match bookings.revoke_key(wall(), id).await {
+        Err(BookingError::NotFound) => {
+            anyhow::bail!("there is no key {id}; `voicebridge key list` shows them")
+        }
+        revoked => Ok(revoked?),
+    }
 }
 
 /// The end of the day, in UTC: the key is good on the day that is named.
 fn end_of(day: Date) -> anyhow::Result<Timestamp> {
-    let next = day.checked_add(1.day()).context("--expires is too far in the future")?;
+    let next = day
+        .checked_add(1.day())
+        .context("--expires is too far in the future")?;
     Ok(next.to_zoned(TimeZone::UTC)?.timestamp())
 }
 
@@ -85,17 +98,10 @@ const fn role(written: WrittenRole) -> KeyRole {
     }
 }
 
-fn in_words(error: BookingError) -> anyhow::Error {
-    match error {
-        BookingError::Invalid(fields) => {
-            let all: Vec<String> = fields.iter().map(ToString::to_string).collect();
-            anyhow::anyhow!("{}", all.join("; "))
-        }
-        other => other.into(),
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a shell: keys are made and revoked now")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a shell: keys are made and revoked now"
+)]
 fn wall() -> Timestamp {
     Timestamp::now()
 }

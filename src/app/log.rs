@@ -23,7 +23,9 @@ use crate::config::LogFormat;
 
 /// Starts logging; later calls change nothing.
 pub(super) fn start(format: LogFormat, level: Option<&str>) {
-    let level = level.and_then(|word| LevelFilter::from_str(word).ok()).unwrap_or(LevelFilter::INFO);
+    let level = level
+        .and_then(|word| LevelFilter::from_str(word).ok())
+        .unwrap_or(LevelFilter::INFO);
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("rsipstack", LevelFilter::OFF)
@@ -33,7 +35,9 @@ pub(super) fn start(format: LogFormat, level: Option<&str>) {
     // It only fails where logging was started before.
     let _started = match format {
         LogFormat::Text => registry.with(lines.with_ansi(false)).try_init(),
-        LogFormat::Json => registry.with(lines.event_format(ElasticCommonSchema)).try_init(),
+        LogFormat::Json => registry
+            .with(lines.event_format(ElasticCommonSchema))
+            .try_init(),
     };
 }
 
@@ -46,13 +50,21 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let metadata = event.metadata();
         let mut line = Map::new();
         line.insert("@timestamp".to_owned(), wall().to_string().into());
-        line.insert("log.level".to_owned(), metadata.level().as_str().to_lowercase().into());
+        line.insert(
+            "log.level".to_owned(),
+            metadata.level().as_str().to_lowercase().into(),
+        );
         line.insert("message".to_owned(), fields.message.into());
         line.insert("log.logger".to_owned(), metadata.target().into());
         line.insert("ecs.version".to_owned(), "8.11.0".into());
@@ -97,7 +109,10 @@ impl Visit for Fields {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a log line tells when it was written")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a log line tells when it was written"
+)]
 fn wall() -> Timestamp {
     Timestamp::now()
 }
@@ -140,6 +155,12 @@ mod tests {
         assert_eq!(line["log.level"], "warn");
         assert_eq!(line["message"], "two\nlines");
         assert_eq!(line["voicebridge"]["calls"], 3);
-        assert!(line["@timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok());
+        assert!(
+            line["@timestamp"]
+                .as_str()
+                .unwrap()
+                .parse::<Timestamp>()
+                .is_ok()
+        );
     }
 }

@@ -26,13 +26,19 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(file) => serve::run(&file),
         Command::Check(file) => check::run(&file),
         Command::Key(args) => keys::run(&args),
-        Command::Ctl(_) => anyhow::bail!("ctl is not supported yet; the API and /metrics show what runs"),
-        Command::Probe(args) => crate::probe::run(&ProbeOptions { uri: args.uri, pin: args.pin, json: args.json }),
+        Command::Ctl(_) => {
+            anyhow::bail!("ctl is not supported yet; the API and /metrics show what runs")
+        }
+        Command::Probe(args) => crate::probe::run(&ProbeOptions {
+            uri: args.uri,
+            pin: args.pin,
+            json: args.json,
+        }),
         Command::Openapi => print_openapi(),
     }
 }
 
-/// The configuration: the file of `--config` or `VOICEBRIDGE_CONFIG`, and the environment over it.
+/// The configuration: the file of `--config`, and the environment over it.
 fn load(file: &ConfigFile) -> Result<Config, ConfigErrors> {
     Config::load(file.file.as_deref(), std::env::vars_os())
 }
@@ -41,7 +47,10 @@ fn load(file: &ConfigFile) -> Result<Config, ConfigErrors> {
 fn prompt_folders(config: &Config) -> PromptFolders {
     let own = &config.prompts.folder;
     let named = config.prompts != PromptsConfig::default_in(&config.node.data_dir);
-    PromptFolders { own: (named || own.exists()).then(|| own.clone()), ..PromptFolders::default() }
+    PromptFolders {
+        own: (named || own.exists()).then(|| own.clone()),
+        ..PromptFolders::default()
+    }
 }
 
 /// The runtime for everything but media.
@@ -55,7 +64,12 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn print_openapi() -> anyhow::Result<ExitCode> {
-    println!("{}", crate::api::openapi().to_pretty_json().context("writing the OpenAPI document")?);
+    println!(
+        "{}",
+        crate::api::openapi()
+            .to_pretty_json()
+            .context("writing the OpenAPI document")?
+    );
     Ok(ExitCode::SUCCESS)
 }
 

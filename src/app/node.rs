@@ -29,6 +29,10 @@ impl Node {
     /// Builds it: store, voice, engine, gateway, API.
     pub(super) async fn start(config: &Config) -> anyhow::Result<Self> {
         let bookings = super::store::open(config).await?;
+        bookings
+            .ensure_echo_meeting(wall())
+            .await
+            .context("booking the echo meeting")?;
         let http = bind_http(config).await?;
         let prompts = load_prompts(config);
         let engine = Control::start(engine_config(config)).context("starting the media threads")?;
@@ -45,11 +49,19 @@ impl Node {
         let live = signalling::live_calls(&gateway.handle);
         let (stop_serving, stopped) = watch::channel(false);
         let mut servers = JoinSet::new();
-        for (listener, router) in http.into_iter().zip(api::routers(config, &bookings, live, wall)) {
+        for (listener, router) in http
+            .into_iter()
+            .zip(api::routers(config, &bookings, live, wall))
+        {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
         servers.spawn(purge(bookings.clone(), stopped));
-        Ok(Self { bookings, gateway, servers, stop_serving })
+        Ok(Self {
+            bookings,
+            gateway,
+            servers,
+            stop_serving,
+        })
     }
 
     /// Takes over what may change while running.
@@ -73,7 +85,10 @@ impl Node {
     /// Ends what is left: calls first, so that their records are kept, the API last.
     pub(super) async fn stop(mut self) {
         self.gateway.handle.shut_down().await;
-        if tokio::time::timeout(LAST_RECORDS, self.gateway.finished).await.is_err() {
+        if tokio::time::timeout(LAST_RECORDS, self.gateway.finished)
+            .await
+            .is_err()
+        {
             tracing::warn!("the store did not take the last call records in time");
         }
         self.stop_serving.send_replace(true);
@@ -88,9 +103,9 @@ async fn bind_http(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     let admin = config.http.admin_listen.map(|at| ("http.admin_listen", at));
     for (key, at) in std::iter::once(("http.listen", config.http.listen)).chain(admin) {
-        let listener = TcpListener::bind(at)
-            .await
-            .with_context(|| format!("{key}: cannot listen on {at}; is another server running there?"))?;
+        let listener = TcpListener::bind(at).await.with_context(|| {
+            format!("{key}: cannot listen on {at}; is another server running there?")
+        })?;
         listeners.push(listener);
     }
     Ok(listeners)
@@ -101,7 +116,10 @@ async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::
         // An error means that the node is gone.
         let _gone = stopped.wait_for(|stopped| *stopped).await;
     };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+    if let Err(error) = axum::serve(listener, router)
+        .with_graceful_shutdown(stop)
+        .await
+    {
         tracing::warn!(%error, "the HTTP server ended");
     }
 }
@@ -146,8 +164,15 @@ fn engine_config(config: &Config) -> EngineConfig {
 }
 
 async fn gateway_settings(config: &Config, bookings: &Bookings) -> anyhow::Result<GatewaySettings> {
-    let lengths = bookings.pin_lengths_in_use().await.context("reading the PINs in use")?;
-    let longest = lengths.into_iter().max().unwrap_or(0).max(config.pin.length as usize);
+    let lengths = bookings
+        .pin_lengths_in_use()
+        .await
+        .context("reading the PINs in use")?;
+    let longest = lengths
+        .into_iter()
+        .max()
+        .unwrap_or(0)
+        .max(config.pin.length as usize);
     Ok(GatewaySettings::new(config, call_limits(config, longest)))
 }
 

@@ -31,7 +31,10 @@ async fn serve(config: Config, file: &ConfigFile) -> anyhow::Result<()> {
             Err(errors) => tracing::warn!("the configuration was not reloaded:\n{errors}"),
         }
     }
-    tracing::info!(seconds = running.node.drain_timeout.as_secs(), "draining: no new calls, waiting for those that are up");
+    tracing::info!(
+        seconds = running.node.drain_timeout.as_secs(),
+        "draining: no new calls, waiting for those that are up"
+    );
     tokio::select! {
         () = node.drained() => {}
         () = tokio::time::sleep(running.node.drain_timeout) => tracing::info!("the time to drain is over, ending the calls that are left"),

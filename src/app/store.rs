@@ -1,18 +1,22 @@
 //! The bookings, over the store that the configuration names.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::booking::{BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqliteStore};
+use crate::booking::{
+    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqliteStore,
+};
 use crate::config::{Config, DatabaseUrl, Number, NumberPrivacy};
 
 /// Opens the store, making its folder and file where there are none.
 pub(super) async fn open(config: &Config) -> anyhow::Result<Bookings> {
     let DatabaseUrl::Sqlite(file) = &config.database.url;
     make_folder_of(file)?;
+    make_private(file).with_context(|| format!("database.url: making {}", file.display()))?;
     let store = SqliteStore::open(file)
         .await
         .with_context(|| format!("database.url: opening {}", file.display()))?;
@@ -20,10 +24,27 @@ pub(super) async fn open(config: &Config) -> anyhow::Result<Bookings> {
 }
 
 fn make_folder_of(file: &Path) -> anyhow::Result<()> {
-    let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) else {
+    let Some(folder) = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    else {
         return Ok(());
     };
-    fs::create_dir_all(folder).with_context(|| format!("node.data_dir: making the folder {}", folder.display()))
+    fs::create_dir_all(folder)
+        .with_context(|| format!("node.data_dir: making the folder {}", folder.display()))
+}
+
+/// The file holds PINs: nobody but its owner reads it, whatever the umask says.
+fn make_private(file: &Path) -> std::io::Result<()> {
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn settings(config: &Config) -> BookingSettings {

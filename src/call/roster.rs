@@ -45,9 +45,7 @@ pub trait LiveCalls: Send + Sync {
     fn live_meetings(&self) -> Vec<MeetingId>;
 
     /// Does the node take new calls? `false` while it starts or drains; `/readyz` says so.
-    fn accepting(&self) -> bool {
-        true
-    }
+    fn accepting(&self) -> bool;
 
     /// The figures for `/metrics`. Cheap: read from atomics.
     fn gauges(&self) -> Gauges;

@@ -63,7 +63,8 @@ impl PhoneAudio {
         let random = super::random()?;
         Ok(Self {
             encoder: Encoder::new(agreed.codec).map_err(|_| ProbeError::Answer)?,
-            receiver: Receiver::new(&agreed, ReceiverConfig::default()).map_err(|_| ProbeError::Answer)?,
+            receiver: Receiver::new(&agreed, ReceiverConfig::default())
+                .map_err(|_| ProbeError::Answer)?,
             tone: Tone::new(tone_hz, TONE_LEVEL),
             tone_hz,
             silent: false,
@@ -85,7 +86,8 @@ impl PhoneAudio {
 
     pub(super) fn press(&mut self, keys: impl IntoIterator<Item = Key>) {
         for key in keys {
-            self.keys.extend([Step::Press(key), Step::Pause(FRAMES_BETWEEN_KEYS)]);
+            self.keys
+                .extend([Step::Press(key), Step::Pause(FRAMES_BETWEEN_KEYS)]);
         }
     }
 
@@ -94,7 +96,9 @@ impl PhoneAudio {
     }
 
     pub(super) fn take_rtp(&mut self, now: Instant, bytes: &[u8]) {
-        let Ok(packet) = RtpPacket::parse(bytes) else { return };
+        let Ok(packet) = RtpPacket::parse(bytes) else {
+            return;
+        };
         self.heard.arrived(now, packet.header.sequence);
         // What it can't use it counts itself.
         let _verdict = self.receiver.handle_rtp(now, bytes);
@@ -159,7 +163,9 @@ impl PhoneAudio {
                         timestamp: began,
                         ..self.header
                     };
-                    self.packet.get_mut(RtpHeader::LEN..RtpHeader::LEN + 4)?.copy_from_slice(&packet.payload);
+                    self.packet
+                        .get_mut(RtpHeader::LEN..RtpHeader::LEN + 4)?
+                        .copy_from_slice(&packet.payload);
                     return Some(self.write(header, packet.payload.len()));
                 }
                 self.pressing = None;
@@ -179,7 +185,9 @@ impl PhoneAudio {
     }
 
     fn write(&mut self, header: RtpHeader, payload: usize) -> usize {
-        header.write(&mut self.packet).map_or(0, |length| length + payload)
+        header
+            .write(&mut self.packet)
+            .map_or(0, |length| length + payload)
     }
 }
 
@@ -190,7 +198,12 @@ impl Heard {
             let gap = now.saturating_duration_since(before);
             self.longest_gap = self.longest_gap.max(gap);
             self.gaps += u64::from(gap > GAP);
-            self.lost += u64::from(sequence.0.wrapping_sub(last.0).wrapping_sub(1)) & if sequence.0.wrapping_sub(last.0) < 0x8000 { u64::MAX } else { 0 };
+            self.lost += u64::from(sequence.0.wrapping_sub(last.0).wrapping_sub(1))
+                & if sequence.0.wrapping_sub(last.0) < 0x8000 {
+                    u64::MAX
+                } else {
+                    0
+                };
         }
         self.last = Some((now, sequence));
     }

@@ -57,7 +57,9 @@ pub struct ProbeResult {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The URI is not one that can be called.
-    #[error("the target must be a SIP URI such as sip:7000@127.0.0.1:5060 or sip:7000@host;transport=tcp")]
+    #[error(
+        "the target must be a SIP URI such as sip:7000@127.0.0.1:5060 or sip:7000@host;transport=tcp"
+    )]
     Target,
     /// The host is not known.
     #[error("the host can't be found: {0}")]
@@ -88,14 +90,22 @@ pub enum ProbeError {
 /// The call could not be placed at all.
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub fn run(options: &ProbeOptions) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(probe(options)).unwrap_or_else(|error| ProbeResult::failed(&error));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let result = runtime
+        .block_on(probe(options))
+        .unwrap_or_else(|error| ProbeResult::failed(&error));
     if options.json {
         println!("{}", serde_json::to_string(&result)?);
     } else {
         println!("{}", result.in_words());
     }
-    Ok(if result.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if result.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Places the call.
@@ -136,13 +146,28 @@ impl ProbeResult {
     fn of(heard: &Heard, up: bool, answer_ms: u64) -> Self {
         let echo = heard.echo_frames >= ECHO_FRAMES;
         let checks = [
-            (!up, "the server hung up: is the PIN right, and the meeting open?"),
-            (heard.packets == 0, "no audio came: is media.ports open in the firewall, media.address right?"),
-            (heard.packets > 0 && heard.loud_frames == 0, "only silence came"),
-            (!echo && !heard.reaches_server, "our audio does not reach the server"),
+            (
+                !up,
+                "the server hung up: is the PIN right, and the meeting open?",
+            ),
+            (
+                heard.packets == 0,
+                "no audio came: is media.ports open in the firewall, media.address right?",
+            ),
+            (
+                heard.packets > 0 && heard.loud_frames == 0,
+                "only silence came",
+            ),
+            (
+                !echo && !heard.reaches_server,
+                "our audio does not reach the server",
+            ),
         ];
-        let failures: Vec<String> =
-            checks.into_iter().filter(|(wrong, _)| *wrong).map(|(_, what)| what.to_owned()).collect();
+        let failures: Vec<String> = checks
+            .into_iter()
+            .filter(|(wrong, _)| *wrong)
+            .map(|(_, what)| what.to_owned())
+            .collect();
         Self {
             ok: failures.is_empty(),
             failures,
@@ -168,7 +193,11 @@ impl ProbeResult {
 
     fn in_words(&self) -> String {
         if self.ok {
-            let how = if self.echo { "heard its own tone" } else { "audio flows both ways" };
+            let how = if self.echo {
+                "heard its own tone"
+            } else {
+                "audio flows both ways"
+            };
             format!(
                 "ok: answered after {} ms, {how}, {} packets, {} lost, longest gap {} ms",
                 self.answer_ms, self.packets, self.lost, self.longest_gap_ms

@@ -137,13 +137,19 @@ impl Phone {
 
     /// What was kept so far.
     pub fn recording(&mut self) -> Vec<i16> {
-        self.audio.as_mut().and_then(|audio| audio.recording.take()).unwrap_or_default()
+        self.audio
+            .as_mut()
+            .and_then(|audio| audio.recording.take())
+            .unwrap_or_default()
     }
 
     /// What was heard so far.
     #[must_use]
     pub fn heard(&self) -> Heard {
-        self.audio.as_ref().map(|audio| audio.heard.clone()).unwrap_or_default()
+        self.audio
+            .as_ref()
+            .map(|audio| audio.heard.clone())
+            .unwrap_or_default()
     }
 
     /// Hangs up, unless the other side did.
@@ -152,11 +158,12 @@ impl Phone {
     /// A socket failed, or nobody answered the BYE.
     pub async fn hang_up(mut self) -> Result<Heard, ProbeError> {
         if self.state == State::Up {
-            self.endpoint.hang_up(clock::now(), self.dialog, Q850_NORMAL_CLEARING);
+            self.endpoint
+                .hang_up(clock::now(), self.dialog, Q850_NORMAL_CLEARING);
             self.state = State::Ended;
         }
         let until = clock::now() + GOODBYE;
-        while self.endpoint.counters().transactions > 0 && clock::now() < until {
+        while self.endpoint.counters().dialogs > 0 && clock::now() < until {
             self.step(until).await?;
         }
         Ok(self.heard())
@@ -165,7 +172,10 @@ impl Phone {
     /// One thing that happens: a message, a packet, a 20 ms tick, a timer.
     async fn step(&mut self, until: Instant) -> Result<(), ProbeError> {
         self.flush().await?;
-        let timer = self.endpoint.poll_timeout().map_or(until, |at| at.min(until));
+        let timer = self
+            .endpoint
+            .poll_timeout()
+            .map_or(until, |at| at.min(until));
         let mut control = [0; 512];
         tokio::select! {
             bytes = self.wire.receive() => {
@@ -190,7 +200,9 @@ impl Phone {
 
     fn take_signalling(&mut self, bytes: &[u8]) {
         match self.flow {
-            Flow::Udp { .. } => self.endpoint.handle_datagram(clock::now(), self.flow, bytes),
+            Flow::Udp { .. } => self
+                .endpoint
+                .handle_datagram(clock::now(), self.flow, bytes),
             Flow::Tcp { .. } => self.endpoint.handle_stream(clock::now(), self.flow, bytes),
         }
     }
@@ -212,7 +224,10 @@ impl Phone {
             self.take_event(event)?;
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
-            self.wire.send(&transmit.bytes).await.map_err(ProbeError::Connect)?;
+            self.wire
+                .send(&transmit.bytes)
+                .await
+                .map_err(ProbeError::Connect)?;
         }
         Ok(())
     }
@@ -227,9 +242,15 @@ impl Phone {
                 self.state = State::Up;
             }
             SipEvent::Failed { status, .. } => self.state = State::Refused(status),
-            SipEvent::Bye { .. } | SipEvent::Lost { .. } | SipEvent::Cancelled { .. } => self.state = State::Ended,
-            SipEvent::Reinvite { dialog, .. } => self.endpoint.reject_reinvite(clock::now(), dialog, 488),
-            SipEvent::Invite { dialog, .. } => self.endpoint.reject(clock::now(), dialog, 486, None, None),
+            SipEvent::Bye { .. } | SipEvent::Lost { .. } | SipEvent::Cancelled { .. } => {
+                self.state = State::Ended
+            }
+            SipEvent::Reinvite { dialog, .. } => {
+                self.endpoint.reject_reinvite(clock::now(), dialog, 488)
+            }
+            SipEvent::Invite { dialog, .. } => {
+                self.endpoint.reject(clock::now(), dialog, 486, None, None)
+            }
             SipEvent::Provisional { .. }
             | SipEvent::Acknowledged { .. }
             | SipEvent::Info { .. }

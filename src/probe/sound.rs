@@ -17,7 +17,11 @@ impl Tone {
     #[must_use]
     pub fn new(hz: f64, level: Decibels) -> Self {
         let amplitude = f64::from(level.as_amplitude()) * std::f64::consts::SQRT_2 * 32_767.0;
-        Self { hz, amplitude: amplitude.min(32_767.0), sample: 0 }
+        Self {
+            hz,
+            amplitude: amplitude.min(32_767.0),
+            sample: 0,
+        }
     }
 
     /// Fills one frame, or silence where it is `off`; the phase runs on.

@@ -28,15 +28,28 @@ impl Target {
     pub fn parse(uri: &str) -> Result<Self, ProbeError> {
         let rest = uri.strip_prefix("sip:").ok_or(ProbeError::Target)?;
         let (place, parameters) = rest.split_once(';').unwrap_or((rest, ""));
-        let host_port = place.rsplit_once('@').map_or(place, |(_, host_port)| host_port);
+        let host_port = place
+            .rsplit_once('@')
+            .map_or(place, |(_, host_port)| host_port);
         let (host, port) = split_port(host_port).ok_or(ProbeError::Target)?;
-        let tcp = parameters.split(';').any(|parameter| parameter.eq_ignore_ascii_case("transport=tcp"));
-        Ok(Self { uri: uri.to_owned(), host: host.to_owned(), port, tcp })
+        let tcp = parameters
+            .split(';')
+            .any(|parameter| parameter.eq_ignore_ascii_case("transport=tcp"));
+        Ok(Self {
+            uri: uri.to_owned(),
+            host: host.to_owned(),
+            port,
+            tcp,
+        })
     }
 
     async fn resolve(&self) -> Result<SocketAddr, ProbeError> {
-        let mut found = lookup_host((self.host.as_str(), self.port)).await.map_err(ProbeError::Resolve)?;
-        found.next().ok_or_else(|| ProbeError::Resolve(io::ErrorKind::NotFound.into()))
+        let mut found = lookup_host((self.host.as_str(), self.port))
+            .await
+            .map_err(ProbeError::Resolve)?;
+        found
+            .next()
+            .ok_or_else(|| ProbeError::Resolve(io::ErrorKind::NotFound.into()))
     }
 }
 
@@ -67,23 +80,38 @@ impl Wire {
     pub(super) async fn open(target: &Target) -> Result<(Self, SocketAddr, Flow), ProbeError> {
         let peer = target.resolve().await?;
         if target.tcp {
-            let stream = TcpStream::connect(peer).await.map_err(ProbeError::Connect)?;
+            let stream = TcpStream::connect(peer)
+                .await
+                .map_err(ProbeError::Connect)?;
             let local = stream.local_addr().map_err(ProbeError::Connect)?;
-            let flow = Flow::Tcp { connection: ConnectionId(1), peer };
+            let flow = Flow::Tcp {
+                connection: ConnectionId(1),
+                peer,
+            };
             return Ok((Self::Tcp(stream, BytesMut::new()), local, flow));
         }
-        let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        let any: SocketAddr = if peer.is_ipv4() {
+            ([0, 0, 0, 0], 0).into()
+        } else {
+            ([0_u16; 8], 0).into()
+        };
         let socket = UdpSocket::bind(any).await.map_err(ProbeError::Connect)?;
         socket.connect(peer).await.map_err(ProbeError::Connect)?;
         let local = socket.local_addr().map_err(ProbeError::Connect)?;
-        Ok((Self::Udp(socket, vec![0; DATAGRAM_BYTES_MAX]), local, Flow::Udp { socket: 0, peer }))
+        Ok((
+            Self::Udp(socket, vec![0; DATAGRAM_BYTES_MAX]),
+            local,
+            Flow::Udp { socket: 0, peer },
+        ))
     }
 
     pub(super) async fn receive(&mut self) -> io::Result<Bytes> {
         match self {
             Self::Udp(socket, buffer) => {
                 let length = socket.recv(buffer).await?;
-                Ok(Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default()))
+                Ok(Bytes::copy_from_slice(
+                    buffer.get(..length).unwrap_or_default(),
+                ))
             }
             Self::Tcp(stream, buffer) => {
                 if stream.read_buf(buffer).await? == 0 {
@@ -112,9 +140,18 @@ mod tests {
     #[test]
     fn targets_name_host_port_and_transport() {
         let parsed = |uri| Target::parse(uri).map(|t| (t.host, t.port, t.tcp)).ok();
-        assert_eq!(parsed("sip:7000@127.0.0.1"), Some(("127.0.0.1".into(), 5060, false)));
-        assert_eq!(parsed("sip:7000@host:5080;transport=TCP"), Some(("host".into(), 5080, true)));
-        assert_eq!(parsed("sip:7000@[::1]:5070"), Some(("::1".into(), 5070, false)));
+        assert_eq!(
+            parsed("sip:7000@127.0.0.1"),
+            Some(("127.0.0.1".into(), 5060, false))
+        );
+        assert_eq!(
+            parsed("sip:7000@host:5080;transport=TCP"),
+            Some(("host".into(), 5080, true))
+        );
+        assert_eq!(
+            parsed("sip:7000@[::1]:5070"),
+            Some(("::1".into(), 5070, false))
+        );
         for bad in ["7000@host", "sip:", "sip:x@host:port", "sip:x@[::1"] {
             assert_eq!(parsed(bad), None, "{bad}");
         }

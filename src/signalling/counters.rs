@@ -55,7 +55,11 @@ impl Counters {
         Gauges {
             concealed_frames: self.concealed_frames,
             one_way_audio: self.one_way_audio,
-            admission_refused: self.refused.iter().map(|(why, count)| (why.word(), *count)).collect(),
+            admission_refused: self
+                .refused
+                .iter()
+                .map(|(why, count)| (why.word(), *count))
+                .collect(),
             ..Gauges::default()
         }
     }
@@ -73,13 +77,22 @@ const ONE_WAY_AFTER_PACKETS: u64 = 500;
 
 /// All threads' wake-ups in one histogram.
 pub(super) fn lateness(threads: &[ThreadHealth]) -> TickLateness {
-    let bounds = LATENESS_BOUNDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    let bounds = LATENESS_BOUNDS
+        .iter()
+        .map(Duration::as_secs_f64)
+        .chain([f64::INFINITY]);
     let buckets = bounds.enumerate().map(|(position, bound)| {
-        let ticks = threads.iter().filter_map(|thread| thread.lateness.get(position)).sum();
+        let ticks = threads
+            .iter()
+            .filter_map(|thread| thread.lateness.get(position))
+            .sum();
         (bound, ticks)
     });
     TickLateness {
         buckets: buckets.collect(),
-        sum_seconds: threads.iter().map(|thread| thread.lateness_sum.as_secs_f64()).sum(),
+        sum_seconds: threads
+            .iter()
+            .map(|thread| thread.lateness_sum.as_secs_f64())
+            .sum(),
     }
 }

@@ -71,8 +71,20 @@ pub(super) struct Machines {
 }
 
 impl Gateway {
-    pub(super) fn new(machines: Machines, wakes: mpsc::Sender<Wake>, picture: watch::Sender<Picture>) -> Self {
-        let Machines { settings, bookings, speaker, endpoint, transport, engine, recorder } = machines;
+    pub(super) fn new(
+        machines: Machines,
+        wakes: mpsc::Sender<Wake>,
+        picture: watch::Sender<Picture>,
+    ) -> Self {
+        let Machines {
+            settings,
+            bookings,
+            speaker,
+            endpoint,
+            transport,
+            engine,
+            recorder,
+        } = machines;
         Self {
             settings,
             bookings,
@@ -135,7 +147,9 @@ impl Gateway {
 
     fn handle_burst(&mut self, inbound: &mut mpsc::Receiver<Inbound>) {
         for _ in 0..BURST {
-            let Ok(message) = inbound.try_recv() else { return };
+            let Ok(message) = inbound.try_recv() else {
+                return;
+            };
             self.handle_inbound(clock::now(), message);
         }
     }
@@ -232,10 +246,16 @@ impl Gateway {
     }
 
     fn drain_call(&mut self, now: Instant, id: CallId) {
-        while let Some(output) = self.calls.get_mut(&id).and_then(|active| active.call.poll_output()) {
+        while let Some(output) = self
+            .calls
+            .get_mut(&id)
+            .and_then(|active| active.call.poll_output())
+        {
             self.carry_out(now, id, output);
         }
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         let next = active.call.poll_timeout();
         if next != active.deadline {
             if let Some(at) = active.deadline {
@@ -266,7 +286,14 @@ impl Gateway {
 
     fn next_timeout(&self) -> Option<Instant> {
         let calls = self.deadlines.first().map(|&(at, _)| at);
-        [self.endpoint.poll_timeout(), self.rooms.poll_timeout(), calls].into_iter().flatten().min()
+        [
+            self.endpoint.poll_timeout(),
+            self.rooms.poll_timeout(),
+            calls,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn engine_busy(&self) -> bool {

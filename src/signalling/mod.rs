@@ -74,15 +74,38 @@ pub struct Running {
 /// # Errors
 /// [`ListenError`] names the address that is taken or not ours.
 pub async fn start(parts: Parts) -> Result<Running, ListenError> {
-    let Parts { settings, listen, advertise, bookings, speaker, engine, seed } = parts;
+    let Parts {
+        settings,
+        listen,
+        advertise,
+        bookings,
+        speaker,
+        engine,
+        seed,
+    } = parts;
     let (transport, inbound) = Transport::bind(&listen).await?;
-    let addresses = [transport.udp_addresses(), transport.tcp_addresses().to_vec()].concat();
-    let endpoint = Endpoint::new(endpoint_config(&settings, &transport, advertise.as_ref()), seed);
+    let addresses = [
+        transport.udp_addresses(),
+        transport.tcp_addresses().to_vec(),
+    ]
+    .concat();
+    let endpoint = Endpoint::new(
+        endpoint_config(&settings, &transport, advertise.as_ref()),
+        seed,
+    );
     let (recorder, recording) = Recorder::start(bookings.clone());
     let (wakes, woken) = mpsc::channel(WAKES);
     let (requests, asked) = mpsc::channel(REQUESTS);
     let (picture, seen) = watch::channel(requests::Picture::default());
-    let machines = Machines { settings, bookings, speaker, endpoint, transport, engine, recorder };
+    let machines = Machines {
+        settings,
+        bookings,
+        speaker,
+        endpoint,
+        transport,
+        engine,
+        recorder,
+    };
     let gateway = Gateway::new(machines, wakes, picture);
     let finished = tokio::spawn(async move {
         gateway.run(inbound, woken, asked).await;
@@ -90,10 +113,18 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
             tracing::warn!("the writer of call records stopped early");
         }
     });
-    Ok(Running { handle: GatewayHandle::new(requests, seen), addresses, finished })
+    Ok(Running {
+        handle: GatewayHandle::new(requests, seen),
+        addresses,
+        finished,
+    })
 }
 
-fn endpoint_config(settings: &GatewaySettings, transport: &Transport, advertise: Option<&Advertised>) -> EndpointConfig {
+fn endpoint_config(
+    settings: &GatewaySettings,
+    transport: &Transport,
+    advertise: Option<&Advertised>,
+) -> EndpointConfig {
     let advertised = |bound: &SocketAddr| match advertise {
         Some(name) => format!("{}:{}", name.host, name.port.unwrap_or(bound.port())),
         None => bound.to_string(),

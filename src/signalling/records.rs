@@ -18,7 +18,10 @@ impl Recorder {
     /// Starts the task that writes. It ends when the recorder is dropped and the queue is empty.
     pub(super) fn start(bookings: Bookings) -> (Self, JoinHandle<()>) {
         let (queue, records) = mpsc::channel(QUEUE);
-        (Self { queue, dropped: 0 }, tokio::spawn(write(bookings, records)))
+        (
+            Self { queue, dropped: 0 },
+            tokio::spawn(write(bookings, records)),
+        )
     }
 
     /// Keeps a record.
@@ -26,7 +29,10 @@ impl Recorder {
         if self.queue.try_send(record).is_err() {
             self.dropped += 1;
             if self.dropped.is_power_of_two() {
-                tracing::warn!(dropped = self.dropped, "call records are lost: the store has been away for too long");
+                tracing::warn!(
+                    dropped = self.dropped,
+                    "call records are lost: the store has been away for too long"
+                );
             }
         }
     }

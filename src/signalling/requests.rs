@@ -11,15 +11,22 @@ use super::quality;
 use super::settings::GatewaySettings;
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
+use crate::call::roster::{
+    Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality,
+};
 use crate::call::{Seat, SeatState};
-use crate::call::roster::{Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality};
 
 /// A question or an order to the gateway.
 #[derive(Debug)]
 pub(super) enum Request {
     Participants(MeetingId, oneshot::Sender<Vec<Participant>>),
     SetMuted(MeetingId, ParticipantId, bool, oneshot::Sender<bool>),
-    Rename(MeetingId, ParticipantId, Option<String>, oneshot::Sender<bool>),
+    Rename(
+        MeetingId,
+        ParticipantId,
+        Option<String>,
+        oneshot::Sender<bool>,
+    ),
     Remove(MeetingId, ParticipantId, oneshot::Sender<bool>),
     EndMeeting(MeetingId, oneshot::Sender<u32>),
     /// New settings for the calls to come.
@@ -34,6 +41,7 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Picture {
     pub(super) meetings: Vec<MeetingId>,
+    pub(super) accepting: bool,
     pub(super) gauges: Gauges,
 }
 
@@ -45,14 +53,20 @@ pub struct GatewayHandle {
 }
 
 impl GatewayHandle {
-    pub(super) const fn new(requests: mpsc::Sender<Request>, picture: watch::Receiver<Picture>) -> Self {
+    pub(super) const fn new(
+        requests: mpsc::Sender<Request>,
+        picture: watch::Receiver<Picture>,
+    ) -> Self {
         Self { requests, picture }
     }
 
     /// Takes over new settings for the calls to come.
     pub async fn reload(&self, settings: GatewaySettings) {
         // An error means that the gateway has stopped.
-        let _stopped = self.requests.send(Request::Reload(Box::new(settings))).await;
+        let _stopped = self
+            .requests
+            .send(Request::Reload(Box::new(settings)))
+            .await;
     }
 
     /// Stops taking calls and waits until the last one is gone.
@@ -73,31 +87,56 @@ impl GatewayHandle {
     ) -> Result<T, LiveError> {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.requests.send(request(reply)).await.map_err(|_| LiveError::Unavailable)?;
+            self.requests
+                .send(request(reply))
+                .await
+                .map_err(|_| LiveError::Unavailable)?;
             answer.await.map_err(|_| LiveError::Unavailable)
         };
         match patience {
-            Some(patience) => tokio::time::timeout(patience, asked).await.map_err(|_| LiveError::Unavailable)?,
+            Some(patience) => tokio::time::timeout(patience, asked)
+                .await
+                .map_err(|_| LiveError::Unavailable)?,
             None => asked.await,
         }
     }
 
-    async fn steer(&self, request: impl FnOnce(oneshot::Sender<bool>) -> Request) -> Result<(), LiveError> {
+    async fn steer(
+        &self,
+        request: impl FnOnce(oneshot::Sender<bool>) -> Request,
+    ) -> Result<(), LiveError> {
         let found = self.ask(request, Some(ANSWER)).await?;
-        if found { Ok(()) } else { Err(LiveError::NoSuchParticipant) }
+        if found {
+            Ok(())
+        } else {
+            Err(LiveError::NoSuchParticipant)
+        }
     }
 }
 
 impl LiveCalls for GatewayHandle {
     fn participants(&self, meeting: MeetingId) -> LiveFuture<'_, Vec<Participant>> {
-        Box::pin(self.ask(move |reply| Request::Participants(meeting, reply), Some(ANSWER)))
+        Box::pin(self.ask(
+            move |reply| Request::Participants(meeting, reply),
+            Some(ANSWER),
+        ))
     }
 
-    fn set_muted(&self, meeting: MeetingId, participant: ParticipantId, muted: bool) -> LiveFuture<'_, ()> {
+    fn set_muted(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        muted: bool,
+    ) -> LiveFuture<'_, ()> {
         Box::pin(self.steer(move |reply| Request::SetMuted(meeting, participant, muted, reply)))
     }
 
-    fn rename(&self, meeting: MeetingId, participant: ParticipantId, name: Option<String>) -> LiveFuture<'_, ()> {
+    fn rename(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        name: Option<String>,
+    ) -> LiveFuture<'_, ()> {
         Box::pin(self.steer(move |reply| Request::Rename(meeting, participant, name, reply)))
     }
 
@@ -106,11 +145,18 @@ impl LiveCalls for GatewayHandle {
     }
 
     fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32> {
-        Box::pin(self.ask(move |reply| Request::EndMeeting(meeting, reply), Some(ANSWER)))
+        Box::pin(self.ask(
+            move |reply| Request::EndMeeting(meeting, reply),
+            Some(ANSWER),
+        ))
     }
 
     fn live_meetings(&self) -> Vec<MeetingId> {
         self.picture.borrow().meetings.clone()
+    }
+
+    fn accepting(&self) -> bool {
+        self.picture.borrow().accepting
     }
 
     fn gauges(&self) -> Gauges {
@@ -123,7 +169,12 @@ impl Gateway {
         match request {
             Request::Participants(meeting, reply) => answer(reply, self.participants(meeting)),
             Request::SetMuted(meeting, participant, muted, reply) => {
-                answer(reply, self.rooms.set_muted_by_host(meeting, participant, muted).is_ok());
+                answer(
+                    reply,
+                    self.rooms
+                        .set_muted_by_host(meeting, participant, muted)
+                        .is_ok(),
+                );
             }
             Request::Rename(meeting, participant, name, reply) => {
                 answer(reply, self.rooms.rename(meeting, participant, name).is_ok());
@@ -135,6 +186,8 @@ impl Gateway {
             Request::Reload(settings) => self.settings = *settings,
             Request::Drain(reply) => {
                 self.draining = true;
+                self.endpoint.set_accepting(false);
+                self.show();
                 self.drained.push(reply);
             }
             Request::Shutdown(_) => {}
@@ -169,7 +222,11 @@ impl Gateway {
     }
 
     fn participants(&self, meeting: MeetingId) -> Vec<Participant> {
-        self.rooms.participants(meeting).iter().map(|seat| self.participant(seat)).collect()
+        self.rooms
+            .participants(meeting)
+            .iter()
+            .map(|seat| self.participant(seat))
+            .collect()
     }
 
     fn participant(&self, seat: &Seat) -> Participant {
@@ -192,7 +249,9 @@ impl Gateway {
             talking: report.is_some_and(|report| report.talking),
             level_db: report.map_or(-127.0, |report| report.level.0),
             joined_at: seat.since,
-            codec: active.and_then(|active| active.codec()).map_or("", |codec| codec.encoding_name()),
+            codec: active
+                .and_then(|active| active.codec())
+                .map_or("", |codec| codec.encoding_name()),
             quality: report.map_or_else(Quality::default, quality::of),
         }
     }
@@ -200,13 +259,23 @@ impl Gateway {
     /// Renews what others read without asking.
     pub(super) fn show(&self) {
         let mut gauges = self.counters.gauges();
-        gauges.admission_refused.extend(self.endpoint.counters().refused.iter().map(|(why, count)| (*why, *count)));
+        gauges.admission_refused.extend(
+            self.endpoint
+                .counters()
+                .refused
+                .iter()
+                .map(|(why, count)| (*why, *count)),
+        );
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = vec![("sip", self.engine.legs() as u64)];
         gauges.tick_lateness = super::counters::lateness(&self.engine.health());
         let meetings: Vec<MeetingId> = self.rooms.live_meetings().collect();
         gauges.meetings_live = meetings.len() as u64;
-        self.picture.send_replace(Picture { meetings, gauges });
+        self.picture.send_replace(Picture {
+            meetings,
+            accepting: !self.draining,
+            gauges,
+        });
     }
 }
 

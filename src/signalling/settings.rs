@@ -46,9 +46,16 @@ impl GatewaySettings {
     /// with or without the leading `+` or `00`.
     pub(super) fn number_dialled(&self, dialled: &str) -> Dialled {
         let wanted = significant(dialled);
-        let found = self.numbers.iter().find(|number| significant(&number.number) == wanted);
+        let found = self
+            .numbers
+            .iter()
+            .find(|number| significant(&number.number) == wanted);
         match found {
-            Some(number) => Dialled { number: number.number.clone(), language: number.language, served: true },
+            Some(number) => Dialled {
+                number: number.number.clone(),
+                language: number.language,
+                served: true,
+            },
             None => Dialled {
                 number: dialled.to_owned(),
                 language: LANGUAGE,
@@ -84,7 +91,10 @@ mod tests {
             organisation: None,
             label: None,
         };
-        let config = Config { numbers: numbers.iter().map(number).collect(), ..Config::default() };
+        let config = Config {
+            numbers: numbers.iter().map(number).collect(),
+            ..Config::default()
+        };
         GatewaySettings::new(&config, CallLimits::default())
     }
 
@@ -100,7 +110,11 @@ mod tests {
             ("demo", "demo"),
         ] {
             let found = settings.number_dialled(dialled);
-            assert_eq!((found.number.as_str(), found.served), (number, true), "{dialled}");
+            assert_eq!(
+                (found.number.as_str(), found.served),
+                (number, true),
+                "{dialled}"
+            );
             assert_eq!(found.language, Language::Italian);
         }
     }

@@ -21,10 +21,15 @@ impl Gateway {
             SipEvent::Invite { dialog, invite } => self.handle_invite(now, dialog, *invite),
             SipEvent::Acknowledged { dialog, sdp } => self.handle_acknowledged(now, dialog, sdp),
             SipEvent::Reinvite { dialog, sdp } => self.handle_reinvite(now, dialog, sdp),
-            SipEvent::Info { dialog, content_type, body } => {
-                if let (Some(&call), Some(key)) =
-                    (self.by_dialog.get(&dialog), dtmf_info::parse(&content_type, &body))
-                {
+            SipEvent::Info {
+                dialog,
+                content_type,
+                body,
+            } => {
+                if let (Some(&call), Some(key)) = (
+                    self.by_dialog.get(&dialog),
+                    dtmf_info::parse(&content_type, &body),
+                ) {
                     self.input(call, CallInput::Key(key));
                 }
             }
@@ -49,7 +54,8 @@ impl Gateway {
         tracing::info!(call = %id, %source, "call arrived");
         *self.per_source.entry(source).or_insert(0) += 1;
         let call = Call::new(id, self.settings.call_limits.clone());
-        self.calls.insert(id, ActiveCall::new(call, dialog, invite.sdp, source));
+        self.calls
+            .insert(id, ActiveCall::new(call, dialog, invite.sdp, source));
         self.by_dialog.insert(dialog, id);
         let arrival = Arrival {
             kind: KIND,
@@ -61,7 +67,9 @@ impl Gateway {
         };
         // Emergency numbers are the call's to refuse, whether or not there is room for the call.
         let input = match refused {
-            _ if is_emergency(&invite.number) || is_emergency(&arrival.number) => CallInput::Arrived(arrival),
+            _ if is_emergency(&invite.number) || is_emergency(&arrival.number) => {
+                CallInput::Arrived(arrival)
+            }
             Some(refused) => {
                 self.refuse(now, dialog, refused);
                 CallInput::Unwanted(arrival, Rejection::Overload)
@@ -74,7 +82,13 @@ impl Gateway {
 
     fn refuse(&mut self, now: Instant, dialog: DialogId, refused: Refused) {
         self.counters.admission_refused(refused);
-        self.endpoint.reject(now, dialog, refused.status(), Some(RETRY_AFTER_SECONDS), None);
+        self.endpoint.reject(
+            now,
+            dialog,
+            refused.status(),
+            Some(RETRY_AFTER_SECONDS),
+            None,
+        );
         self.part_from_dialog(dialog);
     }
 
@@ -96,11 +110,14 @@ impl Gateway {
         }
         let from_source = self.per_source.get(&source).copied().unwrap_or(0);
         let trusted = self.settings.is_trusted(source);
-        (!trusted && from_source >= self.settings.calls_per_source_max).then_some(Refused::CallsPerSource)
+        (!trusted && from_source >= self.settings.calls_per_source_max)
+            .then_some(Refused::CallsPerSource)
     }
 
     fn handle_acknowledged(&mut self, now: Instant, dialog: DialogId, sdp: Option<Bytes>) {
-        let Some(&id) = self.by_dialog.get(&dialog) else { return };
+        let Some(&id) = self.by_dialog.get(&dialog) else {
+            return;
+        };
         let awaits_answer = self
             .calls
             .get(&id)
@@ -116,8 +133,12 @@ impl Gateway {
 
     /// The answer to our own offer, from an ACK.
     fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
-        let Some(active) = self.calls.get_mut(&id) else { return false };
-        let Some(media) = active.media.as_mut() else { return false };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return false;
+        };
+        let Some(media) = active.media.as_mut() else {
+            return false;
+        };
         let Some(Ok(mut agreed)) = sdp.map(|answer| sdp::accept(answer, &media.local)) else {
             return false;
         };
@@ -127,8 +148,12 @@ impl Gateway {
     }
 
     fn handle_reinvite(&mut self, now: Instant, dialog: DialogId, offer: Option<Bytes>) {
-        let Some(&id) = self.by_dialog.get(&dialog) else { return };
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(&id) = self.by_dialog.get(&dialog) else {
+            return;
+        };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         let source = active.source;
         let codec_before = active.codec();
         let Some(media) = active.media.as_mut() else {
@@ -162,7 +187,9 @@ impl Gateway {
 
     /// The peer, or the stack on his behalf, ended the dialog.
     fn dialog_over(&mut self, dialog: DialogId, input: CallInput) {
-        let Some(id) = self.by_dialog.remove(&dialog) else { return };
+        let Some(id) = self.by_dialog.remove(&dialog) else {
+            return;
+        };
         if let Some(active) = self.calls.get_mut(&id) {
             active.dialog = None;
         }
@@ -195,9 +222,17 @@ impl Gateway {
     }
 
     fn play_finished(&mut self, leg: LegId, token: u32) {
-        let Some(&id) = self.by_leg.get(&leg) else { return };
-        let Some(active) = self.calls.get_mut(&id) else { return };
-        if active.saying.as_ref().is_some_and(|saying| saying.token == token) {
+        let Some(&id) = self.by_leg.get(&leg) else {
+            return;
+        };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
+        if active
+            .saying
+            .as_ref()
+            .is_some_and(|saying| saying.token == token)
+        {
             active.saying = None;
             self.input(id, CallInput::SayFinished);
         }

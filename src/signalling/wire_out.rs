@@ -37,7 +37,9 @@ impl Gateway {
     }
 
     fn mute(&mut self, id: CallId, muted: bool) {
-        let Some(active) = self.calls.get(&id) else { return };
+        let Some(active) = self.calls.get(&id) else {
+            return;
+        };
         self.rooms.set_muted(id, active.call.muted_by());
         if let Some(leg) = active.leg() {
             self.engine.mute(leg, muted);
@@ -52,7 +54,9 @@ impl Gateway {
 
     /// Opens the leg and answers; a call that can't have media is refused instead.
     fn answer(&mut self, now: Instant, id: CallId) {
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         let Some(dialog) = active.dialog else { return };
         let offer = active.offer.take();
         let source = active.source;
@@ -65,7 +69,10 @@ impl Gateway {
                 return;
             }
         };
-        let address = self.settings.media_address.unwrap_or_else(|| local_address(source));
+        let address = self
+            .settings
+            .media_address
+            .unwrap_or_else(|| local_address(source));
         let local = LocalMedia {
             address,
             rtp_port: opened.rtp.port(),
@@ -77,7 +84,9 @@ impl Gateway {
         };
         self.by_leg.insert(opened.leg, id);
         let negotiated = match &offer {
-            Some(offer) => sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer)),
+            Some(offer) => {
+                sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer))
+            }
             None => Ok((None, sdp::offer(&local))),
         };
         match negotiated {
@@ -91,14 +100,19 @@ impl Gateway {
                     let _connected = self.engine.connect_leg(opened.leg, agreed);
                 }
                 if let Some(active) = self.calls.get_mut(&id) {
-                    active.media = Some(Media { leg: opened.leg, local, agreed });
+                    active.media = Some(Media {
+                        leg: opened.leg,
+                        local,
+                        agreed,
+                    });
                 }
                 self.endpoint.answer(now, dialog, body);
             }
             Err(error) => {
                 tracing::info!(call = %id, %error, "offer refused");
                 self.engine.close_leg(opened.leg);
-                self.endpoint.reject(now, dialog, error.status(), None, None);
+                self.endpoint
+                    .reject(now, dialog, error.status(), None, None);
                 self.refuse_unanswered(id);
             }
         }
@@ -126,7 +140,9 @@ impl Gateway {
     fn say(&mut self, id: CallId, language: Language, phrases: Vec<Phrase>) {
         self.last_token = self.last_token.wrapping_add(1);
         let token = self.last_token;
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         let (Some(leg), Some(codec)) = (active.leg(), active.codec()) else {
             self.input(id, CallInput::SayFinished);
             return;
@@ -137,13 +153,19 @@ impl Gateway {
             self.input(id, CallInput::SayFinished);
             return;
         }
-        active.saying = Some(Saying { token, language, phrases });
+        active.saying = Some(Saying {
+            token,
+            language,
+            phrases,
+        });
         self.engine.play(leg, renditions, token);
     }
 
     /// The codec changed while something was said: say it again in the new one.
     pub(super) fn say_again(&mut self, id: CallId) {
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         let music = active.music;
         if let Some(saying) = active.saying.take() {
             self.say(id, saying.language, saying.phrases);
@@ -163,21 +185,32 @@ impl Gateway {
     }
 
     fn music(&mut self, id: CallId, on: bool) {
-        let Some(active) = self.calls.get_mut(&id) else { return };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
         active.music = on;
         if let (Some(leg), Some(codec)) = (active.leg(), active.codec()) {
-            self.engine.music(leg, on.then(|| self.speaker.music(codec)));
+            self.engine
+                .music(leg, on.then(|| self.speaker.music(codec)));
         }
     }
 
     fn look_up_pin(&mut self, id: CallId, pin: Pin) {
-        let Some(active) = self.calls.get(&id) else { return };
+        let Some(active) = self.calls.get(&id) else {
+            return;
+        };
         let summary = active.call.summary();
         let number = (!self.settings.numbers.is_empty()).then_some(summary.number);
-        let query = PinQuery { call: id, pin, number, caller: summary.caller };
+        let query = PinQuery {
+            call: id,
+            pin,
+            number,
+            caller: summary.caller,
+        };
         let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());
         tokio::spawn(async move {
-            let looked_up = tokio::time::timeout(LOOK_UP, bookings.resolve_pin(clock::wall(), query)).await;
+            let looked_up =
+                tokio::time::timeout(LOOK_UP, bookings.resolve_pin(clock::wall(), query)).await;
             let verdict = looked_up.unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
             // The gateway is only gone when the process ends.
             let _sent = wakes.send(Wake::PinVerdict(id, verdict)).await;
@@ -186,7 +219,9 @@ impl Gateway {
 
     fn enter(&mut self, now: Instant, id: CallId, admission: &Admission) {
         let participant = ParticipantId(uuid::Uuid::now_v7());
-        let verdict = self.rooms.enter(now, clock::wall(), id, participant, admission);
+        let verdict = self
+            .rooms
+            .enter(now, clock::wall(), id, participant, admission);
         self.input(id, CallInput::RoomVerdict(verdict));
     }
 
@@ -202,7 +237,9 @@ impl Gateway {
     /// The call is over: its leg is closed, its record waits for the leg's last figures.
     fn finish(&mut self, id: CallId, record: Box<CallRecord>) {
         tracing::info!(call = %id, outcome = record.outcome.word(), "call ended");
-        let Some(active) = self.forget(id) else { return };
+        let Some(active) = self.forget(id) else {
+            return;
+        };
         match active.leg() {
             Some(leg) => {
                 self.engine.close_leg(leg);
@@ -225,10 +262,17 @@ impl Gateway {
                     self.engine.leave(leg);
                 }
             }
-            RoomOutput::PlayToBridge { bridge, phrase, language } => {
+            RoomOutput::PlayToBridge {
+                bridge,
+                phrase,
+                language,
+            } => {
                 let renditions = BRIDGE_RATES
                     .into_iter()
-                    .flat_map(|codec| self.speaker.say(language, std::slice::from_ref(&phrase), codec))
+                    .flat_map(|codec| {
+                        self.speaker
+                            .say(language, std::slice::from_ref(&phrase), codec)
+                    })
                     .collect();
                 self.engine.play_to_bridge(bridge, renditions);
             }
@@ -241,7 +285,11 @@ impl Gateway {
 /// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,
 /// that is where the peer reaches us.
 fn local_address(peer: IpAddr) -> IpAddr {
-    let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+    let any: SocketAddr = if peer.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
     UdpSocket::bind(any)
         .and_then(|socket| {
             socket.connect((peer, 9))?;

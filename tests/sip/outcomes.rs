@@ -18,7 +18,9 @@ fn expect(server: &Server, scenario: Scenario<'_>, outcome: &str) -> Value {
 fn still_takes_a_call(server: &Server) {
     let meeting = server.book(&json!({}));
     let known = server.calls().len();
-    Scenario::new("uac-pin-in-header").key("pin", &meeting.guest).run(server);
+    Scenario::new("uac-pin-in-header")
+        .key("pin", &meeting.guest)
+        .run(server);
     assert_eq!(server.call_after(known)["outcome"], "joined");
 }
 
@@ -32,7 +34,10 @@ fn wrong(server: &Server) -> String {
 fn the_right_pin_joins_over_udp_and_tcp() {
     let server = Server::start("");
     let meeting = server.book(&json!({}));
-    for scenario in [Scenario::new("uac-right-pin"), Scenario::new("uac-right-pin").tcp()] {
+    for scenario in [
+        Scenario::new("uac-right-pin"),
+        Scenario::new("uac-right-pin").tcp(),
+    ] {
         let record = expect(&server, scenario.key("pin", &meeting.guest), "joined");
         assert_eq!(record["meeting_id"], meeting.id.as_str());
         assert_eq!(record["pin_attempts"], 1);
@@ -45,8 +50,17 @@ fn the_right_pin_joins_over_udp_and_tcp() {
 fn a_pin_joins_however_it_is_given() {
     let server = Server::start("");
     let meeting = server.book(&json!({}));
-    for name in ["uac-pin-without-hash", "uac-pin-during-prompt", "uac-pin-in-uri", "uac-pin-in-header"] {
-        expect(&server, Scenario::new(name).key("pin", &meeting.guest), "joined");
+    for name in [
+        "uac-pin-without-hash",
+        "uac-pin-during-prompt",
+        "uac-pin-in-uri",
+        "uac-pin-in-header",
+    ] {
+        expect(
+            &server,
+            Scenario::new(name).key("pin", &meeting.guest),
+            "joined",
+        );
     }
     let mut by_info = Scenario::new("uac-pin-by-info");
     for (position, digit) in meeting.guest.chars().enumerate() {
@@ -67,7 +81,9 @@ fn three_wrong_pins_end_the_call_and_one_does_not() {
     let record = expect(&server, thrice, "wrong_pin");
     assert_eq!(record["pin_attempts"], 3);
     assert_eq!(record["hangup_by"], "system");
-    let once = Scenario::new("uac-wrong-pin-then-right").key("wrong", &wrong).key("pin", &meeting.guest);
+    let once = Scenario::new("uac-wrong-pin-then-right")
+        .key("wrong", &wrong)
+        .key("pin", &meeting.guest);
     assert_eq!(expect(&server, once, "joined")["pin_attempts"], 2);
 }
 
@@ -84,21 +100,33 @@ fn a_valid_pin_at_the_wrong_moment_is_answered_truthfully() {
     let over = json!({"starts_at": in_seconds(-7_200), "ends_at": in_seconds(-3_600), "overrun_minutes": 0});
     for (more, outcome) in [(early, "too_early"), (over, "ended")] {
         let meeting = server.book(&more);
-        expect(&server, Scenario::new("uac-refused-after-pin").key("pin", &meeting.guest), outcome);
+        expect(
+            &server,
+            Scenario::new("uac-refused-after-pin").key("pin", &meeting.guest),
+            outcome,
+        );
     }
     let meeting = server.book(&json!({}));
     server.delete(&format!("/v1/meetings/{}", meeting.id));
-    expect(&server, Scenario::new("uac-refused-after-pin").key("pin", &meeting.guest), "cancelled");
+    expect(
+        &server,
+        Scenario::new("uac-refused-after-pin").key("pin", &meeting.guest),
+        "cancelled",
+    );
 }
 
 #[test]
 fn a_full_meeting_takes_nobody_more() {
     let server = Server::start("");
     let meeting = server.book(&json!({"capacity": 1}));
-    let first = Scenario::new("uac-bye-lost").key("pin", &meeting.guest).start(&server);
+    let first = Scenario::new("uac-bye-lost")
+        .key("pin", &meeting.guest)
+        .start(&server);
     wait_for_participants(&server, &meeting.id, 1);
     let known = server.calls().len();
-    Scenario::new("uac-refused-after-pin").key("pin", &meeting.guest).run(&server);
+    Scenario::new("uac-refused-after-pin")
+        .key("pin", &meeting.guest)
+        .run(&server);
     assert_eq!(server.call_after(known)["outcome"], "full");
     server.delete(&format!("/v1/meetings/{}", meeting.id));
     first.finish("the one who was in, when the meeting is cancelled");
@@ -108,7 +136,9 @@ fn a_full_meeting_takes_nobody_more() {
 fn a_full_node_says_so_and_when_to_try_again() {
     let server = Server::start("limits.calls = 1");
     let meeting = server.book(&json!({}));
-    let first = Scenario::new("uac-right-pin").key("pin", &meeting.guest).start(&server);
+    let first = Scenario::new("uac-right-pin")
+        .key("pin", &meeting.guest)
+        .start(&server);
     wait_for_participants(&server, &meeting.id, 1);
     Scenario::new("uac-node-full").run(&server);
     first.finish("the call that was there before");
@@ -121,17 +151,33 @@ fn calls_end_and_change_as_sip_says() {
     let meeting = server.book(&json!({}));
     let record = expect(&server, Scenario::new("uac-cancel-while-ringing"), "error");
     assert_eq!(record["hangup_by"], "caller");
-    let record = expect(&server, Scenario::new("uac-bye-lost").key("pin", &meeting.guest), "joined");
+    let record = expect(
+        &server,
+        Scenario::new("uac-bye-lost").key("pin", &meeting.guest),
+        "joined",
+    );
     assert_eq!(record["hangup_by"], "network");
-    expect(&server, Scenario::new("uac-retransmitted-invite").key("pin", &meeting.guest), "joined");
+    expect(
+        &server,
+        Scenario::new("uac-retransmitted-invite").key("pin", &meeting.guest),
+        "joined",
+    );
 }
 
 #[test]
 fn offers_and_answers_may_come_in_any_order() {
     let server = Server::start("");
     let meeting = server.book(&json!({}));
-    for name in ["uac-reinvite-hold-resume", "uac-invite-without-sdp", "uac-late-ack"] {
-        expect(&server, Scenario::new(name).key("pin", &meeting.guest), "joined");
+    for name in [
+        "uac-reinvite-hold-resume",
+        "uac-invite-without-sdp",
+        "uac-late-ack",
+    ] {
+        expect(
+            &server,
+            Scenario::new(name).key("pin", &meeting.guest),
+            "joined",
+        );
     }
 }
 
@@ -150,7 +196,11 @@ fn what_is_not_understood_gets_the_right_refusal() {
         Scenario::new(name).tcp().run(&server);
         still_takes_a_call(&server);
     }
-    expect(&server, Scenario::new("uac-emergency").number("112"), "error");
+    expect(
+        &server,
+        Scenario::new("uac-emergency").number("112"),
+        "error",
+    );
     expect(&server, Scenario::new("uac-no-common-codec"), "error");
 }
 
@@ -158,7 +208,10 @@ pub(crate) fn wait_for_participants(server: &Server, meeting: &str, wanted: usiz
     for _ in 0..200 {
         let people = server.get(&format!("/v1/meetings/{meeting}/participants"));
         let joined = people["items"].as_array().map_or(0, |items| {
-            items.iter().filter(|item| item["state"] == "joined").count()
+            items
+                .iter()
+                .filter(|item| item["state"] == "joined")
+                .count()
         });
         if joined == wanted {
             return;

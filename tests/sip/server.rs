@@ -37,7 +37,7 @@ impl Server {
         let (sip_port, http_port) = (free_port(), free_port());
         let media = MEDIA.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
         let config = format!(
-            "node.data_dir = {data:?}\nnode.drain_timeout = 2\n\
+            "node.data_dir = {data:?}\nnode.drain_timeout = \"2s\"\n\
              sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\"]\n\
              http.listen = \"127.0.0.1:{http_port}\"\n\
              media.address = \"127.0.0.1\"\nmedia.ports = \"{media}-{last}\"\n{extra}\n",
@@ -47,7 +47,14 @@ impl Server {
         fs::write(folder.path().join("voicebridge.toml"), config).expect("config written");
         let key = create_key(folder.path());
         let process = spawn(folder.path());
-        let server = Self { process, folder, sip_port, http_port, key: key.clone(), secrets: vec![key].into() };
+        let server = Self {
+            process,
+            folder,
+            sip_port,
+            http_port,
+            key: key.clone(),
+            secrets: vec![key].into(),
+        };
         server.wait_until_ready();
         server
     }
@@ -134,7 +141,10 @@ impl Server {
 
     /// These must not appear in the log.
     pub(crate) fn remember(&self, secrets: &[&str]) {
-        let mut all = self.secrets.lock().expect("no test panics while holding it");
+        let mut all = self
+            .secrets
+            .lock()
+            .expect("no test panics while holding it");
         all.extend(secrets.iter().map(|&s| s.to_owned()));
     }
 
@@ -166,7 +176,10 @@ impl Server {
 
     /// All call records, the newest first.
     pub(crate) fn calls(&self) -> Vec<Value> {
-        self.get("/v1/calls?limit=1000")["items"].as_array().expect("a list").clone()
+        self.get("/v1/calls?limit=1000")["items"]
+            .as_array()
+            .expect("a list")
+            .clone()
     }
 
     pub(crate) fn log(&self) -> String {
@@ -179,7 +192,12 @@ impl Server {
 
     fn assert_log_is_clean(&self) {
         let log = self.log();
-        for secret in self.secrets.lock().expect("no test panics while holding it").iter() {
+        for secret in self
+            .secrets
+            .lock()
+            .expect("no test panics while holding it")
+            .iter()
+        {
             assert!(!log.contains(secret.as_str()), "a secret stands in the log");
         }
         assert!(!log.contains(CALLER), "a caller's number stands in the log");
@@ -197,8 +215,17 @@ impl Drop for Server {
         } else {
             // The log helps whoever reads the failure.
             let log = self.log();
-            let tail: Vec<&str> = log.lines().rev().filter(|l| !l.contains("TRACE")).take(60).collect();
-            let _written = writeln!(std::io::stderr(), "server log, newest first:\n{}", tail.join("\n"));
+            let tail: Vec<&str> = log
+                .lines()
+                .rev()
+                .filter(|l| !l.contains("TRACE"))
+                .take(60)
+                .collect();
+            let _written = writeln!(
+                std::io::stderr(),
+                "server log, newest first:\n{}",
+                tail.join("\n")
+            );
         }
     }
 }
@@ -207,7 +234,11 @@ impl Drop for Server {
 pub(crate) const CALLER: &str = "+390612345678";
 
 fn spawn(folder: &Path) -> Child {
-    let log = File::options().create(true).append(true).open(folder.join("log")).expect("log file");
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .expect("log file");
     program(folder, &["serve"])
         .env("RUST_LOG", "trace")
         .stdout(log.try_clone().expect("log file"))
@@ -217,23 +248,35 @@ fn spawn(folder: &Path) -> Child {
 }
 
 fn create_key(folder: &Path) -> String {
-    let output = program(folder, &["key", "create", "--organisation", "test", "--role", "admin"])
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("key create runs");
+    let output = program(
+        folder,
+        &["key", "create", "--organisation", "test", "--role", "admin"],
+    )
+    .stderr(Stdio::inherit())
+    .output()
+    .expect("key create runs");
     assert!(output.status.success(), "key create failed");
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    String::from_utf8(output.stdout)
+        .expect("text")
+        .trim()
+        .to_owned()
 }
 
 /// The built program with the folder's configuration.
 fn program(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_voicebridge"));
-    command.args(arguments).arg("--config").arg(folder.join("voicebridge.toml")).current_dir(folder);
+    command
+        .args(arguments)
+        .arg("--config")
+        .arg(folder.join("voicebridge.toml"))
+        .current_dir(folder);
     command
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    let sent = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status();
     assert!(sent.is_ok_and(|status| status.success()), "signal not sent");
 }
 
@@ -254,7 +297,9 @@ fn jiff_now() -> i64 {
 }
 
 pub(crate) fn stamp(second: i64) -> String {
-    jiff::Timestamp::from_second(second).expect("in range").to_string()
+    jiff::Timestamp::from_second(second)
+        .expect("in range")
+        .to_string()
 }
 
 pub(crate) fn in_seconds(offset: i64) -> String {

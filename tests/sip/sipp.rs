@@ -16,7 +16,12 @@ pub(crate) struct Scenario<'a> {
 
 impl<'a> Scenario<'a> {
     pub(crate) fn new(name: &'a str) -> Self {
-        Self { name, keys: Vec::new(), number: "1000", tcp: false }
+        Self {
+            name,
+            keys: Vec::new(),
+            number: "1000",
+            tcp: false,
+        }
     }
 
     pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
@@ -43,13 +48,21 @@ impl<'a> Scenario<'a> {
     /// Starts one call.
     pub(crate) fn start(self, server: &Server) -> Running {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/sip/scenarios/{}.xml", self.name));
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("tests/sip/scenarios/{}.xml", self.name));
         let (port, media) = (free_port(), free_port() & !1);
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut command = Command::new("sipp");
         command
             .current_dir(folder.path())
-            .args(["-i", "127.0.0.1", "-p", &port.to_string(), "-mp", &media.to_string()])
+            .args([
+                "-i",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-mp",
+                &media.to_string(),
+            ])
             .args(["-t", if self.tcp { "t1" } else { "u1" }, "-s", self.number])
             .args(["-m", "1", "-nostdin", "-trace_err", "-error_file", "errors"])
             .args(["-timeout", "90", "-timeout_error"])
@@ -79,8 +92,14 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn finish(mut self, name: &str) {
         let status = self.child.wait().expect("waited");
-        let read = |file: &str| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
-        assert!(status.success(), "{name}: {status}\n{}\n{}", read("errors"), read("out"));
+        let read =
+            |file: &str| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
+        assert!(
+            status.success(),
+            "{name}: {status}\n{}\n{}",
+            read("errors"),
+            read("out")
+        );
     }
 }
 
@@ -91,7 +110,8 @@ pub(crate) fn in_band_keys(folder: &Path, keys: &str) -> PathBuf {
         let (low, high) = frequencies(key);
         audio.extend((0..960).map(|n| {
             let t = f64::from(n) / 8_000.0;
-            let wave = (std::f64::consts::TAU * low * t).sin() + (std::f64::consts::TAU * high * t).sin();
+            let wave =
+                (std::f64::consts::TAU * low * t).sin() + (std::f64::consts::TAU * high * t).sin();
             alaw((wave * 7_300.0) as i16)
         }));
         audio.extend(std::iter::repeat_n(ALAW_SILENCE, 800));
@@ -103,7 +123,12 @@ pub(crate) fn in_band_keys(folder: &Path, keys: &str) -> PathBuf {
 }
 
 fn frequencies(key: char) -> (f64, f64) {
-    let rows = [("123A", 697.0), ("456B", 770.0), ("789C", 852.0), ("*0#D", 941.0)];
+    let rows = [
+        ("123A", 697.0),
+        ("456B", 770.0),
+        ("789C", 852.0),
+        ("*0#D", 941.0),
+    ];
     let columns = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
     rows.iter()
         .find_map(|(keys, low)| keys.find(key).map(|column| (*low, columns[column])))
@@ -112,10 +137,18 @@ fn frequencies(key: char) -> (f64, f64) {
 
 /// ITU-T G.711 A-law, by the segment rule.
 fn alaw(sample: i16) -> u8 {
-    let (sign, magnitude) = if sample >= 0 { (0x80, i32::from(sample)) } else { (0, -i32::from(sample) - 1) };
+    let (sign, magnitude) = if sample >= 0 {
+        (0x80, i32::from(sample))
+    } else {
+        (0, -i32::from(sample) - 1)
+    };
     let magnitude = magnitude.clamp(0, 32_767) >> 4;
     let segment = (32 - (magnitude >> 5).leading_zeros()) as i32;
-    let code = if segment == 0 { magnitude >> 1 } else { (segment << 4) | ((magnitude >> segment) & 15) };
+    let code = if segment == 0 {
+        magnitude >> 1
+    } else {
+        (segment << 4) | ((magnitude >> segment) & 15)
+    };
     ((sign | code as u8) ^ 0x55) & 0xFF
 }
 

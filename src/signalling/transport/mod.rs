@@ -99,7 +99,12 @@ impl Transport {
         let socket = Arc::new(UdpSocket::bind(address).await?);
         let index = self.udp.len();
         self.udp.push(Arc::clone(&socket));
-        self.tasks.spawn(udp::receive(socket, index, inbound.clone(), Arc::clone(&self.counters)));
+        self.tasks.spawn(udp::receive(
+            socket,
+            index,
+            inbound.clone(),
+            Arc::clone(&self.counters),
+        ));
         Ok(())
     }
 
@@ -135,14 +140,19 @@ impl Transport {
     pub(crate) fn send(&mut self, transmit: Transmit) -> bool {
         match transmit.flow {
             Flow::Udp { socket, peer } => {
-                let sent = self.udp.get(socket).map(|s| s.try_send_to(&transmit.bytes, peer));
+                let sent = self
+                    .udp
+                    .get(socket)
+                    .map(|s| s.try_send_to(&transmit.bytes, peer));
                 if !matches!(sent, Some(Ok(_))) {
                     self.counters.send_failures.fetch_add(1, Ordering::Relaxed);
                 }
                 true
             }
             Flow::Tcp { connection, .. } => {
-                let Some(writer) = self.connections.get(&connection) else { return false };
+                let Some(writer) = self.connections.get(&connection) else {
+                    return false;
+                };
                 if writer.try_send(transmit.bytes).is_ok() {
                     return true;
                 }
@@ -155,7 +165,10 @@ impl Transport {
 
     /// The bound UDP addresses, by flow number.
     pub(crate) fn udp_addresses(&self) -> Vec<SocketAddr> {
-        self.udp.iter().filter_map(|s| s.local_addr().ok()).collect()
+        self.udp
+            .iter()
+            .filter_map(|s| s.local_addr().ok())
+            .collect()
     }
 
     /// The bound TCP addresses.

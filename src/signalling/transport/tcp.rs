@@ -37,7 +37,10 @@ impl Place {
             return None;
         }
         *limits.per_source.entry(source).or_insert(0) += 1;
-        let place = Self { limits: Arc::clone(limits), source };
+        let place = Self {
+            limits: Arc::clone(limits),
+            source,
+        };
         let from_source = limits.per_source.get(&source).map_or(0, |count| *count);
         (from_source <= CONNECTIONS_PER_SOURCE_MAX).then_some(place)
     }
@@ -49,13 +52,19 @@ impl Drop for Place {
         if let Some(mut count) = self.limits.per_source.get_mut(&self.source) {
             *count = count.saturating_sub(1);
         }
-        self.limits.per_source.remove_if(&self.source, |_, count| *count == 0);
+        self.limits
+            .per_source
+            .remove_if(&self.source, |_, count| *count == 0);
     }
 }
 
 /// Binds with address reuse, so that a restart does not wait for old connections.
 pub(super) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(1_024)
@@ -73,7 +82,16 @@ pub(super) async fn accept(
             Ok((stream, peer)) => match Place::take(&limits, peer.ip()) {
                 Some(place) => {
                     let id = ConnectionId(limits.last_id.fetch_add(1, Ordering::Relaxed) + 1);
-                    tokio::spawn(serve(stream, Flow::Tcp { connection: id, peer }, id, place, inbound.clone()));
+                    tokio::spawn(serve(
+                        stream,
+                        Flow::Tcp {
+                            connection: id,
+                            peer,
+                        },
+                        id,
+                        place,
+                        inbound.clone(),
+                    ));
                 }
                 None => {
                     counters.connections_refused.fetch_add(1, Ordering::Relaxed);

@@ -24,7 +24,13 @@ pub(super) async fn receive(
         match socket.recv_from(&mut buffer).await {
             Ok((length, peer)) => {
                 let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
-                let datagram = Inbound::Datagram(Flow::Udp { socket: index, peer }, bytes);
+                let datagram = Inbound::Datagram(
+                    Flow::Udp {
+                        socket: index,
+                        peer,
+                    },
+                    bytes,
+                );
                 if inbound.try_send(datagram).is_err() {
                     counters.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
                 }

@@ -43,8 +43,10 @@ pub(crate) struct Media {
     pub(crate) leg: LegId,
     /// What we offer and answer with.
     pub(crate) local: LocalMedia,
-    /// What was agreed; `None` until the answer to our own offer came.
+    /// What was agreed last; `None` until the first answer to an offer of ours came.
     pub(crate) agreed: Option<MediaParameters>,
+    /// An offer of ours waits for its answer in the ACK.
+    pub(crate) offered: bool,
 }
 
 /// Phrases on their way to the caller.

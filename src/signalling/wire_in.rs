@@ -11,6 +11,7 @@ use super::gateway::Gateway;
 use crate::booking::admission::CallId;
 use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
 use crate::engine::EngineEvent;
+use crate::media::parameters::MediaParameters;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
 use crate::sip::{dtmf_info, sdp};
 use crate::units::LegId;
@@ -118,12 +119,7 @@ impl Gateway {
         let Some(&id) = self.by_dialog.get(&dialog) else {
             return;
         };
-        let awaits_answer = self
-            .calls
-            .get(&id)
-            .and_then(|active| active.media.as_ref())
-            .is_some_and(|media| media.agreed.is_none());
-        if awaits_answer && !self.take_answer(id, sdp.as_deref()) {
+        if !self.take_answer(id, sdp.as_deref()) {
             self.endpoint.hang_up(now, dialog, Q850_INCOMPATIBLE);
             self.dialog_over(dialog, CallInput::Lost);
             return;
@@ -131,20 +127,33 @@ impl Gateway {
         self.input(id, CallInput::Answered);
     }
 
-    /// The answer to our own offer, from an ACK.
+    /// The answer to our own offer, from an ACK; `false`: the call has no audio and can't go on. Where an
+    /// earlier agreement stands, a bad answer changes nothing.
     fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
         let Some(active) = self.calls.get_mut(&id) else {
             return false;
         };
+        let source = active.source;
+        let codec_before = active.codec();
         let Some(media) = active.media.as_mut() else {
             return false;
         };
-        let Some(Ok(mut agreed)) = sdp.map(|answer| sdp::accept(answer, &media.local)) else {
-            return false;
+        if !std::mem::take(&mut media.offered) {
+            return true;
+        }
+        let Some(Ok(agreed)) = sdp.map(|answer| sdp::accept(answer, &media.local)) else {
+            return media.agreed.is_some();
         };
-        agreed.signalling_source = Some(active.source);
+        let agreed = MediaParameters {
+            signalling_source: Some(source),
+            ..agreed
+        };
         media.agreed = Some(agreed);
-        self.engine.connect_leg(media.leg, &agreed).is_ok()
+        let connected = self.engine.connect_leg(media.leg, &agreed).is_ok();
+        if codec_before.is_some_and(|before| before != agreed.codec) {
+            self.say_again(id);
+        }
+        connected
     }
 
     fn handle_reinvite(&mut self, now: Instant, dialog: DialogId, offer: Option<Bytes>) {
@@ -162,7 +171,7 @@ impl Gateway {
         };
         media.local.session_version += 1;
         let Some(offer) = offer else {
-            media.agreed = None;
+            media.offered = true;
             let offered = sdp::offer(&media.local);
             self.endpoint.answer_reinvite(now, dialog, offered);
             return;

@@ -103,6 +103,7 @@ impl Gateway {
                     active.media = Some(Media {
                         leg: opened.leg,
                         local,
+                        offered: agreed.is_none(),
                         agreed,
                     });
                 }

@@ -1,5 +1,10 @@
 //! The built program on the wire: sipp plays the caller, the API says what became of it.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of the running program read the clock"
+)]
+
 mod outcomes;
 mod resilience;
 mod server;

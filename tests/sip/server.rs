@@ -102,11 +102,6 @@ impl Server {
         answer.body_mut().read_json().expect("JSON")
     }
 
-    pub(crate) fn text(&self, path: &str) -> String {
-        let mut answer = ureq::get(self.url(path)).call().expect("answered");
-        answer.body_mut().read_to_string().expect("text")
-    }
-
     pub(crate) fn delete(&self, path: &str) {
         ureq::delete(self.url(path))
             .header("Authorization", format!("Bearer {}", self.key))
@@ -146,19 +141,6 @@ impl Server {
             .lock()
             .expect("no test panics while holding it");
         all.extend(secrets.iter().map(|&s| s.to_owned()));
-    }
-
-    /// The newest call record.
-    pub(crate) fn last_call(&self) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        loop {
-            let calls = self.get("/v1/calls?limit=1");
-            if let Some(call) = calls["items"].get(0) {
-                return call.clone();
-            }
-            assert!(Instant::now() < deadline, "no call record");
-            sleep(Duration::from_millis(50));
-        }
     }
 
     /// The record of the newest call that was not there before `known` records.
@@ -291,7 +273,6 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test of the running program")]
 fn jiff_now() -> i64 {
     jiff::Timestamp::now().as_second()
 }

@@ -1,7 +1,7 @@
 //! sipp, one scenario at a time.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::server::{Server, free_port};
@@ -12,6 +12,8 @@ pub(crate) struct Scenario<'a> {
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) number: &'a str,
     pub(crate) tcp: bool,
+    /// A-law audio that the scenario plays as `keys.alaw`.
+    pub(crate) audio: Vec<u8>,
 }
 
 impl<'a> Scenario<'a> {
@@ -21,6 +23,7 @@ impl<'a> Scenario<'a> {
             keys: Vec::new(),
             number: "1000",
             tcp: false,
+            audio: Vec::new(),
         }
     }
 
@@ -31,6 +34,12 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn number(mut self, number: &'a str) -> Self {
         self.number = number;
+        self
+    }
+
+    /// Gives it these keys as tones to play.
+    pub(crate) fn in_band_keys(mut self, keys: &str) -> Self {
+        self.audio = in_band_keys(keys);
         self
     }
 
@@ -51,6 +60,7 @@ impl<'a> Scenario<'a> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("tests/sip/scenarios/{}.xml", self.name));
         let (port, media) = (free_port(), free_port() & !1);
+        fs::write(folder.path().join("keys.alaw"), &self.audio).expect("audio written");
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut command = Command::new("sipp");
         command
@@ -103,8 +113,8 @@ impl Running {
     }
 }
 
-/// Keys as A-law tones in a file that sipp plays: 120 ms on, 100 ms off, -10 dBFS a tone.
-pub(crate) fn in_band_keys(folder: &Path, keys: &str) -> PathBuf {
+/// Keys as A-law tones: 120 ms on, 100 ms off, -16 dBFS a tone.
+fn in_band_keys(keys: &str) -> Vec<u8> {
     let mut audio = vec![ALAW_SILENCE; 800];
     for key in keys.chars() {
         let (low, high) = frequencies(key);
@@ -117,9 +127,7 @@ pub(crate) fn in_band_keys(folder: &Path, keys: &str) -> PathBuf {
         audio.extend(std::iter::repeat_n(ALAW_SILENCE, 800));
     }
     audio.extend(std::iter::repeat_n(ALAW_SILENCE, 8_000));
-    let file = folder.join("keys.alaw");
-    fs::write(&file, audio).expect("audio written");
-    file
+    audio
 }
 
 fn frequencies(key: char) -> (f64, f64) {
@@ -149,7 +157,7 @@ fn alaw(sample: i16) -> u8 {
     } else {
         (segment << 4) | ((magnitude >> segment) & 15)
     };
-    ((sign | code as u8) ^ 0x55) & 0xFF
+    (sign | code as u8) ^ 0x55
 }
 
 const ALAW_SILENCE: u8 = 0xD5;

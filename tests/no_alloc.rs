@@ -1,5 +1,6 @@
 //! The media thread's tick neither allocates nor frees: a counting allocator, armed around each
 //! tick of a whole day in the life of an engine with real sockets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -2,8 +2,8 @@
 //! to be played, in RTP ticks, whatever the packet time.
 //!
 //! There is one playout position that advances with the audio handed out. The delay is what lies
-//! between a packet's arrival and its turn; [`DelayEstimator`] says how much the network asks for,
-//! [`Margin`] how much there is, and the difference is made up in pieces by whoever has the PCM (see
+//! between a packet's arrival and its turn; `DelayEstimator` says how much the network asks for,
+//! `Margin` how much there is, and the difference is made up in pieces by whoever has the PCM (see
 //! [`JitterBuffer::plan`]). Only where nothing is heard anyway does the position itself move: before
 //! a stream begins, back to a late packet while its absence is being concealed, forward over a
 //! backlog that is too long to be caught up with.

@@ -49,9 +49,10 @@ impl<'a> Scenario<'a> {
     }
 
     /// Runs one call and panics with sipp's own words where it did not go as written.
-    pub(crate) fn run(self, server: &Server) {
+    /// What sipp counted comes back.
+    pub(crate) fn run(self, server: &Server) -> Counted {
         let name = self.name.to_owned();
-        self.start(server).finish(&name);
+        self.start(server).finish(&name)
     }
 
     /// Starts one call.
@@ -92,6 +93,22 @@ impl<'a> Scenario<'a> {
     }
 }
 
+/// sipp's last screen: what it received and how often again.
+pub(crate) struct Counted(String);
+
+impl Counted {
+    /// How often a response came again, at the step where that happened most.
+    pub(crate) fn retransmissions_of(&self, status: &str) -> u32 {
+        let rows = self.0.lines().filter_map(|line| {
+            let (what, counts) = line.split_once("<----------")?;
+            (what.trim() == status).then_some(counts)
+        });
+        rows.filter_map(|counts| counts.split_whitespace().nth(1)?.parse().ok())
+            .max()
+            .expect("a row for the status on sipp's screen")
+    }
+}
+
 /// A call under way.
 pub(crate) struct Running {
     child: Child,
@@ -100,7 +117,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Waits for its end.
-    pub(crate) fn finish(mut self, name: &str) {
+    pub(crate) fn finish(mut self, name: &str) -> Counted {
         let status = self.child.wait().expect("waited");
         let read =
             |file: &str| fs::read_to_string(self.folder.path().join(file)).unwrap_or_default();
@@ -110,6 +127,7 @@ impl Running {
             read("errors"),
             read("out")
         );
+        Counted(read("out"))
     }
 }
 

@@ -49,3 +49,4 @@ install: ## into PREFIX (/usr/local), below DESTDIR; build first
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DOC)
 	install -D -m 644 -t $(DOC)/docs docs/*.md
 	install -D -m 644 -t $(DOC)/asterisk asterisk/*
+	install -D -m 644 -t $(DOC)/dialplans dialplans/*

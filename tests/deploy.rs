@@ -204,6 +204,7 @@ fn make_install_puts_everything_in_its_place() {
         "usr/local/share/doc/voicebridge/README.md",
         "usr/local/share/doc/voicebridge/docs/operating.md",
         "usr/local/share/doc/voicebridge/asterisk/pjsip.conf",
+        "usr/local/share/doc/voicebridge/dialplans/voicebridge.conf",
         "etc/voicebridge/voicebridge.toml",
     ] {
         assert!(root.join(file).is_file(), "{file}");
@@ -345,7 +346,7 @@ fn the_asterisk_peer_has_an_address_and_an_endpoint_that_uses_it() {
 
 #[test]
 fn the_dialplan_only_goes_where_it_exists() {
-    let sections = asterisk_sections("asterisk/extensions.conf");
+    let sections = asterisk_sections("dialplans/voicebridge.conf");
     let contexts: Vec<_> = sections.iter().map(|(name, _)| name.as_str()).collect();
     let lines: Vec<_> = sections.iter().flat_map(|(_, settings)| settings).collect();
     assert!(lines.iter().all(|(key, _)| key == "exten" || key == "same"));

@@ -183,6 +183,7 @@ impl Server {
             assert!(!log.contains(secret.as_str()), "a secret stands in the log");
         }
         assert!(!log.contains(CALLER), "a caller's number stands in the log");
+        assert!(!log.contains("Signal="), "a key pressed stands in the log");
         assert!(!log.contains("panicked"), "something panicked:\n{log}");
     }
 }

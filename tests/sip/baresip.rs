@@ -1,0 +1,422 @@
+//! Real phones: each plays tone bursts of its own and records what it hears.
+
+use std::f64::consts::TAU;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::outcomes::wait_for_participants;
+use crate::server::{CALLER, Meeting, Server, free_port};
+
+#[test]
+fn every_phone_hears_the_three_others_alike_and_never_itself() {
+    let server = Server::start("");
+    let (meeting, elsewhere) = (server.book(&json!({})), server.book(&json!({})));
+    let mut phones: Vec<Phone> = VOICES.iter().map(|v| Phone::start(&server, v)).collect();
+    // The one elsewhere has company: who is alone hears music.
+    phones.extend([FIFTH, COMPANY].iter().map(|v| Phone::start(&server, v)));
+    thread::scope(|scope| {
+        for (index, phone) in phones.iter_mut().enumerate() {
+            let booked = if index < VOICES.len() {
+                &meeting
+            } else {
+                &elsewhere
+            };
+            scope.spawn(move || phone.enter(booked));
+        }
+    });
+    wait_for_participants(&server, &meeting.id, VOICES.len());
+    wait_for_participants(&server, &elsewhere.id, 2);
+    assert_codecs(&server, &meeting);
+    sleep(TALK);
+    for phone in &mut phones {
+        phone.write("\n/quit\n");
+    }
+    let recordings: Vec<Recording> = phones.into_iter().map(Phone::finish).collect();
+    let heard: Vec<[f64; 4]> = recordings.iter().map(Recording::levels).collect();
+    for (name, levels) in NAMES.iter().zip(&heard) {
+        eprintln!("{name}: {}", in_words(levels));
+    }
+    for (own, levels) in heard.iter().take(VOICES.len()).enumerate() {
+        assert_hears_others(NAMES[own], own, levels);
+    }
+    let company = recordings[VOICES.len()].level(&COMPANY);
+    eprintln!(
+        "the fifth's company: {} Hz {company:.1} dBFS",
+        COMPANY.tone_hz
+    );
+    assert!(
+        (company - SENT_DBFS).abs() <= LEVEL_ERROR_DB,
+        "the fifth hears its company"
+    );
+    let told = in_words(&heard[VOICES.len()]);
+    for level in heard[VOICES.len()] {
+        assert!(
+            level < SENT_DBFS - SEPARATION_DB,
+            "the fifth hears the other meeting: {told}"
+        );
+    }
+}
+
+fn assert_hears_others(name: &str, own: usize, levels: &[f64; 4]) {
+    let others = || (0..levels.len()).filter(|i| *i != own).map(|i| levels[i]);
+    let (lowest, highest) = (
+        others().fold(f64::INFINITY, f64::min),
+        others().fold(f64::NEG_INFINITY, f64::max),
+    );
+    let told = in_words(levels);
+    assert!(highest - lowest <= EVENNESS_DB, "{name}, uneven: {told}");
+    assert!(
+        (lowest - SENT_DBFS).abs() <= LEVEL_ERROR_DB,
+        "{name}, wrong level: {told}"
+    );
+    assert!(
+        (highest - SENT_DBFS).abs() <= LEVEL_ERROR_DB,
+        "{name}, wrong level: {told}"
+    );
+    assert!(
+        levels[own] <= lowest - SEPARATION_DB,
+        "{name} hears itself: {told}"
+    );
+}
+
+/// The phones did get the codecs they are here for.
+fn assert_codecs(server: &Server, meeting: &Meeting) {
+    let people = server.get(&format!("/v1/meetings/{}/participants", meeting.id));
+    let items = people["items"].as_array().expect("a list");
+    let mut codecs: Vec<String> = items
+        .iter()
+        .map(|item| item["codec"].as_str().expect("a codec").to_lowercase())
+        .collect();
+    codecs.sort();
+    assert_eq!(codecs, ["g722", "opus", "pcmu", "pcmu"], "{people}");
+}
+
+fn in_words(levels: &[f64; 4]) -> String {
+    let each: Vec<String> = VOICES
+        .iter()
+        .zip(levels)
+        .map(|(voice, level)| format!("{} Hz {level:.1} dBFS", voice.tone_hz))
+        .collect();
+    each.join(", ")
+}
+
+/// How a phone is set up and what it plays.
+#[derive(Debug, Clone, Copy)]
+struct Voice {
+    /// The codec's name in baresip's account line.
+    codec: &'static str,
+    module: &'static str,
+    /// Rate and channels that baresip runs the codec at.
+    rate: u32,
+    channels: u16,
+    transport: &'static str,
+    /// No frequency of the keypad is near; 0 is silence.
+    tone_hz: f64,
+    on_ms: u32,
+    off_ms: u32,
+}
+
+/// A running baresip.
+struct Phone {
+    process: Child,
+    stdin: ChildStdin,
+    folder: tempfile::TempDir,
+    uri: String,
+}
+
+impl Phone {
+    fn start(server: &Server, voice: &Voice) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        voice.write_configuration(folder.path());
+        let output = File::create(folder.path().join("out")).expect("output file");
+        let mut process = Command::new("baresip")
+            .arg("-v")
+            .arg("-f")
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone().expect("output file"))
+            .stderr(output)
+            .spawn()
+            .expect("baresip is installed (scripts/install-test-deps)");
+        let stdin = process.stdin.take().expect("piped");
+        let uri = format!(
+            "sip:1000@127.0.0.1:{};transport={}",
+            server.sip_port, voice.transport
+        );
+        Self {
+            process,
+            stdin,
+            folder,
+            uri,
+        }
+    }
+
+    /// Dials and keys in the PIN, as fast as baresip's own key release allows.
+    fn enter(&mut self, meeting: &Meeting) {
+        self.write(&format!("/dial {}\n", self.uri));
+        let deadline = Instant::now() + ANSWER;
+        while self.recording().is_none() {
+            assert!(Instant::now() < deadline, "not answered");
+            sleep(Duration::from_millis(50));
+        }
+        sleep(Duration::from_millis(500));
+        for key in meeting.guest.chars().chain(['#']) {
+            self.write(&key.to_string());
+            sleep(KEY);
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        self.stdin.write_all(text.as_bytes()).expect("baresip runs");
+        self.stdin.flush().expect("baresip runs");
+    }
+
+    /// What it hears; the file is there once the call is answered.
+    fn recording(&self) -> Option<PathBuf> {
+        let files = fs::read_dir(self.folder.path()).expect("its folder");
+        files
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.to_string_lossy().ends_with("-dec.wav"))
+    }
+
+    fn finish(mut self) -> Recording {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.process.try_wait().expect("waited").is_none() {
+            assert!(Instant::now() < deadline, "baresip does not quit");
+            sleep(Duration::from_millis(20));
+        }
+        Recording::read(&self.recording().expect("a recording"))
+    }
+}
+
+impl Drop for Phone {
+    fn drop(&mut self) {
+        if self.process.try_wait().ok().flatten().is_none() {
+            let _killed = self.process.kill();
+            let _ended = self.process.wait();
+        }
+        if thread::panicking() {
+            let output = fs::read(self.folder.path().join("out")).unwrap_or_default();
+            eprintln!(
+                "baresip: {}",
+                String::from_utf8_lossy(&output).replace('\r', "\n")
+            );
+        }
+    }
+}
+
+impl Voice {
+    fn write_configuration(&self, folder: &Path) {
+        let ports = PORTS.fetch_add(PORTS_EACH, Ordering::Relaxed);
+        let path = folder.display();
+        let config = format!(
+            "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nnet_interface 127.0.0.1\n\
+             rtp_ports {ports}-{last}\nrtcp_mux no\naudio_level no\n\
+             audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
+             module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
+             module aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
+            sip = free_port(),
+            last = ports + PORTS_EACH - 1,
+            module = self.module,
+        );
+        let account = format!(
+            "<sip:{CALLER}@127.0.0.1>;regint=0;audio_codecs={}\n",
+            self.codec
+        );
+        fs::write(folder.join("config"), config).expect("written");
+        fs::write(folder.join("accounts"), account).expect("written");
+        fs::write(folder.join("tone.wav"), self.wave()).expect("written");
+    }
+
+    /// RIFF WAVE, 16 bit PCM.
+    fn wave(&self) -> Vec<u8> {
+        let block = self.channels * 2;
+        let frames = self.rate * PLAY_SECONDS;
+        let bytes = frames * u32::from(block);
+        let mut file = Vec::with_capacity(44 + bytes as usize);
+        file.extend(b"RIFF");
+        file.extend((36 + bytes).to_le_bytes());
+        file.extend(b"WAVEfmt \x10\0\0\0\x01\0");
+        file.extend(self.channels.to_le_bytes());
+        file.extend(self.rate.to_le_bytes());
+        file.extend((self.rate * u32::from(block)).to_le_bytes());
+        file.extend(block.to_le_bytes());
+        file.extend(b"\x10\0data");
+        file.extend(bytes.to_le_bytes());
+        for frame in 0..frames {
+            for _ in 0..self.channels {
+                file.extend(self.sample(frame).to_le_bytes());
+            }
+        }
+        file
+    }
+
+    fn sample(&self, frame: u32) -> i16 {
+        let milliseconds = u64::from(frame) * 1_000 / u64::from(self.rate);
+        let on = milliseconds % u64::from(self.on_ms + self.off_ms) < u64::from(self.on_ms);
+        let phase = self.tone_hz * f64::from(frame) / f64::from(self.rate);
+        let amplitude = 10_f64.powf(SENT_DBFS / 20.0) * 2_f64.sqrt() * 32_768.0;
+        if on {
+            (amplitude * (TAU * phase).sin()).round() as i16
+        } else {
+            0
+        }
+    }
+}
+
+/// What a phone heard: one channel.
+struct Recording {
+    rate: f64,
+    samples: Vec<i16>,
+}
+
+impl Recording {
+    /// Walks the chunks: what wrote the file may put more than two into it.
+    fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).expect("read");
+        let number = |at: usize, length: usize| {
+            let raw = bytes[at..at + length].iter().rev();
+            raw.fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        let (mut rate, mut channels, mut at) = (0.0, 1, 12);
+        loop {
+            let (name, length) = (&bytes[at..at + 4], number(at + 4, 4));
+            at += 8;
+            match name {
+                b"fmt " => {
+                    assert_eq!(number(at + 14, 2), 16, "bits per sample");
+                    (channels, rate) = (number(at + 2, 2), number(at + 4, 4) as f64);
+                }
+                b"data" => {
+                    let end = (at + length).min(bytes.len());
+                    let frames = bytes[at..end].chunks_exact(2 * channels);
+                    let samples = frames.map(|f| i16::from_le_bytes([f[0], f[1]])).collect();
+                    return Self { rate, samples };
+                }
+                _ => {}
+            }
+            at += length + length % 2;
+        }
+    }
+
+    fn levels(&self) -> [f64; 4] {
+        VOICES.map(|voice| self.level(&voice))
+    }
+
+    /// The level of a voice's tone in its bursts, dBFS: of all windows the 90th percentile, from the time
+    /// when all were in and had been told so, and before the first left.
+    fn level(&self, voice: &Voice) -> f64 {
+        let seconds = self.samples.len() as f64 / self.rate;
+        assert!(
+            seconds > TALK.as_secs_f64(),
+            "only {seconds} s were recorded"
+        );
+        let at = |before_end: f64| self.samples.len() - (before_end * self.rate) as usize;
+        let part = &self.samples[at(TALK.as_secs_f64() - SETTLE_SECONDS)..at(LEAVE_SECONDS)];
+        let window = (self.rate * WINDOW_SECONDS) as usize;
+        let mut levels: Vec<f64> = part
+            .chunks_exact(window)
+            .map(|block| level_of(voice.tone_hz, self.rate, block))
+            .collect();
+        levels.sort_by(f64::total_cmp);
+        levels[levels.len() * 9 / 10]
+    }
+}
+
+/// RMS of one frequency under a Hann window, whose side lobes (unlike those of no window) are far below
+/// what is to be told apart here: dBFS.
+fn level_of(hz: f64, rate: f64, block: &[i16]) -> f64 {
+    let (mut real, mut imaginary, mut weight) = (0.0, 0.0, 0.0);
+    for (n, sample) in block.iter().enumerate() {
+        let hann = 0.5 - 0.5 * (TAU * (n as f64 + 0.5) / block.len() as f64).cos();
+        let (sin, cos) = (TAU * hz * n as f64 / rate).sin_cos();
+        real += hann * cos * f64::from(*sample);
+        imaginary += hann * sin * f64::from(*sample);
+        weight += hann;
+    }
+    let amplitude = 2.0 * f64::hypot(real, imaginary) / weight / 32_768.0;
+    20.0 * (amplitude / 2_f64.sqrt()).max(1e-7).log10()
+}
+
+const VOICES: [Voice; 4] = [
+    Voice {
+        codec: "pcmu",
+        module: "g711.so",
+        rate: 8_000,
+        channels: 1,
+        transport: "udp",
+        tone_hz: 500.0,
+        on_ms: 300,
+        off_ms: 200,
+    },
+    Voice {
+        codec: "pcmu",
+        module: "g711.so",
+        rate: 8_000,
+        channels: 1,
+        transport: "tcp",
+        tone_hz: 1_050.0,
+        on_ms: 350,
+        off_ms: 250,
+    },
+    Voice {
+        codec: "g722",
+        module: "g722.so",
+        rate: 16_000,
+        channels: 1,
+        transport: "udp",
+        tone_hz: 1_850.0,
+        on_ms: 400,
+        off_ms: 150,
+    },
+    Voice {
+        codec: "opus/48000/2",
+        module: "opus.so",
+        rate: 48_000,
+        channels: 2,
+        transport: "tcp",
+        tone_hz: 2_500.0,
+        on_ms: 450,
+        off_ms: 300,
+    },
+];
+const FIFTH: Voice = Voice {
+    tone_hz: 0.0,
+    transport: "udp",
+    ..VOICES[0]
+};
+const COMPANY: Voice = Voice {
+    tone_hz: 3_000.0,
+    transport: "tcp",
+    ..VOICES[0]
+};
+const NAMES: [&str; 5] = [
+    "PCMU, UDP",
+    "PCMU, TCP",
+    "G.722, UDP",
+    "Opus, TCP",
+    "elsewhere",
+];
+
+const SENT_DBFS: f64 = -20.0;
+const EVENNESS_DB: f64 = 3.0;
+const LEVEL_ERROR_DB: f64 = 3.0;
+const SEPARATION_DB: f64 = 30.0;
+const WINDOW_SECONDS: f64 = 0.1;
+const PLAY_SECONDS: u32 = 90;
+/// From the moment all are in until they leave: first they are told how many others there are.
+const TALK: Duration = Duration::from_secs(20);
+const SETTLE_SECONDS: f64 = 7.0;
+const LEAVE_SECONDS: f64 = 2.0;
+const ANSWER: Duration = Duration::from_secs(20);
+/// baresip holds a key typed at its console for 250 ms.
+const KEY: Duration = Duration::from_millis(400);
+static PORTS: AtomicU16 = AtomicU16::new(61_000);
+const PORTS_EACH: u16 = 20;

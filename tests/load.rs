@@ -504,8 +504,9 @@ const TICK: Duration = Duration::from_millis(5);
 const STALL: Duration = Duration::from_millis(20);
 const STALL_REACH: Duration = Duration::from_millis(60);
 const PACKETS_PER_SECOND: f64 = 50.0;
-/// Slices begin and end up to a tenth of a second off at either end.
-const PACKETS_SHARE_MIN: f64 = 0.99;
+/// Slices begin and end up to a tenth of a second off at either end, and a machine that stands still for
+/// half a second costs a percent.
+const PACKETS_SHARE_MIN: f64 = 0.98;
 /// In a meeting of four each talks a quarter of the time and then hears silence.
 const LOUD_SHARE_MIN: f64 = 0.5;
 const LATE_SHARE_MAX: f64 = 0.001;

@@ -719,6 +719,97 @@ fn a_sender_that_pauses_is_heard_in_full_and_not_later_for_it() {
 }
 
 #[test]
+fn announced_silence_is_comfort_noise_until_the_voice_comes_back() {
+    for jitter_ms in [0.0, 40.0] {
+        let payloads = tone(Codec::Pcmu, 100);
+        let mut sender = Sender::new(Codec::Pcmu);
+        let (mut stream, mut at) = (Vec::new(), 0.0);
+        for _ in 0..3 {
+            for payload in &payloads {
+                stream.push(sender.audio(at, 20.0, payload));
+                at += 20.0;
+            }
+            // RFC 3389: once, 50 dB below full scale; then nothing for three seconds.
+            sender.header.payload_type = 13;
+            let announced = sender.audio(at, 3000.0, &[50]);
+            stream.push(Sent {
+                at: at + 20.0,
+                ..announced
+            });
+            sender.header.payload_type = 0;
+            at += 3000.0;
+        }
+        stream.push(sender.audio(at, 20.0, &payloads[0]));
+        let link = Link {
+            jitter_ms,
+            ..Link::CLEAN
+        };
+        let heard = hear(&parameters(Codec::Pcmu), &link.carry(&stream));
+        for pause in 0..3 {
+            // From 100 ms after the last packet's turn to the next voice.
+            let from = (f64::from(pause) * 5000.0 + 2000.0 + DELAY_MS + 160.0) / 20.0;
+            let frames = from as usize..from as usize + 135;
+            for frame in frames {
+                let level = decibels(power(&heard.pcm[frame * 160..][..160]));
+                assert_eq!(
+                    heard.kinds[frame],
+                    FrameKind::ComfortNoise,
+                    "jitter {jitter_ms}, pause {pause}, frame {frame}"
+                );
+                assert!((-53.0..-47.0).contains(&level), "{level} dBFS");
+            }
+        }
+        println!(
+            "jitter {jitter_ms}: {} concealed",
+            heard.statistics.concealed_frames
+        );
+        assert!(heard.statistics.concealed_frames <= 6);
+    }
+}
+
+/// A buzz of 120 Hz with two formants that comes and goes in syllables, which Opus takes for speech.
+fn speech(n: usize, rate: f64) -> f64 {
+    let t = n as f64 / rate;
+    let pitch = 120.0 + 15.0 * (t * TAU * 0.7).sin();
+    let syllable = (t * TAU * 2.0).sin().abs().sqrt();
+    let weight = |hz: f64, formant: f64, width: f64| (-((hz - formant) / width).powi(2)).exp();
+    let voiced: f64 = (1..25)
+        .map(|harmonic| {
+            let hz = pitch * f64::from(harmonic);
+            let loud = weight(hz, 500.0, 200.0) + weight(hz, 1500.0, 300.0) * 0.4 + 0.02;
+            (TAU * 120.0 * f64::from(harmonic) * t).sin() * loud
+        })
+        .sum();
+    voiced * syllable * amplitude(-24.0)
+}
+
+#[test]
+fn losses_in_opus_speech_are_made_good_from_the_packet_after_them() {
+    let payloads = encode(Codec::Opus, 3000, |n| speech(n, 48_000.0));
+    for (loss, jitter_ms) in [(0.05, 0.0), (0.1, 20.0), (0.2, 40.0)] {
+        let link = Link {
+            loss,
+            jitter_ms,
+            ..Link::CLEAN
+        };
+        let arrivals = link.carry(&packets(Codec::Opus, &payloads));
+        let heard = hear(&parameters(Codec::Opus), &arrivals);
+        let lost = payloads.len() - arrivals.len();
+        let statistics = heard.statistics;
+        println!(
+            "loss {loss} jitter {jitter_ms}: {lost} lost, {} made good, {} concealed, {} late, buffer {:.1} ms",
+            statistics.fec_frames,
+            statistics.concealed_frames,
+            statistics.late,
+            statistics.buffer_ms
+        );
+        // All but those followed by another loss.
+        let least = lost as f64 * (1.0 - loss) * 0.7;
+        assert!(statistics.fec_frames as f64 > least);
+    }
+}
+
+#[test]
 fn keys_by_rfc_4733_under_20_percent_loss_count_once_each() {
     for codec in [Codec::Pcmu, Codec::Opus] {
         for seed in 0..5 {

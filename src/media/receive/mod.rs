@@ -361,6 +361,8 @@ impl Receiver {
                 let pause = ticks.map_or(needed, |ticks| ticks as usize * self.samples_per_tick());
                 self.pause(pause.min(needed));
             }
+            // Announced silence may last for long.
+            Next::Stopped if self.comfort.is_on() => self.pause(needed),
             Next::Stopped => {
                 self.fall_silent(needed);
             }
@@ -384,7 +386,9 @@ impl Receiver {
         }
         self.staging.commit(skipped, FrameKind::Voice);
         self.concealed = 0;
-        self.comfort.end();
+        if !self.jitter.is_paused() {
+            self.comfort.end();
+        }
         if announces_pause {
             self.jitter.note_pause();
         }

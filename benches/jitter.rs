@@ -70,7 +70,7 @@ impl Leg {
     fn send(&mut self) {
         let payload = &self.payloads[usize::from(self.header.sequence.0) % self.payloads.len()];
         let mut bytes = vec![0; RtpHeader::LEN];
-        self.header.write(&mut bytes);
+        self.header.write(&mut bytes).expect("room");
         bytes.extend_from_slice(payload);
         self.header.sequence.0 = self.header.sequence.0.wrapping_add(1);
         self.header.timestamp.0 = self.header.timestamp.0.wrapping_add(self.ticks);

@@ -1,6 +1,9 @@
 //! The receive path from end to end: a sender, a lossy, jittery link drawn from a seed, two clocks
 //! that disagree, and a receiver that is pulled every 20 ms. No socket, and no clock but a pushed one.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stdout, reason = "figures, for `--nocapture`")]
+
 use std::f64::consts::TAU;
 use std::time::{Duration, Instant};
 
@@ -764,6 +767,34 @@ fn announced_silence_is_comfort_noise_until_the_voice_comes_back() {
             heard.statistics.concealed_frames
         );
         assert!(heard.statistics.concealed_frames <= 6);
+    }
+}
+
+#[test]
+fn comfort_noise_at_any_level_is_no_voice() {
+    for level in [0, 40, 47, 50, 55, 127] {
+        let payloads = tone(Codec::Pcmu, 100);
+        let mut sender = Sender::new(Codec::Pcmu);
+        let mut stream: Vec<Sent> = payloads
+            .iter()
+            .enumerate()
+            .map(|(n, payload)| sender.audio(n as f64 * 20.0, 20.0, payload))
+            .collect();
+        sender.header.payload_type = 13;
+        let announced = sender.audio(2000.0, 20.0, &[level]);
+        stream.push(announced.clone());
+        // The clock goes on; nothing is sent.
+        stream.push(Sent {
+            at: 5000.0,
+            ..announced
+        });
+        let heard = hear(&parameters(Codec::Pcmu), &Link::CLEAN.carry(&stream));
+        assert!(heard.active[110]);
+        // The hangover is 240 ms.
+        assert!(
+            heard.active[125..].iter().all(|active| !active),
+            "-{level} dBFS"
+        );
     }
 }
 

@@ -148,8 +148,12 @@ impl Receiver {
         {
             self.kind = FrameKind::Silence;
         }
-        self.voice
-            .process(self.frame.get(..length).unwrap_or_default());
+        let frame = self.frame.get(..length).unwrap_or_default();
+        if self.kind == FrameKind::ComfortNoise {
+            self.voice.process_comfort(frame);
+        } else {
+            self.voice.process(frame);
+        }
         self.kind
     }
 

@@ -60,6 +60,16 @@ impl VoiceDetector {
         self.voice
     }
 
+    /// Takes one 20 ms frame of made-up noise: it has a level, but nobody talks in it, and it says
+    /// nothing about the noise on the line.
+    pub fn process_comfort(&mut self, frame: &[i16]) -> Voice {
+        let (level, _) = self.measure(frame);
+        self.hangover = self.hangover.saturating_sub(1);
+        self.voice.level = Decibels(level);
+        self.voice.active = self.hangover > 0;
+        self.voice
+    }
+
     /// The judgement on the last frame.
     #[must_use]
     pub const fn voice(&self) -> Voice {
@@ -232,6 +242,20 @@ mod tests {
         let mut frame = tone(RATE, 400.0, -20.0, 1).remove(0);
         frame[..120].fill(0);
         assert!(detector.process(&frame).active);
+    }
+
+    #[test]
+    fn comfort_noise_has_a_level_but_ends_a_voice_and_moves_no_floor() {
+        let mut random = Random::new(3);
+        let mut detector = VoiceDetector::new(RATE);
+        let before = detector.process(&tone(RATE, 500.0, -20.0, 1)[0]);
+        assert!(before.active);
+        for _ in 0..20 {
+            detector.process_comfort(&noise(&mut random, -45.0));
+        }
+        let after = detector.voice();
+        assert!(!after.active && (after.level.0 + 45.0).abs() < 1.5);
+        assert_eq!(after.noise_floor, before.noise_floor);
     }
 
     #[test]

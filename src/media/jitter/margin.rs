@@ -60,8 +60,11 @@ impl Margin {
     }
 
     /// A packet was taken at `now`; as fast as the fastest it would have waited for `slack`; it
-    /// begins `offset` into the frame.
+    /// begins `offset` into the frame. One that was taken ahead of its frame, to cut into what lies
+    /// before it, had until that frame.
     pub(super) fn take(&mut self, now: i64, slack: i64, offset: i64) {
+        let ahead = offset - offset % FRAME;
+        let (slack, offset) = (slack + ahead, offset - ahead);
         if now >= self.until {
             self.before = self.now;
             self.now = Window::EMPTY;
@@ -260,6 +263,22 @@ mod tests {
             after(6_000, 10_000, 5_000),
             Plan::Remove {
                 left: 10_000,
+                waited: 0
+            }
+        );
+    }
+
+    #[test]
+    fn a_packet_taken_ahead_of_its_frame_asks_for_no_more_time() {
+        let mut margin = Margin::new();
+        for n in 0..50 {
+            margin.take(n * 20_000, 26_000, 0);
+        }
+        margin.take(NOW, 6_000, 20_000);
+        assert_eq!(
+            margin.plan(NOW, 0),
+            Plan::Remove {
+                left: 20_000,
                 waited: 0
             }
         );

@@ -178,6 +178,12 @@ impl JitterBuffer {
         self.received.paused = true;
     }
 
+    /// Has the sender said that what was played last is followed by silence, or by a key?
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.received.is_paused()
+    }
+
     /// Another stream begins: all of the old one is dropped.
     pub fn restart(&mut self) {
         self.count = 0;
@@ -394,7 +400,7 @@ impl JitterBuffer {
             .received
             .last
             .map(|last| now.saturating_duration_since(last));
-        if self.received.paused {
+        if self.received.is_paused() {
             if silent.is_none_or(|silent| silent > STOPPED_AFTER) {
                 self.stop();
             }

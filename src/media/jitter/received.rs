@@ -27,8 +27,10 @@ pub(super) struct Received {
     /// The last packet handed out, and when.
     pub(super) played: Option<ExtSeqNo>,
     pub(super) last: Option<Instant>,
-    /// The sender has said that silence follows.
+    /// The sender has said within the audio that silence follows.
     pub(super) paused: bool,
+    /// The last packet that wasn't audio.
+    other: Option<ExtSeqNo>,
 }
 
 impl Received {
@@ -38,10 +40,13 @@ impl Received {
         played: None,
         last: None,
         paused: false,
+        other: None,
     };
 
     pub(super) fn mark(&mut self, sequence: ExtSeqNo, audio: bool) {
-        self.paused |= !audio;
+        if !audio {
+            self.other = self.other.max(Some(sequence));
+        }
         let highest = *self.highest.get_or_insert(sequence);
         if sequence >= highest {
             let step = u32::try_from(sequence.0 - highest.0).unwrap_or(u32::MAX);
@@ -51,6 +56,12 @@ impl Received {
             let back = u32::try_from(highest.0 - sequence.0).unwrap_or(u32::MAX);
             self.bits |= 1_u128.checked_shl(back).unwrap_or(0);
         }
+    }
+
+    /// Is no audio to be expected after what was played last? What still waits for its turn when
+    /// silence is announced doesn't end it.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused || self.other > self.played
     }
 
     /// Has everything between the packet played last and this one come?
@@ -89,6 +100,18 @@ mod tests {
         assert!(!received.is_whole(ExtSeqNo(300)));
         received.mark(ExtSeqNo(400), true);
         assert!(!received.is_whole(ExtSeqNo(400)));
+    }
+
+    #[test]
+    fn silence_lasts_from_its_announcement_to_the_next_audio_in_whatever_order_they_come() {
+        let mut received = Received::EMPTY;
+        received.mark(ExtSeqNo(12), false);
+        for (played, paused) in [(10, true), (11, true), (13, false)] {
+            received.played = Some(ExtSeqNo(played));
+            assert_eq!(received.is_paused(), paused, "{played}");
+        }
+        received.mark(ExtSeqNo(9), false);
+        assert!(!received.is_paused());
     }
 
     #[test]

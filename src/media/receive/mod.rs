@@ -148,8 +148,12 @@ impl Receiver {
         {
             self.kind = FrameKind::Silence;
         }
-        self.voice
-            .process(self.frame.get(..length).unwrap_or_default());
+        let frame = self.frame.get(..length).unwrap_or_default();
+        if self.kind == FrameKind::ComfortNoise {
+            self.voice.process_comfort(frame);
+        } else {
+            self.voice.process(frame);
+        }
         self.kind
     }
 
@@ -361,6 +365,8 @@ impl Receiver {
                 let pause = ticks.map_or(needed, |ticks| ticks as usize * self.samples_per_tick());
                 self.pause(pause.min(needed));
             }
+            // Announced silence may last for long.
+            Next::Stopped if self.comfort.is_on() => self.pause(needed),
             Next::Stopped => {
                 self.fall_silent(needed);
             }
@@ -384,7 +390,9 @@ impl Receiver {
         }
         self.staging.commit(skipped, FrameKind::Voice);
         self.concealed = 0;
-        self.comfort.end();
+        if !self.jitter.is_paused() {
+            self.comfort.end();
+        }
         if announces_pause {
             self.jitter.note_pause();
         }

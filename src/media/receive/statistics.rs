@@ -34,23 +34,37 @@ pub struct ReceiveStatistics {
     pub resyncs: u32,
 }
 
-/// How many of the last packets were lost, fading.
-#[derive(Debug, Default)]
+/// How many of the last packets were lost, fading. One is lost when enough later ones have come: on
+/// a path with jitter packets overtake each other.
+#[derive(Debug)]
 pub(super) struct LossRate {
     highest: Option<ExtSeqNo>,
+    /// Bit n: the n-th before the highest came.
+    recent: u16,
     share: f32,
+}
+
+impl Default for LossRate {
+    fn default() -> Self {
+        Self {
+            highest: None,
+            recent: u16::MAX,
+            share: 0.0,
+        }
+    }
 }
 
 impl LossRate {
     pub(super) fn note(&mut self, sequence: ExtSeqNo) {
         let highest = *self.highest.get_or_insert(sequence);
-        if sequence > highest {
-            for _ in 0..(sequence.0 - highest.0 - 1).min(LOSS_RUN_MAX) {
-                self.share += (1.0 - self.share) / LOSS_MEMORY;
-            }
-            self.share -= self.share / LOSS_MEMORY;
-            self.highest = Some(sequence);
+        for _ in 0..sequence.0.saturating_sub(highest.0).min(LOSS_RUN_MAX) {
+            let lost = f32::from(u8::from(self.recent & OVERTAKEN == 0));
+            self.share += (lost - self.share) / LOSS_MEMORY;
+            self.recent <<= 1;
         }
+        let back = u32::try_from(highest.0.saturating_sub(sequence.0)).unwrap_or(u32::MAX);
+        self.recent |= 1_u16.checked_shl(back).unwrap_or(0);
+        self.highest = Some(highest.max(sequence));
     }
 
     pub(super) const fn share(&self) -> f32 {
@@ -87,3 +101,29 @@ impl Counts {
 /// Packets.
 const LOSS_MEMORY: f32 = 128.0;
 const LOSS_RUN_MAX: u64 = 50;
+/// Packets that overtook another one for good: 160 ms of them.
+const OVERTAKEN: u16 = 1 << 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(sequences: impl Iterator<Item = u64>) -> f32 {
+        let mut loss = LossRate::default();
+        sequences.for_each(|sequence| loss.note(ExtSeqNo(sequence)));
+        loss.share()
+    }
+
+    #[test]
+    fn packets_that_overtake_each_other_are_not_lost() {
+        let mixed = (0..1000).map(|n| 100 + (n / 3) * 3 + (2 - n % 3));
+        assert_eq!(share(mixed), 0.0);
+    }
+
+    #[test]
+    fn every_tenth_that_never_comes_is_ten_percent() {
+        let holes = (0..2000).filter(|n| n % 10 != 0);
+        let share = share(holes);
+        assert!((0.07..0.13).contains(&share), "{share}");
+    }
+}

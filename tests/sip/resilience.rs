@@ -18,18 +18,20 @@ fn still_takes_a_call(server: &Server) {
         .run(server);
 }
 
-/// The answer to one datagram, if any comes.
+/// The answer to one request, sent again as RFC 3261 §17.1.2 has it until an answer comes.
 fn ask(server: &Server, datagram: &[u8]) -> Option<String> {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket
         .set_read_timeout(Some(Duration::from_millis(500)))
         .expect("a timeout");
-    socket
-        .send_to(datagram, ("127.0.0.1", server.sip_port))
-        .expect("sent");
     let mut buffer = [0; 65_535];
-    let length = socket.recv(&mut buffer).ok()?;
-    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    (0..7).find_map(|_| {
+        socket
+            .send_to(datagram, ("127.0.0.1", server.sip_port))
+            .expect("sent");
+        let length = socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    })
 }
 
 fn options(extra: &str) -> String {

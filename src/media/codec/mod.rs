@@ -271,6 +271,17 @@ impl Decoder {
         (1..=max).contains(&samples).then_some(samples)
     }
 
+    /// Does the packet itself say that nobody speaks in it? True only where the sender's own
+    /// voice detector found no voice in any of its frames (SILK and hybrid Opus); such a packet
+    /// may hold noise all the same.
+    #[must_use]
+    pub fn is_voiceless(&self, payload: &[u8]) -> bool {
+        match self.0 {
+            Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) => false,
+            Decoding::Opus(_) => opus::is_voiceless(payload) == Some(true),
+        }
+    }
+
     /// What it decodes from.
     #[must_use]
     pub const fn codec(&self) -> Codec {

@@ -182,6 +182,60 @@ pub(super) fn samples_in(payload: &[u8]) -> Option<usize> {
     usize::try_from(samples).ok().filter(|&samples| samples > 0)
 }
 
+/// Does the sender's own voice detector say that there is no voice in any frame of the packet?
+/// `None` where the packet doesn't say: CELT has no such flag. The flags are the first bits of a
+/// SILK or hybrid frame and stand there plainly (RFC 6716 sections 4.2.2 and 4.2.3).
+pub(super) fn is_voiceless(payload: &[u8]) -> Option<bool> {
+    let toc = *payload.first()?;
+    if toc >= CELT_ONLY {
+        return None;
+    }
+    let bytes = length(payload.len())?;
+    let mut frames = [std::ptr::null(); PACKET_FRAMES_MAX];
+    let mut sizes = [0_i16; PACKET_FRAMES_MAX];
+    // SAFETY: `payload` has `bytes` bytes; both arrays have the 48 places that libopus may write,
+    // and the other results are not asked for.
+    let count = unsafe {
+        sys::opus_packet_parse(
+            payload.as_ptr(),
+            bytes,
+            std::ptr::null_mut(),
+            frames.as_mut_ptr(),
+            sizes.as_mut_ptr(),
+            std::ptr::null_mut(),
+        )
+    };
+    let count = usize::try_from(count).ok().filter(|&count| count > 0)?;
+    let end = payload.len();
+    let mut voiceless = true;
+    for (frame, size) in frames.iter().zip(sizes).take(count) {
+        // Where a frame starts, told by its address within the payload.
+        let start = (frame.addr()).checked_sub(payload.as_ptr().addr())?;
+        let first = payload.get(start..end)?.first().copied();
+        // A frame of at most one byte is a gap that the sender left on purpose.
+        voiceless &= size <= 1 || first? & voice_flags(toc) == 0;
+    }
+    Some(voiceless)
+}
+
+/// Which of the first bits of a SILK frame are voice flags: one per 20 ms and channel, each
+/// channel's followed by its flag for a copy of the frame before.
+const fn voice_flags(toc: u8) -> u8 {
+    let is_hybrid = toc >= HYBRID;
+    let parts = match (is_hybrid, toc >> 3 & 0x03) {
+        (true, _) | (false, 0 | 1) => 1,
+        (false, 2) => 2,
+        (false, _) => 3,
+    };
+    let middle = 0xFF_u8 << (8 - parts);
+    let side = if toc & STEREO == 0 {
+        0
+    } else {
+        middle >> (parts + 1)
+    };
+    middle | side
+}
+
 /// Joins the 20 ms packets of one encoder into a longer one (RFC 6716 section 3.2), without
 /// coding them anew.
 #[derive(Debug)]
@@ -318,6 +372,14 @@ const fn error(code: c_int) -> CodecError {
 
 const HZ: c_int = 48_000;
 const CHANNELS: c_int = 1;
+
+/// Table-of-contents bytes from here on are hybrid, from there on CELT only (RFC 6716 table 2).
+const HYBRID: u8 = 12 << 3;
+const CELT_ONLY: u8 = 16 << 3;
+/// The bit of the table-of-contents byte that says so.
+const STEREO: u8 = 0x04;
+/// 120 ms in frames of 2.5 ms (RFC 6716 section 3.2.5).
+const PACKET_FRAMES_MAX: usize = 48;
 
 /// What FEC is dimensioned for: at 10 % libopus gives the copies enough bits to be understood.
 const LOSS_EXPECTED_PERCENT: c_int = 10;
@@ -612,6 +674,44 @@ mod tests {
         assert_eq!(samples_in(&[0x7B]), None, "the frame count is missing");
         assert_eq!(samples_in(&[0x7B, 0]), None, "no frames");
         assert_eq!(samples_in(&[]), None);
+    }
+
+    #[test]
+    fn a_packet_tells_whether_there_is_a_voice_in_it() {
+        let mut encoder = encoder();
+        let mut noise = 1_u32;
+        let mut told = |n: usize, speaks: bool| {
+            let room = |sample: i16| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                sample / 4 * i16::from(speaks) + (noise >> 16) as i16 / 330
+            };
+            let pcm: Vec<i16> = voice(n).into_iter().map(room).collect();
+            is_voiceless(&encode(&mut encoder, &pcm))
+        };
+        let speech = (0..100).filter(|n| told(*n, true) == Some(false)).count();
+        assert!(speech >= 70, "{speech} of 100 frames of syllables");
+        (0..100).for_each(|n| drop(told(n, false)));
+        let room = (0..100).filter(|n| told(*n, false) == Some(true)).count();
+        assert!(room >= 95, "{room} of 100 frames of a room");
+    }
+
+    #[test]
+    fn voice_flags_are_found_in_every_frame_and_channel() {
+        // 20 ms of SILK; two such frames of one byte more than a gap; 60 ms; stereo.
+        assert_eq!(is_voiceless(&[0x48, 0x7F, 1]), Some(true));
+        assert_eq!(is_voiceless(&[0x48, 0x80, 1]), Some(false));
+        assert_eq!(is_voiceless(&[0x49, 0x40, 1, 0x80, 1]), Some(false));
+        assert_eq!(is_voiceless(&[0x49, 0x40, 1, 0x40, 1]), Some(true));
+        assert_eq!(is_voiceless(&[0x58, 0x20, 1]), Some(false));
+        assert_eq!(is_voiceless(&[0x58, 0x10, 1]), Some(true));
+        assert_eq!(is_voiceless(&[0x4C, 0x20, 1]), Some(false));
+        assert_eq!(is_voiceless(&[0x4C, 0x50, 1]), Some(true));
+        // Hybrid, a gap, CELT, nothing, a broken frame count.
+        assert_eq!(is_voiceless(&[0x78, 0x80, 1]), Some(false));
+        assert_eq!(is_voiceless(&[0x48]), Some(true));
+        assert_eq!(is_voiceless(&[0x80, 0, 1]), None);
+        assert_eq!(is_voiceless(&[]), None);
+        assert_eq!(is_voiceless(&[0x4B]), None);
     }
 
     #[test]

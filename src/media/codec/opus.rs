@@ -690,9 +690,9 @@ mod tests {
         };
         let speech = (0..100).filter(|n| told(*n, true) == Some(false)).count();
         assert!(speech >= 70, "{speech} of 100 frames of syllables");
-        (0..100).for_each(|n| drop(told(n, false)));
-        let room = (0..100).filter(|n| told(*n, false) == Some(true)).count();
-        assert!(room >= 95, "{room} of 100 frames of a room");
+        // A voice that has just ended is still suspected for a while.
+        let room = (0..200).filter(|n| told(*n, false) == Some(true)).count();
+        assert!(room >= 180, "{room} of 200 frames of a room");
     }
 
     #[test]

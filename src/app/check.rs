@@ -9,6 +9,7 @@ use super::cli::ConfigFile;
 use crate::booking::Bookings;
 use crate::config::{Config, SipTransport};
 use crate::prompts::Prompts;
+use crate::signalling::TlsIdentity;
 
 /// What was looked at, and what was found.
 struct Line {
@@ -34,6 +35,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
             .map(|warning| Line::new("configuration", Verdict::Warning(warning))),
     );
     lines.extend(super::runtime()?.block_on(store(&config)));
+    lines.extend(tls(&config));
     lines.extend(ports(&config));
     lines.extend(prompts(&config));
     for line in &lines {
@@ -94,6 +96,16 @@ async fn echo(bookings: &Bookings) -> Line {
         Err(error) => Verdict::Failed(error.to_string()),
     };
     Line::new("probe", verdict)
+}
+
+/// Certificate and key fit each other.
+fn tls(config: &Config) -> Option<Line> {
+    let files = config.sip.tls.as_ref()?;
+    let verdict = match TlsIdentity::load(files) {
+        Ok(_) => Verdict::Good("certificate and key fit".to_owned()),
+        Err(error) => Verdict::Failed(error.to_string()),
+    };
+    Some(Line::new("sip.tls", verdict))
 }
 
 /// Every port that `serve` would take is taken for a moment.

@@ -15,11 +15,12 @@ use crate::call::CallLimits;
 use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
 use crate::prompts::Prompts;
-use crate::signalling::{self, GatewaySettings, Parts, Running};
+use crate::signalling::{self, GatewaySettings, Parts, Running, TlsIdentity};
 
 /// See the module's text.
 pub(super) struct Node {
     bookings: Bookings,
+    tls: Option<Arc<TlsIdentity>>,
     gateway: Running,
     servers: JoinSet<()>,
     stop_serving: watch::Sender<bool>,
@@ -34,11 +35,16 @@ impl Node {
             .await
             .context("booking the echo meeting")?;
         let http = bind_http(config).await?;
+        let tls = match &config.sip.tls {
+            Some(files) => Some(Arc::new(TlsIdentity::load(files)?)),
+            None => None,
+        };
         let prompts = load_prompts(config);
         let engine = Control::start(engine_config(config)).context("starting the media threads")?;
         let gateway = signalling::start(Parts {
             settings: gateway_settings(config, &bookings).await?,
             listen: config.sip.listen.clone(),
+            tls: tls.clone(),
             advertise: config.sip.advertise.clone(),
             bookings: bookings.clone(),
             speaker: prompts,
@@ -58,6 +64,7 @@ impl Node {
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
             bookings,
+            tls,
             gateway,
             servers,
             stop_serving,
@@ -72,6 +79,11 @@ impl Node {
         match gateway_settings(&reloaded.config, &self.bookings).await {
             Ok(settings) => self.gateway.handle.reload(settings).await,
             Err(error) => tracing::warn!("the limits were not reloaded: {error:#}"),
+        }
+        if let (Some(identity), Some(files)) = (&self.tls, &reloaded.config.sip.tls)
+            && let Err(error) = identity.reload(files)
+        {
+            tracing::warn!("the certificate was not reloaded, the old one stays: {error}");
         }
         tracing::info!("configuration reloaded");
         reloaded.config

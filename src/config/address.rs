@@ -45,7 +45,7 @@ impl fmt::Display for ListenAddress {
 /// A text is not a [`ListenAddress`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, like \"udp:0.0.0.0:5060\" or \"tcp:[::]:5060\""
+    "must be udp:, tcp: or tls: before ADDRESS:PORT, like \"udp:0.0.0.0:5060\" or \"tls:[::]:5061\""
 )]
 pub struct BadListenAddress;
 

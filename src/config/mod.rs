@@ -74,10 +74,21 @@ pub struct NodeConfig {
 pub struct SipConfig {
     /// Where calls arrive; never empty.
     pub listen: Vec<ListenAddress>,
+    /// Certificate and key of what listens over TLS.
+    pub tls: Option<TlsFiles>,
     /// What peers are told to send to; `None`: the address that a call arrived at.
     pub advertise: Option<Advertised>,
     /// Peers without limits per source.
     pub trusted: Vec<Network>,
+}
+
+/// Who we are over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those it builds on, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
 }
 
 impl SipConfig {
@@ -259,6 +270,12 @@ impl Config {
                 ..self.node.clone()
             },
             sip: SipConfig {
+                tls: self
+                    .sip
+                    .tls
+                    .as_ref()
+                    .and(written.sip.tls.clone())
+                    .or(self.sip.tls.clone()),
                 trusted: written.sip.trusted.clone(),
                 ..self.sip.clone()
             },
@@ -300,6 +317,7 @@ impl Config {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         [
+            self.sip.warning(),
             self.pin.warning(),
             self.ports_warning(),
             self.http.warning(),
@@ -313,6 +331,18 @@ impl Config {
         let (pairs, calls) = (self.media.ports.pairs(), self.limits.calls);
         (pairs < calls).then(|| {
             format!("media.ports {} is enough for {pairs} calls, limits.calls is {calls}: widen the one or lower the other", self.media.ports)
+        })
+    }
+}
+
+impl SipConfig {
+    fn warning(&self) -> Option<String> {
+        let listens = self
+            .listen
+            .iter()
+            .any(|at| at.transport == SipTransport::Tls);
+        (self.tls.is_some() && !listens).then(|| {
+            "sip.tls has no use: nothing in sip.listen begins with tls:, like \"tls:0.0.0.0:5061\"".to_owned()
         })
     }
 }
@@ -382,6 +412,7 @@ impl Default for SipConfig {
             .map(|transport| ListenAddress { transport, address });
         Self {
             listen: listen.to_vec(),
+            tls: None,
             advertise: None,
             trusted: Vec::new(),
         }

@@ -15,7 +15,7 @@ use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
 use crate::config::{
     Config, DatabaseConfig, DatabaseUrl, HttpConfig, LimitsConfig, LogConfig, LogFormat,
     MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, SipConfig,
-    SipTransport,
+    SipTransport, TlsFiles,
 };
 use crate::units::Language;
 
@@ -67,17 +67,45 @@ impl Reader<'_> {
 
     fn sip(&mut self) -> SipConfig {
         let default = SipConfig::default();
-        let listen = self.list("sip.listen", listen_address);
+        let listen = self.list("sip.listen", parsed);
         if listen.as_ref().is_some_and(Vec::is_empty) {
             self.refuse(
                 "sip.listen",
                 "must name at least one address, like [\"udp:0.0.0.0:5060\"]",
             );
         }
+        let listen = listen.unwrap_or(default.listen);
         SipConfig {
-            listen: listen.unwrap_or(default.listen),
+            tls: self.tls(&listen),
+            listen,
             advertise: self.text("sip.advertise", parsed),
             trusted: self.list("sip.trusted", parsed).unwrap_or(default.trusted),
+        }
+    }
+
+    /// Certificate and key go together, and with an address that listens over TLS.
+    fn tls(&mut self, listen: &[ListenAddress]) -> Option<TlsFiles> {
+        let certificate = self.text("sip.tls.certificate", path);
+        let key = self.text("sip.tls.key", path);
+        let listens = listen.iter().any(|at| at.transport == SipTransport::Tls);
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) if !listens => None,
+            (None, None) => {
+                self.refuse(
+                    "sip.listen",
+                    "has an address over TLS, which needs sip.tls.certificate and sip.tls.key",
+                );
+                None
+            }
+            (None, Some(_)) => {
+                self.refuse("sip.tls.key", "needs sip.tls.certificate beside it");
+                None
+            }
+            (Some(_), None) => {
+                self.refuse("sip.tls.certificate", "needs sip.tls.key beside it");
+                None
+            }
         }
     }
 
@@ -392,15 +420,6 @@ impl Reader<'_> {
 /// Sections that later versions use: checked as far as their form goes, and refused, so that
 /// nobody believes they work.
 fn refuse_what_is_not_built(raw: &RawConfig, errors: &mut Vec<ConfigError>) {
-    for key in ["sip.tls.certificate", "sip.tls.key"] {
-        if let Some(item) = raw.plain.get(key) {
-            errors.push(not_supported(
-                key,
-                item.origin.clone(),
-                "listen on udp: or tcp:",
-            ));
-        }
-    }
     for table in raw.tables.get("sip.trunk").into_iter().flatten() {
         Reader {
             items: &table.items,
@@ -474,16 +493,6 @@ fn not_supported(key: &str, origin: Origin, instead: &str) -> ConfigError {
         origin,
         key: key.to_owned(),
         instead: instead.to_owned(),
-    }
-}
-
-fn listen_address(text: &str) -> Result<ListenAddress, String> {
-    let address: ListenAddress = parsed(text)?;
-    match address.transport {
-        SipTransport::Udp | SipTransport::Tcp => Ok(address),
-        SipTransport::Tls => {
-            Err("SIP over TLS is not supported yet; listen on udp: or tcp:".to_owned())
-        }
     }
 }
 

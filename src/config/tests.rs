@@ -125,7 +125,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
         errors(text),
         [
             "vb.toml:6:1: unknown key sip.lisn; did you mean sip.listen?",
-            "vb.toml:3:3: sip.listen = \"udp:0.0.0.0\": must be udp:ADDRESS:PORT or tcp:ADDRESS:PORT, like \"udp:0.0.0.0:5060\" or \"tcp:[::]:5060\"",
+            "vb.toml:3:3: sip.listen = \"udp:0.0.0.0\": must be udp:, tcp: or tls: before ADDRESS:PORT, like \"udp:0.0.0.0:5060\" or \"tls:[::]:5061\"",
             "vb.toml:8:1: pin.length = 3: must be 6 to 16",
             "vb.toml:9:1: number.language is missing: \"it\" or \"en\"",
             "vb.toml:10:1: number.number = \"112\": is an emergency number, which is never answered",
@@ -134,11 +134,40 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
+fn tls_needs_an_address_a_certificate_and_its_key() {
+    let whole =
+        "[sip]\nlisten = ['tls:0.0.0.0:5061']\ntls.certificate = 'c.pem'\ntls.key = 'k.pem'\n";
+    assert_eq!(
+        parse(whole).unwrap().sip.tls,
+        Some(TlsFiles {
+            certificate: "c.pem".into(),
+            key: "k.pem".into()
+        })
+    );
+    for (missing, complaint) in [
+        (
+            "tls.key = 'k.pem'\n",
+            "sip.tls.certificate = \"c.pem\": needs sip.tls.key beside it",
+        ),
+        (
+            "tls.certificate = 'c.pem'\n",
+            "sip.tls.key = \"k.pem\": needs sip.tls.certificate beside it",
+        ),
+    ] {
+        let found = errors(&whole.replace(missing, ""));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with(complaint), "{found:?}");
+    }
+    let found = errors("[sip]\nlisten = ['tls:0.0.0.0:5061']");
+    assert!(
+        found[0].ends_with("needs sip.tls.certificate and sip.tls.key"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (text, key) in [
-        ("[sip]\nlisten = ['tls:0.0.0.0:5061']", "sip.listen"),
-        ("[sip.tls]\ncertificate = 'c.pem'", "sip.tls.certificate"),
-        ("[sip.tls]\nkey = 'k.pem'", "sip.tls.key"),
         (
             "[[sip.trunk]]\nname = 'carrier'\nsrtp = 'offer'",
             "sip.trunk",
@@ -328,12 +357,13 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("prompts.folder", "'x'"),
         ("log.format", "'json'"),
     ];
-    let unbuilt = |path: &str| path.starts_with("sip.tls.");
+    // These two only go together, with a listener that needs them.
+    let paired = |path: &str| path.starts_with("sip.tls.");
     let plain = KEYS.iter().filter(|info| {
         !TABLES
             .iter()
             .any(|table| info.path.starts_with(&format!("{table}.")))
-            && !unbuilt(info.path)
+            && !paired(info.path)
     });
     for info in plain {
         let (_, value) = samples
@@ -361,4 +391,6 @@ fn warnings_tell_what_is_allowed_but_not_wise() {
     );
     assert!(warnings("media.ports = '20000-20099'")[0].contains("50 calls"));
     assert!(warnings("http.listen = '0.0.0.0:8080'")[0].contains("TLS proxy"));
+    let unused = "sip.tls.certificate = 'c.pem'\nsip.tls.key = 'k.pem'";
+    assert!(warnings(unused)[0].contains("nothing in sip.listen begins with tls:"));
 }

@@ -203,7 +203,7 @@ impl Phone {
             Flow::Udp { .. } => self
                 .endpoint
                 .handle_datagram(clock::now(), self.flow, bytes),
-            Flow::Tcp { .. } => self.endpoint.handle_stream(clock::now(), self.flow, bytes),
+            Flow::Stream { .. } => self.endpoint.handle_stream(clock::now(), self.flow, bytes),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 
 use super::ProbeError;
-use crate::sip::event::{ConnectionId, Flow};
+use crate::sip::event::{ConnectionId, Flow, StreamTransport};
 
 /// Where to call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,9 +84,10 @@ impl Wire {
                 .await
                 .map_err(ProbeError::Connect)?;
             let local = stream.local_addr().map_err(ProbeError::Connect)?;
-            let flow = Flow::Tcp {
+            let flow = Flow::Stream {
                 connection: ConnectionId(1),
                 peer,
+                over: StreamTransport::Tcp,
             };
             return Ok((Self::Tcp(stream, BytesMut::new()), local, flow));
         }

@@ -223,7 +223,7 @@ impl Gateway {
         while let Some(transmit) = self.endpoint.poll_transmit() {
             let flow = transmit.flow;
             if !self.transport.send(transmit)
-                && let crate::sip::event::Flow::Tcp { connection, .. } = flow
+                && let Some(connection) = flow.connection()
             {
                 self.endpoint.handle_closed(now, connection);
             }

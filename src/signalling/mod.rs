@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 
 pub use requests::{GatewayHandle, live_calls};
 pub use settings::GatewaySettings;
-pub use transport::ListenError;
+pub use transport::{ListenError, TlsError, TlsIdentity};
 
 use crate::booking::Bookings;
 use crate::call::Speaker;
@@ -47,6 +47,8 @@ pub struct Parts {
     pub settings: GatewaySettings,
     /// Where SIP is listened for.
     pub listen: Vec<ListenAddress>,
+    /// Who we are over TLS.
+    pub tls: Option<Arc<TlsIdentity>>,
     /// What peers are told to send to.
     pub advertise: Option<Advertised>,
     /// PINs and records.
@@ -77,16 +79,18 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     let Parts {
         settings,
         listen,
+        tls,
         advertise,
         bookings,
         speaker,
         engine,
         seed,
     } = parts;
-    let (transport, inbound) = Transport::bind(&listen).await?;
+    let (transport, inbound) = Transport::bind(&listen, tls.as_ref()).await?;
     let addresses = [
         transport.udp_addresses(),
         transport.tcp_addresses().to_vec(),
+        transport.tls_addresses().to_vec(),
     ]
     .concat();
     let endpoint = Endpoint::new(
@@ -132,6 +136,7 @@ fn endpoint_config(
     EndpointConfig {
         udp_contacts: transport.udp_addresses().iter().map(advertised).collect(),
         tcp_contact: transport.tcp_addresses().first().map(advertised),
+        tls_contact: transport.tls_addresses().first().map(advertised),
         trusted: settings.trusted.clone(),
         ..EndpointConfig::default()
     }

@@ -58,6 +58,8 @@ pub(crate) struct Target {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Sip,
+    /// Every hop over TLS (RFC 3261 section 26.2.2).
+    Sips,
     Tel,
     Urn,
 }
@@ -75,8 +77,11 @@ impl Target {
         if uri.contains(['<', '>', ' ', '"']) || rest.is_empty() {
             return Err(BadTarget::Form);
         }
-        if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
-            return Self::parse_sip(rest);
+        if scheme.eq_ignore_ascii_case("sip") {
+            return Self::parse_sip(Scheme::Sip, rest);
+        }
+        if scheme.eq_ignore_ascii_case("sips") {
+            return Self::parse_sip(Scheme::Sips, rest);
         }
         let scheme = if scheme.eq_ignore_ascii_case("tel") {
             Scheme::Tel
@@ -88,7 +93,7 @@ impl Target {
         let (number, params) = rest.split_once(';').unwrap_or((rest, ""));
         let user = match scheme {
             Scheme::Urn => uri.to_ascii_lowercase(),
-            Scheme::Tel | Scheme::Sip => unescape(number),
+            Scheme::Tel | Scheme::Sip | Scheme::Sips => unescape(number),
         };
         Ok(Self {
             scheme,
@@ -99,7 +104,7 @@ impl Target {
         })
     }
 
-    fn parse_sip(rest: &str) -> Result<Self, BadTarget> {
+    fn parse_sip(scheme: Scheme, rest: &str) -> Result<Self, BadTarget> {
         let (user_info, host) = match rest.rsplit_once('@') {
             Some((user_info, host)) => (user_info, host),
             None => ("", rest),
@@ -112,12 +117,17 @@ impl Target {
         let (user, user_params) = user_info.split_once(';').unwrap_or((user_info, ""));
         let user = user.split(':').next().unwrap_or_default();
         Ok(Self {
-            scheme: Scheme::Sip,
+            scheme,
             user: unescape(user),
             user_params: user_params.to_owned(),
             host_port: host_port.to_owned(),
             uri_params: params.to_owned(),
         })
+    }
+
+    /// Can requests be sent there?
+    pub(crate) fn is_sip(&self) -> bool {
+        matches!(self.scheme, Scheme::Sip | Scheme::Sips)
     }
 
     /// A parameter of the URI, or of its user part as dial strings have it.

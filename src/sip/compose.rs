@@ -123,10 +123,7 @@ impl RequestHead {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Bytes {
-        let transport = match self.flow {
-            Flow::Udp { .. } => "UDP",
-            Flow::Tcp { .. } => "TCP",
-        };
+        let transport = self.flow.via_transport();
         let mut text = String::with_capacity(512);
         line(&mut text, format_args!("{method} {} SIP/2.0", self.uri));
         line(

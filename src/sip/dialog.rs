@@ -35,6 +35,8 @@ pub(crate) struct Dialog {
     pub(crate) host_port: String,
     /// The way back to the peer; `None` once its connection is closed.
     pub(crate) flow: Option<Flow>,
+    /// Called by a SIPS URI: ours is one too (RFC 3261 section 12.1.1).
+    pub(crate) sips: bool,
     local_cseq: u32,
     pub(crate) remote_cseq: Option<u32>,
     pub(crate) stage: Stage,
@@ -191,6 +193,7 @@ impl Dialog {
                 .map(ToOwned::to_owned)
                 .collect(),
             host_port: place.host_port,
+            sips: place.sips,
             flow: Some(place.flow),
             local_cseq: 0,
             remote_cseq: Some(request.cseq),
@@ -225,6 +228,7 @@ impl Dialog {
             target: origin.uri,
             routes: Vec::new(),
             host_port,
+            sips: false,
             flow: Some(flow),
             local_cseq: origin.cseq,
             remote_cseq: None,
@@ -436,13 +440,14 @@ pub(crate) struct Place {
     pub(crate) target: String,
     pub(crate) host_port: String,
     pub(crate) flow: Flow,
+    pub(crate) sips: bool,
 }
 
 /// The URI of the one Contact of a request or response; only SIP addresses count.
 pub(crate) fn contact_uri(headers: &Headers) -> Option<String> {
     let contact = NameAddr::parse(headers.list("Contact").next()?)?;
     let target = address::Target::parse(&contact.uri).ok()?;
-    (target.scheme == address::Scheme::Sip).then_some(contact.uri)
+    target.is_sip().then_some(contact.uri)
 }
 
 /// re-INVITEs and UPDATEs a peer may send at once, and per second: each stops and starts media.

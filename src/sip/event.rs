@@ -10,7 +10,7 @@ use crate::booking::{CallerNumber, Pin};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DialogId(pub u64);
 
-/// A TCP connection, numbered by the shell. Never reused within a process.
+/// A connection, numbered by the shell. Never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
@@ -25,12 +25,23 @@ pub enum Flow {
         peer: SocketAddr,
     },
     /// A stream; the peer's address stands beside it for logs and limits.
-    Tcp {
+    Stream {
         /// Which connection.
         connection: ConnectionId,
         /// The peer.
         peer: SocketAddr,
+        /// What it runs over.
+        over: StreamTransport,
     },
+}
+
+/// What carries a stream of SIP messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StreamTransport {
+    /// Plain.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 impl Flow {
@@ -38,7 +49,38 @@ impl Flow {
     #[must_use]
     pub const fn peer(self) -> SocketAddr {
         match self {
-            Self::Udp { peer, .. } | Self::Tcp { peer, .. } => peer,
+            Self::Udp { peer, .. } | Self::Stream { peer, .. } => peer,
+        }
+    }
+
+    /// The connection, of a stream.
+    #[must_use]
+    pub const fn connection(self) -> Option<ConnectionId> {
+        match self {
+            Self::Udp { .. } => None,
+            Self::Stream { connection, .. } => Some(connection),
+        }
+    }
+
+    /// Does it deliver what is sent, without our sending it again?
+    #[must_use]
+    pub const fn is_reliable(self) -> bool {
+        matches!(self, Self::Stream { .. })
+    }
+
+    /// Its name in Via (RFC 3261 section 20.42).
+    #[must_use]
+    pub const fn via_transport(self) -> &'static str {
+        match self {
+            Self::Udp { .. } => "UDP",
+            Self::Stream {
+                over: StreamTransport::Tcp,
+                ..
+            } => "TCP",
+            Self::Stream {
+                over: StreamTransport::Tls,
+                ..
+            } => "TLS",
         }
     }
 }
@@ -46,7 +88,7 @@ impl Flow {
 /// Bytes to send.
 #[derive(Debug, Clone)]
 pub struct Transmit {
-    /// Whereto. A TCP flow that is gone is reported by `handle_closed`.
+    /// Whereto. A stream that is gone is reported by `handle_closed`.
     pub flow: Flow,
     /// One whole message.
     pub bytes: Bytes,

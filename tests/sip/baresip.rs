@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::outcomes::wait_for_participants;
-use crate::server::{CALLER, Meeting, Server, free_port};
+use crate::server::{CALLER, CERTIFICATE, Meeting, Server, free_port};
 
 #[test]
 fn every_phone_hears_the_three_others_alike_and_never_itself() {
@@ -134,7 +134,8 @@ struct Phone {
 impl Phone {
     fn start(server: &Server, voice: &Voice) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        voice.write_configuration(folder.path());
+        let vouched = server.folder.path().join(CERTIFICATE);
+        voice.write_configuration(folder.path(), &vouched);
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut process = Command::new("baresip")
             .arg("-v")
@@ -146,10 +147,11 @@ impl Phone {
             .spawn()
             .expect("baresip is installed (scripts/install-test-deps)");
         let stdin = process.stdin.take().expect("piped");
-        let uri = format!(
-            "sip:1000@127.0.0.1:{};transport={}",
-            server.sip_port, voice.transport
-        );
+        let port = match voice.transport {
+            "tls" => server.tls_port,
+            _ => server.sip_port,
+        };
+        let uri = format!("sip:1000@127.0.0.1:{port};transport={}", voice.transport);
         Self {
             process,
             stdin,
@@ -213,16 +215,18 @@ impl Drop for Phone {
 }
 
 impl Voice {
-    fn write_configuration(&self, folder: &Path) {
+    fn write_configuration(&self, folder: &Path, vouched: &Path) {
         let ports = PORTS.fetch_add(PORTS_EACH, Ordering::Relaxed);
         let path = folder.display();
         let config = format!(
             "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nnet_interface 127.0.0.1\n\
+             sip_cafile {vouched}\nsip_verify_server yes\n\
              rtp_ports {ports}-{last}\nrtcp_mux no\naudio_level no\n\
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
              module aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
             sip = free_port(),
+            vouched = vouched.display(),
             last = ports + PORTS_EACH - 1,
             module = self.module,
         );
@@ -394,7 +398,7 @@ const FIFTH: Voice = Voice {
 };
 const COMPANY: Voice = Voice {
     tone_hz: 3_000.0,
-    transport: "tcp",
+    transport: "tls",
     ..VOICES[0]
 };
 const NAMES: [&str; 5] = [

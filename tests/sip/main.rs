@@ -10,3 +10,4 @@ mod outcomes;
 mod resilience;
 mod server;
 mod sipp;
+mod tls;

@@ -34,7 +34,7 @@ fn ask(server: &Server, datagram: &[u8]) -> Option<String> {
     })
 }
 
-fn options(extra: &str) -> String {
+pub(crate) fn options(extra: &str) -> String {
     format!(
         "OPTIONS sip:1000@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;rport;branch=z9hG4bK-{}\r\n\
          From: <sip:a@127.0.0.1>;tag=1\r\nTo: <sip:1000@127.0.0.1>\r\nCall-ID: {}\r\nCSeq: 1 OPTIONS\r\n{extra}\r\n",

@@ -16,6 +16,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) sip_port: u16,
+    pub(crate) tls_port: u16,
     pub(crate) http_port: u16,
     pub(crate) key: String,
     secrets: std::sync::Mutex<Vec<String>>,
@@ -34,14 +35,18 @@ impl Server {
     /// `http`, `media`, `node`).
     pub(crate) fn start(extra: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (sip_port, http_port) = (free_port(), free_port());
+        let [sip_port, tls_port, http_port] = [free_port(), free_port(), free_port()];
+        write_certificate(folder.path());
         let media = MEDIA.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
         let config = format!(
             "node.data_dir = {data:?}\nnode.drain_timeout = \"2s\"\n\
-             sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\"]\n\
+             sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\", \"tls:127.0.0.1:{tls_port}\"]\n\
+             sip.tls.certificate = {certificate:?}\nsip.tls.key = {key:?}\n\
              http.listen = \"127.0.0.1:{http_port}\"\n\
              media.address = \"127.0.0.1\"\nmedia.ports = \"{media}-{last}\"\n{extra}\n",
             data = folder.path().join("data"),
+            certificate = folder.path().join(CERTIFICATE),
+            key = folder.path().join(CERTIFICATE_KEY),
             last = media + MEDIA_PORTS - 1,
         );
         fs::write(folder.path().join("voicebridge.toml"), config).expect("config written");
@@ -51,6 +56,7 @@ impl Server {
             process,
             folder,
             sip_port,
+            tls_port,
             http_port,
             key: key.clone(),
             secrets: vec![key].into(),
@@ -214,6 +220,8 @@ impl Drop for Server {
 }
 
 /// The number all scenarios call from, as in their From.
+pub(crate) const CERTIFICATE: &str = "certificate.pem";
+const CERTIFICATE_KEY: &str = "certificate-key.pem";
 pub(crate) const CALLER: &str = "+390612345678";
 
 fn spawn(folder: &Path) -> Child {
@@ -228,6 +236,17 @@ fn spawn(folder: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("the server starts")
+}
+
+/// A certificate for 127.0.0.1 that vouches for itself; another one each time.
+pub(crate) fn write_certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    fs::write(folder.join(CERTIFICATE), made.cert.pem()).expect("written");
+    fs::write(
+        folder.join(CERTIFICATE_KEY),
+        made.signing_key.serialize_pem(),
+    )
+    .expect("written");
 }
 
 fn create_key(folder: &Path) -> String {

@@ -3,7 +3,8 @@
 //! Everything that arrives goes through one bounded queue to the gateway; when it is full a datagram
 //! is dropped and counted (its sender repeats it, RFC 3261 section 17.1) and a stream is not read on.
 
-mod tcp;
+mod stream;
+mod tls;
 mod udp;
 
 use std::collections::HashMap;
@@ -18,8 +19,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub use tls::{TlsError, TlsIdentity};
+
 use crate::config::{ListenAddress, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit};
+use stream::Door;
 
 /// What a socket tells the gateway.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct TransportCounters {
     pub(crate) datagrams_dropped: AtomicU64,
     /// Connections refused by a limit.
     pub(crate) connections_refused: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub(crate) handshakes_failed: AtomicU64,
     /// Sends that the kernel refused.
     pub(crate) send_failures: AtomicU64,
 }
@@ -50,6 +56,7 @@ pub(crate) struct TransportCounters {
 pub(crate) struct Transport {
     udp: Vec<Arc<UdpSocket>>,
     tcp: Vec<SocketAddr>,
+    tls: Vec<SocketAddr>,
     connections: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
     counters: Arc<TransportCounters>,
     tasks: JoinSet<()>,
@@ -64,24 +71,40 @@ pub struct ListenError {
 }
 
 impl Transport {
-    /// Binds all addresses; UDP flows are numbered in the order of the configuration.
+    /// Binds all addresses; UDP flows are numbered in the order of the configuration. What listens over
+    /// TLS answers as `identity`.
     pub(crate) async fn bind(
         listen: &[ListenAddress],
+        identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<(Self, mpsc::Receiver<Inbound>), ListenError> {
         let (inbound, receiver) = mpsc::channel(INBOUND_QUEUE);
         let mut transport = Self {
             udp: Vec::new(),
             tcp: Vec::new(),
+            tls: Vec::new(),
             connections: HashMap::new(),
             counters: Arc::default(),
             tasks: JoinSet::new(),
         };
-        let limits = Arc::new(tcp::ConnectionLimits::default());
+        let plain = Door {
+            limits: Arc::default(),
+            inbound: inbound.clone(),
+            counters: Arc::clone(&transport.counters),
+            identity: None,
+        };
         for at in listen {
-            match at.transport {
-                SipTransport::Udp => transport.listen_udp(at.address, &inbound).await,
-                SipTransport::Tcp => transport.listen_tcp(at.address, &limits, &inbound).await,
-                SipTransport::Tls => Err(io::ErrorKind::Unsupported.into()),
+            match (at.transport, identity) {
+                (SipTransport::Udp, _) => transport.listen_udp(at.address, &inbound).await,
+                (SipTransport::Tcp, _) => transport.listen_stream(at.address, plain.clone()).await,
+                (SipTransport::Tls, Some(identity)) => {
+                    let identity = Some(Arc::clone(identity));
+                    let door = Door {
+                        identity,
+                        ..plain.clone()
+                    };
+                    transport.listen_stream(at.address, door).await
+                }
+                (SipTransport::Tls, None) => Err(io::Error::other("it has no certificate")),
             }
             .map_err(|source| ListenError {
                 listen: *at,
@@ -108,20 +131,14 @@ impl Transport {
         Ok(())
     }
 
-    async fn listen_tcp(
-        &mut self,
-        address: SocketAddr,
-        limits: &Arc<tcp::ConnectionLimits>,
-        inbound: &mpsc::Sender<Inbound>,
-    ) -> io::Result<()> {
-        let listener = tcp::listen(address).await?;
-        self.tcp.push(listener.local_addr()?);
-        self.tasks.spawn(tcp::accept(
-            listener,
-            Arc::clone(limits),
-            inbound.clone(),
-            Arc::clone(&self.counters),
-        ));
+    async fn listen_stream(&mut self, address: SocketAddr, door: Door) -> io::Result<()> {
+        let listener = stream::listen(address).await?;
+        let bound = match door.identity {
+            None => &mut self.tcp,
+            Some(_) => &mut self.tls,
+        };
+        bound.push(listener.local_addr()?);
+        self.tasks.spawn(door.accept(listener));
         Ok(())
     }
 
@@ -149,7 +166,7 @@ impl Transport {
                 }
                 true
             }
-            Flow::Tcp { connection, .. } => {
+            Flow::Stream { connection, .. } => {
                 let Some(writer) = self.connections.get(&connection) else {
                     return false;
                 };
@@ -176,12 +193,18 @@ impl Transport {
         &self.tcp
     }
 
+    /// The bound TLS addresses.
+    pub(crate) fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls
+    }
+
     /// What was dropped or refused so far, by reason.
-    pub(crate) fn refused(&self) -> [(&'static str, u64); 3] {
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 4] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("datagrams_dropped", read(&self.counters.datagrams_dropped)),
             ("connections", read(&self.counters.connections_refused)),
+            ("tls_handshakes", read(&self.counters.handshakes_failed)),
             ("send_failures", read(&self.counters.send_failures)),
         ]
     }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::sip::compose::{ALLOW, Reply, SDP, SUPPORTED};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
-use crate::sip::endpoint::{Endpoint, is_reliable};
-use crate::sip::event::DialogId;
+use crate::sip::endpoint::Endpoint;
+use crate::sip::event::{DialogId, Flow, StreamTransport};
 use crate::sip::transaction::TransactionId;
 
 impl Endpoint {
@@ -226,12 +226,19 @@ fn waiting(dialog: &Dialog) -> Option<TransactionId> {
 
 /// Our Contact in this dialog.
 pub(super) fn contact_of(dialog: &Dialog) -> String {
-    let transport = if dialog.flow.is_some_and(is_reliable) {
-        ";transport=tcp"
-    } else {
-        ""
+    let transport = match dialog.flow {
+        Some(Flow::Stream {
+            over: StreamTransport::Tcp,
+            ..
+        }) => ";transport=tcp",
+        Some(Flow::Stream {
+            over: StreamTransport::Tls,
+            ..
+        }) => ";transport=tls",
+        Some(Flow::Udp { .. }) | None => "",
     };
-    format!("<sip:{}{transport}>", dialog.host_port)
+    let scheme = if dialog.sips { "sips" } else { "sip" };
+    format!("<{scheme}:{}{transport}>", dialog.host_port)
 }
 
 /// The peer refreshes (RFC 4028 section 9).

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::sip::address::{NameAddr, Scheme, Target};
+use crate::sip::address::{NameAddr, Target};
 use crate::sip::compose::{ALLOW, RequestHead, SDP};
 use crate::sip::dialog::{Cancel, Dialog, Origin, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::answers::contact_of;
-use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose, is_reliable};
+use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::guard::is_token;
 use crate::sip::message::Response;
@@ -176,7 +176,7 @@ impl Endpoint {
         let machine = Client::new(
             now,
             bytes.clone(),
-            is_reliable(head.flow),
+            head.flow.is_reliable(),
             self.config.timing,
         );
         self.send(head.flow, bytes);
@@ -210,7 +210,7 @@ impl Endpoint {
         let machine = ClientInvite::new(
             now,
             bytes.clone(),
-            is_reliable(head.flow),
+            head.flow.is_reliable(),
             self.config.timing,
         );
         self.send(head.flow, bytes);
@@ -471,7 +471,7 @@ fn check_invite(
 ) -> Result<NameAddr, InviteError> {
     let printable = |text: &str| !text.contains(char::is_control);
     match Target::parse(target) {
-        Ok(parsed) if parsed.scheme == Scheme::Sip && printable(target) => {}
+        Ok(parsed) if parsed.is_sip() && printable(target) => {}
         Ok(_) | Err(_) => return Err(InviteError::Target),
     }
     if !headers

@@ -18,6 +18,8 @@ pub struct EndpointConfig {
     pub udp_contacts: Vec<String>,
     /// The advertised `host:port` of the TCP listener.
     pub tcp_contact: Option<String>,
+    /// The advertised `host:port` of the TLS listener.
+    pub tls_contact: Option<String>,
     /// Networks without source limits, whose small requests may get longer answers.
     pub trusted: Vec<Network>,
     /// Retransmission timers.
@@ -36,6 +38,7 @@ impl Default for EndpointConfig {
             user_agent: None,
             udp_contacts: Vec::new(),
             tcp_contact: None,
+            tls_contact: None,
             trusted: Vec::new(),
             timing: Timing::default(),
             limits: SipLimits::default(),

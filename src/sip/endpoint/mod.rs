@@ -35,7 +35,7 @@ pub use config::{Counters, EndpointConfig, SipLimits};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
-use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit};
+use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, StreamTransport, Transmit};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
 use crate::sip::limits::SourceLimits;
@@ -179,7 +179,7 @@ impl Endpoint {
 
     /// Bytes of a connection came.
     pub fn handle_stream(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
-        let Flow::Tcp { connection, .. } = flow else {
+        let Some(connection) = flow.connection() else {
             return self.handle_datagram(now, flow, bytes);
         };
         let (head_max, message_max) = (
@@ -341,14 +341,21 @@ impl Endpoint {
     /// not from this host.
     fn may_be_forged(&self, flow: Flow) -> bool {
         let peer = flow.peer();
-        !is_reliable(flow) && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(peer)
+        !flow.is_reliable() && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(peer)
     }
 
     /// `host:port` that peers on this flow reach us by, where it is configured.
     fn advertised(&self, flow: Flow) -> Option<&str> {
         let advertised = match flow {
             Flow::Udp { socket, .. } => self.config.udp_contacts.get(socket),
-            Flow::Tcp { .. } => self.config.tcp_contact.as_ref(),
+            Flow::Stream {
+                over: StreamTransport::Tcp,
+                ..
+            } => self.config.tcp_contact.as_ref(),
+            Flow::Stream {
+                over: StreamTransport::Tls,
+                ..
+            } => self.config.tls_contact.as_ref(),
         };
         advertised.map(String::as_str).filter(|host_port| {
             !host_port.is_empty()
@@ -525,8 +532,3 @@ impl ClientMachine {
 /// Retransmissions to one source that is not trusted: far more than calls with a bad line need.
 const REPEATS_PER_SECOND: f64 = 4.0;
 const REPEATS_BURST: f64 = 50.0;
-
-/// Does this flow deliver what is sent?
-const fn is_reliable(flow: Flow) -> bool {
-    matches!(flow, Flow::Tcp { .. })
-}

@@ -42,7 +42,7 @@ impl Endpoint {
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId) {
         self.connections.remove(&connection);
         self.schedule.set(Timer::Connection(connection), None);
-        let gone = |flow: Flow| matches!(flow, Flow::Tcp { connection: c, .. } if c == connection);
+        let gone = |flow: Flow| flow.connection() == Some(connection);
         let clients: Vec<TransactionId> = self
             .clients
             .iter()

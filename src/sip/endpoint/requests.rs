@@ -8,7 +8,7 @@ use crate::booking::{CallerNumber, Pin};
 use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
-use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
+use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::transaction::TransactionId;
@@ -192,6 +192,7 @@ impl Endpoint {
             target: remote,
             host_port: self.host_port(flow, request, &target),
             flow,
+            sips: target.scheme == Scheme::Sips,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
         let transaction =
@@ -230,7 +231,7 @@ impl Endpoint {
     ) -> TransactionId {
         let id = self.insert_server(ServerEntry {
             machine: ServerMachine::Invite(ServerInvite::new(
-                is_reliable(flow),
+                flow.is_reliable(),
                 self.config.timing,
             )),
             head: ReplyHead::of(&request.headers, flow.peer()),

@@ -9,7 +9,7 @@ use crate::sip::dialog::{
     REQUESTS_BURST, REQUESTS_PER_SECOND, Stage,
 };
 use crate::sip::endpoint::requests::{Refusal, asked_by, body_of, session_interval};
-use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, is_reliable};
+use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::message::{Method, Request};
 use crate::sip::transaction::TransactionId;
@@ -245,7 +245,7 @@ impl Endpoint {
 
     fn open_other(&mut self, flow: Flow, request: &Request, id: DialogId) -> TransactionId {
         let entry = ServerEntry {
-            machine: ServerMachine::Other(Server::new(is_reliable(flow), self.config.timing)),
+            machine: ServerMachine::Other(Server::new(flow.is_reliable(), self.config.timing)),
             head: ReplyHead::of(&request.headers, flow.peer()),
             flow,
             key: request.transaction_key(),

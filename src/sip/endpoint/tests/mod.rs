@@ -30,9 +30,10 @@ fn udp(peer: &str) -> Flow {
 }
 
 fn tcp() -> Flow {
-    Flow::Tcp {
+    Flow::Stream {
         connection: TCP,
         peer: PEER.parse().unwrap(),
+        over: StreamTransport::Tcp,
     }
 }
 
@@ -45,6 +46,7 @@ impl Bench {
         let mut config = EndpointConfig {
             udp_contacts: vec!["198.51.100.1:5060".to_owned()],
             tcp_contact: Some("198.51.100.1:5060".to_owned()),
+            tls_contact: Some("sip.example.org:5061".to_owned()),
             ..EndpointConfig::default()
         };
         change(&mut config);

@@ -30,6 +30,42 @@ fn a_bad_message_costs_neither_the_connection_nor_its_other_calls() {
 }
 
 #[test]
+fn a_call_over_tls_is_told_where_to_come_back_over_tls() {
+    let mut bench = Bench::new();
+    let over = StreamTransport::Tls;
+    let flow = Flow::Stream {
+        connection: TCP,
+        peer: PEER.parse().unwrap(),
+        over,
+    };
+    let secure = invite()
+        .replace("SIP/2.0/UDP", "SIP/2.0/TLS")
+        .replace("INVITE sip:", "INVITE sips:");
+    bench
+        .endpoint
+        .handle_stream(bench.now, flow, secure.as_bytes());
+    let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+        panic!()
+    };
+    bench.sent();
+    bench.endpoint.answer(bench.now, dialog, Bytes::new());
+    let ok = bench.sent();
+    assert_eq!(
+        header(&ok[0], "Contact"),
+        Some("<sips:sip.example.org:5061;transport=tls>")
+    );
+    let ack = within("ACK", 1, &to_tag(&ok[0]), "z9hG4bKack");
+    let ack = ack.replace("SIP/2.0/UDP", "SIP/2.0/TLS");
+    bench
+        .endpoint
+        .handle_stream(bench.now, flow, ack.as_bytes());
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    let bye = bench.sent();
+    assert!(bye[0].starts_with("BYE "), "{bye:?}");
+    assert!(header(&bye[0], "Via").is_some_and(|via| via.starts_with("SIP/2.0/TLS ")));
+}
+
+#[test]
 fn keep_alives_are_answered_and_messages_may_come_in_any_pieces() {
     let mut bench = Bench::new();
     assert_eq!(bench.tcp(b"\r\n\r\n"), ["\r\n"]);
@@ -95,9 +131,10 @@ fn a_call_in_progress_outlives_its_connection_and_goes_on_over_the_next() {
     bench.events();
     bench.endpoint.handle_closed(bench.now, TCP);
     assert!(bench.events().is_empty());
-    let next = Flow::Tcp {
+    let next = Flow::Stream {
         connection: ConnectionId(9),
         peer: PEER.parse().unwrap(),
+        over: StreamTransport::Tcp,
     };
     let info = over_tcp(&within("INFO", 2, &tag, "z9hG4bKi"));
     bench

@@ -1,0 +1,215 @@
+//! Streams in and out, plain or over TLS: one task a connection.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use dashmap::DashMap;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls::TlsIdentity;
+use super::{FIRST_BYTES, Inbound, TransportCounters};
+use crate::sip::event::{ConnectionId, Flow, StreamTransport};
+
+/// How many connections there may be, in all and from one address.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionLimits {
+    open: AtomicUsize,
+    per_source: DashMap<IpAddr, usize>,
+    last_id: AtomicU64,
+}
+
+/// A place taken among the connections; given back when dropped.
+struct Place {
+    limits: Arc<ConnectionLimits>,
+    source: IpAddr,
+}
+
+impl Place {
+    fn take(limits: &Arc<ConnectionLimits>, source: IpAddr) -> Option<Self> {
+        if limits.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+            limits.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        *limits.per_source.entry(source).or_insert(0) += 1;
+        let place = Self {
+            limits: Arc::clone(limits),
+            source,
+        };
+        let from_source = limits.per_source.get(&source).map_or(0, |count| *count);
+        (from_source <= CONNECTIONS_PER_SOURCE_MAX).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.limits.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(mut count) = self.limits.per_source.get_mut(&self.source) {
+            *count = count.saturating_sub(1);
+        }
+        self.limits
+            .per_source
+            .remove_if(&self.source, |_, count| *count == 0);
+    }
+}
+
+/// Binds with address reuse, so that a restart does not wait for old connections.
+pub(super) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(1_024)
+}
+
+/// What the connections of one listener have in common.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) limits: Arc<ConnectionLimits>,
+    pub(super) inbound: mpsc::Sender<Inbound>,
+    pub(super) counters: Arc<TransportCounters>,
+    /// `None`: plain TCP.
+    pub(super) identity: Option<Arc<TlsIdentity>>,
+}
+
+impl Door {
+    /// Accepts until the gateway is gone.
+    pub(super) async fn accept(self, listener: TcpListener) {
+        while !self.inbound.is_closed() {
+            match listener.accept().await {
+                Ok((stream, peer)) => self.admit(stream, peer),
+                // Out of descriptors, most likely: wait instead of spinning.
+                Err(error) => {
+                    tracing::warn!(%error, "accepting a SIP connection failed, trying again");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let Some(place) = Place::take(&self.limits, peer.ip()) else {
+            self.counters
+                .connections_refused
+                .fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let id = ConnectionId(self.limits.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        let door = self.clone();
+        tokio::spawn(async move {
+            // An error on a connection means that it is over.
+            let _ended = match door.identity.clone() {
+                None => door.serve_plain(stream, peer, id).await,
+                Some(identity) => door.serve_secured(stream, peer, id, &identity).await,
+            };
+            drop(place);
+        });
+    }
+
+    async fn serve_plain(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connection: ConnectionId,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let over = StreamTransport::Tcp;
+        self.serve(stream, peer, connection, over).await
+    }
+
+    /// The gateway hears of a connection only when the handshake is done.
+    async fn serve_secured(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        connection: ConnectionId,
+        identity: &TlsIdentity,
+    ) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let handshake = TlsAcceptor::from(identity.server()).accept(stream);
+        let Ok(Ok(stream)) = timeout(FIRST_BYTES, handshake).await else {
+            self.counters
+                .handshakes_failed
+                .fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
+        let over = StreamTransport::Tls;
+        self.serve(stream, peer, connection, over).await
+    }
+
+    /// Carries one connection until either side closes it; the gateway is told in every case.
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite,
+        peer: SocketAddr,
+        connection: ConnectionId,
+        over: StreamTransport,
+    ) -> io::Result<()> {
+        let flow = Flow::Stream {
+            connection,
+            peer,
+            over,
+        };
+        let (writer, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+        if self
+            .inbound
+            .send(Inbound::Opened(connection, writer))
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
+        let ended = carry(stream, flow, &self.inbound, outgoing).await;
+        let _gateway_gone = self.inbound.send(Inbound::Closed(connection)).await;
+        ended
+    }
+}
+
+async fn carry(
+    stream: impl AsyncRead + AsyncWrite,
+    flow: Flow,
+    inbound: &mpsc::Sender<Inbound>,
+    mut outgoing: mpsc::Receiver<Bytes>,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    let mut patience = FIRST_BYTES;
+    loop {
+        tokio::select! {
+            read = timeout(patience, reader.read_buf(&mut buffer)) => {
+                if read?? == 0 || inbound.send(Inbound::Stream(flow, buffer.split().freeze())).await.is_err() {
+                    return Ok(());
+                }
+                patience = IDLE;
+                buffer.reserve(READ_BYTES);
+            }
+            message = outgoing.recv() => match message {
+                Some(bytes) => timeout(WRITE, async {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await
+                })
+                .await??,
+                None => return writer.shutdown().await,
+            },
+        }
+    }
+}
+
+const CONNECTIONS_MAX: usize = 4_096;
+const CONNECTIONS_PER_SOURCE_MAX: usize = 50;
+const OUTGOING_QUEUE: usize = 256;
+const READ_BYTES: usize = 4_096;
+/// A quiet connection is kept as long as a call may last without a word on it (RFC 5626 peers send
+/// keep-alives every two minutes, others nothing at all).
+const IDLE: Duration = Duration::from_secs(13 * 3_600);
+const WRITE: Duration = Duration::from_secs(10);

@@ -171,6 +171,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         media_timeout: config.limits.media_timeout,
         hold_timeout: config.limits.hold_timeout,
         legs_max: config.limits.calls,
+        shared: !config.media.shared.is_empty(),
         ..EngineConfig::default()
     }
 }

@@ -75,6 +75,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("media.address", Text, Restart),
     key("media.ports", Text, Restart),
     key("media.threads", Integer, Restart),
+    key("media.shared", List, Restart),
     key("http.listen", Text, Restart),
     key("http.admin_listen", Text, Restart),
     key("http.public_url", Text, Restart),

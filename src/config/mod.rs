@@ -108,6 +108,8 @@ pub struct MediaConfig {
     pub ports: PortRange,
     /// Media threads; `None`: one per core.
     pub threads: Option<NonZeroUsize>,
+    /// Networks whose peers send audio from the very address that they announce: they share ports.
+    pub shared: Vec<Network>,
 }
 
 /// The API.
@@ -428,6 +430,7 @@ impl Default for MediaConfig {
                 last: 29_999,
             },
             threads: None,
+            shared: Vec::new(),
         }
     }
 }

@@ -122,6 +122,7 @@ impl Reader<'_> {
             threads: self
                 .integer("media.threads", 1..=256)
                 .and_then(NonZeroUsize::new),
+            shared: self.list("media.shared", parsed).unwrap_or_default(),
         }
     }
 

@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub hold_timeout: Duration,
     /// Most legs at once, also per bridge.
     pub legs_max: usize,
+    /// May legs whose peer's address is known beforehand share ports?
+    pub shared: bool,
     /// The jitter buffers.
     pub receiver: ReceiverConfig,
 }
@@ -37,6 +39,7 @@ impl Default for EngineConfig {
             media_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(300),
             legs_max: 1_000,
+            shared: false,
             receiver: ReceiverConfig::default(),
         }
     }

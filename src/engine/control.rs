@@ -2,6 +2,8 @@
 //! into a backlog; a leg that is on its way from one thread to another has its commands kept
 //! until it has arrived.
 
+mod ways;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +13,14 @@ use std::time::{Instant, SystemTime};
 use crate::engine::config::{EngineConfig, EngineError};
 use crate::engine::health::ThreadHealth;
 use crate::engine::io::Sleeper;
-use crate::engine::port::ThreadPort;
+use crate::engine::port::{ThreadPort, links};
+use crate::engine::shared::SharedPorts;
 use crate::engine::sockets::PortRange;
-use crate::engine::thread::MediaThread;
+use crate::engine::thread::{MediaThread, ThreadPlace};
 use crate::media::clip::Rendition;
 use crate::media::command::{
-    BridgeSlot, EngineEvent, LegCommand, LegKind, LegReport, LegSlot, LegSockets, MixerCommand,
-    Returned,
+    BridgeSlot, EngineEvent, LegCommand, LegKind, LegPort, LegReport, LegSlot, MixerCommand,
+    Returned, Route,
 };
 use crate::media::leg::{CodecSet, Leg, LegConfig, LegStart, LegUpdate};
 use crate::media::mixer::Bridge;
@@ -26,6 +29,7 @@ use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
 use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::RtpOrigin;
 use crate::units::{BridgeId, LegId, RtpTicks, SeqNo, Ssrc};
+use ways::Way;
 
 /// The control side of the engine.
 pub struct Control {
@@ -34,6 +38,8 @@ pub struct Control {
     epoch: Instant,
     threads: Vec<ThreadPort>,
     ports: PortRange,
+    shared: SharedPorts,
+    warned_of_buffers: bool,
     legs: HashMap<LegId, LegEntry>,
     bridges: HashMap<BridgeId, BridgeEntry>,
     events: VecDeque<EngineEvent>,
@@ -50,7 +56,7 @@ pub struct OpenedLeg {
 }
 
 struct LegEntry {
-    port: u16,
+    way: Way,
     /// The thread it lives on or is on its way to.
     thread: usize,
     state: LegState,
@@ -59,9 +65,9 @@ struct LegEntry {
 }
 
 enum LegState {
-    /// Nothing is agreed yet: it has sockets only.
+    /// Nothing is agreed yet: it has its way to the peer only.
     Opened {
-        sockets: LegSockets,
+        port: LegPort,
         waiting: Vec<LegCommand>,
     },
     /// On its thread.
@@ -70,6 +76,20 @@ enum LegState {
     Moving { waiting: Vec<LegCommand> },
     /// Asked to close, or to close as soon as it comes back.
     Closing,
+}
+
+impl LegEntry {
+    /// Where its packets are to be brought now.
+    fn route(&self) -> Route {
+        match self.state {
+            LegState::Living { slot } => Route::To {
+                thread: self.thread,
+                slot,
+            },
+            LegState::Moving { .. } => Route::Parked,
+            LegState::Opened { .. } | LegState::Closing => Route::Nowhere,
+        }
+    }
 }
 
 struct BridgeEntry {
@@ -101,8 +121,11 @@ impl Control {
         epoch: Instant,
     ) -> Result<(Self, Vec<MediaThread>), EngineError> {
         let silence = Arc::new(SilenceFrames::new()?);
-        let sides = (0..config.threads.max(1))
-            .map(|_| ThreadPort::new(epoch, &config, Arc::clone(&silence)));
+        let places = links(epoch, &config).into_iter().enumerate();
+        let sides = places.map(|(index, links)| {
+            let place = ThreadPlace { index, links };
+            ThreadPort::new(epoch, &config, place, Arc::clone(&silence))
+        });
         let (threads, media): (Vec<_>, Vec<_>) =
             sides.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
         let control = Self {
@@ -114,6 +137,8 @@ impl Control {
             epoch,
             threads,
             ports: PortRange::new(config.address, &config.ports),
+            shared: SharedPorts::default(),
+            warned_of_buffers: false,
             legs: HashMap::new(),
             bridges: HashMap::new(),
             events: VecDeque::new(),
@@ -140,29 +165,44 @@ impl Control {
             LegKind::Caller => {}
             LegKind::Relay | LegKind::Trunk => return Err(EngineError::Unsupported(kind)),
         }
-        if self.legs.len() >= self.config.legs_max {
-            return Err(EngineError::LegsExhausted);
+        self.check_room()?;
+        let (sockets, port) = self.ports.bind(random()?)?;
+        let thread = self.least_loaded(None);
+        Ok(self.opened(thread, Way::Own { port }, LegPort::Own(sockets)))
+    }
+
+    fn check_room(&self) -> Result<(), EngineError> {
+        if self.legs.len() < self.config.legs_max {
+            Ok(())
+        } else {
+            Err(EngineError::LegsExhausted)
         }
-        let (sockets, rtp) = self.ports.bind(random()?)?;
+    }
+
+    fn opened(&mut self, thread: usize, way: Way, port: LegPort) -> OpenedLeg {
         let leg = LegId(self.next_leg);
         self.next_leg += 1;
-        let thread = self.least_loaded(None);
         self.threads[thread].legs += 1;
+        let number = match way {
+            Way::Own { port } => port,
+            Way::Shared { port, .. } => self.shared.rtp(port),
+        };
         let state = LegState::Opened {
-            sockets,
+            port,
             waiting: Vec::new(),
         };
         self.legs.insert(
             leg,
             LegEntry {
-                port: rtp.port(),
+                way,
                 thread,
                 state,
                 parameters: None,
                 bridge: None,
             },
         );
-        Ok(OpenedLeg { leg, rtp })
+        let rtp = SocketAddr::new(self.config.address, number);
+        OpenedLeg { leg, rtp }
     }
 
     /// What was agreed with the peer: the first time, and at every re-INVITE. Sequence, timestamp
@@ -272,6 +312,10 @@ impl Control {
             return;
         };
         let left = entry.bridge.take();
+        self.route_leg(leg, Route::Nowhere);
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return;
+        };
         match std::mem::replace(&mut entry.state, LegState::Closing) {
             LegState::Opened { .. } => self.forget(leg, LegReport::default()),
             LegState::Living { slot } => {
@@ -371,9 +415,9 @@ impl Control {
             return;
         };
         match std::mem::replace(&mut entry.state, LegState::Closing) {
-            LegState::Opened { sockets, waiting } => {
+            LegState::Opened { port, waiting } => {
                 let new = Box::new(Leg::new(leg, LegKind::Caller, config, start, now));
-                self.adopt(leg, new, sockets, waiting);
+                self.adopt(leg, new, port, waiting);
             }
             other @ (LegState::Living { .. } | LegState::Moving { .. } | LegState::Closing) => {
                 entry.state = other
@@ -382,7 +426,7 @@ impl Control {
     }
 
     /// A leg comes to its thread, and what was asked meanwhile after it.
-    fn adopt(&mut self, id: LegId, leg: Box<Leg>, sockets: LegSockets, waiting: Vec<LegCommand>) {
+    fn adopt(&mut self, id: LegId, leg: Box<Leg>, port: LegPort, waiting: Vec<LegCommand>) {
         let Some(entry) = self.legs.get_mut(&id) else {
             return;
         };
@@ -393,10 +437,12 @@ impl Control {
             return;
         };
         entry.state = LegState::Living { slot };
-        thread.push(MixerCommand::Adopt { slot, leg, sockets });
+        thread.push(MixerCommand::Adopt { slot, leg, port });
         for command in waiting {
             thread.push(MixerCommand::Leg { slot, command });
         }
+        let route = entry.route();
+        self.route_leg(id, route);
     }
 
     /// Brings a leg to a thread, if it isn't there or on its way there already.
@@ -414,6 +460,7 @@ impl Control {
             entry.state = LegState::Moving {
                 waiting: Vec::new(),
             };
+            self.route_leg(leg, Route::Parked);
             self.threads[from].push(MixerCommand::Leg {
                 slot,
                 command: LegCommand::Release,
@@ -488,25 +535,26 @@ impl Control {
                 self.threads[thread].free_leg_slot(slot);
                 self.forget(leg.id(), leg.report());
             }
-            Returned::Released { slot, leg, sockets } => {
+            Returned::Released { slot, leg, port } => {
                 self.threads[thread].free_leg_slot(slot);
-                self.take_released(leg, sockets);
+                self.take_released(leg, port);
             }
             Returned::Bridge { slot, .. } => self.threads[thread].free_bridge_slot(slot),
             Returned::Playlist(_)
             | Returned::Rendition(_)
             | Returned::Clip(_)
+            | Returned::Port(_)
             | Returned::Update(_) => {}
         }
     }
 
-    fn take_released(&mut self, leg: Box<Leg>, sockets: LegSockets) {
+    fn take_released(&mut self, leg: Box<Leg>, port: LegPort) {
         let id = leg.id();
         let Some(entry) = self.legs.get_mut(&id) else {
             return;
         };
         match std::mem::replace(&mut entry.state, LegState::Closing) {
-            LegState::Moving { waiting } => self.adopt(id, leg, sockets, waiting),
+            LegState::Moving { waiting } => self.adopt(id, leg, port, waiting),
             LegState::Closing | LegState::Opened { .. } | LegState::Living { .. } => {
                 self.forget(id, leg.report())
             }
@@ -516,7 +564,7 @@ impl Control {
     fn forget(&mut self, leg: LegId, report: LegReport) {
         if let Some(entry) = self.legs.remove(&leg) {
             self.threads[entry.thread].legs -= 1;
-            self.ports.release(entry.port);
+            self.release_way(entry.way);
             self.events
                 .push_back(EngineEvent::LegClosed { leg, report });
         }

@@ -46,6 +46,14 @@ pub struct ThreadHealth {
     pub packets_out: u64,
     /// Packets the kernel did not take.
     pub send_errors: u64,
+    /// Packets at a shared port from an address that belongs to no leg, or no longer.
+    pub unknown_sources: u64,
+    /// Packets passed on to the thread of their leg.
+    pub forwarded: u64,
+    /// Packets that found no room on that way.
+    pub forwards_dropped: u64,
+    /// How often a tick left packets for the next one because there were too many.
+    pub bounds_reached: u64,
 }
 
 #[derive(Default)]
@@ -60,6 +68,10 @@ pub(super) struct Counters {
     pub(super) packets_in: Counter,
     pub(super) packets_out: Counter,
     pub(super) send_errors: Counter,
+    pub(super) unknown_sources: Counter,
+    pub(super) forwarded: Counter,
+    pub(super) forwards_dropped: Counter,
+    pub(super) bounds_reached: Counter,
 }
 
 /// A number with one writer.
@@ -102,6 +114,10 @@ impl Counters {
             packets_in: self.packets_in.get(),
             packets_out: self.packets_out.get(),
             send_errors: self.send_errors.get(),
+            unknown_sources: self.unknown_sources.get(),
+            forwarded: self.forwarded.get(),
+            forwards_dropped: self.forwards_dropped.get(),
+            bounds_reached: self.bounds_reached.get(),
         }
     }
 }

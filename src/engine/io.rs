@@ -1,12 +1,20 @@
-//! The engine's system calls: waiting for an absolute time, which sockets have packets, and
-//! fetching a batch of them. The only `unsafe` of the engine.
+//! The engine's system calls: waiting for an absolute time, which sockets have packets, and, below,
+//! fetching and sending them in batches. The only `unsafe` of the engine.
+
+mod address;
+mod inbox;
+mod options;
+mod outbox;
 
 use std::io;
-use std::mem;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::{Duration, Instant};
+
+pub(super) use inbox::{BATCH, Inbox};
+pub(super) use options::{RECEIVE_BYTES, enlarge, expedite};
+pub(super) use outbox::{Outbox, Sent};
 
 /// Tells which of many sockets have packets.
 pub(super) struct Poller {
@@ -74,66 +82,6 @@ impl Poller {
     }
 }
 
-/// Room for one batch of packets from one socket.
-pub(super) struct Inbox {
-    buffers: Box<[[u8; PACKET_BYTES]; BATCH]>,
-    senders: Box<[libc::sockaddr_storage; BATCH]>,
-    lengths: [usize; BATCH],
-}
-
-impl Inbox {
-    pub(super) fn new() -> Self {
-        // SAFETY: all zeros is a valid address storage (family "unspecified").
-        let nobody: libc::sockaddr_storage = unsafe { mem::zeroed() };
-        Self {
-            buffers: Box::new([[0; PACKET_BYTES]; BATCH]),
-            senders: Box::new([nobody; BATCH]),
-            lengths: [0; BATCH],
-        }
-    }
-
-    /// Fetches up to [`BATCH`] packets without waiting; 0 also where the socket reports an error.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> usize {
-        // SAFETY: all zeros is a valid message header: null pointers, no lengths.
-        let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
-        let mut parts: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
-            iov_base: self.buffers[index].as_mut_ptr().cast(),
-            iov_len: PACKET_BYTES,
-        });
-        for (index, header) in headers.iter_mut().enumerate() {
-            header.msg_hdr.msg_name = (&raw mut self.senders[index]).cast();
-            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as u32;
-            header.msg_hdr.msg_iov = &raw mut parts[index];
-            header.msg_hdr.msg_iovlen = 1;
-        }
-        // SAFETY: the headers point into `parts`, `senders` and `buffers`, which outlive the call
-        // and are as long as the headers say; a null timeout is allowed.
-        let count = unsafe {
-            libc::recvmmsg(
-                socket.as_raw_fd(),
-                headers.as_mut_ptr(),
-                BATCH as u32,
-                libc::MSG_DONTWAIT,
-                ptr::null_mut(),
-            )
-        };
-        for (length, header) in self.lengths.iter_mut().zip(&headers) {
-            let cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            *length = if cut { 0 } else { header.msg_len as usize };
-        }
-        usize::try_from(count).unwrap_or(0)
-    }
-
-    /// The `index`th packet of the batch and who sent it; `None` for what was larger than any
-    /// packet of ours.
-    pub(super) fn packet(&self, index: usize) -> Option<(SocketAddr, &[u8])> {
-        let length = *self.lengths.get(index)?;
-        let from = address(self.senders.get(index)?)?;
-        let packet = self.buffers.get(index)?.get(..length)?;
-        (length > 0).then_some((from, packet))
-    }
-}
-
 /// Waits for the ticks of an engine, on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sleeper {
@@ -194,25 +142,6 @@ impl Sleeper {
     }
 }
 
-fn address(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    match i32::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the kernel wrote an IPv4 address, as the family says; the storage is large
-            // enough and aligned for it.
-            let v4 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in>() };
-            let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-            Some(SocketAddr::new(IpAddr::V4(ip), u16::from_be(v4.sin_port)))
-        }
-        libc::AF_INET6 => {
-            // SAFETY: as above, an IPv6 address.
-            let v6 = unsafe { &*(&raw const *storage).cast::<libc::sockaddr_in6>() };
-            let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
-            Some(SocketAddr::new(IpAddr::V6(ip), u16::from_be(v6.sin6_port)))
-        }
-        _ => None,
-    }
-}
-
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -221,17 +150,15 @@ fn check(result: i32) -> io::Result<i32> {
     }
 }
 
-/// Packets fetched by one call.
-pub(super) const BATCH: usize = 16;
 /// No agreed packet is longer: 60 ms of G.711 with header and extensions, or any Opus packet.
-const PACKET_BYTES: usize = 1_600;
+pub(super) const PACKET_BYTES: usize = 1_600;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_ready_socket_is_told_by_its_mark_and_its_packets_come_with_their_sender() {
+    fn a_socket_with_packets_is_told_by_its_mark() {
         let here = UdpSocket::bind("127.0.0.1:0").unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut poller = Poller::new(4).unwrap();
@@ -242,28 +169,11 @@ mod tests {
         assert_eq!(poller.poll(), 1);
         assert_eq!(poller.mark(0), Some(77));
         let mut inbox = Inbox::new();
-        assert_eq!(inbox.receive(&here), 2);
-        let from = peer.local_addr().unwrap();
-        assert_eq!(inbox.packet(0), Some((from, &b"one"[..])));
-        assert_eq!(inbox.packet(1), Some((from, &b"two!"[..])));
-        assert_eq!(inbox.receive(&here), 0);
+        assert_eq!(inbox.receive(&here, 2), 2);
+        assert_eq!(poller.poll(), 0);
+        peer.send_to(b"three", here.local_addr().unwrap()).unwrap();
         poller.remove(&here).unwrap();
-    }
-
-    #[test]
-    fn an_oversized_packet_is_passed_over() {
-        let here = UdpSocket::bind("[::1]:0").unwrap();
-        let peer = UdpSocket::bind("[::1]:0").unwrap();
-        peer.send_to(&[0x80; 3_000], here.local_addr().unwrap())
-            .unwrap();
-        peer.send_to(b"after", here.local_addr().unwrap()).unwrap();
-        let mut inbox = Inbox::new();
-        assert_eq!(inbox.receive(&here), 2);
-        assert_eq!(inbox.packet(0), None);
-        assert_eq!(
-            inbox.packet(1),
-            Some((peer.local_addr().unwrap(), &b"after"[..]))
-        );
+        assert_eq!(poller.poll(), 0);
     }
 
     #[test]

@@ -7,24 +7,33 @@
 //! 1. `control`: what the gateway calls
 //! 2. `port`: the control side's end of one thread: rings, backlog, slots
 //! 3. `sockets`: RTP and RTCP sockets out of the configured range
-//! 4. `thread`: the tick
-//! 5. `phases`: which quarter of the frame each leg and bridge has
-//! 6. `io`: the system calls
-//! 7. `health`: what a thread counts about itself
-//! 8. `config`: how it is set up, and what can't be done
+//! 4. `shared`: which peer sends to which shared port
+//! 5. `thread`: the tick
+//! 6. `inlet`: what comes in; by `routes` to its leg, by a `link` to its thread
+//! 7. `phases`: which quarter of the frame each leg and bridge has
+//! 8. `outlet`: what goes out
+//! 9. `io`: the system calls
+//! 10. `health`: what a thread counts about itself
+//! 11. `config`: how it is set up, and what can't be done
 
 mod config;
 mod control;
 mod health;
+mod inlet;
 mod io;
+mod link;
+mod outlet;
 mod phases;
 mod port;
+mod routes;
+mod shared;
 mod sockets;
 mod thread;
 
 pub use config::{EngineConfig, EngineError};
 pub use control::{Control, OpenedLeg};
 pub use health::{LATENESS_BOUNDS, ThreadHealth};
+pub use shared::KnownPeer;
 pub use thread::MediaThread;
 
 pub use crate::media::command::{EngineEvent, LegKind, LegReport};

@@ -12,8 +12,10 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::engine::config::EngineConfig;
 use crate::engine::health::{Counters, ThreadHealth};
+use crate::engine::inlet::Links;
 use crate::engine::io::Sleeper;
-use crate::engine::thread::{MediaThread, Rings};
+use crate::engine::link::link;
+use crate::engine::thread::{MediaThread, Rings, ThreadPlace};
 use crate::media::command::{BridgeSlot, EngineEvent, LegSlot, MixerCommand, Returned};
 use crate::media::playback::SilenceFrames;
 
@@ -38,6 +40,7 @@ impl ThreadPort {
     pub(super) fn new(
         epoch: Instant,
         config: &EngineConfig,
+        place: ThreadPlace,
         silence: Arc<SilenceFrames>,
     ) -> io::Result<(Self, MediaThread)> {
         let (commands, commands_out) = RingBuffer::new(COMMANDS);
@@ -49,7 +52,7 @@ impl ThreadPort {
             events: events_in,
             returned: returned_in,
         };
-        let thread = MediaThread::new(epoch, config, rings, silence, Arc::clone(&counters))?;
+        let thread = MediaThread::new(epoch, config, place, rings, silence, Arc::clone(&counters))?;
         let slots = |count: usize| 0..u32::try_from(count).unwrap_or(u32::MAX);
         let port = Self {
             commands,
@@ -147,6 +150,20 @@ impl ThreadPort {
             let _panicked = handle.join();
         }
     }
+}
+
+/// What leads from each thread to each other one, where there are shared ports.
+pub(super) fn links(epoch: Instant, config: &EngineConfig) -> Vec<Links> {
+    let threads = config.threads.max(1);
+    let mut all: Vec<Links> = (0..threads).map(|_| Links::default()).collect();
+    let pairs = (0..threads).flat_map(|from| (0..threads).map(move |to| (from, to)));
+    for (from, to) in pairs.filter(|_| config.shared) {
+        let ends = (from != to).then(|| link(epoch));
+        let (into, out) = ends.unzip();
+        all[from].to.push(into);
+        all[to].from.extend(out);
+    }
+    all
 }
 
 const COMMANDS: usize = 1_024;

@@ -3,10 +3,11 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use crate::engine::config::EngineError;
+use crate::engine::io::expedite;
 use crate::media::command::LegSockets;
 
 /// The ports that legs may have.
@@ -30,8 +31,8 @@ impl PortRange {
         }
     }
 
-    /// Binds a pair, the first free one from a random beginning.
-    pub(super) fn bind(&mut self, random: u32) -> Result<(LegSockets, SocketAddr), EngineError> {
+    /// Binds a pair, the first free one from a random beginning. The RTP port comes with it.
+    pub(super) fn bind(&mut self, random: u32) -> Result<(LegSockets, u16), EngineError> {
         for step in 0..u32::from(self.pairs) {
             let pair = (random % u32::from(self.pairs) + step) % u32::from(self.pairs);
             let port = self.first + 2 * pair as u16;
@@ -41,7 +42,7 @@ impl PortRange {
             match self.bind_pair(port) {
                 Ok(sockets) => {
                     self.taken.insert(port);
-                    return Ok((sockets, SocketAddr::new(self.address, port)));
+                    return Ok((sockets, port));
                 }
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
                 Err(error) => return Err(EngineError::Io(error)),
@@ -59,6 +60,7 @@ impl PortRange {
         let bind = |port| {
             let socket = UdpSocket::bind((self.address, port))?;
             socket.set_nonblocking(true)?;
+            expedite(&socket);
             Ok::<_, io::Error>(socket)
         };
         Ok(LegSockets {
@@ -79,20 +81,20 @@ mod tests {
     fn pairs_are_even_and_lie_within_the_range() {
         let mut range = PortRange::new(LOOPBACK, &(21_001..=21_006));
         let bound: Vec<_> = (0..2).map(|n| range.bind(n).unwrap()).collect();
-        let mut ports: Vec<_> = bound.iter().map(|(_, address)| address.port()).collect();
+        let mut ports: Vec<_> = bound.iter().map(|(_, port)| *port).collect();
         ports.sort_unstable();
         assert_eq!(ports, [21_002, 21_004]);
         assert!(matches!(range.bind(9), Err(EngineError::PortsExhausted)));
         drop(bound);
         range.release(21_004);
-        assert_eq!(range.bind(0).unwrap().1.port(), 21_004);
+        assert_eq!(range.bind(0).unwrap().1, 21_004);
     }
 
     #[test]
     fn a_port_of_somebody_else_is_passed_over() {
         let theirs = UdpSocket::bind((LOOPBACK, 21_013)).unwrap();
         let mut range = PortRange::new(LOOPBACK, &(21_012..=21_015));
-        assert_eq!(range.bind(0).unwrap().1.port(), 21_014);
+        assert_eq!(range.bind(0).unwrap().1, 21_014);
         drop(theirs);
     }
 

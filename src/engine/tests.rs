@@ -1,3 +1,5 @@
+mod shared;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -38,8 +40,11 @@ const TEN_MS: Duration = Duration::from_millis(10);
 
 impl World {
     fn new(threads: usize, ports: RangeInclusive<u16>) -> Self {
-        let start = now();
-        let config = EngineConfig {
+        Self::with(Self::config(threads, ports))
+    }
+
+    fn config(threads: usize, ports: RangeInclusive<u16>) -> EngineConfig {
+        EngineConfig {
             address: "127.0.0.1".parse().unwrap(),
             ports,
             threads,
@@ -47,7 +52,11 @@ impl World {
             media_timeout: Duration::from_secs(2),
             hold_timeout: Duration::from_secs(4),
             ..EngineConfig::default()
-        };
+        }
+    }
+
+    fn with(config: EngineConfig) -> Self {
+        let start = now();
         let (control, threads) = Control::new(config, start).unwrap();
         Self {
             control,

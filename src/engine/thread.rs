@@ -2,7 +2,6 @@
 //! came in, does what the control side asks, and mixes a quarter of the bridges and lone legs.
 //! It never allocates, frees, locks, logs or blocks (but for the sleep between ticks).
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,15 +10,17 @@ use rtrb::{Consumer, Producer};
 
 use crate::engine::config::EngineConfig;
 use crate::engine::health::Counters;
-use crate::engine::io::{BATCH, Inbox, Poller, Sleeper};
+use crate::engine::inlet::{Inlet, Links};
+use crate::engine::io::Sleeper;
+use crate::engine::outlet::{Outlet, SharedOutlet};
 use crate::engine::phases::{PHASES, Phases};
 use crate::media::command::{
-    BridgeSlot, EngineEvent, LegCommand, LegSlot, LegSockets, MixerCommand, Returned,
+    BridgeSlot, EngineEvent, LegCommand, LegPort, LegSlot, MixerCommand, Returned,
 };
 use crate::media::leg::{Leg, Tick};
 use crate::media::mixer::Bridge;
 use crate::media::playback::SilenceFrames;
-use crate::media::sender::{PacketBuffer, Transmit};
+use crate::media::sender::PacketBuffer;
 
 /// One media thread. [`MediaThread::tick`] is all it does; tests call it on a thread of theirs.
 pub struct MediaThread {
@@ -28,15 +29,24 @@ pub struct MediaThread {
     is_ipv6: bool,
     next_tick: u64,
     legs: Box<[Option<Box<Leg>>]>,
-    sockets: Box<[Option<LegSockets>]>,
+    /// By leg slot: its way to its peer.
+    ports: Box<[Option<LegPort>]>,
     bridges: Box<[Option<Box<Bridge>>]>,
     phases: Phases,
     rings: Rings,
-    poller: Poller,
-    inbox: Inbox,
+    inlet: Inlet,
+    shared: SharedOutlet,
     silence: Arc<SilenceFrames>,
     frame: Box<PacketBuffer>,
     counters: Arc<Counters>,
+}
+
+/// A thread among the others.
+pub(super) struct ThreadPlace {
+    /// Which it is.
+    pub(super) index: usize,
+    /// What leads to and from the others.
+    pub(super) links: Links,
 }
 
 /// The thread's ends of its rings.
@@ -46,18 +56,12 @@ pub(super) struct Rings {
     pub(super) returned: Producer<Returned>,
 }
 
-/// The sockets of a thread's legs, as what a mixer sends through.
-struct Outlet<'a> {
-    sockets: &'a [Option<LegSockets>],
-    is_ipv6: bool,
-    counters: &'a Counters,
-}
-
 impl MediaThread {
     /// A thread's whole state, with room for `legs_max` legs. Allocates all it will ever need.
     pub(super) fn new(
         epoch: Instant,
         config: &EngineConfig,
+        place: ThreadPlace,
         rings: Rings,
         silence: Arc<SilenceFrames>,
         counters: Arc<Counters>,
@@ -68,12 +72,12 @@ impl MediaThread {
             is_ipv6: config.address.is_ipv6(),
             next_tick: 0,
             legs: (0..legs_max).map(|_| None).collect(),
-            sockets: (0..legs_max).map(|_| None).collect(),
+            ports: (0..legs_max).map(|_| None).collect(),
             bridges: (0..config.bridges_max()).map(|_| None).collect(),
             phases: Phases::new(legs_max, config.bridges_max()),
             rings,
-            poller: Poller::new(SOCKETS_PER_POLL)?,
-            inbox: Inbox::new(),
+            inlet: Inlet::new(place.index, legs_max, config.shared, place.links)?,
+            shared: SharedOutlet::new(config.shared),
             silence,
             frame: Box::default(),
             counters,
@@ -100,8 +104,10 @@ impl MediaThread {
         let skipped = behind.saturating_sub(PHASES - 1);
         self.counters.skipped.add(skipped);
         self.counters.doubled.add(behind - skipped);
-        self.receive(now);
+        self.inlet
+            .receive(now, &mut self.legs, &self.ports, &self.counters);
         self.obey(now);
+        self.inlet.take_forwarded(&mut self.legs, &self.counters);
         for number in self.next_tick + skipped..=current {
             self.counters.ticks.add(1);
             self.counters
@@ -116,48 +122,6 @@ impl MediaThread {
     #[must_use]
     pub fn next_tick_at(&self) -> Instant {
         self.epoch + tick_time(self.next_tick)
-    }
-
-    fn receive(&mut self, now: Instant) {
-        for _ in 0..POLLS_PER_TICK {
-            let ready = self.poller.poll();
-            for index in 0..ready {
-                if let Some(mark) = self.poller.mark(index) {
-                    self.receive_from(now, mark);
-                }
-            }
-            if ready < self.poller.batch() {
-                return;
-            }
-        }
-    }
-
-    /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
-    fn receive_from(&mut self, now: Instant, mark: u64) {
-        let (slot, is_rtcp) = unmark(mark);
-        let index = slot.0 as usize;
-        let Some(Some(leg)) = self.legs.get_mut(index) else {
-            return;
-        };
-        let Some(Some(sockets)) = self.sockets.get(index) else {
-            return;
-        };
-        let socket = if is_rtcp { &sockets.rtcp } else { &sockets.rtp };
-        for _ in 0..BATCHES_PER_SOCKET {
-            let count = self.inbox.receive(socket);
-            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
-                if is_rtcp {
-                    leg.handle_rtcp(now, from, packet);
-                } else {
-                    leg.handle_rtp(now, from, packet);
-                }
-            }
-            self.counters.packets_in.add(count as u64);
-            if count < BATCH {
-                break;
-            }
-        }
-        self.rings.tell(leg);
     }
 
     /// Does what the control side asks, as long as there is room to give back what that frees.
@@ -175,7 +139,21 @@ impl MediaThread {
 
     fn handle_command(&mut self, now: Instant, command: MixerCommand) {
         match command {
-            MixerCommand::Adopt { slot, leg, sockets } => self.adopt(slot, leg, sockets),
+            MixerCommand::Adopt { slot, leg, port } => self.adopt(slot, leg, port),
+            MixerCommand::OpenPort {
+                port,
+                sockets,
+                is_home,
+            } => {
+                if is_home {
+                    self.inlet.open_port(port, Arc::clone(&sockets));
+                }
+                self.shared.open_port(port, sockets);
+            }
+            MixerCommand::Route { source, route } => {
+                self.inlet
+                    .route(source, route, &mut self.legs, &self.counters);
+            }
             MixerCommand::Leg { slot, command } => self.handle_leg_command(now, slot, command),
             MixerCommand::OpenBridge { bridge, new } => self.open_bridge(bridge, new),
             MixerCommand::CloseBridge { bridge } => self.close_bridge(bridge),
@@ -195,16 +173,14 @@ impl MediaThread {
             return;
         };
         match command {
-            LegCommand::Release => self.remove(slot, |slot, leg, sockets| Returned::Released {
+            LegCommand::Release => self.remove(slot, |slot, leg, port| Returned::Released {
                 slot,
                 leg,
-                sockets,
+                port,
             }),
-            LegCommand::Close => self.remove(slot, |slot, leg, sockets| Returned::Closed {
-                slot,
-                leg,
-                sockets,
-            }),
+            LegCommand::Close => {
+                self.remove(slot, |slot, leg, port| Returned::Closed { slot, leg, port })
+            }
             LegCommand::Update(mut update) => {
                 // Keys that the present receiver still holds would go with it.
                 self.rings.tell(leg);
@@ -227,45 +203,52 @@ impl MediaThread {
                 .rings
                 .give_back(leg.set_music(music).map(Returned::Rendition)),
             LegCommand::Mute(muted) => leg.set_muted(muted),
+            LegCommand::Rewire(port) => self.rewire(slot, port),
             LegCommand::Join(bridge) => self.join(slot, bridge),
             LegCommand::Echo => self.seat_alone(slot, true),
             LegCommand::Leave => self.seat_alone(slot, false),
         }
     }
 
-    fn adopt(&mut self, slot: LegSlot, mut leg: Box<Leg>, sockets: LegSockets) {
+    fn adopt(&mut self, slot: LegSlot, mut leg: Box<Leg>, port: LegPort) {
         let index = slot.0 as usize;
-        let (Some(leg_place @ None), Some(sockets_place @ None)) =
-            (self.legs.get_mut(index), self.sockets.get_mut(index))
+        let (Some(leg_place @ None), Some(port_place @ None)) =
+            (self.legs.get_mut(index), self.ports.get_mut(index))
         else {
             self.rings
-                .give_back(Some(Returned::Closed { slot, leg, sockets }));
+                .give_back(Some(Returned::Closed { slot, leg, port }));
             return;
         };
-        // A full epoll set (ENOSPC, ENOMEM) leaves the leg deaf; it is closed when its media is
-        // found to be lost.
-        let _deaf = self.poller.add(&sockets.rtp, mark(slot, false));
-        let _deaf = self.poller.add(&sockets.rtcp, mark(slot, true));
+        self.inlet.watch(slot, &port);
         leg.reseat();
         *leg_place = Some(leg);
-        *sockets_place = Some(sockets);
+        *port_place = Some(port);
         self.phases.seat_alone(slot);
     }
 
     fn remove(
         &mut self,
         slot: LegSlot,
-        returned: impl FnOnce(LegSlot, Box<Leg>, LegSockets) -> Returned,
+        returned: impl FnOnce(LegSlot, Box<Leg>, LegPort) -> Returned,
     ) {
         self.leave_bridge(slot);
         self.phases.unseat(slot);
         let index = slot.0 as usize;
         let leg = self.legs.get_mut(index).and_then(Option::take);
-        let sockets = self.sockets.get_mut(index).and_then(Option::take);
-        if let (Some(leg), Some(sockets)) = (leg, sockets) {
-            let _gone = self.poller.remove(&sockets.rtp);
-            let _gone = self.poller.remove(&sockets.rtcp);
-            self.rings.give_back(Some(returned(slot, leg, sockets)));
+        let port = self.ports.get_mut(index).and_then(Option::take);
+        if let (Some(leg), Some(port)) = (leg, port) {
+            self.inlet.unwatch(&port);
+            self.rings.give_back(Some(returned(slot, leg, port)));
+        }
+    }
+
+    /// Another way to the same peer.
+    fn rewire(&mut self, slot: LegSlot, port: LegPort) {
+        if let Some(Some(place)) = self.ports.get_mut(slot.0 as usize) {
+            self.inlet.watch(slot, &port);
+            let old = std::mem::replace(place, port);
+            self.inlet.unwatch(&old);
+            self.rings.give_back(Some(Returned::Port(old)));
         }
     }
 
@@ -343,6 +326,7 @@ impl MediaThread {
             phases,
             rings,
             frame,
+            shared,
             ..
         } = self;
         let tick = Tick {
@@ -351,7 +335,8 @@ impl MediaThread {
             silence: &self.silence,
         };
         let mut outlet = Outlet {
-            sockets: &self.sockets,
+            ports: &self.ports,
+            shared,
             is_ipv6: self.is_ipv6,
             counters: &self.counters,
         };
@@ -360,6 +345,7 @@ impl MediaThread {
                 continue;
             };
             bridge.mix_tick(&tick, legs, &mut outlet);
+            outlet.flush();
             if rings.has_room_back() {
                 rings.give_back(bridge.poll_finished().map(Returned::Clip));
             }
@@ -374,6 +360,7 @@ impl MediaThread {
             leg.lone_tick(&tick, slot, frame, &mut outlet);
             rings.report(legs, slot, &tick, &self.counters);
         }
+        outlet.flush();
     }
 }
 
@@ -441,48 +428,13 @@ impl Rings {
     }
 }
 
-impl Transmit for Outlet<'_> {
-    fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]) {
-        if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
-            self.count(sockets.rtp.send_to(packet, self.reachable(to)).is_ok());
-        }
-    }
-
-    fn rtcp(&mut self, leg: LegSlot, to: SocketAddr, muxed: bool, packet: &[u8]) {
-        if let Some(Some(sockets)) = self.sockets.get(leg.0 as usize) {
-            let socket = if muxed { &sockets.rtp } else { &sockets.rtcp };
-            self.count(socket.send_to(packet, self.reachable(to)).is_ok());
-        }
-    }
-}
-
-impl Outlet<'_> {
-    /// An IPv6 socket reaches IPv4 peers by their mapped addresses (RFC 4291 section 2.5.5.2).
-    fn reachable(&self, to: SocketAddr) -> SocketAddr {
-        match to.ip() {
-            IpAddr::V4(v4) if self.is_ipv6 => {
-                SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), to.port())
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => to,
-        }
-    }
-
-    fn count(&self, sent: bool) {
-        let counter = if sent {
-            &self.counters.packets_out
-        } else {
-            &self.counters.send_errors
-        };
-        counter.add(1);
-    }
-}
-
 /// What a command for a leg that is gone carries, to be dropped elsewhere.
 fn contents(command: LegCommand) -> Option<Returned> {
     match command {
         LegCommand::Update(update) => Some(Returned::Update(update)),
         LegCommand::Play(playlist) => Some(Returned::Playlist(playlist)),
         LegCommand::Music(music) => music.map(Returned::Rendition),
+        LegCommand::Rewire(port) => Some(Returned::Port(port)),
         LegCommand::Release
         | LegCommand::Close
         | LegCommand::StopPlaying
@@ -497,20 +449,8 @@ fn tick_time(number: u64) -> Duration {
     Duration::from_nanos(number.saturating_mul(TICK.as_nanos() as u64))
 }
 
-fn mark(slot: LegSlot, is_rtcp: bool) -> u64 {
-    u64::from(slot.0) << 1 | u64::from(is_rtcp)
-}
-
-const fn unmark(mark: u64) -> (LegSlot, bool) {
-    (LegSlot((mark >> 1) as u32), mark & 1 == 1)
-}
-
 /// Four ticks make a frame.
 const TICK: Duration = Duration::from_millis(5);
-const SOCKETS_PER_POLL: usize = 512;
-const POLLS_PER_TICK: usize = 16;
-/// 128 packets per socket and tick: a hundred times what a leg sends.
-const BATCHES_PER_SOCKET: usize = 8;
 const COMMANDS_PER_TICK: usize = 64;
 /// No command gives back more than this.
 const RETURNS_PER_COMMAND: usize = 2;

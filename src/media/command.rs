@@ -2,7 +2,7 @@
 //! what is finished out. Things are made and dropped on the control side; a media thread only
 //! takes them over and gives them back.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use crate::media::clip::Rendition;
@@ -33,7 +33,47 @@ pub enum LegKind {
     Trunk,
 }
 
-/// The sockets of a leg. They travel with it.
+/// How a leg reaches its peer.
+#[derive(Debug)]
+pub enum LegPort {
+    /// By sockets of its own, which travel with it: the peer's address may have to be learnt.
+    Own(LegSockets),
+    /// By a shared port, which stays on its thread: the peer's address is known beforehand.
+    Shared(SharedPort),
+}
+
+/// A shared port's place in every thread's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SharedPort(pub u16);
+
+/// Whose packets they are that come to a shared port from one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Those of a leg.
+    To {
+        /// The thread it lives on.
+        thread: usize,
+        /// Its place there.
+        slot: LegSlot,
+    },
+    /// Those of a leg that is on its way from one thread to another: they are kept a moment.
+    Parked,
+    /// Nobody's, any more.
+    Nowhere,
+}
+
+/// An address that sends to a shared port: what tells one leg's packets from another's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SharedSource {
+    /// To which port.
+    pub port: SharedPort,
+    /// To its RTCP socket?
+    pub is_rtcp: bool,
+    /// From where.
+    pub from: SocketAddr,
+}
+
+/// A pair of sockets: one leg's, or a shared port.
 #[derive(Debug)]
 pub struct LegSockets {
     /// RTP, on an even port.
@@ -50,8 +90,24 @@ pub enum MixerCommand {
         slot: LegSlot,
         /// It.
         leg: Box<Leg>,
+        /// Its way to the peer.
+        port: LegPort,
+    },
+    /// A shared port is there, to be received from by its home thread and sent through by all.
+    OpenPort {
+        /// Its place.
+        port: SharedPort,
         /// Its sockets.
-        sockets: LegSockets,
+        sockets: Arc<LegSockets>,
+        /// Is this thread its home?
+        is_home: bool,
+    },
+    /// Whose packets from an address are, on the home thread of a shared port.
+    Route {
+        /// From where.
+        source: SharedSource,
+        /// Whose.
+        route: Route,
     },
     /// Something for one leg.
     Leg {
@@ -97,6 +153,8 @@ pub enum LegCommand {
     Music(Option<Arc<Rendition>>),
     /// Its voice is not summed, or is again.
     Mute(bool),
+    /// It reaches its peer another way from now on.
+    Rewire(LegPort),
     /// It goes into a bridge of its thread.
     Join(BridgeSlot),
     /// It hears itself.
@@ -117,7 +175,8 @@ impl LegCommand {
             | Self::Play(_)
             | Self::StopPlaying
             | Self::Music(_)
-            | Self::Mute(_) => false,
+            | Self::Mute(_)
+            | Self::Rewire(_) => false,
         }
     }
 }
@@ -130,8 +189,8 @@ pub enum Returned {
         slot: LegSlot,
         /// It.
         leg: Box<Leg>,
-        /// Its sockets.
-        sockets: LegSockets,
+        /// Its way to the peer.
+        port: LegPort,
     },
     /// A leg on its way to another thread.
     Released {
@@ -139,9 +198,11 @@ pub enum Returned {
         slot: LegSlot,
         /// It.
         leg: Box<Leg>,
-        /// Its sockets.
-        sockets: LegSockets,
+        /// Its way to the peer.
+        port: LegPort,
     },
+    /// What a leg no longer reaches its peer by.
+    Port(LegPort),
     /// A closed bridge.
     Bridge {
         /// Its place, free now.

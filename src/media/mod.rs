@@ -32,4 +32,4 @@ pub mod source;
 pub mod voice;
 
 #[cfg(test)]
-mod seeded;
+pub(crate) mod seeded;

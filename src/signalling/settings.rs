@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use crate::call::CallLimits;
 use crate::config::{Config, Network, Number};
+use crate::engine::KnownPeer;
+use crate::media::parameters::MediaParameters;
 use crate::units::Language;
 
 /// The gateway's part of the configuration.
@@ -14,6 +16,7 @@ pub struct GatewaySettings {
     pub(super) calls_per_source_max: usize,
     pub(super) trusted: Vec<Network>,
     pub(super) media_address: Option<IpAddr>,
+    pub(super) media_shared: Vec<Network>,
     pub(super) numbers: Vec<Number>,
 }
 
@@ -38,6 +41,7 @@ impl GatewaySettings {
             calls_per_source_max: config.limits.calls_per_source,
             trusted: config.sip.trusted.clone(),
             media_address: config.media.address,
+            media_shared: config.media.shared.clone(),
             numbers: config.numbers.clone(),
         }
     }
@@ -67,6 +71,21 @@ impl GatewaySettings {
     /// Is the address in a trusted network?
     pub(super) fn is_trusted(&self, source: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(source))
+    }
+
+    /// The peer's address, where it is known beforehand: signalling and audio both come from networks
+    /// whose peers send from what they announce.
+    pub(super) fn known_peer(
+        &self,
+        source: IpAddr,
+        parameters: &MediaParameters,
+    ) -> Option<KnownPeer> {
+        let shares = |ip| self.media_shared.iter().any(|network| network.contains(ip));
+        let peer = KnownPeer::of(parameters)?;
+        [source, peer.rtp.ip(), peer.rtcp.ip()]
+            .into_iter()
+            .all(shares)
+            .then_some(peer)
     }
 }
 

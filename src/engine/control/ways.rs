@@ -1,0 +1,153 @@
+//! A leg's way to its peer: sockets of its own, or a shared port.
+
+use std::sync::Arc;
+
+use super::{Control, LegState, OpenedLeg, random};
+use crate::engine::config::EngineError;
+use crate::engine::io::{RECEIVE_BYTES, enlarge};
+use crate::engine::shared::KnownPeer;
+use crate::media::command::{LegCommand, LegPort, LegSockets, MixerCommand, Route, SharedPort};
+use crate::units::LegId;
+
+/// A leg's way to its peer, as the control side knows it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Way {
+    /// By sockets of its own.
+    Own {
+        /// The RTP one's port.
+        port: u16,
+    },
+    /// By a shared port.
+    Shared {
+        /// Which.
+        port: SharedPort,
+        /// Who sends to it.
+        peer: KnownPeer,
+    },
+}
+
+impl Control {
+    /// Opens a participant's leg whose peer sends from the address that it announces: it shares a
+    /// port with others, where `EngineConfig::shared` allows it and no other call has the same peer.
+    ///
+    /// # Errors
+    /// As [`Self::open_leg`].
+    pub fn open_leg_for(&mut self, peer: KnownPeer) -> Result<OpenedLeg, EngineError> {
+        self.check_room()?;
+        let thread = self.least_loaded(None);
+        if self.config.shared
+            && let Some(port) = self.shared_port_for(thread, peer)?
+        {
+            self.shared.take(port, peer);
+            let home = self.shared.home(port);
+            return Ok(self.opened(home, Way::Shared { port, peer }, LegPort::Shared(port)));
+        }
+        let (sockets, port) = self.ports.bind(random()?)?;
+        Ok(self.opened(thread, Way::Own { port }, LegPort::Own(sockets)))
+    }
+
+    /// The peer is about to send from another address, or from one that isn't known beforehand.
+    /// Returns the port that the leg receives at from then on, to be told to the peer: another one
+    /// where a shared port can't be kept.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownLeg`]; as [`Self::open_leg`] where another port is needed.
+    pub fn readdress(&mut self, leg: LegId, peer: Option<KnownPeer>) -> Result<u16, EngineError> {
+        let entry = self.legs.get_mut(&leg).ok_or(EngineError::UnknownLeg)?;
+        let (port, old) = match entry.way {
+            Way::Own { port } => return Ok(port),
+            Way::Shared { port, peer } => (port, peer),
+        };
+        let Some(new) = peer.filter(|new| self.shared.exchange(port, old, *new)) else {
+            return self.take_own_port(leg);
+        };
+        entry.way = Way::Shared { port, peer: new };
+        if new != old {
+            let route = entry.route();
+            self.route(port, old, Route::Nowhere);
+            self.route(port, new, route);
+        }
+        Ok(self.shared.rtp(port))
+    }
+
+    /// Says where a leg's packets go, on the home thread of its shared port.
+    pub(super) fn route_leg(&mut self, leg: LegId, route: Route) {
+        if let Some(entry) = self.legs.get(&leg)
+            && let Way::Shared { port, peer } = entry.way
+        {
+            self.route(port, peer, route);
+        }
+    }
+
+    /// The leg is gone.
+    pub(super) fn release_way(&mut self, way: Way) {
+        match way {
+            Way::Own { port } => self.ports.release(port),
+            Way::Shared { port, peer } => self.shared.free(port, peer),
+        }
+    }
+
+    fn route(&mut self, port: SharedPort, peer: KnownPeer, route: Route) {
+        let home = self.shared.home(port);
+        for source in peer.sources(port) {
+            self.threads[home].push(MixerCommand::Route { source, route });
+        }
+    }
+
+    /// From a shared port to sockets of its own.
+    fn take_own_port(&mut self, leg: LegId) -> Result<u16, EngineError> {
+        let (sockets, port) = self.ports.bind(random()?)?;
+        self.route_leg(leg, Route::Nowhere);
+        let Some(entry) = self.legs.get_mut(&leg) else {
+            return Err(EngineError::UnknownLeg);
+        };
+        let old = std::mem::replace(&mut entry.way, Way::Own { port });
+        match &mut entry.state {
+            LegState::Opened { port, .. } => *port = LegPort::Own(sockets),
+            LegState::Living { .. } | LegState::Moving { .. } | LegState::Closing => {
+                self.command(leg, LegCommand::Rewire(LegPort::Own(sockets)));
+            }
+        }
+        self.release_way(old);
+        Ok(port)
+    }
+
+    /// A shared port that the peer can send to: on that thread, else on any other, so that it is
+    /// rare for a packet to be passed on.
+    fn shared_port_for(
+        &mut self,
+        thread: usize,
+        peer: KnownPeer,
+    ) -> Result<Option<SharedPort>, EngineError> {
+        if let Some(port) = self.shared.free_at(thread, peer) {
+            return Ok(Some(port));
+        }
+        if !self.shared.has_room(thread) {
+            return Ok(self.shared.free_anywhere(peer));
+        }
+        let (sockets, rtp) = self.ports.bind(random()?)?;
+        Ok(Some(self.open_shared_port(thread, sockets, rtp)))
+    }
+
+    fn open_shared_port(&mut self, home: usize, sockets: LegSockets, rtp: u16) -> SharedPort {
+        if let Some(bytes) = enlarge(&sockets.rtp)
+            && !std::mem::replace(&mut self.warned_of_buffers, true)
+        {
+            tracing::warn!(
+                bytes,
+                wanted = RECEIVE_BYTES,
+                "the kernel gives the shared media ports too little room: packets may be lost under load; raise net.core.rmem_max and net.core.wmem_max"
+            );
+        }
+        let port = self.shared.add(home, rtp);
+        let sockets = Arc::new(sockets);
+        for (index, thread) in self.threads.iter_mut().enumerate() {
+            thread.push(MixerCommand::OpenPort {
+                port,
+                sockets: Arc::clone(&sockets),
+                is_home: index == home,
+            });
+        }
+        port
+    }
+}

@@ -1,0 +1,334 @@
+//! The receiving side of a media thread: its legs' own sockets, the shared ports that it is the
+//! home of, and what other threads received for its legs.
+//!
+//! All of it is bounded, so that no flood can keep a tick from its mixing; what is left over is
+//! fetched at the next one.
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::engine::health::Counters;
+use crate::engine::io::{BATCH, Inbox, PACKET_BYTES, Poller};
+use crate::engine::link::{Envelope, LinkIn, LinkOut};
+use crate::engine::routes::Routes;
+use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
+use crate::media::mixer::LegTable;
+
+/// See the module's text.
+pub(super) struct Inlet {
+    thread: usize,
+    poller: Poller,
+    inbox: Inbox,
+    homes: Vec<Home>,
+    routes: Routes,
+    parked: Vec<Parked>,
+    links: Links,
+}
+
+/// A thread's ends of the links to and from all others.
+#[derive(Default)]
+pub(super) struct Links {
+    /// By thread; none to itself.
+    pub(super) to: Vec<Option<LinkIn>>,
+    pub(super) from: Vec<LinkOut>,
+}
+
+/// A shared port that is received from here.
+struct Home {
+    port: SharedPort,
+    sockets: Arc<LegSockets>,
+}
+
+/// A packet for a leg that is on its way from one thread to another.
+struct Parked {
+    source: SharedSource,
+    at: Instant,
+    bytes: [u8; PACKET_BYTES],
+    length: usize,
+}
+
+impl Inlet {
+    /// For `legs_max` legs, any of which may come by a shared port if there are to be such. Allocates
+    /// all it will ever need.
+    pub(super) fn new(
+        thread: usize,
+        legs_max: usize,
+        is_shared: bool,
+        links: Links,
+    ) -> std::io::Result<Self> {
+        let shared = |count: usize| if is_shared { count } else { 0 };
+        Ok(Self {
+            thread,
+            poller: Poller::new(SOCKETS_PER_POLL)?,
+            inbox: Inbox::new(),
+            homes: Vec::with_capacity(shared(HOME_PORTS_MAX)),
+            routes: Routes::new(shared(2 * legs_max)),
+            parked: Vec::with_capacity(shared(PARKED_MAX)),
+            links,
+        })
+    }
+
+    /// Begins to receive from a leg's own sockets.
+    pub(super) fn watch(&self, slot: LegSlot, port: &LegPort) {
+        if let LegPort::Own(sockets) = port {
+            // A full epoll set (ENOSPC, ENOMEM) leaves the leg deaf; it is closed when its media
+            // is found to be lost.
+            let _deaf = self.poller.add(&sockets.rtp, mark(slot, false));
+            let _deaf = self.poller.add(&sockets.rtcp, mark(slot, true));
+        }
+    }
+
+    /// Ends it.
+    pub(super) fn unwatch(&self, port: &LegPort) {
+        if let LegPort::Own(sockets) = port {
+            let _gone = self.poller.remove(&sockets.rtp);
+            let _gone = self.poller.remove(&sockets.rtcp);
+        }
+    }
+
+    /// Receives from a shared port from now on.
+    pub(super) fn open_port(&mut self, port: SharedPort, sockets: Arc<LegSockets>) {
+        debug_assert!(self.homes.len() < self.homes.capacity());
+        self.homes.push(Home { port, sockets });
+    }
+
+    /// Fetches what came in since the last tick.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        legs: &mut LegTable,
+        ports: &[Option<LegPort>],
+        counters: &Counters,
+    ) {
+        for home in 0..self.homes.len() {
+            for is_rtcp in [false, true] {
+                self.receive_shared(now, home, is_rtcp, legs, counters);
+            }
+        }
+        for _ in 0..POLLS_PER_TICK {
+            let ready = self.poller.poll();
+            for index in 0..ready {
+                if let Some(mark) = self.poller.mark(index) {
+                    self.receive_own(now, mark, legs, ports, counters);
+                }
+            }
+            if ready < self.poller.batch() {
+                return;
+            }
+        }
+        counters.bounds_reached.add(1);
+    }
+
+    /// What others received for legs that live here. After the commands, so that a leg is there
+    /// before its packets are.
+    pub(super) fn take_forwarded(&mut self, legs: &mut LegTable, counters: &Counters) {
+        for link in &mut self.links.from {
+            let mut left = FORWARDED_PER_LINK;
+            while left > 0
+                && let Some((envelope, packet)) = link.pop()
+            {
+                left -= 1;
+                if !deliver(legs, &envelope, packet) {
+                    counters.unknown_sources.add(1);
+                }
+            }
+            counters.bounds_reached.add(u64::from(left == 0));
+        }
+    }
+
+    /// Whose packets an address sends from now on; those that were kept go there.
+    pub(super) fn route(
+        &mut self,
+        source: SharedSource,
+        route: Route,
+        legs: &mut LegTable,
+        counters: &Counters,
+    ) {
+        if !self.routes.set(source, route) {
+            counters.unknown_sources.add(1);
+        }
+        let source = source.canonical();
+        let (links, thread) = (&mut self.links, self.thread);
+        if let Route::To { thread: to, slot } = route {
+            for parked in self.parked.iter().filter(|kept| kept.source == source) {
+                let packet = parked.bytes.get(..parked.length).unwrap_or_default();
+                let envelope = envelope(slot, source, parked.at);
+                links.pass(thread, to, legs, &envelope, packet, counters);
+            }
+        }
+        if route != Route::Parked {
+            self.parked.retain(|kept| kept.source != source);
+        }
+    }
+
+    fn receive_shared(
+        &mut self,
+        now: Instant,
+        home: usize,
+        is_rtcp: bool,
+        legs: &mut LegTable,
+        counters: &Counters,
+    ) {
+        let Some(Home { port, sockets }) = self.homes.get(home) else {
+            return;
+        };
+        let (port, socket) = (*port, sockets.of(is_rtcp));
+        for _ in 0..BATCHES_PER_SHARED_SOCKET {
+            let count = self.inbox.receive(socket, BATCH);
+            counters.packets_in.add(count as u64);
+            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
+                let source = SharedSource {
+                    port,
+                    is_rtcp,
+                    from,
+                };
+                match self.routes.find(source) {
+                    Route::To { thread, slot } => {
+                        let envelope = envelope(slot, source, now);
+                        let links = &mut self.links;
+                        links.pass(self.thread, thread, legs, &envelope, packet, counters);
+                    }
+                    Route::Parked => park(&mut self.parked, source, now, packet, counters),
+                    Route::Nowhere => counters.unknown_sources.add(1),
+                }
+            }
+            if count < BATCH {
+                return;
+            }
+        }
+        counters.bounds_reached.add(1);
+    }
+
+    /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
+    fn receive_own(
+        &mut self,
+        now: Instant,
+        mark: u64,
+        legs: &mut LegTable,
+        ports: &[Option<LegPort>],
+        counters: &Counters,
+    ) {
+        let (slot, is_rtcp) = unmark(mark);
+        let index = slot.0 as usize;
+        let (Some(Some(leg)), Some(Some(LegPort::Own(sockets)))) =
+            (legs.get_mut(index), ports.get(index))
+        else {
+            return;
+        };
+        for _ in 0..BATCHES_PER_OWN_SOCKET {
+            let count = self.inbox.receive(sockets.of(is_rtcp), OWN_BATCH);
+            counters.packets_in.add(count as u64);
+            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
+                if is_rtcp {
+                    leg.handle_rtcp(now, from, packet);
+                } else {
+                    leg.handle_rtp(now, from, packet);
+                }
+            }
+            if count < OWN_BATCH {
+                return;
+            }
+        }
+        counters.bounds_reached.add(1);
+    }
+}
+
+impl Links {
+    /// Brings a packet to its leg, or to the thread that the leg lives on.
+    fn pass(
+        &mut self,
+        here: usize,
+        thread: usize,
+        legs: &mut LegTable,
+        envelope: &Envelope,
+        packet: &[u8],
+        counters: &Counters,
+    ) {
+        if thread == here {
+            if !deliver(legs, envelope, packet) {
+                counters.unknown_sources.add(1);
+            }
+            return;
+        }
+        let link = self.to.get_mut(thread).and_then(Option::as_mut);
+        if link.is_some_and(|link| link.push(envelope, packet)) {
+            counters.forwarded.add(1);
+        } else {
+            counters.forwards_dropped.add(1);
+        }
+    }
+}
+
+impl LegSockets {
+    pub(super) fn of(&self, is_rtcp: bool) -> &UdpSocket {
+        if is_rtcp { &self.rtcp } else { &self.rtp }
+    }
+}
+
+/// `false`: there is no such leg, or no longer. The leg itself asks whether the sender is its peer.
+fn deliver(legs: &mut LegTable, envelope: &Envelope, packet: &[u8]) -> bool {
+    let Some(Some(leg)) = legs.get_mut(envelope.slot.0 as usize) else {
+        return false;
+    };
+    if envelope.is_rtcp {
+        leg.handle_rtcp(envelope.at, envelope.from, packet);
+    } else {
+        leg.handle_rtp(envelope.at, envelope.from, packet);
+    }
+    true
+}
+
+const fn envelope(slot: LegSlot, source: SharedSource, at: Instant) -> Envelope {
+    Envelope {
+        slot,
+        is_rtcp: source.is_rtcp,
+        from: source.from,
+        at,
+    }
+}
+
+fn park(
+    parked: &mut Vec<Parked>,
+    source: SharedSource,
+    at: Instant,
+    packet: &[u8],
+    counters: &Counters,
+) {
+    if parked.len() == parked.capacity() || packet.len() > PACKET_BYTES {
+        counters.forwards_dropped.add(1);
+        return;
+    }
+    let mut kept = Parked {
+        source: source.canonical(),
+        at,
+        bytes: [0; PACKET_BYTES],
+        length: packet.len(),
+    };
+    if let Some(room) = kept.bytes.get_mut(..packet.len()) {
+        room.copy_from_slice(packet);
+    }
+    parked.push(kept);
+}
+
+fn mark(slot: LegSlot, is_rtcp: bool) -> u64 {
+    u64::from(slot.0) << 1 | u64::from(is_rtcp)
+}
+
+const fn unmark(mark: u64) -> (LegSlot, bool) {
+    (LegSlot((mark >> 1) as u32), mark & 1 == 1)
+}
+
+/// Shared ports that one thread may be the home of.
+pub(super) const HOME_PORTS_MAX: usize = 8;
+const SOCKETS_PER_POLL: usize = 512;
+const POLLS_PER_TICK: usize = 16;
+/// What an own socket usually has, and one more to see that it was all.
+const OWN_BATCH: usize = 4;
+/// 128 packets per socket and tick: a hundred times what a leg sends.
+const BATCHES_PER_OWN_SOCKET: usize = 32;
+/// 4,096 packets per socket and tick: four times what 4,000 legs send.
+const BATCHES_PER_SHARED_SOCKET: usize = 64;
+const FORWARDED_PER_LINK: usize = 4_096;
+/// A move takes a few ticks: a packet or two of every leg that moves meanwhile.
+const PARKED_MAX: usize = 64;

@@ -6,10 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use voicebridge::engine::{Control, EngineConfig, EngineEvent, MediaThread};
+use voicebridge::engine::{Control, EngineConfig, EngineEvent, KnownPeer, MediaThread};
 use voicebridge::media::codec::Codec;
 use voicebridge::media::parameters::Direction;
-use voicebridge::units::BridgeId;
+use voicebridge::units::{BridgeId, LegId};
 
 mod phones;
 use phones::{Phone, rendition};
@@ -69,12 +69,20 @@ struct World {
 }
 
 impl World {
+    /// Every other one shares a port.
     fn call(&mut self, codec: Codec, talks: bool) {
-        let opened = self.control.open_leg().unwrap();
-        let phone = Phone::new(opened.leg, codec, opened.rtp, talks);
-        self.control
-            .connect_leg(opened.leg, &phone.parameters(Direction::SendRecv))
-            .unwrap();
+        let to = "127.0.0.1:9".parse().unwrap();
+        let mut phone = Phone::new(LegId(0), codec, to, talks);
+        let parameters = phone.parameters(Direction::SendRecv);
+        let opened = if self.phones.len().is_multiple_of(2) {
+            self.control.open_leg()
+        } else {
+            let peer = KnownPeer::of(&parameters).unwrap();
+            self.control.open_leg_for(peer)
+        };
+        let opened = opened.unwrap();
+        (phone.leg, phone.to) = (opened.leg, opened.rtp);
+        self.control.connect_leg(phone.leg, &parameters).unwrap();
         self.phones.push(phone);
     }
 
@@ -107,6 +115,7 @@ fn world(threads: usize) -> World {
         ports: 23_300..=23_499,
         threads,
         legs_max: 32,
+        shared: true,
         ..EngineConfig::default()
     };
     let start = Instant::now();
@@ -217,10 +226,12 @@ fn change(world: &mut World) {
     for phone in &mut world.phones {
         let old = std::mem::replace(phone, Phone::new(phone.leg, Codec::G722, phone.to, true));
         drop(old);
-        world
-            .control
-            .connect_leg(phone.leg, &phone.parameters(Direction::SendRecv))
-            .unwrap();
+        // Some of them stay on the shared port, some take sockets of their own.
+        let parameters = phone.parameters(Direction::SendRecv);
+        let peer = KnownPeer::of(&parameters).filter(|_| !phone.leg.0.is_multiple_of(3));
+        let port = world.control.readdress(phone.leg, peer).unwrap();
+        phone.to.set_port(port);
+        world.control.connect_leg(phone.leg, &parameters).unwrap();
     }
     world.run("another codec", 20);
 }

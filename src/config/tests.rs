@@ -219,6 +219,7 @@ fn values_out_of_range_name_what_is_allowed() {
         ("media.ports = '20000'", "FIRST-LAST"),
         ("media.address = '0.0.0.0'", "callers can reach"),
         ("media.threads = 0", "1 to 256"),
+        ("media.shared = ['asterisk']", "an address or a network"),
         ("http.listen = '8080'", "ADDRESS:PORT"),
         (
             "http.admin_listen = '127.0.0.1:8080'",
@@ -335,6 +336,7 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("media.address", "'10.0.0.1'"),
         ("media.ports", "'30000-30999'"),
         ("media.threads", "7"),
+        ("media.shared", "['10.0.0.0/8']"),
         ("http.listen", "'127.0.0.1:8099'"),
         ("http.admin_listen", "'127.0.0.1:8098'"),
         ("http.public_url", "'http://x'"),

@@ -148,63 +148,6 @@ impl Control {
         Ok((control, media))
     }
 
-    /// Opens a participant's leg: sockets only, until something is agreed with the peer.
-    ///
-    /// # Errors
-    /// [`EngineError::LegsExhausted`], [`EngineError::PortsExhausted`], [`EngineError::Io`].
-    pub fn open_leg(&mut self) -> Result<OpenedLeg, EngineError> {
-        self.open(LegKind::Caller)
-    }
-
-    /// Opens a leg of any kind.
-    ///
-    /// # Errors
-    /// As [`Self::open_leg`]; [`EngineError::Unsupported`] for relays and trunks, which are reserved.
-    pub fn open(&mut self, kind: LegKind) -> Result<OpenedLeg, EngineError> {
-        match kind {
-            LegKind::Caller => {}
-            LegKind::Relay | LegKind::Trunk => return Err(EngineError::Unsupported(kind)),
-        }
-        self.check_room()?;
-        let (sockets, port) = self.ports.bind(random()?)?;
-        let thread = self.least_loaded(None);
-        Ok(self.opened(thread, Way::Own { port }, LegPort::Own(sockets)))
-    }
-
-    fn check_room(&self) -> Result<(), EngineError> {
-        if self.legs.len() < self.config.legs_max {
-            Ok(())
-        } else {
-            Err(EngineError::LegsExhausted)
-        }
-    }
-
-    fn opened(&mut self, thread: usize, way: Way, port: LegPort) -> OpenedLeg {
-        let leg = LegId(self.next_leg);
-        self.next_leg += 1;
-        self.threads[thread].legs += 1;
-        let number = match way {
-            Way::Own { port } => port,
-            Way::Shared { port, .. } => self.shared.rtp(port),
-        };
-        let state = LegState::Opened {
-            port,
-            waiting: Vec::new(),
-        };
-        self.legs.insert(
-            leg,
-            LegEntry {
-                way,
-                thread,
-                state,
-                parameters: None,
-                bridge: None,
-            },
-        );
-        let rtp = SocketAddr::new(self.config.address, number);
-        OpenedLeg { leg, rtp }
-    }
-
     /// What was agreed with the peer: the first time, and at every re-INVITE. Sequence, timestamp
     /// and SSRC run on; another RTP clock takes a new SSRC (RFC 7160).
     ///

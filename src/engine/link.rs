@@ -152,7 +152,10 @@ mod tests {
             assert!(put.push(&envelope(start, n), &packet(n)));
             if n > 20 {
                 let (came, bytes) = take.pop().unwrap();
-                assert_eq!((came, bytes), (envelope(start, n - 21), &packet(n - 21)[..]));
+                assert_eq!(
+                    (came, bytes),
+                    (envelope(start, n - 21), &packet(n - 21)[..])
+                );
             }
         }
         assert_eq!(std::iter::from_fn(|| take.pop().map(|_| ())).count(), 21);

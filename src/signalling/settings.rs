@@ -73,6 +73,13 @@ impl GatewaySettings {
         self.trusted.iter().any(|network| network.contains(source))
     }
 
+    /// Is signalling from there a peer's that sends audio from what it announces?
+    pub(super) fn may_share(&self, source: IpAddr) -> bool {
+        self.media_shared
+            .iter()
+            .any(|network| network.contains(source))
+    }
+
     /// The peer's address, where it is known beforehand: signalling and audio both come from networks
     /// whose peers send from what they announce.
     pub(super) fn known_peer(
@@ -80,11 +87,10 @@ impl GatewaySettings {
         source: IpAddr,
         parameters: &MediaParameters,
     ) -> Option<KnownPeer> {
-        let shares = |ip| self.media_shared.iter().any(|network| network.contains(ip));
         let peer = KnownPeer::of(parameters)?;
         [source, peer.rtp.ip(), peer.rtcp.ip()]
             .into_iter()
-            .all(shares)
+            .all(|ip| self.may_share(ip))
             .then_some(peer)
     }
 }
@@ -101,6 +107,9 @@ const LANGUAGE: Language = Language::English;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::Codec;
+    use crate::media::parameters::Direction;
+    use crate::sip::sdp::{self, LocalMedia};
 
     fn settings(numbers: &[&str]) -> GatewaySettings {
         let number = |number: &&str| Number {
@@ -115,6 +124,38 @@ mod tests {
             ..Config::default()
         };
         GatewaySettings::new(&config, CallLimits::default())
+    }
+
+    #[test]
+    fn a_peer_is_known_only_where_signalling_and_audio_both_come_from_shared_networks() {
+        let mut config = Config::default();
+        config.media.shared = vec!["192.0.2.0/24".parse().unwrap()];
+        let settings = GatewaySettings::new(&config, CallLimits::default());
+        let offer = |rtp: &str, rtcp: &str| {
+            let sdp = format!(
+                "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 {rtp}\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na=rtcp:4009 IN IP4 {rtcp}\r\n"
+            );
+            let local = LocalMedia {
+                address: "192.0.2.1".parse().unwrap(),
+                rtp_port: 0,
+                codecs: vec![Codec::Pcmu],
+                session_id: 0,
+                session_version: 0,
+                direction: Direction::SendRecv,
+                prefer_own_order: false,
+            };
+            sdp::answer(sdp.as_bytes(), &local).unwrap().0
+        };
+        let known = |source: &str, rtp: &str, rtcp: &str| {
+            settings.known_peer(source.parse().unwrap(), &offer(rtp, rtcp))
+        };
+        let peer = known("192.0.2.9", "192.0.2.7", "192.0.2.8").unwrap();
+        assert_eq!(peer.rtp, "192.0.2.7:4000".parse().unwrap());
+        assert_eq!(peer.rtcp, "192.0.2.8:4009".parse().unwrap());
+        assert_eq!(known("198.51.100.7", "192.0.2.7", "192.0.2.7"), None);
+        assert_eq!(known("192.0.2.9", "198.51.100.7", "192.0.2.7"), None);
+        assert_eq!(known("192.0.2.9", "192.0.2.7", "198.51.100.7"), None);
+        assert_eq!(known("192.0.2.9", "0.0.0.0", "192.0.2.7"), None);
     }
 
     #[test]

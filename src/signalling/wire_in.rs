@@ -10,10 +10,11 @@ use super::counters::Refused;
 use super::gateway::Gateway;
 use crate::booking::admission::CallId;
 use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
-use crate::engine::EngineEvent;
+use crate::engine::{EngineEvent, KnownPeer};
 use crate::media::parameters::MediaParameters;
+use crate::sip::dtmf_info;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
-use crate::sip::{dtmf_info, sdp};
+use crate::sip::sdp::{self, LocalMedia};
 use crate::units::LegId;
 
 impl Gateway {
@@ -171,27 +172,58 @@ impl Gateway {
         };
         media.local.session_version += 1;
         let Some(offer) = offer else {
+            // Where the peer will send from is not known before its answer.
+            if let Ok(port) = self.engine.readdress(media.leg, None) {
+                media.local.rtp_port = port;
+            }
             media.offered = true;
             let offered = sdp::offer(&media.local);
             self.endpoint.answer_reinvite(now, dialog, offered);
             return;
         };
-        match sdp::answer(&offer, &media.local) {
-            Ok((mut agreed, answer)) => {
-                agreed.signalling_source = Some(source);
-                media.agreed = Some(agreed);
-                let leg = media.leg;
-                if self.engine.connect_leg(leg, &agreed).is_err() {
-                    self.endpoint.reject_reinvite(now, dialog, 500);
-                    return;
-                }
+        match self.renegotiate(id, source, &offer) {
+            Ok((agreed, answer)) => {
                 self.endpoint.answer_reinvite(now, dialog, answer);
                 if codec_before != Some(agreed.codec) {
                     self.say_again(id);
                 }
             }
-            Err(error) => self.endpoint.reject_reinvite(now, dialog, error.status()),
+            Err(status) => self.endpoint.reject_reinvite(now, dialog, status),
         }
+    }
+
+    /// Another offer of the peer's: what is agreed now, and our answer, which may name another port of
+    /// ours. Else the status that refuses it.
+    fn renegotiate(
+        &mut self,
+        id: CallId,
+        source: IpAddr,
+        offer: &[u8],
+    ) -> Result<(MediaParameters, Bytes), u16> {
+        let media = self
+            .calls
+            .get_mut(&id)
+            .and_then(|active| active.media.as_mut())
+            .ok_or(500_u16)?;
+        let answered =
+            |local: &LocalMedia| sdp::answer(offer, local).map_err(|error| error.status());
+        let (mut agreed, mut answer) = answered(&media.local)?;
+        // Hold in the style of RFC 2543 says nothing about where the peer is.
+        if KnownPeer::of(&agreed).is_some() {
+            let known = self.settings.known_peer(source, &agreed);
+            let port = self.engine.readdress(media.leg, known);
+            let port = port.map_err(|_| 500_u16)?;
+            if port != media.local.rtp_port {
+                media.local.rtp_port = port;
+                (agreed, answer) = answered(&media.local)?;
+            }
+        }
+        agreed.signalling_source = Some(source);
+        media.agreed = Some(agreed);
+        self.engine
+            .connect_leg(media.leg, &agreed)
+            .map_err(|_| 500_u16)?;
+        Ok((agreed, answer))
     }
 
     /// The peer, or the stack on his behalf, ended the dialog.

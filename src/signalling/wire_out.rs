@@ -9,6 +9,7 @@ use super::gateway::{Gateway, Wake};
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
 use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutput};
+use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
 use crate::sip::sdp::{self, LocalMedia};
@@ -60,7 +61,8 @@ impl Gateway {
         let Some(dialog) = active.dialog else { return };
         let offer = active.offer.take();
         let source = active.source;
-        let opened = match self.engine.open_leg() {
+        let mut local = self.local_media(source);
+        let opened = match self.open_leg(source, offer.as_deref(), &local) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
@@ -69,19 +71,8 @@ impl Gateway {
                 return;
             }
         };
-        let address = self
-            .settings
-            .media_address
-            .unwrap_or_else(|| local_address(source));
-        let local = LocalMedia {
-            address,
-            rtp_port: opened.rtp.port(),
-            codecs: CODECS.to_vec(),
-            session_id: opened.leg.0,
-            session_version: 1,
-            direction: Direction::SendRecv,
-            prefer_own_order: false,
-        };
+        local.rtp_port = opened.rtp.port();
+        local.session_id = opened.leg.0;
         self.by_leg.insert(opened.leg, id);
         let negotiated = match &offer {
             Some(offer) => {
@@ -116,6 +107,38 @@ impl Gateway {
                     .reject(now, dialog, error.status(), None, None);
                 self.refuse_unanswered(id);
             }
+        }
+    }
+
+    /// What we offer and answer to calls from there; its port and name come with the leg.
+    fn local_media(&self, source: IpAddr) -> LocalMedia {
+        let address = self.settings.media_address;
+        LocalMedia {
+            address: address.unwrap_or_else(|| local_address(source)),
+            rtp_port: 0,
+            codecs: CODECS.to_vec(),
+            session_id: 0,
+            session_version: 1,
+            direction: Direction::SendRecv,
+            prefer_own_order: false,
+        }
+    }
+
+    /// A leg with sockets of its own, unless the offer comes from a peer that sends from what it
+    /// announces.
+    fn open_leg(
+        &mut self,
+        source: IpAddr,
+        offer: Option<&[u8]>,
+        local: &LocalMedia,
+    ) -> Result<OpenedLeg, EngineError> {
+        let known = offer
+            .filter(|_| self.settings.may_share(source))
+            .and_then(|offer| sdp::answer(offer, local).ok())
+            .and_then(|(agreed, _)| self.settings.known_peer(source, &agreed));
+        match known {
+            Some(peer) => self.engine.open_leg_for(peer),
+            None => self.engine.open_leg(),
         }
     }
 

@@ -1,12 +1,15 @@
 //! A leg's way to its peer: sockets of its own, or a shared port.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Control, LegState, OpenedLeg, random};
+use super::{Control, LegEntry, LegState, OpenedLeg, random};
 use crate::engine::config::EngineError;
 use crate::engine::io::{RECEIVE_BYTES, enlarge};
 use crate::engine::shared::KnownPeer;
-use crate::media::command::{LegCommand, LegPort, LegSockets, MixerCommand, Route, SharedPort};
+use crate::media::command::{
+    LegCommand, LegKind, LegPort, LegSockets, MixerCommand, Route, SharedPort,
+};
 use crate::units::LegId;
 
 /// A leg's way to its peer, as the control side knows it.
@@ -27,6 +30,29 @@ pub(super) enum Way {
 }
 
 impl Control {
+    /// Opens a participant's leg: sockets only, until something is agreed with the peer.
+    ///
+    /// # Errors
+    /// [`EngineError::LegsExhausted`], [`EngineError::PortsExhausted`], [`EngineError::Io`].
+    pub fn open_leg(&mut self) -> Result<OpenedLeg, EngineError> {
+        self.open(LegKind::Caller)
+    }
+
+    /// Opens a leg of any kind.
+    ///
+    /// # Errors
+    /// As [`Self::open_leg`]; [`EngineError::Unsupported`] for relays and trunks, which are reserved.
+    pub fn open(&mut self, kind: LegKind) -> Result<OpenedLeg, EngineError> {
+        match kind {
+            LegKind::Caller => {}
+            LegKind::Relay | LegKind::Trunk => return Err(EngineError::Unsupported(kind)),
+        }
+        self.check_room()?;
+        let (sockets, port) = self.ports.bind(random()?)?;
+        let thread = self.least_loaded(None);
+        Ok(self.opened(thread, Way::Own { port }, LegPort::Own(sockets)))
+    }
+
     /// Opens a participant's leg whose peer sends from the address that it announces: it shares a
     /// port with others, where `EngineConfig::shared` allows it and no other call has the same peer.
     ///
@@ -68,6 +94,40 @@ impl Control {
             self.route(port, new, route);
         }
         Ok(self.shared.rtp(port))
+    }
+
+    fn check_room(&self) -> Result<(), EngineError> {
+        if self.legs.len() < self.config.legs_max {
+            Ok(())
+        } else {
+            Err(EngineError::LegsExhausted)
+        }
+    }
+
+    fn opened(&mut self, thread: usize, way: Way, port: LegPort) -> OpenedLeg {
+        let leg = LegId(self.next_leg);
+        self.next_leg += 1;
+        self.threads[thread].legs += 1;
+        let number = match way {
+            Way::Own { port } => port,
+            Way::Shared { port, .. } => self.shared.rtp(port),
+        };
+        let state = LegState::Opened {
+            port,
+            waiting: Vec::new(),
+        };
+        self.legs.insert(
+            leg,
+            LegEntry {
+                way,
+                thread,
+                state,
+                parameters: None,
+                bridge: None,
+            },
+        );
+        let rtp = SocketAddr::new(self.config.address, number);
+        OpenedLeg { leg, rtp }
     }
 
     /// Says where a leg's packets go, on the home thread of its shared port.

@@ -1,4 +1,4 @@
-//! The HTTP API, driven through its router on a SQLite file, without a port.
+//! The HTTP API, driven through its router on a SQLite file or on PostgreSQL, without a port.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on may panic")]
 #![allow(
     clippy::too_many_lines,
@@ -22,12 +22,18 @@ use voicebridge::booking::admission::CallId;
 use voicebridge::booking::service::NewKey;
 use voicebridge::booking::{
     BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, HangupBy, KeyRole,
-    MeetingId, Outcome, ParticipantId, Role, SqliteStore,
+    MeetingId, Outcome, ParticipantId, Role, SqlStore,
 };
 use voicebridge::call::roster::{
     Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant, ParticipantState, Quality,
     TickLateness,
 };
+
+#[path = "support/postgres.rs"]
+mod postgres;
+
+/// These tests are compiled twice: by themselves, and as a part of `api_postgres`.
+const ON_POSTGRES: bool = module_path!().len() > "api".len();
 
 thread_local! {
     /// Each test runs on a thread of its own, and its requests with it.
@@ -329,8 +335,17 @@ impl Api {
 }
 
 async fn open(dir: &Path, settings: BookingSettings) -> Bookings {
-    let store = SqliteStore::open(&dir.join("v.db")).await.unwrap();
-    Bookings::new(settings, Arc::new(store)).unwrap()
+    let store = if ON_POSTGRES {
+        // Opened again in the same folder it is the same database, as it is with a file.
+        let url = dir.join("url");
+        if !url.exists() {
+            std::fs::write(&url, postgres::Server::shared().database()).unwrap();
+        }
+        SqlStore::postgres(&std::fs::read_to_string(url).unwrap()).await
+    } else {
+        SqlStore::sqlite(&dir.join("v.db")).await
+    };
+    Bookings::new(settings, Arc::new(store.unwrap())).unwrap()
 }
 
 fn meeting() -> Value {
@@ -1320,6 +1335,9 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
 #[tokio::test]
 async fn a_database_that_is_locked_or_gone_is_told() {
     use sqlx::{ConnectOptions, Connection};
+    if ON_POSTGRES {
+        return; // A server has no file to lock.
+    }
     let api = Api::new().await;
     let key = api.key("demo", KeyRole::Booking).await;
     let file = api.dir.path().join("v.db");

@@ -206,7 +206,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::{BookingSettings, ParticipantId, SqliteStore};
+    use crate::booking::{BookingSettings, ParticipantId, SqlStore};
     use crate::call::roster::{Gauges, LiveError, LiveFuture, Participant};
     use axum::body::Body;
     use axum::http::Request;
@@ -243,7 +243,7 @@ mod tests {
     }
 
     async fn state(dir: &std::path::Path) -> AppState {
-        let store = SqliteStore::open(&dir.join("v.db")).await.unwrap();
+        let store = SqlStore::sqlite(&dir.join("v.db")).await.unwrap();
         let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
         AppState {
             bookings,

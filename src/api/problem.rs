@@ -201,6 +201,7 @@ impl From<StoreError> for Problem {
                 Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail)
             }
             StoreError::Locked => unavailable("store_locked", &detail),
+            StoreError::Busy => unavailable("store_unavailable", &detail),
             StoreError::DiskFull => unavailable("store_full", &detail),
             StoreError::ReadOnly => unavailable("store_read_only", &detail),
             StoreError::Corrupt(_) | StoreError::Newer | StoreError::Unavailable(_) => {

@@ -8,19 +8,32 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::booking::{
-    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqliteStore,
+    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqlStore,
 };
 use crate::config::{Config, DatabaseUrl, Number, NumberPrivacy};
 
-/// Opens the store, making its folder and file where there are none.
+/// The bookings over the store that the configuration names.
 pub(super) async fn open(config: &Config) -> anyhow::Result<Bookings> {
-    let DatabaseUrl::Sqlite(file) = &config.database.url;
-    make_folder_of(file)?;
-    make_private(file).with_context(|| format!("database.url: making {}", file.display()))?;
-    let store = SqliteStore::open(file)
+    let store = open_at(&config.database.url)
         .await
-        .with_context(|| format!("database.url: opening {}", file.display()))?;
+        .context("database.url")?;
     Ok(Bookings::new(settings(config), Arc::new(store))?)
+}
+
+/// Opens a store; a file is made with its folder where there is none.
+pub(super) async fn open_at(url: &DatabaseUrl) -> anyhow::Result<SqlStore> {
+    match url {
+        DatabaseUrl::Sqlite(file) => {
+            make_folder_of(file)?;
+            make_private(file).with_context(|| format!("making {}", file.display()))?;
+            SqlStore::sqlite(file)
+                .await
+                .with_context(|| format!("opening {}", file.display()))
+        }
+        DatabaseUrl::Postgres(url) => SqlStore::postgres(url.expose())
+            .await
+            .context("opening the PostgreSQL database"),
+    }
 }
 
 fn make_folder_of(file: &Path) -> anyhow::Result<()> {

@@ -23,4 +23,4 @@ pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 pub use number::DialInNumber;
 pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
 pub use service::{BookingError, BookingSettings, Bookings};
-pub use store::{SqliteStore, Store, StoreError};
+pub use store::{SqlStore, Store, StoreError};

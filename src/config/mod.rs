@@ -135,6 +135,8 @@ pub struct DatabaseConfig {
 pub enum DatabaseUrl {
     /// An SQLite file.
     Sqlite(PathBuf),
+    /// A database of a PostgreSQL server; its URL may hold a password.
+    Postgres(Secret),
 }
 
 /// PINs and how often one may guess.
@@ -384,6 +386,38 @@ impl DatabaseUrl {
     #[must_use]
     pub fn default_in(data_dir: &Path) -> Self {
         Self::Sqlite(data_dir.join("voicebridge.db"))
+    }
+}
+
+impl std::str::FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("sqlite", path)) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
+                is_file
+                    .then(|| Self::Sqlite(PathBuf::from(path)))
+                    .ok_or_else(|| {
+                        "must name a file and nothing else, like \"sqlite:data/voicebridge.db\""
+                            .to_owned()
+                    })
+            }
+            Some(("postgres" | "postgresql", rest)) => {
+                let place = rest
+                    .strip_prefix("//")
+                    .and_then(|rest| rest.split_once('/'));
+                let has_name =
+                    place.is_some_and(|(_, name)| !name.is_empty() && !name.starts_with('?'));
+                has_name.then(|| Self::Postgres(Secret::new(text))).ok_or_else(|| {
+                    "must name a host and a database, like \"postgres://voicebridge@db.example.org/voicebridge\"".to_owned()
+                })
+            }
+            Some(_) | None => Err(
+                "must be \"sqlite:FILE\" or \"postgres://USER:PASSWORD@HOST/DATABASE\"".to_owned(),
+            ),
+        }
     }
 }
 

@@ -137,32 +137,7 @@ impl Reader<'_> {
     }
 
     fn database(&mut self, node: &NodeConfig) -> DatabaseConfig {
-        let written = self.text("database.url", |text| Ok(text.to_owned()));
-        let url = match written.as_deref().map(|text| text.split_once(':')) {
-            None => None,
-            Some(Some(("sqlite", path))) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                let is_file = !path.is_empty() && !path.starts_with(':') && !path.contains('?');
-                is_file.then(|| DatabaseUrl::Sqlite(PathBuf::from(path))).or_else(|| {
-                    self.refuse("database.url", "must name a file and nothing else, like \"sqlite:data/voicebridge.db\"");
-                    None
-                })
-            }
-            Some(Some(("postgres" | "postgresql", _))) => {
-                self.not_supported(
-                    "database.url",
-                    "PostgreSQL comes with several nodes; use \"sqlite:FILE\"",
-                );
-                None
-            }
-            Some(_) => {
-                self.refuse(
-                    "database.url",
-                    "must be \"sqlite:FILE\", like \"sqlite:data/voicebridge.db\"",
-                );
-                None
-            }
-        };
+        let url = self.text("database.url", |text| text.parse::<DatabaseUrl>());
         DatabaseConfig {
             url: url.unwrap_or_else(|| DatabaseUrl::default_in(&node.data_dir)),
         }
@@ -353,13 +328,6 @@ impl Reader<'_> {
     fn refuse(&mut self, key: &'static str, allowed: &str) {
         if let Some(item) = self.items.get(key) {
             self.errors.push(bad(key, item, allowed));
-        }
-    }
-
-    fn not_supported(&mut self, key: &'static str, instead: &str) {
-        if let Some(item) = self.items.get(key) {
-            self.errors
-                .push(not_supported(key, item.origin.clone(), instead));
         }
     }
 

@@ -176,10 +176,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "[[asterisk]]\nname = 'a'\nurl = 'http://127.0.0.1:8088'",
             "asterisk",
         ),
-        (
-            "[database]\nurl = 'postgres://u:canary@h/db'",
-            "database.url",
-        ),
     ] {
         let errors = errors(text);
         assert_eq!(errors.len(), 1, "{errors:?}");
@@ -235,6 +231,14 @@ fn values_out_of_range_name_what_is_allowed() {
             "database.url = 'sqlite::memory:'",
             "a file and nothing else",
         ),
+        (
+            "database.url = 'postgres://canary'",
+            "a host and a database",
+        ),
+        (
+            "database.url = 'postgres://db.example.org/?host=x'",
+            "a host and a database",
+        ),
         ("privacy.show = 'some'", "last4"),
         ("privacy.retain_days = 0", "1 to 3650"),
         ("log.format = 'xml'", "\"text\" or \"json\""),
@@ -246,6 +250,20 @@ fn values_out_of_range_name_what_is_allowed() {
         assert!(errors[0].contains(allowed), "{text}: {errors:?}");
         assert!(errors[0].starts_with("vb.toml:1:"), "{text}: {errors:?}");
     }
+}
+
+#[test]
+fn the_url_of_a_server_is_taken_as_it_is_and_never_printed() {
+    for scheme in ["postgres", "postgresql"] {
+        let url = format!("{scheme}://vb:canary@db.example.org/vb?sslmode=disable");
+        let config = parse(&format!("database.url = '{url}'")).unwrap();
+        assert_eq!(
+            config.database.url,
+            DatabaseUrl::Postgres(Secret::new(&url))
+        );
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+    assert!(!errors("database.url = 'postgres://canary'")[0].contains("canary"));
 }
 
 #[test]

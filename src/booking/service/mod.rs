@@ -253,3 +253,7 @@ fn is_conflict(error: &StoreError, conflict: Conflict) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[path = "tests.rs"]
+#[allow(clippy::duplicate_mod, reason = "the same tests on the other database")]
+mod tests_on_postgres;

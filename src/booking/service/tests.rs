@@ -1,4 +1,4 @@
-//! The rules, on a SQLite file, with a pushed clock.
+//! The rules, on a SQLite file and on PostgreSQL, with a pushed clock.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,14 +15,19 @@ use crate::booking::change::{Change, MeetingChange};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::privacy::{CallerNumber, Pin};
-use crate::booking::store::{SqliteStore, Store};
+use crate::booking::store::{SqlStore, Store};
 
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+
+/// These tests are compiled twice, the second time as `tests_on_postgres`.
+const ON_POSTGRES: bool = module_path!().len() > "voicebridge::booking::service::tests".len();
 const START: &str = "2026-11-23T10:00:00+01:00";
 const END: &str = "2026-11-23T11:00:00+01:00";
 
 struct House {
     bookings: Bookings,
-    store: SqliteStore,
+    store: SqlStore,
     organisation: Organisation,
     key: ApiKey,
     _dir: TempDir,
@@ -42,7 +47,12 @@ fn during() -> Timestamp {
 
 async fn house_with(settings: BookingSettings) -> House {
     let dir = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&dir.path().join("v.db")).await.unwrap();
+    let store = if ON_POSTGRES {
+        SqlStore::postgres(&postgres::Server::shared().database()).await
+    } else {
+        SqlStore::sqlite(&dir.path().join("v.db")).await
+    };
+    let store = store.unwrap();
     let bookings = Bookings::new(settings, Arc::new(store.clone())).unwrap();
     let new = NewKey {
         organisation: "demo".to_owned(),
@@ -177,6 +187,9 @@ async fn many_bookers_at_once_never_share_or_begin_each_others_pins() {
 
 #[tokio::test]
 async fn what_was_answered_survives_a_kill() {
+    if ON_POSTGRES {
+        return; // Its files are the server's business.
+    }
     let house = house().await;
     let meeting = house.book().await;
     let other = tempfile::tempdir().unwrap();
@@ -187,7 +200,7 @@ async fn what_was_answered_survives_a_kill() {
             std::fs::copy(file.path(), other.path().join(file.file_name())).unwrap();
         }
     }
-    let store = SqliteStore::open(&other.path().join("v.db")).await.unwrap();
+    let store = SqlStore::sqlite(&other.path().join("v.db")).await.unwrap();
     let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
     let found = bookings.meeting(&house.key, meeting.id).await.unwrap();
     assert_eq!(pins(&found), pins(&meeting));
@@ -934,7 +947,7 @@ async fn raw(path: &Path) -> sqlx::SqliteConnection {
 async fn a_locked_database_is_told_and_reading_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("v.db");
-    let store = SqliteStore::open_waiting(&path, Duration::from_millis(50))
+    let store = SqlStore::sqlite_waiting(&path, Duration::from_millis(50))
         .await
         .unwrap();
     let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
@@ -971,20 +984,20 @@ async fn a_file_that_cannot_be_used_is_refused_with_the_reason() {
         "no database at all, and long enough to be read as a header".repeat(40),
     )
     .unwrap();
-    let refused = SqliteStore::open(&garbage).await.unwrap_err();
+    let refused = SqlStore::sqlite(&garbage).await.unwrap_err();
     assert!(matches!(refused, StoreError::Corrupt(_)), "{refused:?}");
     let newer = dir.path().join("newer.db");
-    SqliteStore::open(&newer).await.unwrap().close().await;
+    SqlStore::sqlite(&newer).await.unwrap().close().await;
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)";
     sqlx::query(sql)
         .execute(&mut raw(&newer).await)
         .await
         .unwrap();
     assert_eq!(
-        SqliteStore::open(&newer).await.unwrap_err(),
+        SqlStore::sqlite(&newer).await.unwrap_err(),
         StoreError::Newer
     );
-    let nowhere = SqliteStore::open(&dir.path().join("no/such/folder.db"))
+    let nowhere = SqlStore::sqlite(&dir.path().join("no/such/folder.db"))
         .await
         .unwrap_err();
     assert!(matches!(nowhere, StoreError::Unavailable(_)), "{nowhere:?}");

@@ -2,7 +2,7 @@
 //!
 //! What must hold together is one method here, so that every store can make it one transaction.
 
-mod sqlite;
+mod sql;
 
 use std::future::Future;
 use std::pin::Pin as Pinned;
@@ -16,7 +16,7 @@ use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::Pin;
 
-pub use sqlite::SqliteStore;
+pub use sql::SqlStore;
 
 /// A boxed answer: keeps [`Store`] usable behind `Arc<dyn …>`.
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -220,6 +220,9 @@ pub enum StoreError {
     /// Another process holds the database.
     #[error("the database is locked by another process; end it, or wait")]
     Locked,
+    /// No connection to it came free in time.
+    #[error("the database doesn't answer in time; is it up, and not overloaded?")]
+    Busy,
     /// No room on the disk.
     #[error("the disk of the database is full")]
     DiskFull,

@@ -1,19 +1,18 @@
 //! Organisations, API keys and remembered `Idempotency-Key`s.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::{
-    SqliteStore, error, get, get_time, get_time_or_null, get_uuid, get_word, micros, unreadable,
-    word,
+    SqlStore, error, get, get_time, get_time_or_null, get_uuid, get_word, micros, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::key::{ApiKey, Organisation, Scope};
 use crate::booking::store::{Claim, StoreError};
 
 pub(super) async fn organisation(
-    store: &SqliteStore,
+    store: &SqlStore,
     name: String,
 ) -> Result<Option<Organisation>, StoreError> {
     let query = sqlx::query("SELECT id, name FROM organisations WHERE name = $1").bind(name);
@@ -21,14 +20,14 @@ pub(super) async fn organisation(
     row.as_ref().map(owner).transpose()
 }
 
-pub(super) async fn organisations(store: &SqliteStore) -> Result<Vec<Organisation>, StoreError> {
+pub(super) async fn organisations(store: &SqlStore) -> Result<Vec<Organisation>, StoreError> {
     let query = sqlx::query("SELECT id, name FROM organisations ORDER BY name");
     let rows = query.fetch_all(&store.read).await.map_err(error)?;
     rows.iter().map(owner).collect()
 }
 
 pub(super) async fn organisation_or_new(
-    store: &SqliteStore,
+    store: &SqlStore,
     now: Timestamp,
     new: Organisation,
 ) -> Result<Organisation, StoreError> {
@@ -42,11 +41,7 @@ pub(super) async fn organisation_or_new(
     organisation(store, new.name).await?.ok_or_else(missing)
 }
 
-pub(super) async fn insert(
-    store: &SqliteStore,
-    key: ApiKey,
-    hash: String,
-) -> Result<(), StoreError> {
+pub(super) async fn insert(store: &SqlStore, key: ApiKey, hash: String) -> Result<(), StoreError> {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.word()).collect();
     sqlx::query(
         "INSERT INTO api_keys (id, organisation, role, scopes, prefix, hash, created_at, expires_at, revoked_at)
@@ -68,7 +63,7 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn by_prefix(
-    store: &SqliteStore,
+    store: &SqlStore,
     prefix: String,
 ) -> Result<Option<(ApiKey, String)>, StoreError> {
     let sql = "SELECT k.*, o.name AS organisation_name FROM api_keys k
@@ -82,7 +77,7 @@ pub(super) async fn by_prefix(
         .transpose()
 }
 
-pub(super) async fn all(store: &SqliteStore) -> Result<Vec<ApiKey>, StoreError> {
+pub(super) async fn all(store: &SqlStore) -> Result<Vec<ApiKey>, StoreError> {
     let sql = "SELECT k.*, o.name AS organisation_name FROM api_keys k
                JOIN organisations o ON o.id = k.organisation ORDER BY k.created_at, k.id";
     let rows = sqlx::query(sql)
@@ -92,11 +87,7 @@ pub(super) async fn all(store: &SqliteStore) -> Result<Vec<ApiKey>, StoreError> 
     rows.iter().map(key).collect()
 }
 
-pub(super) async fn revoke(
-    store: &SqliteStore,
-    now: Timestamp,
-    id: Uuid,
-) -> Result<bool, StoreError> {
+pub(super) async fn revoke(store: &SqlStore, now: Timestamp, id: Uuid) -> Result<bool, StoreError> {
     let sql = "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1";
     let done = sqlx::query(sql)
         .bind(id.to_string())
@@ -108,7 +99,7 @@ pub(super) async fn revoke(
 }
 
 pub(super) async fn claimed(
-    store: &SqliteStore,
+    store: &SqlStore,
     api_key: Uuid,
     name: String,
 ) -> Result<Option<Claim>, StoreError> {
@@ -132,19 +123,19 @@ pub(super) async fn claimed(
     .transpose()
 }
 
-pub(super) async fn purge_claims(store: &SqliteStore, before: Timestamp) -> Result<(), StoreError> {
+pub(super) async fn purge_claims(store: &SqlStore, before: Timestamp) -> Result<(), StoreError> {
     let delete = sqlx::query("DELETE FROM idempotency WHERE created_at < $1").bind(micros(before));
     delete.execute(&store.write).await.map(drop).map_err(error)
 }
 
-fn owner(row: &SqliteRow) -> Result<Organisation, StoreError> {
+fn owner(row: &AnyRow) -> Result<Organisation, StoreError> {
     Ok(Organisation {
         id: OrganisationId(get_uuid(row, "id")?),
         name: get(row, "name")?,
     })
 }
 
-fn key(row: &SqliteRow) -> Result<ApiKey, StoreError> {
+fn key(row: &AnyRow) -> Result<ApiKey, StoreError> {
     let scopes: String = get(row, "scopes")?;
     let scopes: Result<Vec<Scope>, _> = scopes.split_whitespace().map(str::parse).collect();
     Ok(ApiKey {

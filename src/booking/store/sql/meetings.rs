@@ -2,22 +2,22 @@
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
 use super::{
-    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word, micros,
-    unreadable, word,
+    SqlStore, allocation, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word,
+    micros, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
-use crate::booking::pin::{PinMint, PinRecord};
-use crate::booking::privacy::{PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin};
-use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
+use crate::booking::pin::PinRecord;
+use crate::booking::privacy::Pin;
+use crate::booking::store::{Claim, MeetingFilter, NewBooking, StoreError};
 
-type Writing = Transaction<'static, Sqlite>;
+type Writing = Transaction<'static, Any>;
 
-pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Meeting, StoreError> {
+pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meeting, StoreError> {
     let NewBooking {
         mut meeting,
         pins,
@@ -28,7 +28,7 @@ pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Mee
     insert_meeting(&mut transaction, &meeting).await?;
     meeting.pins.clear();
     for (id, role) in pins {
-        let pin = allocate(&mut transaction, mint).await?;
+        let pin = allocation::allocate(store, &mut transaction, mint).await?;
         let record = PinRecord {
             id,
             pin,
@@ -45,10 +45,7 @@ pub(super) async fn book(store: &SqliteStore, booking: NewBooking) -> Result<Mee
     Ok(meeting)
 }
 
-pub(super) async fn by_id(
-    store: &SqliteStore,
-    id: MeetingId,
-) -> Result<Option<Meeting>, StoreError> {
+pub(super) async fn by_id(store: &SqlStore, id: MeetingId) -> Result<Option<Meeting>, StoreError> {
     let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
                JOIN organisations o ON o.id = m.organisation WHERE m.id = $1";
     let row = sqlx::query(sql)
@@ -60,7 +57,7 @@ pub(super) async fn by_id(
 }
 
 pub(super) async fn by_external_id(
-    store: &SqliteStore,
+    store: &SqlStore,
     organisation: OrganisationId,
     external_id: String,
 ) -> Result<Option<Meeting>, StoreError> {
@@ -73,7 +70,7 @@ pub(super) async fn by_external_id(
     with_pins(store, row).await
 }
 
-pub(super) async fn echo(store: &SqliteStore) -> Result<Option<Meeting>, StoreError> {
+pub(super) async fn echo(store: &SqlStore) -> Result<Option<Meeting>, StoreError> {
     let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
                JOIN organisations o ON o.id = m.organisation WHERE m.echo = 1 ORDER BY m.created_at, m.id LIMIT 1";
     let row = sqlx::query(sql)
@@ -84,7 +81,7 @@ pub(super) async fn echo(store: &SqliteStore) -> Result<Option<Meeting>, StoreEr
 }
 
 pub(super) async fn list(
-    store: &SqliteStore,
+    store: &SqlStore,
     filter: MeetingFilter,
 ) -> Result<Vec<Meeting>, StoreError> {
     let (after_at, after_id) = filter
@@ -123,7 +120,7 @@ pub(super) async fn list(
     Ok(meetings)
 }
 
-pub(super) async fn change(store: &SqliteStore, meeting: Meeting) -> Result<bool, StoreError> {
+pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, StoreError> {
     let options = &meeting.options;
     let query = sqlx::query(
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
@@ -143,7 +140,7 @@ pub(super) async fn change(store: &SqliteStore, meeting: Meeting) -> Result<bool
 }
 
 pub(super) async fn by_pin(
-    store: &SqliteStore,
+    store: &SqlStore,
     pin: Pin,
 ) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
     let row = sqlx::query(
@@ -168,7 +165,7 @@ pub(super) async fn by_pin(
     Ok(Some((record, meeting)))
 }
 
-pub(super) async fn pin_lengths(store: &SqliteStore) -> Result<Vec<usize>, StoreError> {
+pub(super) async fn pin_lengths(store: &SqlStore) -> Result<Vec<usize>, StoreError> {
     let sql = "SELECT DISTINCT LENGTH(digits) AS length FROM pins ORDER BY length";
     let rows = sqlx::query(sql)
         .fetch_all(&store.read)
@@ -177,7 +174,7 @@ pub(super) async fn pin_lengths(store: &SqliteStore) -> Result<Vec<usize>, Store
     rows.iter().map(|row| get_number(row, "length")).collect()
 }
 
-pub(super) async fn live_pins(store: &SqliteStore, now: Timestamp) -> Result<u64, StoreError> {
+pub(super) async fn live_pins(store: &SqlStore, now: Timestamp) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) AS live FROM pins p JOIN meetings m ON m.id = p.meeting
                WHERE m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
     let row = sqlx::query(sql)
@@ -190,7 +187,7 @@ pub(super) async fn live_pins(store: &SqliteStore, now: Timestamp) -> Result<u64
 
 /// Deletes meetings that were over before `meetings`, and the PINs alone of those over before `pins`.
 pub(super) async fn purge(
-    store: &SqliteStore,
+    store: &SqlStore,
     meetings: Timestamp,
     pins: Timestamp,
 ) -> Result<(u64, u64), StoreError> {
@@ -210,46 +207,6 @@ pub(super) async fn purge(
         .map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok((gone.rows_affected(), released.rows_affected()))
-}
-
-/// The first candidate that is neither taken nor a beginning of, nor begins with, a PIN in use.
-async fn allocate(transaction: &mut Writing, mint: PinMint) -> Result<Pin, StoreError> {
-    let row = sqlx::query("SELECT COUNT(*) AS taken FROM pins WHERE LENGTH(digits) = $1")
-        .bind(i64::try_from(mint.length()).unwrap_or(i64::MAX))
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(error)?;
-    if get_number::<u64>(&row, "taken")? >= mint.in_use_max() {
-        return Err(StoreError::Conflict(Conflict::PinsExhausted));
-    }
-    for _ in 0..CANDIDATES_MAX {
-        let candidate = mint
-            .candidate()
-            .map_err(|none| StoreError::Unavailable(none.to_string()))?;
-        if is_free(transaction, &candidate).await? {
-            return Ok(candidate);
-        }
-    }
-    Err(StoreError::Conflict(Conflict::PinsExhausted))
-}
-
-async fn is_free(transaction: &mut Writing, candidate: &Pin) -> Result<bool, StoreError> {
-    let digits = candidate.expose();
-    let query = sqlx::query(
-        "SELECT 1 FROM pins WHERE digits IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-         UNION ALL SELECT 1 FROM pins WHERE digits >= $14 AND digits < $15 LIMIT 1",
-    );
-    // All its beginnings; those longer than itself are itself.
-    let beginnings = (PIN_DIGITS_MIN..=PIN_DIGITS_MAX)
-        .map(|length| digits.get(..length).unwrap_or(digits).to_owned());
-    let query = beginnings.fold(query, |query, beginning| query.bind(beginning));
-    // ':' follows '9': the range holds what begins with the candidate.
-    let query = query.bind(digits.to_owned()).bind(format!("{digits}:"));
-    let taken = query
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(error)?;
-    Ok(taken.is_none())
 }
 
 async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<(), StoreError> {
@@ -272,7 +229,7 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
         .map_err(error)
 }
 
-type Query<'q> = sqlx::query::Query<'q, Sqlite, sqlx::sqlite::SqliteArguments>;
+type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 
 /// The columns from `external_id` to `overrun_minutes`, in the order both statements name them.
 fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meeting) -> Query<'q> {
@@ -336,10 +293,7 @@ async fn insert_claim(transaction: &mut Writing, claim: Claim) -> Result<(), Sto
         .map_err(error)
 }
 
-async fn with_pins(
-    store: &SqliteStore,
-    row: Option<SqliteRow>,
-) -> Result<Option<Meeting>, StoreError> {
+async fn with_pins(store: &SqlStore, row: Option<AnyRow>) -> Result<Option<Meeting>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut meeting = meeting(&row)?;
     let sql =
@@ -353,7 +307,7 @@ async fn with_pins(
     Ok(Some(meeting))
 }
 
-fn pin(row: &SqliteRow) -> Result<PinRecord, StoreError> {
+fn pin(row: &AnyRow) -> Result<PinRecord, StoreError> {
     Ok(PinRecord {
         id: get_uuid(row, "id")?,
         pin: Pin::parse(get(row, "digits")?).map_err(|_| unreadable("digits"))?,
@@ -362,7 +316,7 @@ fn pin(row: &SqliteRow) -> Result<PinRecord, StoreError> {
     })
 }
 
-fn meeting(row: &SqliteRow) -> Result<Meeting, StoreError> {
+fn meeting(row: &AnyRow) -> Result<Meeting, StoreError> {
     Ok(Meeting {
         id: MeetingId(get_uuid(row, "id")?),
         organisation: OrganisationId(get_uuid(row, "organisation")?),
@@ -378,7 +332,7 @@ fn meeting(row: &SqliteRow) -> Result<Meeting, StoreError> {
     })
 }
 
-fn options(row: &SqliteRow) -> Result<MeetingOptions, StoreError> {
+fn options(row: &AnyRow) -> Result<MeetingOptions, StoreError> {
     let language: Option<String> = get(row, "language")?;
     let metadata: Option<String> = get(row, "metadata")?;
     Ok(MeetingOptions {
@@ -405,7 +359,7 @@ fn options(row: &SqliteRow) -> Result<MeetingOptions, StoreError> {
     })
 }
 
-fn schedule(row: &SqliteRow) -> Result<Schedule, StoreError> {
+fn schedule(row: &AnyRow) -> Result<Schedule, StoreError> {
     let zone = Zone::named(get(row, "timezone")?).ok_or_else(|| unreadable("timezone"))?;
     let starts_local: DateTime = get::<&str>(row, "starts_local")?
         .parse()
@@ -432,6 +386,3 @@ fn state_word(state: MeetingState) -> &'static str {
         MeetingState::Cancelled => "cancelled",
     }
 }
-
-/// At most a twentieth of the PINs is taken, so even a tenth of this many misses is out of the question.
-const CANDIDATES_MAX: usize = 64;

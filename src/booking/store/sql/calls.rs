@@ -1,17 +1,17 @@
 //! Call records.
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use super::{
-    SqliteStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
+    SqlStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
     get_word, micros, unreadable, word,
 };
 use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, ParticipantId};
 use crate::booking::privacy::CallerNumber;
 use crate::booking::store::{CallFilter, StoreError, StoredCall};
 
-pub(super) async fn insert(store: &SqliteStore, stored: StoredCall) -> Result<(), StoreError> {
+pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), StoreError> {
     let call = stored.call;
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
@@ -44,7 +44,7 @@ pub(super) async fn insert(store: &SqliteStore, stored: StoredCall) -> Result<()
 }
 
 pub(super) async fn list(
-    store: &SqliteStore,
+    store: &SqlStore,
     filter: CallFilter,
 ) -> Result<Vec<StoredCall>, StoreError> {
     let (after_at, after_id) = filter
@@ -76,7 +76,7 @@ pub(super) async fn list(
     rows.iter().map(stored).collect()
 }
 
-pub(super) async fn purge(store: &SqliteStore, before: Timestamp) -> Result<u64, StoreError> {
+pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<u64, StoreError> {
     let delete = sqlx::query("DELETE FROM calls WHERE ended_at < $1").bind(micros(before));
     delete
         .execute(&store.write)
@@ -85,7 +85,7 @@ pub(super) async fn purge(store: &SqliteStore, before: Timestamp) -> Result<u64,
         .map_err(error)
 }
 
-fn stored(row: &SqliteRow) -> Result<StoredCall, StoreError> {
+fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
     let quality: Option<String> = get(row, "quality")?;
     let quality = quality
         .map(|json| serde_json::from_str(&json))

@@ -1,0 +1,345 @@
+//! Bookings in an SQL database: a SQLite file or a PostgreSQL server.
+//!
+//! Every statement is written once, in SQL that both understand. What differs is told apart in three
+//! places only: how it is opened ([`sqlite`], [`postgres`]), what its errors mean, and how a transaction
+//! that must not meet another begins ([`SqlStore::begin`], `meetings::allocate`).
+
+mod allocation;
+mod calls;
+mod keys;
+mod meetings;
+mod postgres;
+mod sqlite;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{Any, AnyPool, Row, Transaction};
+use uuid::Uuid;
+
+use super::{
+    CallFilter, Claim, MeetingFilter, NewBooking, PurgeBefore, Purged, Store, StoreError,
+    StoreFuture, StoredCall,
+};
+use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::key::{ApiKey, Organisation};
+use crate::booking::meeting::Meeting;
+use crate::booking::pin::PinRecord;
+use crate::booking::privacy::Pin;
+
+/// A database that is open.
+#[derive(Debug, Clone)]
+pub struct SqlStore {
+    read: AnyPool,
+    write: AnyPool,
+    dialect: Dialect,
+    taken: Arc<allocation::Taken>,
+}
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+impl SqlStore {
+    fn new(read: AnyPool, write: AnyPool, dialect: Dialect) -> Self {
+        Self {
+            read,
+            write,
+            dialect,
+            taken: Arc::default(),
+        }
+    }
+
+    /// Opens an SQLite file, makes it if there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] but `Conflict`.
+    pub async fn sqlite(file: &Path) -> Result<Self, StoreError> {
+        sqlite::open(file, sqlite::BUSY_TIMEOUT).await
+    }
+
+    /// As [`Self::sqlite`], waiting that long for a lock of another process.
+    ///
+    /// # Errors
+    /// As [`Self::sqlite`].
+    pub async fn sqlite_waiting(file: &Path, busy: Duration) -> Result<Self, StoreError> {
+        sqlite::open(file, busy).await
+    }
+
+    /// Opens a database of a PostgreSQL server, which must be there, and brings its tables up to date.
+    ///
+    /// # Errors
+    /// Every [`StoreError`] but `Conflict`.
+    pub async fn postgres(url: &str) -> Result<Self, StoreError> {
+        postgres::open(url).await
+    }
+
+    /// Waits for what is being written, then closes it.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    /// A transaction for writing. In SQLite it holds the write lock from its beginning, so that what it
+    /// reads stays true; in PostgreSQL what must stay true is locked by whoever needs it.
+    async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let begun = match self.dialect {
+            Dialect::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await,
+            Dialect::Postgres => self.write.begin().await,
+        };
+        begun.map_err(error)
+    }
+
+    /// A server may stop answering without a word; a file can't.
+    fn bounded<'a, T: Send + 'a>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
+        match self.dialect {
+            Dialect::Sqlite => Box::pin(work),
+            Dialect::Postgres => Box::pin(postgres::in_time(work)),
+        }
+    }
+
+    async fn check_now(&self) -> Result<(), StoreError> {
+        let transaction = self.begin().await?;
+        transaction.rollback().await.map_err(error)?;
+        match self.dialect {
+            Dialect::Sqlite => sqlite::check(&self.read).await,
+            Dialect::Postgres => postgres::check(&self.read).await,
+        }
+    }
+
+    async fn ping_now(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM organisations LIMIT 1")
+            .fetch_optional(&self.read)
+            .await
+            .map(drop)
+            .map_err(error)
+    }
+
+    async fn purge_now(&self, before: PurgeBefore) -> Result<Purged, StoreError> {
+        let calls = calls::purge(self, before.calls).await?;
+        let (meetings, pins) = meetings::purge(self, before.meetings, before.pins).await?;
+        keys::purge_claims(self, before.claims).await?;
+        Ok(Purged {
+            calls,
+            meetings,
+            pins,
+        })
+    }
+}
+
+impl Store for SqlStore {
+    fn ping(&self) -> StoreFuture<'_, ()> {
+        self.bounded(self.ping_now())
+    }
+
+    fn check(&self) -> StoreFuture<'_, ()> {
+        self.bounded(self.check_now())
+    }
+
+    fn organisation(&self, name: &str) -> StoreFuture<'_, Option<Organisation>> {
+        let name = name.to_owned();
+        self.bounded(keys::organisation(self, name))
+    }
+
+    fn organisations(&self) -> StoreFuture<'_, Vec<Organisation>> {
+        self.bounded(keys::organisations(self))
+    }
+
+    fn organisation_or_new(
+        &self,
+        now: Timestamp,
+        new: Organisation,
+    ) -> StoreFuture<'_, Organisation> {
+        self.bounded(keys::organisation_or_new(self, now, new))
+    }
+
+    fn book(&self, booking: NewBooking) -> StoreFuture<'_, Meeting> {
+        self.bounded(meetings::book(self, booking))
+    }
+
+    fn meeting(&self, id: MeetingId) -> StoreFuture<'_, Option<Meeting>> {
+        self.bounded(meetings::by_id(self, id))
+    }
+
+    fn meeting_by_external_id(
+        &self,
+        organisation: OrganisationId,
+        external_id: &str,
+    ) -> StoreFuture<'_, Option<Meeting>> {
+        let external_id = external_id.to_owned();
+        self.bounded(meetings::by_external_id(self, organisation, external_id))
+    }
+
+    fn meetings(&self, filter: MeetingFilter) -> StoreFuture<'_, Vec<Meeting>> {
+        self.bounded(meetings::list(self, filter))
+    }
+
+    fn echo_meeting(&self) -> StoreFuture<'_, Option<Meeting>> {
+        self.bounded(meetings::echo(self))
+    }
+
+    fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool> {
+        self.bounded(meetings::change(self, meeting))
+    }
+
+    fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>> {
+        let pin = pin.clone();
+        self.bounded(meetings::by_pin(self, pin))
+    }
+
+    fn pin_lengths(&self) -> StoreFuture<'_, Vec<usize>> {
+        self.bounded(meetings::pin_lengths(self))
+    }
+
+    fn live_pins(&self, now: Timestamp) -> StoreFuture<'_, u64> {
+        self.bounded(meetings::live_pins(self, now))
+    }
+
+    fn insert_key(&self, key: ApiKey, hash: String) -> StoreFuture<'_, ()> {
+        self.bounded(keys::insert(self, key, hash))
+    }
+
+    fn key_by_prefix(&self, prefix: &str) -> StoreFuture<'_, Option<(ApiKey, String)>> {
+        let prefix = prefix.to_owned();
+        self.bounded(keys::by_prefix(self, prefix))
+    }
+
+    fn keys(&self) -> StoreFuture<'_, Vec<ApiKey>> {
+        self.bounded(keys::all(self))
+    }
+
+    fn revoke_key(&self, now: Timestamp, id: Uuid) -> StoreFuture<'_, bool> {
+        self.bounded(keys::revoke(self, now, id))
+    }
+
+    fn claimed(&self, key: Uuid, name: &str) -> StoreFuture<'_, Option<Claim>> {
+        let name = name.to_owned();
+        self.bounded(keys::claimed(self, key, name))
+    }
+
+    fn record_call(&self, call: StoredCall) -> StoreFuture<'_, ()> {
+        self.bounded(calls::insert(self, call))
+    }
+
+    fn calls(&self, filter: CallFilter) -> StoreFuture<'_, Vec<StoredCall>> {
+        self.bounded(calls::list(self, filter))
+    }
+
+    fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged> {
+        self.bounded(self.purge_now(before))
+    }
+}
+
+/// What an error of the driver means.
+fn error(error: sqlx::Error) -> StoreError {
+    if let sqlx::Error::Database(database) = &error {
+        return if sqlite::is_of(database.as_ref()) {
+            sqlite::error(database.as_ref())
+        } else {
+            postgres::error(database.as_ref())
+        };
+    }
+    if matches!(
+        error,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+    ) {
+        StoreError::Corrupt("a value can't be read".to_owned())
+    } else if matches!(error, sqlx::Error::PoolTimedOut) {
+        // In SQLite: the one connection that writes waits for somebody else's lock. In PostgreSQL: there
+        // is no server, or all connections are taken.
+        StoreError::Busy
+    } else {
+        StoreError::Unavailable(error.to_string())
+    }
+}
+
+fn migrate_error(migrate: MigrateError) -> StoreError {
+    let other = migrate.to_string();
+    if let MigrateError::Execute(inner) | MigrateError::ExecuteMigration(inner, _) = migrate {
+        return error(inner);
+    }
+    if matches!(
+        migrate,
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..)
+    ) {
+        StoreError::Newer
+    } else if matches!(
+        migrate,
+        MigrateError::VersionMismatch(_) | MigrateError::Dirty(_)
+    ) {
+        StoreError::Corrupt(other)
+    } else {
+        StoreError::Unavailable(other)
+    }
+}
+
+fn micros(at: Timestamp) -> i64 {
+    at.as_microsecond()
+}
+
+/// A column of a row, as whatever it is read into.
+fn get<'r, T>(row: &'r AnyRow, column: &str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
+{
+    row.try_get(column).map_err(error)
+}
+
+fn get_time(row: &AnyRow, column: &str) -> Result<Timestamp, StoreError> {
+    Timestamp::from_microsecond(get(row, column)?).map_err(|_| unreadable(column))
+}
+
+fn get_time_or_null(row: &AnyRow, column: &str) -> Result<Option<Timestamp>, StoreError> {
+    let micros: Option<i64> = get(row, column)?;
+    micros
+        .map(Timestamp::from_microsecond)
+        .transpose()
+        .map_err(|_| unreadable(column))
+}
+
+fn get_uuid(row: &AnyRow, column: &str) -> Result<Uuid, StoreError> {
+    get::<&str>(row, column)?
+        .parse()
+        .map_err(|_| unreadable(column))
+}
+
+fn get_uuid_or_null(row: &AnyRow, column: &str) -> Result<Option<Uuid>, StoreError> {
+    let text: Option<&str> = get(row, column)?;
+    text.map(str::parse)
+        .transpose()
+        .map_err(|_| unreadable(column))
+}
+
+/// A whole number in the range of its use.
+fn get_number<T: TryFrom<i64>>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    T::try_from(get::<i64>(row, column)?).map_err(|_| unreadable(column))
+}
+
+fn get_word<T: serde::de::DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    let word: String = get(row, column)?;
+    serde_json::from_value(serde_json::Value::String(word)).map_err(|_| unreadable(column))
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+fn unreadable(column: &str) -> StoreError {
+    StoreError::Corrupt(format!("column {column} holds what can't be"))
+}
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

@@ -1,0 +1,4 @@
+//! The HTTP API again, the same tests on PostgreSQL.
+
+#[path = "api.rs"]
+mod api;

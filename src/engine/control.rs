@@ -2,18 +2,19 @@
 //! into a backlog; a leg that is on its way from one thread to another has its commands kept
 //! until it has arrived.
 
+mod origin;
 mod ways;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::engine::config::{EngineConfig, EngineError};
 use crate::engine::health::ThreadHealth;
 use crate::engine::io::Sleeper;
-use crate::engine::port::{ThreadPort, links};
+use crate::engine::port::{RingSizes, ThreadPort, links};
 use crate::engine::shared::SharedPorts;
 use crate::engine::sockets::PortRange;
 use crate::engine::thread::{MediaThread, ThreadPlace};
@@ -26,9 +27,9 @@ use crate::media::leg::{CodecSet, Leg, LegConfig, LegStart, LegUpdate};
 use crate::media::mixer::Bridge;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
-use crate::media::rtcp::{NtpClock, NtpTime};
-use crate::media::sender::RtpOrigin;
-use crate::units::{BridgeId, LegId, RtpTicks, SeqNo, Ssrc};
+use crate::media::rtcp::NtpClock;
+use crate::units::{BridgeId, LegId};
+use origin::{random, random_origin, wall_clock};
 use ways::Way;
 
 /// The control side of the engine.
@@ -121,10 +122,19 @@ impl Control {
         epoch: Instant,
     ) -> Result<(Self, Vec<MediaThread>), EngineError> {
         let silence = Arc::new(SilenceFrames::new()?);
+        Self::with_rings(config, epoch, &silence, RingSizes::default())
+    }
+
+    fn with_rings(
+        config: EngineConfig,
+        epoch: Instant,
+        silence: &Arc<SilenceFrames>,
+        room: RingSizes,
+    ) -> Result<(Self, Vec<MediaThread>), EngineError> {
         let places = links(epoch, &config).into_iter().enumerate();
         let sides = places.map(|(index, links)| {
             let place = ThreadPlace { index, links };
-            ThreadPort::new(epoch, &config, place, Arc::clone(&silence))
+            ThreadPort::new(epoch, &config, place, Arc::clone(silence), room)
         });
         let (threads, media): (Vec<_>, Vec<_>) =
             sides.collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
@@ -276,12 +286,8 @@ impl Control {
     /// Passes on what waits, drops what came back. To be called every few milliseconds.
     pub fn pump(&mut self) {
         for thread in 0..self.threads.len() {
-            while let Some(event) = self.threads[thread].pop_event() {
-                self.events.push_back(event);
-            }
-            while let Some(returned) = self.threads[thread].pop_returned() {
-                self.take_back(thread, returned);
-            }
+            self.collect_events(thread);
+            while self.take_next_back(thread) {}
             self.threads[thread].flush();
         }
     }
@@ -472,11 +478,28 @@ impl Control {
         order.min_by_key(load).unwrap_or(0)
     }
 
+    fn collect_events(&mut self, thread: usize) {
+        while let Some(event) = self.threads[thread].pop_event() {
+            self.events.push_back(event);
+        }
+    }
+
+    fn take_next_back(&mut self, thread: usize) -> bool {
+        let Some(returned) = self.threads[thread].pop_returned() else {
+            return false;
+        };
+        // What the thread told of a leg before it gave it back may have come since the events were
+        // last taken: it goes before what the leg's next thread tells, and before its end.
+        self.collect_events(thread);
+        self.take_back(thread, returned);
+        true
+    }
+
     fn take_back(&mut self, thread: usize, returned: Returned) {
         match returned {
             Returned::Closed { slot, leg, .. } => {
                 self.threads[thread].free_leg_slot(slot);
-                self.forget(leg.id(), leg.report());
+                self.part_with(leg);
             }
             Returned::Released { slot, leg, port } => {
                 self.threads[thread].free_leg_slot(slot);
@@ -499,9 +522,15 @@ impl Control {
         match std::mem::replace(&mut entry.state, LegState::Closing) {
             LegState::Moving { waiting } => self.adopt(id, leg, port, waiting),
             LegState::Closing | LegState::Opened { .. } | LegState::Living { .. } => {
-                self.forget(id, leg.report())
+                self.part_with(leg);
             }
         }
+    }
+
+    /// A leg is over: what it had no room to tell comes before its end.
+    fn part_with(&mut self, mut leg: Box<Leg>) {
+        self.events.extend(std::iter::from_fn(|| leg.poll_event()));
+        self.forget(leg.id(), leg.report());
     }
 
     fn forget(&mut self, leg: LegId, report: LegReport) {
@@ -537,24 +566,7 @@ fn same_payloads(old: &MediaParameters, new: &MediaParameters) -> bool {
         && old.comfort_noise == new.comfort_noise
 }
 
-fn random() -> Result<u32, EngineError> {
-    getrandom::u32().map_err(|error| EngineError::Io(io::Error::other(error)))
-}
-
-fn random_origin() -> Result<RtpOrigin, EngineError> {
-    Ok(RtpOrigin {
-        ssrc: Ssrc(random()?),
-        sequence: SeqNo((random()? >> 16) as u16),
-        timestamp: RtpTicks(random()?),
-    })
-}
-
-/// Read once, at start: a jump of the wall clock later changes nothing.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "sender reports carry wall clock time"
-)]
-fn wall_clock() -> NtpTime {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    NtpTime::from_unix(since_1970.unwrap_or_default())
-}
+#[cfg(test)]
+mod inspect;
+#[cfg(test)]
+pub(super) use inspect::State;

@@ -39,4 +39,6 @@ pub use thread::MediaThread;
 pub use crate::media::command::{EngineEvent, LegKind, LegReport};
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;

@@ -42,10 +42,11 @@ impl ThreadPort {
         config: &EngineConfig,
         place: ThreadPlace,
         silence: Arc<SilenceFrames>,
+        room: RingSizes,
     ) -> io::Result<(Self, MediaThread)> {
-        let (commands, commands_out) = RingBuffer::new(COMMANDS);
-        let (events_in, events) = RingBuffer::new(EVENTS);
-        let (returned_in, returned) = RingBuffer::new(RETURNS);
+        let (commands, commands_out) = RingBuffer::new(room.commands);
+        let (events_in, events) = RingBuffer::new(room.events);
+        let (returned_in, returned) = RingBuffer::new(room.returned);
         let counters = Arc::<Counters>::default();
         let rings = Rings {
             commands: commands_out,
@@ -166,8 +167,26 @@ pub(super) fn links(epoch: Instant, config: &EngineConfig) -> Vec<Links> {
     all
 }
 
-const COMMANDS: usize = 1_024;
-const EVENTS: usize = 4_096;
-const RETURNS: usize = 1_024;
+/// How much each of a thread's rings holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RingSizes {
+    pub(super) commands: usize,
+    pub(super) events: usize,
+    pub(super) returned: usize,
+}
+
+impl Default for RingSizes {
+    fn default() -> Self {
+        Self {
+            commands: 1_024,
+            events: 4_096,
+            returned: 1_024,
+        }
+    }
+}
+
 /// libopus works on the stack.
 const STACK_BYTES: usize = 2 << 20;
+
+#[cfg(test)]
+mod inspect;

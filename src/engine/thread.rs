@@ -127,14 +127,21 @@ impl MediaThread {
     /// Does what the control side asks, as long as there is room to give back what that frees.
     fn obey(&mut self, now: Instant) {
         for _ in 0..COMMANDS_PER_TICK {
-            if self.rings.returned.slots() < RETURNS_PER_COMMAND {
+            if !self.obey_one(now) {
                 return;
             }
-            let Ok(command) = self.rings.commands.pop() else {
-                return;
-            };
-            self.handle_command(now, command);
         }
+    }
+
+    fn obey_one(&mut self, now: Instant) -> bool {
+        if self.rings.returned.slots() < RETURNS_PER_COMMAND {
+            return false;
+        }
+        let Ok(command) = self.rings.commands.pop() else {
+            return false;
+        };
+        self.handle_command(now, command);
+        true
     }
 
     fn handle_command(&mut self, now: Instant, command: MixerCommand) {
@@ -457,3 +464,8 @@ const RETURNS_PER_COMMAND: usize = 2;
 const FRAMES_PER_REPORT: u64 = 50;
 /// Room in the event ring that telemetry leaves free.
 const EVENTS_RESERVED: usize = 1_024;
+
+#[cfg(test)]
+mod inspect;
+#[cfg(test)]
+pub(super) use inspect::{Asked, Passing};

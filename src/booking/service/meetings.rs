@@ -382,15 +382,15 @@ impl Bookings {
             meeting: meeting.id,
             created_at: now,
         });
-        Ok(self
-            .store()
-            .book(NewBooking {
-                meeting,
-                pins,
-                mint: self.inner.mint,
-                claim,
-            })
-            .await?)
+        let booking = NewBooking {
+            meeting,
+            pins,
+            mint: self.inner.mint,
+            claim,
+        };
+        let meeting = self.store().book(booking).await?;
+        self.inner.known.learn_all(now, &meeting);
+        Ok(meeting)
     }
 
     fn new_meeting(
@@ -476,6 +476,7 @@ impl Bookings {
             return Ok(None);
         }
         meeting.revision += 1;
+        self.inner.known.learn_all(now, &meeting);
         Ok(Some(meeting))
     }
 

@@ -2,6 +2,7 @@
 
 mod calls;
 mod keys;
+mod known;
 mod meetings;
 mod pins;
 
@@ -118,6 +119,7 @@ impl Bookings {
             claims: Mutex::default(),
             explains: Mutex::default(),
             statistics: PinStatistics::default(),
+            known: known::KnownPins::default(),
             calls: calls::CallCounters::default(),
         };
         Ok(Self {
@@ -229,6 +231,7 @@ struct Inner {
     /// How often each key asked what a PIN opens.
     explains: Mutex<pins::ExplainLog>,
     statistics: PinStatistics,
+    known: known::KnownPins,
     calls: calls::CallCounters,
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{BookingError, Bookings};
 use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
-use crate::booking::budget::HeldBack;
+use crate::booking::budget::{Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
@@ -69,7 +69,7 @@ impl Bookings {
     /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing.
     pub async fn resolve_pin(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
         let statistics = &self.inner.statistics;
-        let guess = match self.inner.budget.pay(now, &query.caller) {
+        let mut guess = match self.inner.budget.pay(now, &query.caller) {
             Ok(guess) => guess,
             Err(held_back) => {
                 statistics.count_held_back(held_back);
@@ -82,16 +82,26 @@ impl Bookings {
                 return PinVerdict::Refused(Refusal::Unavailable);
             }
         };
-        let found = self.store().pin(&query.pin).await;
-        let verdict = match found {
-            Ok(found) => self.verdict(now, found, query.number.as_deref()),
+        let found = match self.store().pin(&query.pin).await {
+            Ok(found) => {
+                self.remember(now, &query.pin, found.as_ref());
+                found
+            }
             Err(error) => {
-                // Nothing was evaluated: the guess is dropped, so nothing is owed.
-                statistics.unavailable.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(call = %query.call, %error, "a PIN could not be looked up");
-                return PinVerdict::Refused(Refusal::Unavailable);
+                match self.recall(now, &query.pin, guess) {
+                    Some((known, again)) => {
+                        guess = again;
+                        Some(known)
+                    }
+                    None => {
+                        statistics.unavailable.fetch_add(1, Ordering::Relaxed);
+                        return PinVerdict::Refused(Refusal::Unavailable);
+                    }
+                }
             }
         };
+        let verdict = self.verdict(now, found, query.number.as_deref());
         match &verdict {
             PinVerdict::Refused(Refusal::Wrong) => guess.was_wrong(),
             PinVerdict::Admitted(_) | PinVerdict::Refused(_) => guess.was_right(),
@@ -172,6 +182,35 @@ impl Bookings {
     #[must_use]
     pub fn pin_statistics(&self) -> &PinStatistics {
         &self.inner.statistics
+    }
+
+    fn remember(&self, now: Timestamp, pin: &Pin, found: Option<&(PinRecord, Meeting)>) {
+        match found {
+            Some((record, meeting)) => self.inner.known.learn(now, record, meeting),
+            None => self.inner.known.forget(pin),
+        }
+    }
+
+    /// While the store is away: a PIN that was seen lately. One that wasn't is answered as if nothing had
+    /// been looked at, but that it isn't among those is an answer too, so it is paid for. So that an
+    /// outage doesn't use up what callers need afterwards, half of the budget is left alone.
+    pub(super) fn recall<'a>(
+        &self,
+        now: Timestamp,
+        pin: &Pin,
+        guess: Guess<'a>,
+    ) -> Option<((PinRecord, Meeting), Guess<'a>)> {
+        let budget = &self.inner.budget;
+        if budget.remaining(now) < budget.per_hour() / 2 {
+            return None;
+        }
+        match self.inner.known.recall(now, pin) {
+            Some(known) => Some((known, guess)),
+            None => {
+                guess.was_wrong();
+                None
+            }
+        }
     }
 
     fn verdict(

@@ -934,6 +934,74 @@ async fn a_call_that_never_got_in_is_shown_to_whose_number_it_was_or_who_is_alon
     assert!(matches!(reserved, Err(BookingError::Invalid(_))));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_away_known_pins_open_and_others_hear_try_again() {
+    if !ON_POSTGRES {
+        return; // A file is never away.
+    }
+    let server = postgres::Server::start();
+    let store = SqlStore::postgres(&server.database()).await.unwrap();
+    let node = || Bookings::new(BookingSettings::default(), Arc::new(store.clone())).unwrap();
+    let (bookings, other_node) = (node(), node());
+    let organisation = bookings
+        .organisation_or_new(booked(), "demo")
+        .await
+        .unwrap();
+    let book = async |on: &Bookings| {
+        let meeting = on.book_meeting(during(), &organisation, permanent()).await;
+        meeting.map(|meeting| pins(&meeting).remove(0))
+    };
+    let dial = async |pin: &str| {
+        let query = PinQuery {
+            call: call_id(),
+            pin: Pin::parse(pin).unwrap(),
+            number: None,
+            caller: CallerNumber::new("+39061"),
+        };
+        // The call waits ten seconds for an answer.
+        tokio::time::timeout(
+            Duration::from_secs(5),
+            bookings.resolve_pin(during(), query),
+        )
+        .await
+        .unwrap()
+    };
+    let known = book(&bookings).await.unwrap();
+    let unknown = book(&other_node).await.unwrap();
+    server.stop();
+    assert!(matches!(dial(&known).await, PinVerdict::Admitted(_)));
+    for pin in [unknown.as_str(), "4815162342"] {
+        let refused = dial(pin).await;
+        assert!(matches!(refused, PinVerdict::Refused(Refusal::Unavailable)));
+    }
+    assert_eq!(bookings.failure_budget_remaining(during()), 98);
+    let refused = book(&bookings).await.unwrap_err();
+    let away = |error: &StoreError| matches!(error, StoreError::Busy | StoreError::Unavailable(_));
+    assert!(
+        matches!(&refused, BookingError::Store(error) if away(error)),
+        "{refused:?}"
+    );
+    server.start_again();
+    let back = async { while bookings.ping().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(5), back)
+        .await
+        .unwrap();
+    assert!(matches!(dial(&unknown).await, PinVerdict::Admitted(_)));
+    book(&bookings).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_outage_leaves_half_of_the_failure_budget() {
+    let house = house().await;
+    let (bookings, pin) = (&house.bookings, Pin::parse("4815162342").unwrap());
+    for n in 0..60 {
+        let caller = CallerNumber::new(&format!("+3906{n}"));
+        let guess = bookings.inner.budget.pay(during(), &caller).unwrap();
+        assert!(bookings.recall(during(), &pin, guess).is_none());
+    }
+    assert_eq!(bookings.failure_budget_remaining(during()), 50);
+}
+
 async fn raw(path: &Path) -> sqlx::SqliteConnection {
     use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
     SqliteConnectOptions::new()

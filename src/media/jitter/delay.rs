@@ -9,61 +9,58 @@ use std::time::{Duration, Instant};
 /// Watches arrivals of one stream. All times are in microseconds from the first one.
 #[derive(Debug)]
 pub(super) struct DelayEstimator {
-    clock: i64,
-    epoch: Option<Instant>,
+    tick: TickLength,
+    clock: Option<Clock>,
     base: Base,
-    histogram: [f32; BINS],
-    packets: u32,
+    histogram: Histogram,
     floor: Floor,
 }
 
 impl DelayEstimator {
-    pub(super) fn new(clock: u32) -> Self {
+    pub(super) const fn new(clock: u32) -> Self {
         Self {
-            clock: i64::from(clock.max(1)),
-            epoch: None,
+            tick: TickLength::new(clock),
+            clock: None,
             base: Base::EMPTY,
-            histogram: [0.0; BINS],
-            packets: 0,
+            histogram: Histogram::EMPTY,
             floor: Floor { value: 0, since: 0 },
         }
     }
 
     /// The stream starts anew after a pause: the path's jitter is remembered, its length is not.
-    pub(super) fn forget_base(&mut self) {
+    pub(super) const fn forget_base(&mut self) {
         self.base = Base::EMPTY;
     }
 
     /// Another stream altogether.
-    pub(super) fn reset(&mut self) {
-        *self = Self {
-            epoch: self.epoch,
-            ..Self::new(u32::try_from(self.clock).unwrap_or(1))
-        };
+    pub(super) const fn reset(&mut self) {
+        self.base = Base::EMPTY;
+        self.histogram = Histogram::EMPTY;
+        self.floor = Floor { value: 0, since: 0 };
     }
 
     /// Takes the arrival of a packet; returns how much slower it was than the fastest.
     pub(super) fn observe(&mut self, now: Instant, timestamp: i64) -> i64 {
         let now = self.micros(now);
-        let transit = now - self.timestamp_micros(timestamp);
+        let transit = now - self.tick.micros(timestamp);
         let rise = self.base.take(now, transit);
         if rise >= JUMP {
-            self.shift_down(rise);
+            self.histogram.shift_down(bin_of(rise));
         }
         let relative = transit - self.base.value(transit);
-        self.count(relative);
+        self.histogram.count(bin_of(relative));
         relative
     }
 
     /// How much slower than the fastest a packet would be that arrived now; `None` without a base.
     pub(super) fn relative(&mut self, now: Instant, timestamp: i64) -> Option<i64> {
-        let transit = self.micros(now) - self.timestamp_micros(timestamp);
+        let transit = self.micros(now) - self.tick.micros(timestamp);
         (!self.base.is_empty()).then(|| transit - self.base.value(transit))
     }
 
     /// The delay to aim at.
     pub(super) fn target(&self, now: i64) -> i64 {
-        self.quantile().max(self.floor.at(now))
+        self.histogram.delay().max(self.floor.at(now))
     }
 
     /// A packet came so late that the delay had to grow at once: hold that for a while.
@@ -77,65 +74,184 @@ impl DelayEstimator {
     }
 
     pub(super) fn micros(&mut self, now: Instant) -> i64 {
-        let epoch = *self.epoch.get_or_insert(now);
-        let since = now.saturating_duration_since(epoch);
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        self.clock.get_or_insert(Clock::new(now)).micros(now)
     }
 
-    fn timestamp_micros(&self, timestamp: i64) -> i64 {
-        timestamp.saturating_mul(1_000_000) / self.clock
+    /// So many ticks of the RTP clock.
+    pub(super) const fn micros_of(&self, ticks: i64) -> i64 {
+        self.tick.micros(ticks)
     }
+}
 
-    /// The n-th packet weighs 1/n at first, later 1/`MEMORY`.
-    fn count(&mut self, relative: i64) {
-        self.packets = (self.packets + 1).min(MEMORY);
-        let share = 1.0 / self.packets as f32;
-        self.histogram
-            .iter_mut()
-            .for_each(|weight| *weight *= 1.0 - share);
-        let bin = usize::try_from(relative / BIN).unwrap_or(0).min(BINS - 1);
-        if let Some(weight) = self.histogram.get_mut(bin) {
-            *weight += share;
+/// Microseconds since the first time that was asked. One packet or frame asks many times for the
+/// same moment, so the last answer is kept.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    epoch: Instant,
+    asked: Instant,
+    answer: i64,
+}
+
+impl Clock {
+    const fn new(epoch: Instant) -> Self {
+        Self {
+            epoch,
+            asked: epoch,
+            answer: 0,
         }
     }
 
+    fn micros(&mut self, now: Instant) -> i64 {
+        if now != self.asked {
+            let since = now.saturating_duration_since(self.epoch);
+            self.asked = now;
+            self.answer = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        }
+        self.answer
+    }
+}
+
+/// A tick of the RTP clock in microseconds, as a fraction: telephone clocks need no division.
+#[derive(Debug, Clone, Copy)]
+struct TickLength {
+    numerator: i64,
+    denominator: i64,
+}
+
+impl TickLength {
+    const fn new(clock: u32) -> Self {
+        let clock = if clock == 0 { 1 } else { clock as i64 };
+        if MICROS % clock == 0 {
+            return Self {
+                numerator: MICROS / clock,
+                denominator: 1,
+            };
+        }
+        Self {
+            numerator: MICROS,
+            denominator: clock,
+        }
+    }
+
+    const fn micros(self, ticks: i64) -> i64 {
+        let product = ticks.saturating_mul(self.numerator);
+        if self.denominator == 1 {
+            product
+        } else {
+            product / self.denominator
+        }
+    }
+}
+
+/// How much slower than the fastest packets were, 1 ms per bin. The n-th packet weighs 1/n of all
+/// at first, later 1/`MEMORY`: instead of all others growing lighter, each is heavier than the one
+/// before, so that only one bin is touched.
+#[derive(Debug)]
+struct Histogram {
+    weights: [f32; BINS],
+    total: f32,
+    packets: u32,
+    /// The highest bin that at most [`BEYOND_MAX`] of the weight lies above.
+    quantile: usize,
+    /// What does.
+    beyond: f32,
+}
+
+impl Histogram {
+    const EMPTY: Self = Self {
+        weights: [0.0; BINS],
+        total: 0.0,
+        packets: 0,
+        quantile: 0,
+        beyond: 0.0,
+    };
+
+    fn count(&mut self, bin: usize) {
+        let weight = match self.packets {
+            0 => 1.0,
+            others => self.total / others as f32,
+        };
+        self.packets = (self.packets + 1).min(MEMORY - 1);
+        self.total += weight;
+        if let Some(place) = self.weights.get_mut(bin) {
+            *place += weight;
+        }
+        if bin > self.quantile {
+            self.beyond += weight;
+        }
+        if self.total > TOTAL_MAX {
+            self.rescale();
+        }
+        self.settle();
+    }
+
     /// The path became longer as a whole: what was slow before is that much less slow now.
-    fn shift_down(&mut self, by: i64) {
-        let bins = usize::try_from(by / BIN).unwrap_or(0).min(BINS - 1);
-        let fastest: f32 = self.histogram.iter().take(bins + 1).sum();
-        self.histogram.copy_within(bins.., 0);
-        self.histogram
+    fn shift_down(&mut self, bins: usize) {
+        let fastest: f32 = self.weights.iter().take(bins + 1).sum();
+        self.weights.copy_within(bins.., 0);
+        self.weights
             .iter_mut()
             .rev()
             .take(bins)
             .for_each(|weight| *weight = 0.0);
-        if let Some(first) = self.histogram.first_mut() {
+        if let Some(first) = self.weights.first_mut() {
             *first = fastest;
+        }
+        self.look_from_above();
+    }
+
+    const fn delay(&self) -> i64 {
+        self.quantile as i64 * BIN
+    }
+
+    fn rescale(&mut self) {
+        let factor = 1.0 / self.total;
+        self.weights.iter_mut().for_each(|weight| *weight *= factor);
+        self.total = 1.0;
+        self.look_from_above();
+    }
+
+    fn look_from_above(&mut self) {
+        self.quantile = BINS - 1;
+        self.beyond = 0.0;
+        self.settle();
+    }
+
+    /// Moves the quantile to where it belongs: by nothing, mostly.
+    fn settle(&mut self) {
+        let limit = self.total * BEYOND_MAX;
+        while self.beyond > limit && self.quantile < BINS - 1 {
+            self.quantile += 1;
+            self.beyond -= self.weight(self.quantile);
+        }
+        while self.quantile > 0 && self.beyond + self.weight(self.quantile) <= limit {
+            self.beyond += self.weight(self.quantile);
+            self.quantile -= 1;
         }
     }
 
-    fn quantile(&self) -> i64 {
-        let mut beyond = 0.0_f32;
-        for (bin, weight) in self.histogram.iter().enumerate().rev() {
-            beyond += weight;
-            if beyond > BEYOND_MAX {
-                return bin as i64 * BIN;
-            }
-        }
-        0
+    fn weight(&self, bin: usize) -> f32 {
+        self.weights.get(bin).copied().unwrap_or(0.0)
     }
+}
+
+fn bin_of(delay: i64) -> usize {
+    usize::try_from(delay / BIN).unwrap_or(0).min(BINS - 1)
 }
 
 /// The least transit time of the last seconds, by sliding windows.
 #[derive(Debug)]
 struct Base {
-    windows: [Option<i64>; WINDOWS],
+    /// [`NEVER`] where nothing came.
+    windows: [i64; WINDOWS],
+    least: i64,
     until: i64,
 }
 
 impl Base {
     const EMPTY: Self = Self {
-        windows: [None; WINDOWS],
+        windows: [NEVER; WINDOWS],
+        least: NEVER,
         until: i64::MIN,
     };
 
@@ -144,24 +260,24 @@ impl Base {
         let before = self.value(transit);
         if now >= self.until {
             self.windows.rotate_right(1);
-            self.windows[0] = None;
+            self.windows[0] = NEVER;
             self.until = now + WINDOW;
         }
-        self.windows[0] = Some(self.windows[0].map_or(transit, |least| least.min(transit)));
-        self.value(transit) - before
+        self.windows[0] = self.windows[0].min(transit);
+        self.least = self.windows.into_iter().fold(NEVER, i64::min);
+        self.least - before
     }
 
-    fn value(&self, otherwise: i64) -> i64 {
-        self.windows
-            .iter()
-            .flatten()
-            .min()
-            .copied()
-            .unwrap_or(otherwise)
+    const fn value(&self, otherwise: i64) -> i64 {
+        if self.is_empty() {
+            otherwise
+        } else {
+            self.least
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.windows.iter().all(Option::is_none)
+    const fn is_empty(&self) -> bool {
+        self.least == NEVER
     }
 }
 
@@ -185,11 +301,16 @@ impl Floor {
     }
 }
 
+const MICROS: i64 = 1_000_000;
+/// No transit takes so long.
+const NEVER: i64 = i64::MAX;
 /// 1 ms.
 const BIN: i64 = 1000;
 const BINS: usize = 256;
 /// Packets.
 const MEMORY: u32 = 250;
+/// Far from where an `f32` ends; reached once in two minutes.
+const TOTAL_MAX: f32 = 1e12;
 /// One in a hundred may come too late.
 const BEYOND_MAX: f32 = 0.01;
 /// Four of half a second: at 2,000 ppm the base lags by at most 4 ms.
@@ -240,6 +361,37 @@ mod tests {
         assert!((37..=40).contains(&asked), "{asked}");
         let calm = target(&mut estimator, 20, 40, |_| 0.0);
         assert_eq!(calm, 0);
+    }
+
+    #[test]
+    fn the_quantile_that_is_kept_is_the_one_that_is_counted() {
+        let mut random = Random::new(8);
+        let mut histogram = Histogram::EMPTY;
+        // Each packet's share of all, worked out the long way.
+        let mut shares = [0.0_f64; BINS];
+        for n in 1..20_000_u32 {
+            let spread = if n / 3_000 % 2 == 0 { 40 } else { 255 };
+            let bin = random.below(spread) * random.below(2);
+            histogram.count(bin);
+            let share = 1.0 / f64::from(n.min(MEMORY));
+            shares.iter_mut().for_each(|other| *other *= 1.0 - share);
+            shares[bin] += share;
+            if n == 10_000 {
+                histogram.shift_down(7);
+                let fastest = shares[..=7].iter().sum();
+                shares.copy_within(7.., 0);
+                shares[BINS - 7..].fill(0.0);
+                shares[0] = fastest;
+            }
+            let above = |bin: usize| shares[bin..].iter().sum::<f64>();
+            let at = histogram.quantile;
+            assert!(above(at + 1) <= 0.0101, "{n}: {} above {at}", above(at + 1));
+            assert!(
+                at == 0 || above(at) > 0.0099,
+                "{n}: only {} from {at}",
+                above(at)
+            );
+        }
     }
 
     #[test]

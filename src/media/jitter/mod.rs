@@ -116,6 +116,11 @@ impl JitterBuffer {
         }
     }
 
+    /// A moment on the RTP clock, counted from the first that was asked for.
+    pub fn ticks_at(&mut self, now: Instant) -> i64 {
+        self.delay.micros(now) * i64::from(self.config.clock) / 1_000_000
+    }
+
     /// Could a packet with this timestamp belong to the stream as it runs? Not when it is a second
     /// or more from where the clock says it should be.
     pub fn is_plausible(&mut self, now: Instant, timestamp: RtpTicks) -> bool {
@@ -294,8 +299,8 @@ impl JitterBuffer {
         i64::try_from(self.config.delay_max.as_micros()).unwrap_or(i64::MAX)
     }
 
-    fn micros_of(&self, ticks: i64) -> i64 {
-        ticks.saturating_mul(1_000_000) / i64::from(self.config.clock.max(1))
+    const fn micros_of(&self, ticks: i64) -> i64 {
+        self.delay.micros_of(ticks)
     }
 
     fn extend(&mut self, timestamp: RtpTicks) -> i64 {

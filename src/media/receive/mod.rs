@@ -57,7 +57,6 @@ pub struct Receiver {
     kind: FrameKind,
     /// Samples concealed without a break.
     concealed: usize,
-    epoch: Option<Instant>,
     loss: LossRate,
     counts: Counts,
 }
@@ -117,7 +116,6 @@ impl Receiver {
             frame: [0; FRAME_SAMPLES_MAX],
             kind: FrameKind::Silence,
             concealed: 0,
-            epoch: None,
             loss: LossRate::default(),
             counts: Counts::default(),
         })
@@ -306,9 +304,7 @@ impl Receiver {
         ticks: u32,
         payload: &[u8],
     ) -> PacketVerdict {
-        let clock = i64::from(self.parameters.codec.rtp_clock());
-        let since = now.saturating_duration_since(*self.epoch.get_or_insert(now));
-        let arrival = i64::try_from(since.as_micros()).unwrap_or(0) * clock / 1_000_000;
+        let arrival = self.jitter.ticks_at(now);
         // Both wrap at 32 bit; only differences count (RFC 3550 appendix A.8).
         self.stream.note_transit(i64::from(
             (arrival as u32).wrapping_sub(header.timestamp.0) as i32

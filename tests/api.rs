@@ -382,6 +382,7 @@ async fn a_meeting_is_booked_read_changed_and_cancelled() {
         json!({
             "capacity": 12, "language": "it", "external_id": "a/b è", "metadata": {"room": [1, 2]}, "wait_for_host": true,
             "mute_on_join": true, "guests_may_unmute": false, "early_join_minutes": 5, "overrun_minutes": 0,
+            "automatic_gain": false, "noise_suppression": true,
         }),
     );
     let created = api
@@ -439,8 +440,13 @@ async fn a_meeting_is_booked_read_changed_and_cancelled() {
         (&booked["id"], &booked["pins"])
     );
     assert_eq!(
-        (&replaced["metadata"], &replaced["guests_may_unmute"]),
-        (&Value::Null, &json!(true))
+        (
+            &replaced["metadata"],
+            &replaced["guests_may_unmute"],
+            &replaced["automatic_gain"],
+            &replaced["noise_suppression"]
+        ),
+        (&Value::Null, &json!(true), &json!(true), &json!(false))
     );
 
     for _ in 0..2 {

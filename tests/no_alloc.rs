@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use voicebridge::engine::{Control, EngineConfig, EngineEvent, KnownPeer, MediaThread};
 use voicebridge::media::codec::Codec;
 use voicebridge::media::parameters::Direction;
+use voicebridge::media::treatment::SoundOptions;
 use voicebridge::units::{BridgeId, LegId};
 
 mod phones;
@@ -119,6 +120,7 @@ fn world(threads: usize) -> World {
         ..EngineConfig::default()
     };
     let start = Instant::now();
+    MediaThread::prepare();
     let (control, threads) = Control::new(config, start).unwrap();
     World {
         control,
@@ -151,6 +153,7 @@ fn the_tick_neither_allocates_nor_frees() {
     }
     world.run("prompts, then music", 20);
     for (leg, _) in &legs {
+        world.control.set_sound(*leg, sound(true));
         world.control.join(*leg, BridgeId(1), false);
     }
     world.run("moves, joins, a meeting", 60);
@@ -169,6 +172,9 @@ fn the_tick_neither_allocates_nor_frees() {
     for phone in &mut world.phones[..6] {
         phone.talks = false;
     }
+    for (leg, _) in &legs[..6] {
+        world.control.set_sound(*leg, sound(false));
+    }
     world.run("silence, back to the shared mix", 80);
     lose_and_garble(&mut world);
     change(&mut world);
@@ -185,6 +191,13 @@ fn the_tick_neither_allocates_nor_frees() {
     world.run("closing", 5);
     assert_eq!(world.control.legs(), 0);
     assert_happened(&world.events, legs.len());
+}
+
+fn sound(noise_suppression: bool) -> SoundOptions {
+    SoundOptions {
+        automatic_gain: true,
+        noise_suppression,
+    }
 }
 
 /// Packets lost, late, doubled, garbled, and from a stranger.

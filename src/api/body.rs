@@ -134,6 +134,8 @@ pub(super) fn meeting(mut fields: Fields) -> Result<(MeetingChange, Option<Strin
         guests_may_unmute: fields.flag("guests_may_unmute"),
         early_join_minutes: fields.number("early_join_minutes"),
         overrun_minutes: fields.number("overrun_minutes"),
+        automatic_gain: fields.flag("automatic_gain"),
+        noise_suppression: fields.flag("noise_suppression"),
     };
     fields.finish()?;
     Ok((change, given(organisation)))

@@ -56,6 +56,10 @@ pub(super) struct MeetingRequest {
     early_join_minutes: Option<u32>,
     /// How long it may run over its end; default 60.
     overrun_minutes: Option<u32>,
+    /// Quiet and loud talkers are brought to about the same loudness; default true.
+    automatic_gain: Option<bool>,
+    /// Noise around the talkers is suppressed, at the price of some 15 ms and of processor time; default false.
+    noise_suppression: Option<bool>,
 }
 
 /// What to change of a meeting: what is left out stays, null brings the default back.
@@ -93,6 +97,10 @@ pub(super) struct MeetingPatch {
     early_join_minutes: Option<u32>,
     /// How long it may run over its end.
     overrun_minutes: Option<u32>,
+    /// Quiet and loud talkers are brought to about the same loudness.
+    automatic_gain: Option<bool>,
+    /// Noise around the talkers is suppressed.
+    noise_suppression: Option<bool>,
 }
 
 /// Books a meeting and allocates its PINs.

@@ -54,6 +54,10 @@ pub(super) struct MeetingView {
     early_join_minutes: u32,
     /// How long it may run over its end.
     overrun_minutes: u32,
+    /// Quiet and loud talkers are brought to about the same loudness.
+    automatic_gain: bool,
+    /// Noise around the talkers is suppressed.
+    noise_suppression: bool,
     /// Hidden from keys of role `reader`; null also once they were released, 30 days after the end.
     pins: Option<PinsView>,
     /// Where to dial in.
@@ -247,6 +251,8 @@ impl MeetingView {
             guests_may_unmute: meeting.options.guests_may_unmute,
             early_join_minutes: meeting.options.early_join_minutes,
             overrun_minutes: meeting.options.overrun_minutes,
+            automatic_gain: meeting.options.sound.automatic_gain,
+            noise_suppression: meeting.options.sound.noise_suppression,
             pins: has_pins.then(|| PinsView {
                 guest: pin(Role::Guest),
                 host: pin(Role::Host),

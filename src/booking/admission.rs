@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::booking::privacy::{CallerNumber, Pin};
+use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
 macro_rules! id {
@@ -105,6 +106,8 @@ pub struct Admission {
     pub guests_may_unmute: bool,
     /// The language the meeting asks for.
     pub language: Option<Language>,
+    /// How voices are treated.
+    pub sound: SoundOptions,
     /// The echo meeting for `probe`: each participant hears himself, nothing is counted.
     pub echo: bool,
 }

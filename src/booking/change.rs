@@ -8,6 +8,7 @@ use crate::booking::meeting::{
     METADATA_BYTES_MAX, MeetingOptions, OVERRUN_MINUTES_DEFAULT, OVERRUN_MINUTES_MAX, Schedule,
     TITLE_CHARS_MAX, Zone,
 };
+use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
 /// What is asked of one option.
@@ -80,6 +81,10 @@ pub struct MeetingChange {
     pub early_join_minutes: Change<i64>,
     /// How long it may run over its end.
     pub overrun_minutes: Change<i64>,
+    /// Quiet and loud talkers are brought to about the same loudness.
+    pub automatic_gain: Change<bool>,
+    /// Noise around the talkers is suppressed.
+    pub noise_suppression: Change<bool>,
 }
 
 impl MeetingChange {
@@ -135,6 +140,14 @@ impl MeetingChange {
                     .or(base.map(|b| b.guests_may_unmute), true),
                 early_join_minutes: early.unwrap_or(EARLY_JOIN_MINUTES_DEFAULT),
                 overrun_minutes: overrun.unwrap_or(OVERRUN_MINUTES_DEFAULT),
+                sound: SoundOptions {
+                    automatic_gain: self
+                        .automatic_gain
+                        .or(base.map(|b| b.sound.automatic_gain), true),
+                    noise_suppression: self
+                        .noise_suppression
+                        .or(base.map(|b| b.sound.noise_suppression), false),
+                },
             }),
             (Some(_) | None, Some(_) | None) => Err(wrong.0),
         }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::booking::admission::{Admission, MeetingId, OrganisationId, PinVerdict, Refusal, Role};
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
+use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
 /// A meeting as it is kept.
@@ -64,6 +65,8 @@ pub struct MeetingOptions {
     pub early_join_minutes: u32,
     /// How long it may run over its end.
     pub overrun_minutes: u32,
+    /// How its voices are treated.
+    pub sound: SoundOptions,
 }
 
 /// From when to when: the civil times of a zone are what was agreed, the instants follow from them.
@@ -183,6 +186,7 @@ impl Meeting {
             mute_on_join: self.options.mute_on_join,
             guests_may_unmute: self.options.guests_may_unmute,
             language: self.options.language,
+            sound: self.options.sound,
             echo: self.echo,
         }
     }
@@ -204,6 +208,7 @@ impl MeetingOptions {
             guests_may_unmute: true,
             early_join_minutes: EARLY_JOIN_MINUTES_DEFAULT,
             overrun_minutes: OVERRUN_MINUTES_DEFAULT,
+            sound: SoundOptions::default(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::booking::admission::CallId;
 use crate::booking::{Admission, MeetingId, ParticipantId, Role};
 use crate::call::schedule::{Alarm, EndSchedule, EndStage};
 use crate::call::{MutedBy, Phrase, RoomNotice, RoomOutput, RoomRefusal, RoomVerdict, WaitFor};
+use crate::media::treatment::SoundOptions;
 use crate::units::{BridgeId, Language};
 
 /// What of a booking governs its room. Everything else of an [`Admission`] is the participant's own.
@@ -30,6 +31,8 @@ pub struct RoomTerms {
     pub wait_for_host: bool,
     /// The language announcements to all are made in; `None`: each hears his own.
     pub language: Option<Language>,
+    /// How its voices are treated.
+    pub sound: SoundOptions,
 }
 
 impl From<&Admission> for RoomTerms {
@@ -41,6 +44,7 @@ impl From<&Admission> for RoomTerms {
             capacity: admission.capacity,
             wait_for_host: admission.wait_for_host,
             language: admission.language,
+            sound: admission.sound,
         }
     }
 }
@@ -186,6 +190,7 @@ impl Room {
             call: seat.call,
             bridge,
             echo: false,
+            sound: self.terms.sound,
         });
         seat.state = SeatState::Joined;
         let others = self.head_count();
@@ -220,6 +225,7 @@ impl Room {
             meeting: self.meeting,
         });
         let others = count(self.seats.len()).saturating_sub(1);
+        let sound = self.terms.sound;
         for seat in &mut self.seats {
             seat.state = SeatState::Joined;
             seat.since = wall;
@@ -227,6 +233,7 @@ impl Room {
                 call: seat.call,
                 bridge,
                 echo: false,
+                sound,
             });
             if entering != Some(seat.call) {
                 seat.tell_opened(others, out);
@@ -307,6 +314,13 @@ impl Room {
                 .terms
                 .over_at()
                 .map(|over| EndSchedule::new(now, wall, over));
+        }
+        if old.sound != self.terms.sound {
+            let sound = self.terms.sound;
+            out.extend(self.joined().map(|seat| RoomOutput::Sound {
+                call: seat.call,
+                sound,
+            }));
         }
         let waited_for = match &mut self.phase {
             Phase::Live { .. } => return,

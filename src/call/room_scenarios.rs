@@ -145,7 +145,9 @@ fn describe(output: &RoomOutput) -> String {
             format!("{}: opened others={others}{muted}", n(call))
         }
         RoomOutput::Notice { call, notice } => format!("{}: {notice:?}", n(call)),
-        RoomOutput::JoinBridge { call, bridge, echo } => {
+        RoomOutput::JoinBridge {
+            call, bridge, echo, ..
+        } => {
             format!(
                 "{} into {}{}",
                 n(call),
@@ -153,6 +155,7 @@ fn describe(output: &RoomOutput) -> String {
                 if *echo { " echo" } else { "" }
             )
         }
+        RoomOutput::Sound { call, sound } => format!("{} gain={}", n(call), sound.automatic_gain),
         RoomOutput::LeaveBridge { call } => format!("{} out", n(call)),
         RoomOutput::PlayToBridge {
             bridge,

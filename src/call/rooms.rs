@@ -12,6 +12,7 @@ use crate::booking::admission::CallId;
 use crate::booking::{Admission, MeetingId, ParticipantId};
 use crate::call::room::{BridgeIds, Life, Room, RoomTerms, Seat, SeatState};
 use crate::call::{MutedBy, Phrase, RoomNotice, RoomRefusal, RoomVerdict};
+use crate::media::treatment::SoundOptions;
 use crate::units::{BridgeId, Language};
 
 /// The meetings of a node in which somebody is or waits.
@@ -43,6 +44,15 @@ pub enum RoomOutput {
         bridge: BridgeId,
         /// He hears himself, alone.
         echo: bool,
+        /// How his voice is treated there.
+        sound: SoundOptions,
+    },
+    /// The call's voice is treated differently from now on.
+    Sound {
+        /// Whose.
+        call: CallId,
+        /// How.
+        sound: SoundOptions,
     },
     /// Take the call's leg out of its bridge.
     LeaveBridge {
@@ -283,6 +293,7 @@ impl Rooms {
             call: seat.call,
             bridge,
             echo: true,
+            sound: SoundOptions::default(),
         });
         RoomVerdict::Joined {
             participant: seat.participant,

@@ -14,6 +14,7 @@ use crate::call::{
     Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Phrase, Rejection,
     RoomNotice, RoomRefusal, RoomVerdict, WaitFor,
 };
+use crate::media::treatment::SoundOptions;
 use crate::units::{Key, Language};
 
 /// A caller's telephone, with both clocks in its hand.
@@ -49,6 +50,7 @@ pub(super) fn admission(role: Role) -> Admission {
         mute_on_join: false,
         guests_may_unmute: true,
         language: None,
+        sound: SoundOptions::default(),
         echo: false,
     }
 }

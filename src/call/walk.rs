@@ -62,6 +62,7 @@ impl Dice {
         booked.wait_for_host = self.one_in(3);
         booked.mute_on_join = self.one_in(3);
         booked.guests_may_unmute = self.one_in(2);
+        booked.sound.noise_suppression = self.one_in(4);
         booked.echo = self.one_in(8);
         booked
     }
@@ -344,10 +345,18 @@ impl Gateway {
     fn perform_room(&mut self, output: RoomOutput) -> Option<(CallId, CallInput)> {
         match output {
             RoomOutput::Notice { call, notice } => return Some((call, CallInput::Room(notice))),
-            RoomOutput::JoinBridge { call, bridge, echo } => {
+            RoomOutput::JoinBridge {
+                call, bridge, echo, ..
+            } => {
                 let leg = self.legs.get_mut(&call).unwrap();
                 assert_eq!(leg.bridge.replace(bridge), None, "in one bridge at a time");
                 leg.echo = echo;
+            }
+            RoomOutput::Sound { call, .. } => {
+                assert!(
+                    self.legs[&call].bridge.is_some(),
+                    "only who is in has a voice"
+                );
             }
             RoomOutput::LeaveBridge { call } => {
                 let left = self.legs.get_mut(&call).unwrap().bridge.take();

@@ -17,6 +17,7 @@ use crate::engine::io::Sleeper;
 use crate::engine::port::{RingSizes, ThreadPort, links};
 use crate::engine::shared::SharedPorts;
 use crate::engine::sockets::PortRange;
+use crate::engine::sound::SoundAsked;
 use crate::engine::thread::{MediaThread, ThreadPlace};
 use crate::media::clip::Rendition;
 use crate::media::command::{
@@ -63,6 +64,7 @@ struct LegEntry {
     state: LegState,
     parameters: Option<MediaParameters>,
     bridge: Option<BridgeId>,
+    sound: SoundAsked,
 }
 
 enum LegState {
@@ -206,6 +208,7 @@ impl Control {
                 );
             }
         }
+        self.note_rate(leg, parameters.codec.sample_rate());
         Ok(())
     }
 
@@ -336,8 +339,12 @@ impl Control {
         Ok(())
     }
 
+    pub(super) fn sound_of(&mut self, leg: LegId) -> Option<&mut SoundAsked> {
+        self.legs.get_mut(&leg).map(|entry| &mut entry.sound)
+    }
+
     /// For a leg that lives, at once; for one that doesn't yet, as soon as it does.
-    fn command(&mut self, leg: LegId, command: LegCommand) {
+    pub(super) fn command(&mut self, leg: LegId, command: LegCommand) {
         let Some(entry) = self.legs.get_mut(&leg) else {
             return;
         };
@@ -510,7 +517,8 @@ impl Control {
             | Returned::Rendition(_)
             | Returned::Clip(_)
             | Returned::Port(_)
-            | Returned::Update(_) => {}
+            | Returned::Update(_)
+            | Returned::Denoiser(_) => {}
         }
     }
 

@@ -14,7 +14,8 @@
 //! 8. `outlet`: what goes out
 //! 9. `io`: the system calls
 //! 10. `health`: what a thread counts about itself
-//! 11. `config`: how it is set up, and what can't be done
+//! 11. `sound`: how voices are treated: makes what that takes
+//! 12. `config`: how it is set up, and what can't be done
 
 mod config;
 mod control;
@@ -28,6 +29,7 @@ mod port;
 mod routes;
 mod shared;
 mod sockets;
+mod sound;
 mod thread;
 
 pub use config::{EngineConfig, EngineError};

@@ -82,7 +82,11 @@ impl ThreadPort {
         let builder = std::thread::Builder::new()
             .name(format!("media-{index}"))
             .stack_size(STACK_BYTES);
-        self.handle = Some(builder.spawn(move || thread.run(sleeper, &stop))?);
+        let run = move || {
+            MediaThread::prepare();
+            thread.run(sleeper, &stop);
+        };
+        self.handle = Some(builder.spawn(run)?);
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use crate::media::leg::{Leg, Tick};
 use crate::media::mixer::Bridge;
 use crate::media::playback::SilenceFrames;
 use crate::media::sender::PacketBuffer;
+use crate::media::treatment::Denoiser;
 
 /// One media thread. [`MediaThread::tick`] is all it does; tests call it on a thread of theirs.
 pub struct MediaThread {
@@ -118,6 +119,12 @@ impl MediaThread {
         self.next_tick = current + 1;
     }
 
+    /// To be called once on the thread that will tick, before it does: what libraries keep per thread
+    /// is made now rather than in a tick.
+    pub fn prepare() {
+        Denoiser::prepare_thread();
+    }
+
     /// When the next tick is due.
     #[must_use]
     pub fn next_tick_at(&self) -> Instant {
@@ -211,6 +218,13 @@ impl MediaThread {
                 .give_back(leg.set_music(music).map(Returned::Rendition)),
             LegCommand::Mute(muted) => leg.set_muted(muted),
             LegCommand::Rewire(port) => self.rewire(slot, port),
+            LegCommand::Sound {
+                automatic_gain,
+                denoiser,
+            } => self.rings.give_back(
+                leg.set_sound(automatic_gain, denoiser)
+                    .map(Returned::Denoiser),
+            ),
             LegCommand::Join(bridge) => self.join(slot, bridge),
             LegCommand::Echo => self.seat_alone(slot, true),
             LegCommand::Leave => self.seat_alone(slot, false),
@@ -442,6 +456,7 @@ fn contents(command: LegCommand) -> Option<Returned> {
         LegCommand::Play(playlist) => Some(Returned::Playlist(playlist)),
         LegCommand::Music(music) => music.map(Returned::Rendition),
         LegCommand::Rewire(port) => Some(Returned::Port(port)),
+        LegCommand::Sound { denoiser, .. } => denoiser.map(Returned::Denoiser),
         LegCommand::Release
         | LegCommand::Close
         | LegCommand::StopPlaying

@@ -10,6 +10,7 @@ use crate::media::codec::Codec;
 use crate::media::leg::{Leg, LegUpdate};
 use crate::media::mixer::Bridge;
 use crate::media::playback::{BridgeClip, Playlist};
+use crate::media::treatment::{Denoiser, Echo};
 use crate::units::{Decibels, Key, LegId};
 
 /// A leg's place in its thread's table, given out by the control side.
@@ -155,6 +156,13 @@ pub enum LegCommand {
     Mute(bool),
     /// It reaches its peer another way from now on.
     Rewire(LegPort),
+    /// How its meeting wants its voice treated.
+    Sound {
+        /// Brought to the common loudness?
+        automatic_gain: bool,
+        /// For its sample rate; `None`: its noise stays.
+        denoiser: Option<Box<Denoiser>>,
+    },
     /// It goes into a bridge of its thread.
     Join(BridgeSlot),
     /// It hears itself.
@@ -176,7 +184,8 @@ impl LegCommand {
             | Self::StopPlaying
             | Self::Music(_)
             | Self::Mute(_)
-            | Self::Rewire(_) => false,
+            | Self::Rewire(_)
+            | Self::Sound { .. } => false,
         }
     }
 }
@@ -218,6 +227,8 @@ pub enum Returned {
     Clip(Box<BridgeClip>),
     /// What an update replaced.
     Update(Box<LegUpdate>),
+    /// A denoiser that is no longer used.
+    Denoiser(Box<Denoiser>),
 }
 
 /// What the engine tells the gateway.
@@ -301,6 +312,10 @@ pub struct LegReport {
     pub level: Decibels,
     /// Speaking now?
     pub talking: bool,
+    /// Automatic gain on the way into the meeting.
+    pub gain: Decibels,
+    /// Echo of the meeting that it returns.
+    pub echo: Option<Echo>,
 }
 
 impl Default for LegReport {
@@ -320,6 +335,8 @@ impl Default for LegReport {
             round_trip_ms: None,
             level: Decibels(-127.0),
             talking: false,
+            gain: Decibels::IDENTITY,
+            echo: None,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! One participant's media: source check and receiving on one side, what it hears on the other.
 //! Owned by one media thread at a time; moved, never shared.
 
+mod figures;
+mod hold;
 mod liveness;
 mod reporting;
+mod treated;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
 use crate::media::codec::{CodecError, Encoder};
-use crate::media::command::{EngineEvent, LegKind, LegReport, LegSlot};
-use crate::media::leg::liveness::{Liveness, Told};
+use crate::media::command::{EngineEvent, LegKind, LegSlot};
+use crate::media::leg::figures::Received;
+use crate::media::leg::hold::Hold;
+use crate::media::leg::liveness::{Liveness, Talking};
 use crate::media::leg::reporting::Reporting;
 use crate::media::limiter::Limiter;
 use crate::media::parameters::MediaParameters;
@@ -21,6 +26,7 @@ use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, S
 use crate::media::rtp::is_rtcp;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::{SourceLock, SourceVerdict};
+use crate::media::treatment::Treatment;
 use crate::media::voice::Voice;
 use crate::units::{FRAME, LegId};
 
@@ -43,23 +49,14 @@ pub struct Leg {
     /// Has another place in the 20 ms since its last frame.
     reseated: bool,
     liveness: Liveness,
-    talking: Told<bool>,
+    talking: Talking,
+    hold: Hold,
+    treatment: Treatment,
     rtcp: Reporting,
     /// What receivers before this one had counted.
     earlier: Received,
     sent: u64,
     foreign: u64,
-}
-
-/// Counts that outlive a change of codec.
-#[derive(Debug, Clone, Copy, Default)]
-struct Received {
-    packets: u64,
-    lost: u64,
-    late: u64,
-    duplicated: u64,
-    malformed: u64,
-    concealed_frames: u64,
 }
 
 /// What is remade when another codec or payload type is agreed on.
@@ -184,7 +181,9 @@ impl Leg {
             last_tick: None,
             reseated: false,
             liveness: Liveness::new(now),
-            talking: Told::new(false),
+            talking: Talking::default(),
+            hold: Hold::new(parameters.direction),
+            treatment: Treatment::new(),
             rtcp: Reporting::new(now, &parameters, origin),
             earlier: Received::default(),
             sent: 0,
@@ -237,6 +236,7 @@ impl Leg {
         }
         self.packetiser.change(&update.parameters, update.origin);
         self.source.expect(&update.parameters);
+        self.hold.update(update.parameters.direction);
         self.liveness.begin(now);
         self.rtcp.described = update.parameters.remote_rtcp;
         self.rtcp.muxed = update.parameters.remote_rtcp == update.parameters.remote_rtp;
@@ -324,7 +324,9 @@ impl Leg {
         self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
-        self.talking.set(voice.active && self.may_speak());
+        self.hold.next_frame();
+        let talks = voice.active && self.may_speak() && !self.treatment.is_only_echo();
+        self.talking.follow(talks);
         let direction = self.parameters.direction;
         let timeout = if direction.receives() {
             self.config.media_timeout
@@ -438,14 +440,13 @@ impl Leg {
 
     /// This frame's voice, where it may be heard.
     pub(super) fn speech(&self) -> Option<&[i16]> {
-        let heard =
-            !self.muted && self.parameters.direction.receives() && self.frame != FrameKind::Silence;
+        let heard = self.may_speak() && self.frame != FrameKind::Silence;
         heard.then(|| self.codecs.receiver.pcm())
     }
 
     /// May this leg be heard at all?
     pub(super) const fn may_speak(&self) -> bool {
-        !self.muted && self.parameters.direction.receives()
+        !self.muted && self.parameters.direction.receives() && !self.hold.is_on()
     }
 
     /// Level and activity of this frame.
@@ -485,42 +486,6 @@ impl Leg {
     #[must_use]
     pub const fn parameters(&self) -> &MediaParameters {
         &self.parameters
-    }
-
-    /// Its figures.
-    #[must_use]
-    pub fn report(&self) -> LegReport {
-        let statistics = self.codecs.receiver.statistics();
-        let received = self.received();
-        LegReport {
-            codec: Some(self.parameters.codec),
-            received: received.packets,
-            lost: received.lost,
-            late: received.late,
-            duplicated: received.duplicated,
-            malformed: received.malformed,
-            concealed_frames: received.concealed_frames,
-            foreign: self.foreign,
-            sent: self.sent,
-            jitter_ms: statistics.jitter_ms,
-            buffer_ms: statistics.buffer_ms,
-            round_trip_ms: self.rtcp.round_trip.map(|time| time.as_secs_f32() * 1000.0),
-            level: self.voice().level,
-            talking: self.talking.current,
-        }
-    }
-
-    /// Since the leg's beginning, whatever codecs it had.
-    fn received(&self) -> Received {
-        let now = self.codecs.receiver.statistics();
-        Received {
-            packets: self.earlier.packets + now.received,
-            lost: self.earlier.lost + now.lost,
-            late: self.earlier.late + now.late,
-            duplicated: self.earlier.duplicated + now.duplicated,
-            malformed: self.earlier.malformed + now.malformed,
-            concealed_frames: self.earlier.concealed_frames + now.concealed_frames,
-        }
     }
 
     fn receive(&mut self, now: Instant, packet: &[u8]) {

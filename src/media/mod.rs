@@ -6,7 +6,7 @@
 //! 4. `codec`: payload to PCM
 //! 5. `voice`: level and voice activity
 //! 6. `resample`: sums, never legs
-//! 7. `mixer`: sum wide, own voice out, limit
+//! 7. `treatment`, `mixer`: loudness, echo, noise of each voice; sum wide, own voice out, limit
 //! 8. `codec`, `rtp`: PCM to payload under the leg's own header
 //!
 //! `receive` ties 2 to 5 for one leg, `leg` adds the sending side, `command` is all that crosses
@@ -29,6 +29,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sender;
 pub mod source;
+pub mod treatment;
 pub mod voice;
 
 #[cfg(test)]

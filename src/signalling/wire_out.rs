@@ -276,9 +276,20 @@ impl Gateway {
     pub(super) fn handle_room(&mut self, output: RoomOutput) {
         match output {
             RoomOutput::Notice { call, notice } => self.input(call, CallInput::Room(notice)),
-            RoomOutput::JoinBridge { call, bridge, echo } => {
+            RoomOutput::JoinBridge {
+                call,
+                bridge,
+                echo,
+                sound,
+            } => {
                 if let Some(leg) = self.calls.get(&call).and_then(|active| active.leg()) {
+                    self.engine.set_sound(leg, sound);
                     self.engine.join(leg, bridge, echo);
+                }
+            }
+            RoomOutput::Sound { call, sound } => {
+                if let Some(leg) = self.calls.get(&call).and_then(|active| active.leg()) {
+                    self.engine.set_sound(leg, sound);
                 }
             }
             RoomOutput::LeaveBridge { call } => {

@@ -7,6 +7,7 @@ use super::{Control, LegEntry, LegState, OpenedLeg, random};
 use crate::engine::config::EngineError;
 use crate::engine::io::{RECEIVE_BYTES, enlarge};
 use crate::engine::shared::KnownPeer;
+use crate::engine::sound::SoundAsked;
 use crate::media::command::{
     LegCommand, LegKind, LegPort, LegSockets, MixerCommand, Route, SharedPort,
 };
@@ -124,6 +125,7 @@ impl Control {
                 state,
                 parameters: None,
                 bridge: None,
+                sound: SoundAsked::default(),
             },
         );
         let rtp = SocketAddr::new(self.config.address, number);

@@ -50,27 +50,72 @@ impl Liveness {
     }
 }
 
-/// A value and what was last told of it.
-pub(super) struct Told<T> {
-    pub(super) current: T,
-    told: T,
+/// Does he talk, as shown to people: not at every cough, and through the pauses between sentences.
+#[derive(Debug, Default)]
+pub(super) struct Talking {
+    current: bool,
+    told: bool,
+    /// Frames in a row that spoke against what is shown.
+    against: u8,
 }
 
-impl<T: Copy + PartialEq> Told<T> {
-    pub(super) const fn new(value: T) -> Self {
-        Self {
-            current: value,
-            told: value,
+impl Talking {
+    pub(super) const fn follow(&mut self, voice: bool) {
+        if voice == self.current {
+            self.against = 0;
+            return;
+        }
+        self.against += 1;
+        let enough = if voice {
+            FRAMES_TO_BEGIN
+        } else {
+            FRAMES_TO_END
+        };
+        if self.against >= enough {
+            self.current = voice;
+            self.against = 0;
         }
     }
 
-    pub(super) const fn set(&mut self, value: T) {
-        self.current = value;
+    pub(super) const fn current(&self) -> bool {
+        self.current
     }
 
-    pub(super) fn take_change(&mut self) -> Option<T> {
+    pub(super) fn take_change(&mut self) -> Option<bool> {
         let changed = self.current != self.told;
         self.told = self.current;
         changed.then_some(self.current)
+    }
+}
+
+/// 60 ms, and (with the detector's own 240 ms) about a second.
+const FRAMES_TO_BEGIN: u8 = 3;
+const FRAMES_TO_END: u8 = 38;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(talking: &mut Talking, voice: bool, frames: usize) -> usize {
+        (0..frames)
+            .filter(|_| {
+                talking.follow(voice);
+                talking.current()
+            })
+            .count()
+    }
+
+    #[test]
+    fn a_click_is_no_talk_and_a_pause_is_no_end_of_it() {
+        let mut talking = Talking::default();
+        assert_eq!(shown(&mut talking, true, 2), 0);
+        assert_eq!(shown(&mut talking, false, 1), 0);
+        assert_eq!(shown(&mut talking, true, 10), 8);
+        assert_eq!(talking.take_change(), Some(true));
+        assert_eq!(shown(&mut talking, false, 30), 30);
+        assert_eq!(shown(&mut talking, true, 5), 5);
+        assert_eq!(talking.take_change(), None);
+        assert_eq!(shown(&mut talking, false, 100), 37);
+        assert_eq!(talking.take_change(), Some(false));
     }
 }

@@ -20,6 +20,7 @@ use crate::media::mixer::select::{Floor, Share, choose};
 use crate::media::mixer::sum::Sums;
 use crate::media::playback::{BridgeClip, codec_index};
 use crate::media::sender::{PacketBuffer, Transmit};
+use crate::media::treatment::{Envelope, halves};
 use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
 
 /// A thread's legs, by [`LegSlot`].
@@ -36,6 +37,8 @@ pub struct Bridge {
     talkers: Talkers,
     /// Last samples of voices that left in mid-word, per rate.
     cut: [i32; SampleRate::ALL.len()],
+    /// How loud what all are sent was of late: what echo is compared with.
+    heard: Envelope,
     noise: Noise,
     work: Work,
 }
@@ -85,6 +88,7 @@ impl Bridge {
             clip: None,
             talkers: Talkers::new(),
             cut: [0; SampleRate::ALL.len()],
+            heard: Envelope::new(),
             noise: Noise::new(),
             work: Work {
                 wide: Box::new([0; FRAME_SAMPLES_MAX]),
@@ -165,6 +169,7 @@ impl Bridge {
             group.encode(&self.sums, &mut self.work.narrow);
         }
         self.send(tick, legs, sink);
+        self.note_heard(in_use);
         if let Some(clip) = &mut self.clip {
             clip.advance();
         }
@@ -184,7 +189,7 @@ impl Bridge {
             };
             member.due = leg.begin_frame(tick, member.slot, sink);
             if member.due && leg.may_speak() {
-                let voice = leg.voice();
+                let voice = leg.judge(&self.heard, floor.has_it());
                 floor.hear(voice.active, voice.level);
             } else {
                 floor.close();
@@ -207,7 +212,7 @@ impl Bridge {
                 continue;
             };
             let rate = leg.parameters().codec.sample_rate();
-            let added = self.talkers.add(member.slot, rate, leg.speech(), share);
+            let added = self.talkers.add(member.slot, leg, share);
             self.sums.add(rate, added);
         }
         for rate in SampleRate::ALL {
@@ -241,6 +246,9 @@ impl Bridge {
             };
             let own = floor.share() != Share::Nothing || leg.is_playing();
             let group = &mut self.groups[codec_index(leg.parameters().codec)];
+            if own && group.is_heard_by(leg) {
+                leg.part_from(&self.heard);
+            }
             group.place(leg, own, &self.sums);
         }
     }
@@ -262,6 +270,15 @@ impl Bridge {
             }
             leg.send_report(tick.now, member.slot, sink);
         }
+    }
+
+    fn note_heard(&mut self, in_use: [bool; SampleRate::ALL.len()]) {
+        let rate = SampleRate::ALL
+            .into_iter()
+            .find(|rate| in_use[rate.index()])
+            .filter(|rate| !self.sums.is_silent(*rate));
+        let total = rate.map_or(&[][..], |rate| self.sums.total(rate));
+        self.heard.push(halves(total, |sample| sample as f32));
     }
 
     /// The only one in the bridge hears prompts, music or silence, encoded beforehand.
@@ -293,26 +310,23 @@ impl Talkers {
         }
     }
 
-    /// Keeps a voice's part of this tick's sum; nothing of it means silence.
-    fn add(
-        &mut self,
-        slot: LegSlot,
-        rate: SampleRate,
-        speech: Option<&[i16]>,
-        share: Share,
-    ) -> &[i16] {
+    /// Keeps a voice's part of this tick's sum, as it is added; nothing of it means silence.
+    fn add(&mut self, slot: LegSlot, leg: &mut Leg, share: Share) -> &[i16] {
         let Some(place) = self.added.get_mut(self.count) else {
             return &[];
         };
         self.count += 1;
         place.slot = slot;
-        place.rate = rate;
-        let pcm = &mut place.pcm[..rate.frame_samples()];
-        match speech {
-            Some(speech) => pcm.copy_from_slice(speech),
+        place.rate = leg.parameters().codec.sample_rate();
+        let pcm = &mut place.pcm[..place.rate.frame_samples()];
+        match leg.speech() {
+            Some(speech) => {
+                pcm.copy_from_slice(speech);
+                leg.treat(pcm);
+            }
             None => pcm.fill(0),
         }
-        fade(pcm, share, fade_samples(rate));
+        fade(pcm, share, fade_samples(place.rate));
         pcm
     }
 
@@ -349,6 +363,7 @@ impl Work {
         let alone = own.is_some() && sums.is_only(rate);
         let extra = leg.whisper().or_else(|| alone.then(|| noise.pcm(rate)));
         sums.for_listener(rate, own, extra, wide);
+        leg.note_sent(halves(wide, |sample| sample as f32));
         let codecs = leg.codecs_mut();
         codecs.limiter.process(wide, narrow);
         codecs.encode(narrow, &mut self.frame);

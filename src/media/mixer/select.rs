@@ -80,6 +80,12 @@ impl Floor {
         };
     }
 
+    /// Was it summed in the tick before?
+    #[must_use]
+    pub(super) const fn has_it(&self) -> bool {
+        self.on
+    }
+
     /// What it adds to this tick's sum.
     #[must_use]
     pub(super) const fn share(&self) -> Share {

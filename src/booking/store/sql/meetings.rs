@@ -14,6 +14,7 @@ use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Z
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
 use crate::booking::store::{Claim, MeetingFilter, NewBooking, StoreError};
+use crate::media::treatment::SoundOptions;
 
 type Writing = Transaction<'static, Any>;
 
@@ -126,7 +127,7 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
              ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
              mute_on_join = $16, guests_may_unmute = $17, early_join_minutes = $18, overrun_minutes = $19, cancelled_at = $20,
-             ended_at = $21, updated_at = $22, revision = revision + 1
+             ended_at = $21, updated_at = $22, automatic_gain = $23, noise_suppression = $24, revision = revision + 1
          WHERE id = $1 AND revision = $2",
     )
     .bind(meeting.id.to_string())
@@ -134,7 +135,9 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
     let query = bind_options(query, options, &meeting)
         .bind(meeting.cancelled_at.map(micros))
         .bind(meeting.ended_at.map(micros))
-        .bind(micros(meeting.updated_at));
+        .bind(micros(meeting.updated_at))
+        .bind(i64::from(options.sound.automatic_gain))
+        .bind(i64::from(options.sound.noise_suppression));
     let done = query.execute(&store.write).await.map_err(error)?;
     Ok(done.rows_affected() > 0)
 }
@@ -213,8 +216,10 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
     let query = sqlx::query(
         "INSERT INTO meetings (id, organisation, external_id, title, timezone, starts_local, ends_local, starts_at, ends_at,
              opens_at, closes_at, capacity, language, metadata, wait_for_host, mute_on_join, guests_may_unmute,
-             early_join_minutes, overrun_minutes, echo, created_at, updated_at, revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)",
+             early_join_minutes, overrun_minutes, echo, created_at, updated_at, revision,
+             automatic_gain, noise_suppression)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+             $24, $25)",
     )
     .bind(meeting.id.to_string())
     .bind(meeting.organisation.to_string());
@@ -223,6 +228,8 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
         .bind(micros(meeting.created_at))
         .bind(micros(meeting.updated_at))
         .bind(meeting.revision)
+        .bind(i64::from(meeting.options.sound.automatic_gain))
+        .bind(i64::from(meeting.options.sound.noise_suppression))
         .execute(&mut **transaction)
         .await
         .map(drop)
@@ -356,6 +363,10 @@ fn options(row: &AnyRow) -> Result<MeetingOptions, StoreError> {
         guests_may_unmute: get::<i64>(row, "guests_may_unmute")? != 0,
         early_join_minutes: get_number(row, "early_join_minutes")?,
         overrun_minutes: get_number(row, "overrun_minutes")?,
+        sound: SoundOptions {
+            automatic_gain: get::<i64>(row, "automatic_gain")? != 0,
+            noise_suppression: get::<i64>(row, "noise_suppression")? != 0,
+        },
     })
 }
 

@@ -1,0 +1,55 @@
+//! A leg's figures since its beginning.
+
+use super::Leg;
+use crate::media::command::LegReport;
+
+/// Counts that outlive a change of codec.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Received {
+    packets: u64,
+    lost: u64,
+    late: u64,
+    duplicated: u64,
+    malformed: u64,
+    concealed_frames: u64,
+}
+
+impl Leg {
+    /// Its figures.
+    #[must_use]
+    pub fn report(&self) -> LegReport {
+        let statistics = self.codecs.receiver.statistics();
+        let received = self.received();
+        LegReport {
+            codec: Some(self.parameters.codec),
+            received: received.packets,
+            lost: received.lost,
+            late: received.late,
+            duplicated: received.duplicated,
+            malformed: received.malformed,
+            concealed_frames: received.concealed_frames,
+            foreign: self.foreign,
+            sent: self.sent,
+            jitter_ms: statistics.jitter_ms,
+            buffer_ms: statistics.buffer_ms,
+            round_trip_ms: self.rtcp.round_trip.map(|time| time.as_secs_f32() * 1000.0),
+            level: self.voice().level,
+            talking: self.talking.current(),
+            gain: self.treatment.gain(),
+            echo: self.treatment.echo(),
+        }
+    }
+
+    /// Since the leg's beginning, whatever codecs it had.
+    pub(super) fn received(&self) -> Received {
+        let now = self.codecs.receiver.statistics();
+        Received {
+            packets: self.earlier.packets + now.received,
+            lost: self.earlier.lost + now.lost,
+            late: self.earlier.late + now.late,
+            duplicated: self.earlier.duplicated + now.duplicated,
+            malformed: self.earlier.malformed + now.malformed,
+            concealed_frames: self.earlier.concealed_frames + now.concealed_frames,
+        }
+    }
+}

@@ -130,10 +130,12 @@ fn allowed_gain(peak: i32) -> f32 {
 }
 
 fn peak(block: &[i32]) -> i32 {
-    block
+    let (least, most) = block
         .iter()
-        .map(|sample| sample.saturating_abs())
-        .fold(0, i32::max)
+        .fold((0, 0), |(least, most): (i32, i32), sample| {
+            (least.min(*sample), most.max(*sample))
+        });
+    most.max(least.saturating_neg())
 }
 
 /// Only rounding can reach this: the gain has already brought the sample below the ceiling.

@@ -79,17 +79,22 @@ impl VoiceDetector {
     }
 
     /// The level of the louder half without hum, in dBFS. A frame that would be no voice even with
-    /// all its hum need not be filtered: what hum it has is known from a filtered one before.
+    /// all its hum need not be filtered, nor one that is far above what a voice needs to go on:
+    /// what hum they have is known from a filtered one before.
     fn loudest(&mut self, frame: &[i16], plain: &Halves) -> f32 {
         let with_hum = plain.loudest();
-        let can_begin = with_hum + MARGIN > self.threshold();
-        if self.hangover == 0 && !can_begin {
+        let speaks = self.hangover > 0;
+        if !speaks && with_hum + MARGIN <= self.threshold() {
             let hum = self.hum.take(plain.last()).unwrap_or_else(|| {
                 let filtered = self.high_pass.process(frame);
                 self.high_pass.rest();
                 self.hum.note(plain.last(), filtered.last())
             });
             return with_hum - hum;
+        }
+        if speaks && with_hum - self.hum.decibels - SURE > self.threshold() && self.hum.skip() {
+            self.high_pass.rest();
+            return with_hum - self.hum.decibels;
         }
         let filtered = self.high_pass.process(frame);
         self.hum.note(plain.last(), filtered.last());
@@ -189,6 +194,13 @@ impl Hum {
     fn take(&mut self, level: f32) -> Option<f32> {
         self.believed = self.believed.checked_sub(1)?;
         ((level - self.level).abs() < HUM_ALIKE).then_some(self.decibels)
+    }
+
+    /// As long as a voice goes on, three frames of four.
+    fn skip(&mut self) -> bool {
+        let fresh = self.believed > HUM_FRAMES - VOICE_FRAMES;
+        self.believed -= u8::from(fresh);
+        fresh
     }
 
     fn note(&mut self, level: f32, filtered: f32) -> f32 {
@@ -306,8 +318,11 @@ const FLOOR_LEAST: f32 = -75.0;
 const FLOOR_MOST: f32 = -35.0;
 /// dB by which filtering might make a half louder.
 const MARGIN: f32 = 1.0;
-/// 320 ms.
+/// How far above the threshold a voice is beyond doubt.
+const SURE: f32 = 6.0;
+/// 320 ms, and 60 ms.
 const HUM_FRAMES: u8 = 16;
+const VOICE_FRAMES: u8 = 3;
 /// dB by which the level of half a frame of steady noise may differ from another's.
 const HUM_ALIKE: f32 = 3.0;
 const LANES: usize = 16;

@@ -370,34 +370,43 @@ impl Work {
     }
 }
 
-/// Noise at the edge of hearing, so that silence does not sound like a dead line.
+/// Noise at the edge of hearing, so that silence does not sound like a dead line: pieces of one
+/// table, each from another place.
 struct Noise {
-    pcm: [i16; FRAME_SAMPLES_MAX],
     state: u32,
 }
 
 impl Noise {
     const fn new() -> Self {
-        Self {
-            pcm: [0; FRAME_SAMPLES_MAX],
-            state: 0x9E37_79B9,
-        }
+        Self { state: SEED }
     }
 
-    fn next_frame(&mut self) {
-        for sample in &mut self.pcm {
-            // xorshift32 (Marsaglia).
-            self.state ^= self.state << 13;
-            self.state ^= self.state >> 17;
-            self.state ^= self.state << 5;
-            *sample = (self.state % (2 * NOISE_PEAK + 1)) as i16 - NOISE_PEAK as i16;
-        }
+    const fn next_frame(&mut self) {
+        self.state = xorshift(self.state);
     }
 
-    fn pcm(&self, rate: SampleRate) -> &[i16] {
-        &self.pcm[..rate.frame_samples()]
+    fn pcm(&self, rate: SampleRate) -> &'static [i16] {
+        let start = self.state as usize % (NOISE.len() - FRAME_SAMPLES_MAX);
+        &NOISE[start..start + rate.frame_samples()]
     }
 }
+
+/// xorshift32 (Marsaglia).
+const fn xorshift(mut state: u32) -> u32 {
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^ state << 5
+}
+
+static NOISE: [i16; 8_192] = {
+    let (mut table, mut state, mut at) = ([0; 8_192], SEED, 0);
+    while at < table.len() {
+        state = xorshift(state);
+        table[at] = (state % (2 * NOISE_PEAK + 1)) as i16 - NOISE_PEAK as i16;
+        at += 1;
+    }
+    table
+};
 
 fn leg_at(legs: &mut LegTable, slot: LegSlot) -> Option<&mut Leg> {
     legs.get_mut(slot.0 as usize)?.as_deref_mut()
@@ -427,6 +436,7 @@ const fn fade_samples(rate: SampleRate) -> usize {
     rate.frame_samples() / 4
 }
 
+const SEED: u32 = 0x9E37_79B9;
 /// Uniform within ±12: about -73 dBFS.
 const NOISE_PEAK: u32 = 12;
 

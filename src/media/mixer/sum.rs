@@ -1,6 +1,9 @@
 //! The sums of one bridge, wide enough that nothing is lost: one per sample rate in use. Voices
 //! are added at their own rate, each sum is converted once to each other rate in use, and a
 //! listener's own voice is subtracted at its own rate, exactly.
+//!
+//! A few dozen sounds of 16 bit never fill 32 bit, so nothing wraps; saying so where it counts
+//! lets the compiler use vectors in a build with overflow checks.
 
 use crate::media::resample::Resampler;
 use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
@@ -128,10 +131,10 @@ impl Sums {
             *out = *sample;
         }
         for (out, sample) in mix.iter_mut().zip(own.unwrap_or_default()) {
-            *out -= i32::from(*sample);
+            *out = out.wrapping_sub((*sample).into());
         }
         for (out, sample) in mix.iter_mut().zip(extra.unwrap_or_default()) {
-            *out += i32::from(*sample);
+            *out = out.wrapping_add((*sample).into());
         }
     }
 
@@ -186,7 +189,7 @@ impl Wide {
 
     fn add(&mut self, pcm: &[i16]) {
         for (place, sample) in self.samples.iter_mut().zip(pcm) {
-            *place += i32::from(*sample);
+            *place = place.wrapping_add((*sample).into());
         }
         self.silent = false;
         self.parts += 1;

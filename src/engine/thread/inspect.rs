@@ -34,6 +34,7 @@ pub(in crate::engine) enum Asked {
     StopPlaying,
     Music,
     Mute(bool),
+    Sound,
     Rewire,
     Join(BridgeSlot),
     Echo,
@@ -50,6 +51,7 @@ impl Asked {
             LegCommand::StopPlaying => Self::StopPlaying,
             LegCommand::Music(_) => Self::Music,
             LegCommand::Mute(muted) => Self::Mute(*muted),
+            LegCommand::Sound { .. } => Self::Sound,
             LegCommand::Rewire(_) => Self::Rewire,
             LegCommand::Join(bridge) => Self::Join(*bridge),
             LegCommand::Echo => Self::Echo,
@@ -84,6 +86,7 @@ impl Passing {
             | Returned::Rendition(_)
             | Returned::Clip(_)
             | Returned::Port(_)
+            | Returned::Denoiser(_)
             | Returned::Update(_) => Self::Scrap,
         }
     }

@@ -510,6 +510,7 @@ impl World {
             | Asked::StopPlaying
             | Asked::Music
             | Asked::Mute(_)
+            | Asked::Sound
             | Asked::Rewire
             | Asked::Join(_)
             | Asked::Echo

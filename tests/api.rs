@@ -1065,8 +1065,10 @@ async fn participants_are_shown_masked_and_steered() {
     let id = api.roster.enter(id_of(&booked), "Ada");
     let list = api.ask(&key, "GET", &path, None).await;
     assert!(!list.text.contains("0612345678"));
-    let quality =
-        json!({"loss": 0.0, "jitter_ms": 0.0, "delay_ms": 0.0, "concealed": 0.0, "mos": 0.0});
+    let quality = json!({
+        "loss": 0.0, "jitter_ms": 0.0, "delay_ms": 0.0, "buffer_ms": 0.0, "round_trip_ms": null, "burst_ratio": 0.0, "concealed": 0.0,
+        "mos": 0.0, "gain_db": 0.0, "echo": null,
+    });
     let ada = json!({
         "id": id, "name": "Ada", "role": "guest", "kind": "sip", "state": "joined", "number": "…5678", "muted": false, "muted_by": null,
         "hand": false, "talking": true, "level_db": -20.0, "joined_at": "2026-11-23T09:30:00Z", "codec": "PCMA", "quality": quality,

@@ -120,7 +120,7 @@ pub enum MutedBy {
     Host,
 }
 
-/// Quality of one leg, over the last report interval.
+/// Quality of one leg: live over the last ten to twenty seconds, in a call record over the whole call.
 #[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, utoipa::ToSchema)]
 pub struct Quality {
     /// Packets lost on the way to us, 0 to 1.
@@ -129,10 +129,31 @@ pub struct Quality {
     pub jitter_ms: f32,
     /// Delay from his mouth to the mix as far as it is known: half the round trip and the buffer, ms.
     pub delay_ms: f32,
+    /// What of that waits in the jitter buffer, ms.
+    pub buffer_ms: f32,
+    /// Round trip by RTCP, ms; null where the peer doesn't report.
+    pub round_trip_ms: Option<f32>,
+    /// How much more in bursts packets are lost than by chance: 1 is chance (BurstR of ITU-T G.107).
+    pub burst_ratio: f32,
     /// Share of his audio that had to be concealed, 0 to 1.
     pub concealed: f32,
     /// Mean opinion score by the E-model (ITU-T G.107), 1 to 4.5.
     pub mos: f32,
+    /// How much louder he is made for the others, dB.
+    pub gain_db: f32,
+    /// What he returns of the others' voices; null where he doesn't.
+    pub echo: Option<EchoQuality>,
+}
+
+/// Echo that a leg returns: a speakerphone, a hybrid.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, utoipa::ToSchema)]
+pub struct EchoQuality {
+    /// From what he was sent to its return, ms.
+    pub delay_ms: f32,
+    /// How much louder it comes back than it was sent (mostly below 0), dB.
+    pub level_db: f32,
+    /// Is it being kept from the others now?
+    pub damped: bool,
 }
 
 /// What the live side reports to `/metrics`, read at the moment of the scrape.

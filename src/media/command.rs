@@ -290,6 +290,8 @@ pub struct LegReport {
     pub received: u64,
     /// Packets that never came (RFC 3550).
     pub lost: u64,
+    /// Runs of packets that never came, however long each was.
+    pub loss_runs: u64,
     /// Packets that came too late to be played.
     pub late: u64,
     /// Packets that came twice.
@@ -324,6 +326,7 @@ impl Default for LegReport {
             codec: None,
             received: 0,
             lost: 0,
+            loss_runs: 0,
             late: 0,
             duplicated: 0,
             malformed: 0,

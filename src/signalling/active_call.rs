@@ -9,6 +9,7 @@ use crate::call::{Call, Phrase};
 use crate::engine::LegReport;
 use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
+use crate::signalling::quality::QualityWindow;
 use crate::sip::event::DialogId;
 use crate::sip::sdp::LocalMedia;
 use crate::units::{Language, LegId};
@@ -34,6 +35,8 @@ pub(crate) struct ActiveCall {
     pub(crate) deadline: Option<Instant>,
     /// The last figures from the engine.
     pub(crate) report: Option<LegReport>,
+    /// What its live quality is counted from.
+    pub(crate) window: QualityWindow,
 }
 
 /// A call's media.
@@ -73,6 +76,7 @@ impl ActiveCall {
             music: false,
             deadline: None,
             report: None,
+            window: QualityWindow::default(),
         }
     }
 

@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock;
 use super::gateway::Gateway;
-use super::quality;
 use super::settings::GatewaySettings;
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
@@ -252,7 +251,7 @@ impl Gateway {
             codec: active
                 .and_then(|active| active.codec())
                 .map_or("", |codec| codec.encoding_name()),
-            quality: report.map_or_else(Quality::default, quality::of),
+            quality: active.map_or_else(Quality::default, |active| active.window.quality()),
         }
     }
 

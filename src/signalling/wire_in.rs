@@ -248,6 +248,7 @@ impl Gateway {
             EngineEvent::MediaStarted { .. } | EngineEvent::Talking { .. } => {}
             EngineEvent::Report { leg, report } => {
                 if let Some(active) = self.by_leg.get(&leg).and_then(|id| self.calls.get_mut(id)) {
+                    active.window.note(&report);
                     active.report = Some(report);
                 }
             }

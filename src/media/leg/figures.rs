@@ -8,6 +8,7 @@ use crate::media::command::LegReport;
 pub(super) struct Received {
     packets: u64,
     lost: u64,
+    loss_runs: u64,
     late: u64,
     duplicated: u64,
     malformed: u64,
@@ -24,6 +25,7 @@ impl Leg {
             codec: Some(self.parameters.codec),
             received: received.packets,
             lost: received.lost,
+            loss_runs: received.loss_runs,
             late: received.late,
             duplicated: received.duplicated,
             malformed: received.malformed,
@@ -46,6 +48,7 @@ impl Leg {
         Received {
             packets: self.earlier.packets + now.received,
             lost: self.earlier.lost + now.lost,
+            loss_runs: self.earlier.loss_runs + now.loss_runs,
             late: self.earlier.late + now.late,
             duplicated: self.earlier.duplicated + now.duplicated,
             malformed: self.earlier.malformed + now.malformed,

@@ -201,6 +201,7 @@ impl Receiver {
         ReceiveStatistics {
             received: self.stream.received(),
             lost: self.stream.lost(),
+            loss_runs: self.counts.loss_runs,
             late: self.counts.late,
             duplicated: self.counts.duplicated,
             malformed: self.counts.malformed,
@@ -252,7 +253,7 @@ impl Receiver {
             Fit::Duplicate => return PacketVerdict::Duplicate,
             Fit::Strange => return PacketVerdict::Strange,
         };
-        self.loss.note(sequence);
+        self.counts.loss_runs += self.loss.note(sequence);
         match meaning {
             Meaning::Audio => self.take_audio(now, &rtp.header, sequence, ticks, rtp.payload),
             Meaning::Key => {

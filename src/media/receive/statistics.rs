@@ -10,6 +10,8 @@ pub struct ReceiveStatistics {
     pub received: u64,
     /// Packets that should have come and haven't (RFC 3550 section 6.4.1).
     pub lost: u64,
+    /// Runs of lost packets, however long each was.
+    pub loss_runs: u64,
     /// Packets that came when their turn was over.
     pub late: u64,
     /// Packets had before.
@@ -42,6 +44,8 @@ pub(super) struct LossRate {
     /// Bit n: the n-th before the highest came.
     recent: u16,
     share: f32,
+    /// The packet that was judged last is lost.
+    in_run: bool,
 }
 
 impl Default for LossRate {
@@ -50,21 +54,27 @@ impl Default for LossRate {
             highest: None,
             recent: u16::MAX,
             share: 0.0,
+            in_run: false,
         }
     }
 }
 
 impl LossRate {
-    pub(super) fn note(&mut self, sequence: ExtSeqNo) {
+    /// Takes a packet; returns how many runs of lost ones turned out to have begun.
+    pub(super) fn note(&mut self, sequence: ExtSeqNo) -> u64 {
+        let mut runs = 0;
         let highest = *self.highest.get_or_insert(sequence);
         for _ in 0..sequence.0.saturating_sub(highest.0).min(LOSS_RUN_MAX) {
-            let lost = f32::from(u8::from(self.recent & OVERTAKEN == 0));
-            self.share += (lost - self.share) / LOSS_MEMORY;
+            let lost = self.recent & OVERTAKEN == 0;
+            runs += u64::from(lost && !self.in_run);
+            self.in_run = lost;
+            self.share += (f32::from(u8::from(lost)) - self.share) / LOSS_MEMORY;
             self.recent <<= 1;
         }
         let back = u32::try_from(highest.0.saturating_sub(sequence.0)).unwrap_or(u32::MAX);
         self.recent |= 1_u16.checked_shl(back).unwrap_or(0);
         self.highest = Some(highest.max(sequence));
+        runs
     }
 
     pub(super) const fn share(&self) -> f32 {
@@ -83,6 +93,7 @@ pub(super) struct Counts {
     pub(super) concealed_frames: u64,
     pub(super) fec_frames: u64,
     pub(super) corrections: u64,
+    pub(super) loss_runs: u64,
 }
 
 impl Counts {
@@ -110,7 +121,9 @@ mod tests {
 
     fn share(sequences: impl Iterator<Item = u64>) -> f32 {
         let mut loss = LossRate::default();
-        sequences.for_each(|sequence| loss.note(ExtSeqNo(sequence)));
+        sequences.for_each(|sequence| {
+            loss.note(ExtSeqNo(sequence));
+        });
         loss.share()
     }
 
@@ -118,6 +131,14 @@ mod tests {
     fn packets_that_overtake_each_other_are_not_lost() {
         let mixed = (0..1000).map(|n| 100 + (n / 3) * 3 + (2 - n % 3));
         assert_eq!(share(mixed), 0.0);
+    }
+
+    #[test]
+    fn losses_in_a_row_are_one_run() {
+        let mut loss = LossRate::default();
+        let came = (0..1000).filter(|n| n % 50 > 3);
+        let runs: u64 = came.map(|n| loss.note(ExtSeqNo(100 + n))).sum();
+        assert_eq!(runs, 19);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use voicebridge::engine::{Control, EngineConfig, EngineEvent, KnownPeer, MediaThread};
@@ -87,33 +88,56 @@ impl World {
         self.phones.push(phone);
     }
 
+    fn legs(&self) -> Vec<(LegId, Codec)> {
+        let of = |phone: &Phone| (phone.leg, phone.codec);
+        self.phones.iter().map(of).collect()
+    }
+
     /// Runs for so many frames; every tick of every thread is counted.
     fn run(&mut self, what: &str, frames: u32) {
         for _ in 0..4 * frames {
             if self.ticks.is_multiple_of(4) {
                 self.phones.iter_mut().for_each(Phone::speak);
             }
-            let now = self.start + Duration::from_millis(5) * self.ticks;
-            for thread in &mut self.threads {
-                let touched = counted(|| thread.tick(now));
-                assert_eq!(touched, 0, "{what}: a tick allocated or freed");
-            }
-            self.ticks += 1;
+            self.tick(what);
             self.control.pump();
             self.events
                 .extend(std::iter::from_fn(|| self.control.poll_event()));
-            self.phones.iter().for_each(|phone| {
-                phone.listen();
-            });
         }
+    }
+
+    /// One tick of every thread. What it tells and gives back stays in the rings.
+    fn tick(&mut self, what: &str) {
+        let now = self.start + Duration::from_millis(5) * self.ticks;
+        for thread in &mut self.threads {
+            let touched = counted(|| thread.tick(now));
+            assert_eq!(touched, 0, "{what}: a tick allocated or freed");
+        }
+        self.ticks += 1;
+        self.phones.iter().for_each(|phone| {
+            phone.listen();
+        });
+    }
+
+    fn keys(&self) -> usize {
+        let keys = |event: &&EngineEvent| matches!(event, EngineEvent::Key { .. });
+        self.events.iter().filter(keys).count()
+    }
+
+    fn close(&mut self) {
+        for (leg, _) in self.legs() {
+            self.control.close_leg(leg);
+        }
+        self.run("closing", 30);
+        assert_eq!(self.control.legs(), 0);
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test is a shell")]
-fn world(threads: usize) -> World {
+fn world(threads: usize, ports: RangeInclusive<u16>) -> World {
     let config = EngineConfig {
         address: "127.0.0.1".parse().unwrap(),
-        ports: 23_300..=23_499,
+        ports,
         threads,
         legs_max: 32,
         shared: true,
@@ -134,17 +158,13 @@ fn world(threads: usize) -> World {
 
 #[test]
 fn the_tick_neither_allocates_nor_frees() {
-    let mut world = world(2);
+    let mut world = world(2, 23_300..=23_399);
     for codec in Codec::ALL.into_iter().cycle().take(12) {
         let talks = world.phones.len() % 4 != 3 || codec == Codec::Opus && world.phones.len() == 3;
         world.call(codec, talks);
     }
     world.run("silence to lone legs", 10);
-    let legs: Vec<_> = world
-        .phones
-        .iter()
-        .map(|phone| (phone.leg, phone.codec))
-        .collect();
+    let legs = world.legs();
     for (leg, codec) in &legs {
         world.control.music(*leg, Some(rendition(*codec, 7)));
         world
@@ -236,17 +256,16 @@ fn change(world: &mut World) {
         }
         world.run("hold and resume", 5);
     }
-    for phone in &mut world.phones {
-        let old = std::mem::replace(phone, Phone::new(phone.leg, Codec::G722, phone.to, true));
-        drop(old);
-        // Some of them stay on the shared port, some take sockets of their own.
-        let parameters = phone.parameters(Direction::SendRecv);
-        let peer = KnownPeer::of(&parameters).filter(|_| !phone.leg.0.is_multiple_of(3));
-        let port = world.control.readdress(phone.leg, peer).unwrap();
-        phone.to.set_port(port);
-        world.control.connect_leg(phone.leg, &parameters).unwrap();
+    for step in 1..=Codec::ALL.len() {
+        for (n, phone) in world.phones.iter_mut().enumerate() {
+            phone.change(Codec::ALL[(n + step) % Codec::ALL.len()]);
+            world
+                .control
+                .connect_leg(phone.leg, &phone.parameters(Direction::SendRecv))
+                .unwrap();
+        }
+        world.run("another codec", 10);
     }
-    world.run("another codec", 20);
 }
 
 fn assert_happened(events: &[EngineEvent], legs: usize) {
@@ -270,6 +289,111 @@ fn assert_happened(events: &[EngineEvent], legs: usize) {
     );
     assert!(count(&|event| matches!(event, EngineEvent::Report { .. })) >= legs);
     assert!(count(&|event| matches!(event, EngineEvent::Talking { .. })) > 0);
+}
+
+/// Everything at once, in an order drawn from a seed, on legs that all talk.
+#[test]
+fn a_busy_engine_neither_allocates_nor_frees() {
+    let mut world = world(3, 23_400..=23_499);
+    for n in 0..24 {
+        world.call(Codec::ALL[n / 2 % 4], true);
+    }
+    let mut random = 7_u64;
+    let mut below = |limit: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % limit
+    };
+    for round in 0..400 {
+        let (leg, codec) = world.legs()[below(24) as usize];
+        let bridge = BridgeId(1 + below(5));
+        let chosen = below(24) as usize;
+        match below(10) {
+            0..3 => world.control.join(leg, bridge, false),
+            3 => world.control.leave(leg),
+            4 => world.control.join(leg, bridge, true),
+            5 => world.control.mute(leg, below(2) == 0),
+            6 => world.control.play(leg, vec![rendition(codec, 3)], round),
+            7 => world.control.music(leg, Some(rendition(codec, 4))),
+            8 => world.phones[chosen].press(5),
+            _ => {
+                let clip = [Codec::Pcmu, Codec::G722, Codec::Opus].map(|it| rendition(it, 3));
+                world.control.play_to_bridge(bridge, clip.to_vec());
+            }
+        }
+        world.run("a busy engine", 1);
+    }
+    let threads = world.control.health();
+    assert!(
+        threads.iter().all(|thread| thread.packets_out > 1_000),
+        "every thread had its share"
+    );
+    world.close();
+}
+
+/// A control side that doesn't come round leaves every ring full; a machine that stops for a while
+/// leaves a second of packets and ticks.
+#[test]
+fn an_overloaded_engine_neither_allocates_nor_frees() {
+    let mut world = world(2, 23_500..=23_599);
+    for n in 0..12 {
+        world.call(Codec::ALL[n / 2 % 4], true);
+    }
+    for (n, (leg, _)) in world.legs().into_iter().enumerate() {
+        world.control.join(leg, BridgeId(1 + n as u64 % 2), false);
+    }
+    world.run("before the load", 30);
+    let before = world.control.health();
+    let legs = world.legs();
+    for token in 0..400 {
+        for (leg, codec) in &legs {
+            world.control.play(*leg, vec![rendition(*codec, 2)], token);
+        }
+    }
+    // Nobody takes anything: first what is given back fills up, then the news.
+    for frame in 0..1_500 {
+        for (leg, codec) in legs.iter().filter(|_| frame < 400) {
+            let playlist = vec![rendition(*codec, 2)];
+            world.control.play(*leg, playlist, frame);
+        }
+        for phone in world.phones.iter_mut().filter(|_| frame % 2 == 0) {
+            phone.press(5);
+            phone.speak();
+        }
+        world.tick("full rings");
+    }
+    let full = world.control.health();
+    for (full, before) in full.iter().zip(&before) {
+        assert!(full.commands_backlog > 300, "{full:?}");
+        assert!(full.reports_dropped > before.reports_dropped, "{full:?}");
+    }
+    let keys = world.keys();
+    world.run("it comes round", 60);
+    let told = world.keys() - keys;
+    assert!(told > 2 * 3_000, "the ring of events was full: {told} keys");
+    assert!(
+        world
+            .control
+            .health()
+            .iter()
+            .all(|thread| thread.commands_backlog == 0)
+    );
+    for phone in &mut world.phones {
+        for _ in 0..50 {
+            phone.speak();
+        }
+    }
+    world.ticks += 200;
+    world.run("it stood still for a second", 20);
+    assert!(
+        world
+            .control
+            .health()
+            .iter()
+            .all(|thread| thread.skipped > 190)
+    );
+    world.close();
 }
 
 #[test]

@@ -44,6 +44,12 @@ impl Phone {
         }
     }
 
+    /// Another codec from now on, from the same address.
+    pub(crate) fn change(&mut self, codec: Codec) {
+        self.codec = codec;
+        self.encoder = Encoder::new(codec).expect("the loopback device works");
+    }
+
     pub(crate) fn parameters(&self, direction: Direction) -> MediaParameters {
         let payload_type = self.codec.static_payload_type().unwrap_or(96);
         MediaParameters {

@@ -10,8 +10,10 @@ use crate::units::SampleRate;
 /// Conceals one leg's losses at 8 or 16 kHz.
 #[derive(Debug)]
 pub struct Concealer {
-    /// What was played last, newest at the end.
+    /// What was played last, in a ring; in order, newest at the end, while a loss lasts.
     history: Box<[i16]>,
+    /// Where the oldest sample is, and the next one goes.
+    oldest: usize,
     /// The periods that are repeated while a loss lasts.
     cycle: Box<[f32]>,
     scale: usize,
@@ -45,6 +47,7 @@ impl Concealer {
         let scale = rate.hz() as usize / 8000;
         Self {
             history: vec![0; HISTORY * scale].into(),
+            oldest: 0,
             cycle: vec![0.0; PITCH_MAX * PERIODS_MAX * scale].into(),
             scale,
             loss: Loss::None,
@@ -55,6 +58,7 @@ impl Concealer {
     /// what the concealment would have gone on with; otherwise nothing is touched.
     pub fn good(&mut self, pcm: &mut [i16]) {
         if let Loss::Running(Running { pitch, elapsed, .. }) = self.loss {
+            self.put_in_order();
             // The longer the loss, the longer the blend (I.2.7): a quarter period and 4 ms per 10 ms.
             let blend = pitch / 4 + elapsed * 2 / 5;
             let blend = blend.min(BLEND_MAX * self.scale).min(pcm.len());
@@ -70,6 +74,7 @@ impl Concealer {
 
     /// Fills `pcm` with what stands in for lost audio. True once that is all silence.
     pub fn conceal(&mut self, pcm: &mut [i16]) -> bool {
+        self.put_in_order();
         if matches!(self.loss, Loss::None) {
             self.begin();
         }
@@ -214,13 +219,21 @@ impl Concealer {
         product / energy.sqrt()
     }
 
+    fn put_in_order(&mut self) {
+        self.history.rotate_left(self.oldest);
+        self.oldest = 0;
+    }
+
     fn remember(&mut self, pcm: &[i16]) {
         let length = self.history.len();
         let new = pcm.get(pcm.len().saturating_sub(length)..).unwrap_or(pcm);
-        self.history.copy_within(new.len().., 0);
-        for (slot, sample) in self.history.iter_mut().skip(length - new.len()).zip(new) {
-            *slot = *sample;
+        let (before_end, from_start) = new.split_at(new.len().min(length - self.oldest));
+        for (places, samples) in [(self.oldest, before_end), (0, from_start)] {
+            if let Some(places) = self.history.get_mut(places..places + samples.len()) {
+                places.copy_from_slice(samples);
+            }
         }
+        self.oldest = (self.oldest + new.len()) % length;
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod delay;
 mod margin;
+mod payloads;
 mod received;
 pub(crate) mod stretch;
 
@@ -19,6 +20,7 @@ use crate::units::{ExtSeqNo, RtpTicks};
 use delay::{DelayEstimator, PLAUSIBLE};
 use margin::Margin;
 pub use margin::Plan;
+use payloads::{Payloads, Place};
 use received::{Received, Reference};
 
 /// Sizes and limits, fixed at construction.
@@ -32,13 +34,15 @@ pub struct JitterConfig {
     pub packets_max: usize,
     /// Bytes a packet's payload may have.
     pub payload_max: usize,
+    /// Bytes that all payloads held may have.
+    pub bytes_max: usize,
 }
 
 /// Orders one stream's packets and decides when each is due.
 #[derive(Debug)]
 pub struct JitterBuffer {
     config: JitterConfig,
-    payloads: Box<[u8]>,
+    payloads: Payloads,
     slots: Box<[Slot]>,
     /// Indices into `slots`; the first `count` are held, by sequence number.
     order: Box<[u8]>,
@@ -102,7 +106,7 @@ impl JitterBuffer {
                 packets_max: packets,
                 ..config
             },
-            payloads: vec![0; packets * config.payload_max].into(),
+            payloads: Payloads::new(config.bytes_max.max(config.payload_max)),
             slots: vec![Slot::EMPTY; packets].into(),
             order: (0..=u8::MAX).take(packets).collect(),
             count: 0,
@@ -153,16 +157,17 @@ impl JitterBuffer {
             sequence,
             timestamp,
             ticks,
-            length: payload.len(),
+            place: Place::default(),
             arrival,
             relative,
         };
         if self.is_over(&slot) {
             return Inserted::Late;
         }
-        let full = self.count == self.slots.len();
-        if full {
+        let mut full = false;
+        while self.count == self.slots.len() || !self.has_room(payload.len()) {
             self.take_head();
+            full = true;
         }
         self.store(slot, payload);
         if full {
@@ -233,9 +238,8 @@ impl JitterBuffer {
     /// The payload in a slot that [`Self::next`] named.
     #[must_use]
     pub fn payload(&self, slot: usize) -> &[u8] {
-        let length = self.slots.get(slot).map_or(0, |slot| slot.length);
-        let start = slot * self.config.payload_max;
-        self.payloads.get(start..start + length).unwrap_or_default()
+        let place = self.slots.get(slot).map(|slot| slot.place);
+        self.payloads.get(place.unwrap_or_default())
     }
 
     /// So many ticks were filled in for what is missing.
@@ -288,7 +292,7 @@ impl JitterBuffer {
     /// Bytes allocated.
     #[must_use]
     pub fn allocated(&self) -> usize {
-        self.payloads.len() + size_of_val(&*self.slots) + self.order.len()
+        self.payloads.allocated() + size_of_val(&*self.slots) + self.order.len()
     }
 
     fn target(&self, now: i64) -> i64 {
@@ -494,17 +498,26 @@ impl JitterBuffer {
         }
     }
 
+    /// Sees to it that there is room for a payload; `false` where too many bytes are held.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        if self.count == 0 {
+            self.payloads.clear();
+        }
+        if self.payloads.has_room(bytes) {
+            return true;
+        }
+        let held = self.order.get(..self.count).unwrap_or_default();
+        self.payloads.close_gaps(&mut self.slots, held);
+        self.payloads.has_room(bytes)
+    }
+
     fn store(&mut self, slot: Slot, payload: &[u8]) {
         let Some(index) = self.order.get(self.count).map(|index| usize::from(*index)) else {
             return;
         };
-        let start = index * self.config.payload_max;
-        let Some(room) = self.payloads.get_mut(start..start + payload.len()) else {
-            return;
-        };
-        room.copy_from_slice(payload);
-        if let Some(place) = self.slots.get_mut(index) {
-            *place = slot;
+        let place = self.payloads.store(payload);
+        if let Some(free) = self.slots.get_mut(index) {
+            *free = Slot { place, ..slot };
         }
         self.count += 1;
         let mut at = self.count - 1;
@@ -524,7 +537,7 @@ struct Slot {
     sequence: ExtSeqNo,
     timestamp: i64,
     ticks: u32,
-    length: usize,
+    place: Place,
     /// Microseconds.
     arrival: i64,
     /// How much slower than the fastest, in microseconds.
@@ -536,7 +549,10 @@ impl Slot {
         sequence: ExtSeqNo(0),
         timestamp: 0,
         ticks: 0,
-        length: 0,
+        place: Place {
+            start: 0,
+            length: 0,
+        },
         arrival: 0,
         relative: 0,
     };

@@ -16,6 +16,7 @@ impl Scene {
             delay_max: Duration::from_millis(200),
             packets_max: 32,
             payload_max: 480,
+            bytes_max: 32 * 160,
         };
         Self {
             buffer: JitterBuffer::new(config),
@@ -208,6 +209,76 @@ fn a_full_buffer_drops_the_oldest() {
     }
     assert_eq!(scene.insert(32), Inserted::Overflow);
     assert_eq!(scene.buffer.len(), 32);
+}
+
+#[test]
+fn payloads_of_all_lengths_come_out_as_they_went_in() {
+    let mut random = seeded::Random::new(4);
+    let mut scene = Scene::new();
+    let (mut played, mut late, mut most) = (0, 0, 0);
+    for frame in 0..2_000_u64 {
+        // Two packets of 10 ms, of any length, the second one often first.
+        let swapped = random.below(2) as u64;
+        for number in [2 * frame + swapped, 2 * frame + 1 - swapped] {
+            let payload = vec![number as u8; 1 + (number * 7_919 % 480) as usize];
+            let timestamp = RtpTicks(number as u32 * 80);
+            let sequence = ExtSeqNo(number + 1_000);
+            let taken = scene
+                .buffer
+                .insert(scene.now, sequence, timestamp, 80, &payload);
+            assert_ne!(taken, Inserted::Misfit);
+        }
+        most = most.max(scene.buffer.len());
+        scene.now += Duration::from_millis(20);
+        if frame % 40 < 8 {
+            continue;
+        }
+        let mut staged = 0;
+        while staged < 160 {
+            let (next, dropped) = scene.buffer.next(scene.now, staged);
+            late += dropped;
+            let Next::Packet { slot, skip } = next else {
+                scene.buffer.advance(160 - staged);
+                break;
+            };
+            let payload = scene.buffer.payload(slot);
+            let number = u64::from(payload[0]);
+            assert!(payload.iter().all(|byte| u64::from(*byte) == number));
+            assert!(
+                (0..20).any(|n| 1 + ((number + 256 * n) * 7_919 % 480) as usize == payload.len())
+            );
+            staged += 80 - skip;
+            played += 1;
+        }
+    }
+    assert!(
+        played > 2_000 && most > 10,
+        "{played} played, {late} late, {most} held"
+    );
+}
+
+#[test]
+fn a_buffer_full_of_bytes_drops_the_oldest_too() {
+    let mut scene = Scene::new();
+    for number in 0..10 {
+        let taken = scene.buffer.insert(
+            scene.now,
+            ExtSeqNo(number),
+            RtpTicks(number as u32 * 480),
+            480,
+            &[number as u8; 480],
+        );
+        assert_eq!(taken, Inserted::Stored, "{number}");
+    }
+    let (number, timestamp) = (ExtSeqNo(10), RtpTicks(4_800));
+    let taken = scene
+        .buffer
+        .insert(scene.now, number, timestamp, 480, &[10; 480]);
+    assert_eq!((taken, scene.buffer.len()), (Inserted::Overflow, 10));
+    for n in 0..10 {
+        let (slot, _) = scene.buffer.held(n).unwrap();
+        assert_eq!(scene.buffer.payload(slot), [n as u8 + 1; 480]);
+    }
 }
 
 #[test]

@@ -320,8 +320,8 @@ const FLOOR_MOST: f32 = -35.0;
 const MARGIN: f32 = 1.0;
 /// How far above the threshold a voice is beyond doubt.
 const SURE: f32 = 6.0;
-/// 320 ms, and 60 ms.
-const HUM_FRAMES: u8 = 16;
+/// 1 s, and 60 ms.
+const HUM_FRAMES: u8 = 50;
 const VOICE_FRAMES: u8 = 3;
 /// dB by which the level of half a frame of steady noise may differ from another's.
 const HUM_ALIKE: f32 = 3.0;

@@ -17,7 +17,7 @@ use crate::media::plc::Concealer;
 use crate::media::rtcp::{NtpTime, ReceptionReport};
 use crate::media::rtp::{RtpHeader, RtpPacket};
 use crate::media::voice::{Voice, VoiceDetector};
-use crate::units::{Decibels, ExtSeqNo, FRAME_SAMPLES_MAX, Ssrc};
+use crate::units::{Decibels, ExtSeqNo, Ssrc};
 use comfort::ComfortNoise;
 use keys::Keys;
 use staging::{Staging, Willing};
@@ -53,7 +53,6 @@ pub struct Receiver {
     keys: Keys,
     voice: VoiceDetector,
     staging: Staging,
-    frame: [i16; FRAME_SAMPLES_MAX],
     kind: FrameKind,
     /// Samples concealed without a break.
     concealed: usize,
@@ -113,7 +112,6 @@ impl Receiver {
             keys: Keys::new(parameters),
             voice: VoiceDetector::new(rate),
             staging: Staging::new(rate),
-            frame: [0; FRAME_SAMPLES_MAX],
             kind: FrameKind::Silence,
             concealed: 0,
             loss: LossRate::default(),
@@ -132,25 +130,20 @@ impl Receiver {
     /// Makes the next 20 ms, to be had from [`Self::pcm`]. To be called every 20 ms.
     pub fn pull_frame(&mut self, now: Instant) -> FrameKind {
         let length = self.frame_samples();
+        self.staging.release();
         self.fill(now, length);
         self.correct(now, length);
-        self.kind = self
-            .staging
-            .take(self.frame.get_mut(..length).unwrap_or_default());
+        self.kind = self.staging.take(length);
         if self.kind == FrameKind::Concealed {
             self.counts.concealed_frames += 1;
         }
-        if self
-            .keys
-            .listen(now, self.frame.get_mut(..length).unwrap_or_default())
-        {
+        if self.keys.listen(now, self.staging.frame_mut()) {
             self.kind = FrameKind::Silence;
         }
-        let frame = self.frame.get(..length).unwrap_or_default();
         if self.kind == FrameKind::ComfortNoise {
-            self.voice.process_comfort(frame);
+            self.voice.process_comfort(self.staging.frame());
         } else {
-            self.voice.process(frame);
+            self.voice.process(self.staging.frame());
         }
         self.kind
     }
@@ -171,10 +164,10 @@ impl Receiver {
         self.stream.report(now)
     }
 
-    /// The frame of the last pull, at the codec's sample rate.
+    /// The frame of the last pull, at the codec's sample rate; empty before the first.
     #[must_use]
     pub fn pcm(&self) -> &[i16] {
-        self.frame.get(..self.frame_samples()).unwrap_or_default()
+        self.staging.frame()
     }
 
     /// What the frame of the last pull is made of.

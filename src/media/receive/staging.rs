@@ -9,7 +9,9 @@ use crate::units::{Decibels, SampleRate};
 #[derive(Debug)]
 pub(super) struct Staging {
     samples: Box<[i16]>,
+    /// Samples staged; the frame taken last, while it lasts, lies before them.
     length: usize,
+    frame: usize,
     runs: [Run; RUNS],
     /// The sample played or staged last.
     last: i16,
@@ -43,6 +45,7 @@ impl Staging {
         Self {
             samples: vec![0; (longest_ms + AROUND_MS) * per_ms].into(),
             length: 0,
+            frame: 0,
             runs: [Run::EMPTY; RUNS],
             last: 0,
             decay: 1.0 - DECAY_PER_S / rate.hz() as f32,
@@ -98,15 +101,32 @@ impl Staging {
         count
     }
 
-    /// Moves the first samples into `frame`; says what most of it is made of.
-    pub(super) fn take(&mut self, frame: &mut [i16]) -> FrameKind {
-        let count = frame.len().min(self.length);
-        for (slot, sample) in frame.iter_mut().zip(&*self.samples) {
-            *slot = *sample;
+    /// Makes the first samples the frame, filled up with silence; says what most of it is made of.
+    pub(super) fn take(&mut self, samples: usize) -> FrameKind {
+        let count = samples.min(self.length);
+        if let Some(missing) = self.samples.get_mut(count..samples) {
+            missing.fill(0);
         }
-        self.samples.copy_within(count..self.length, 0);
+        self.frame = samples.min(self.samples.len());
         self.length -= count;
         self.take_runs(count)
+    }
+
+    /// The frame taken last.
+    pub(super) fn frame(&self) -> &[i16] {
+        self.samples.get(..self.frame).unwrap_or_default()
+    }
+
+    /// The same, to be changed in place.
+    pub(super) fn frame_mut(&mut self) -> &mut [i16] {
+        self.samples.get_mut(..self.frame).unwrap_or_default()
+    }
+
+    /// The frame taken last is over; what was staged behind it comes to the front.
+    pub(super) fn release(&mut self) {
+        self.samples
+            .copy_within(self.frame..self.frame + self.length, 0);
+        self.frame = 0;
     }
 
     /// How much to cut or insert in the frame at the front so that it isn't heard: all that is
@@ -231,11 +251,11 @@ mod tests {
     fn samples_come_out_in_frames_as_they_went_in() {
         let input: Vec<i16> = (0..480).collect();
         let mut staging = staged(&input, FrameKind::Voice);
-        let mut output = Vec::new();
+        let mut output = Vec::<i16>::new();
         for _ in 0..3 {
-            let mut frame = [0; 160];
-            assert_eq!(staging.take(&mut frame), FrameKind::Voice);
-            output.extend(frame);
+            assert_eq!(staging.take(160), FrameKind::Voice);
+            output.extend(staging.frame());
+            staging.release();
         }
         assert_eq!(output, input);
         assert_eq!(staging.len(), 0);
@@ -246,17 +266,18 @@ mod tests {
         let mut staging = staged(&[1; 100], FrameKind::Voice);
         staging.commit(60, FrameKind::Concealed);
         staging.commit(160, FrameKind::Concealed);
-        assert_eq!(staging.take(&mut [0; 160]), FrameKind::Voice);
-        assert_eq!(staging.take(&mut [0; 160]), FrameKind::Concealed);
-        assert_eq!(staging.take(&mut [0; 160]), FrameKind::Silence);
+        for kind in [FrameKind::Voice, FrameKind::Concealed, FrameKind::Silence] {
+            assert_eq!(staging.take(160), kind);
+            staging.release();
+        }
     }
 
     #[test]
     fn silence_begins_without_a_step() {
         let mut staging = staged(&[10_000; 100], FrameKind::Voice);
         staging.fill_silence(400);
-        let mut all = [0; 500];
-        staging.take(&mut all);
+        staging.take(500);
+        let all = staging.frame();
         assert!(all.windows(2).all(|pair| (pair[0] - pair[1]).abs() <= 501));
         assert_eq!(all[400..], [0; 100]);
     }
@@ -267,9 +288,8 @@ mod tests {
         staging.room()[..5].copy_from_slice(&[1, 2, 3, 4, 5]);
         let left = staging.skip(5, 2);
         staging.commit(left, FrameKind::Voice);
-        let mut out = [0; 3];
-        staging.take(&mut out);
-        assert_eq!(out, [3, 4, 5]);
+        staging.take(4);
+        assert_eq!(staging.frame(), [3, 4, 5, 0]);
     }
 
     #[test]

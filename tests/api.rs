@@ -29,6 +29,8 @@ use voicebridge::call::roster::{
     TickLateness,
 };
 
+#[path = "api/organisations.rs"]
+mod organisations;
 #[path = "support/postgres.rs"]
 mod postgres;
 

@@ -7,13 +7,16 @@ use utoipa::Modify;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::AppState;
+use super::audit::Trace;
 use super::problem::Problem;
+use crate::booking::admission::OrganisationId;
 use crate::booking::{ApiKey, Permission};
 
 /// The key a request came with: known, not revoked, not expired.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Asker {
     pub(super) key: ApiKey,
+    trace: Option<Trace>,
 }
 
 impl Asker {
@@ -23,6 +26,13 @@ impl Asker {
             Ok(())
         } else {
             Err(Problem::forbidden())
+        }
+    }
+
+    /// Whose thing it was done to, for the audit trail; known already where the key has one owner.
+    pub(super) fn acted_for(&self, organisation: OrganisationId) {
+        if let Some(trace) = &self.trace {
+            trace.is_for(organisation);
         }
     }
 
@@ -47,7 +57,11 @@ impl FromRequestParts<AppState> for Asker {
             return Err(Problem::unauthorized());
         }
         let key = state.bookings.authenticate(state.now(), key.trim()).await?;
-        Ok(Self { key })
+        let trace = parts.extensions.get::<Trace>().cloned();
+        if let Some(trace) = &trace {
+            trace.is_by(&key);
+        }
+        Ok(Self { key, trace })
     }
 }
 

@@ -54,11 +54,12 @@ pub(super) async fn list(
         .last()
         .map(|stored| cursor(stored.call.started_at, stored.call.id.0));
     let next = last.filter(|_| more);
-    let policy = state.bookings.settings().privacy;
-    let items: Vec<CallView> = calls
-        .into_iter()
-        .map(|stored| CallView::new(policy, stored))
-        .collect();
+    let mut items: Vec<CallView> = Vec::with_capacity(calls.len());
+    for stored in calls {
+        let owner = stored.call.organisation;
+        let policy = state.bookings.privacy_of(state.now(), owner).await;
+        items.push(CallView::new(policy, stored));
+    }
     if wants_csv(&headers) {
         Ok(csv_answer(&items, &uri, next.as_deref()))
     } else {

@@ -409,13 +409,16 @@ async fn owner(
     parameters: &mut Parameters,
 ) -> Result<Organisation, Problem> {
     let named = parameters.text("organisation")?;
-    Ok(state
+    let owner = state
         .bookings
         .acting_for(&asker.key, named.as_deref())
-        .await?)
+        .await?;
+    asker.acted_for(owner.id);
+    Ok(owner)
 }
 
 fn answer(status: StatusCode, state: &AppState, meeting: Meeting, asker: &Asker) -> Response {
+    asker.acted_for(meeting.organisation);
     let (etag, location) = (
         format!("\"{}\"", meeting.revision),
         format!("/v1/meetings/{}", meeting.id),
@@ -437,7 +440,7 @@ fn answer(status: StatusCode, state: &AppState, meeting: Meeting, asker: &Asker)
 }
 
 /// The revision that `If-Match` asks for (RFC 9110 section 13.1.1); what is no ETag of ours matches nothing.
-fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(None);
     };

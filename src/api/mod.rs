@@ -3,12 +3,15 @@
 //! The way of a request: request id → panic guard → time-out → size limit → key → handler. Whatever
 //! goes wrong on that way leaves as a problem document (RFC 9457).
 
+mod audit;
 mod auth;
 mod body;
 mod calls;
 mod health;
+mod keys;
 mod meetings;
 mod metrics;
+mod organisations;
 mod participants;
 mod pins;
 mod problem;
@@ -20,7 +23,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use jiff::Timestamp;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -127,6 +130,18 @@ fn api_routes() -> Vec<Route> {
         ("/v1/calls", get(calls::list)),
         ("/v1/pins/explain", post(pins::explain)),
         ("/v1/numbers", get(pins::numbers)),
+        (
+            "/v1/organisations",
+            get(organisations::list).post(organisations::create),
+        ),
+        (
+            "/v1/organisations/{id}",
+            get(organisations::read).patch(organisations::change),
+        ),
+        ("/v1/keys", get(keys::list).post(keys::create)),
+        ("/v1/keys/{id}", delete(keys::revoke)),
+        ("/v1/keys/{id}/rotate", post(keys::rotate)),
+        ("/v1/audit", get(audit::list)),
         ("/openapi.json", get(health::openapi_document)),
     ]
 }
@@ -159,6 +174,10 @@ fn guarded_for(
     router
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
+            audit::keep,
+        ))
         .with_state(state)
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -190,6 +209,15 @@ fn guarded_for(
         calls::list,
         pins::explain,
         pins::numbers,
+        organisations::create,
+        organisations::list,
+        organisations::read,
+        organisations::change,
+        keys::list,
+        keys::create,
+        keys::rotate,
+        keys::revoke,
+        audit::list,
         health::healthz,
         health::readyz,
         health::metrics,
@@ -310,7 +338,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (19, 19), "{names:?}");
+        assert_eq!((different.len(), names.len()), (28, 28), "{names:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::meetings::MeetingPath;
 use super::problem::{Problem, ProblemDocument};
 use super::view::{Page, ParticipantView};
 use crate::booking::change::{Change, FieldError};
-use crate::booking::{MeetingId, ParticipantId, Permission};
+use crate::booking::{Meeting, MeetingId, ParticipantId, Permission, PrivacyPolicy};
 
 /// What to change of a participant.
 #[derive(Serialize, ToSchema)]
@@ -38,7 +38,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<ParticipantView>>, Problem> {
     asker.must(Permission::Read)?;
     let meeting = state.bookings.meeting(&asker.key, id.0).await?;
-    let policy = state.bookings.settings().privacy;
+    let policy = privacy(&state, &meeting).await;
     let participants = state.live.participants(meeting.id).await?;
     let items = participants
         .into_iter()
@@ -94,10 +94,8 @@ pub(super) async fn change(
         .into_iter()
         .find(|p| p.id == path.participant)
         .ok_or_else(Problem::not_found)?;
-    Ok(Json(ParticipantView::new(
-        state.bookings.settings().privacy,
-        participant,
-    )))
+    let policy = privacy(&state, &meeting).await;
+    Ok(Json(ParticipantView::new(policy, participant)))
 }
 
 /// Hangs up on a participant.
@@ -137,6 +135,11 @@ impl FromRequestParts<AppState> for ParticipantPath {
             participant: ParticipantId(participant),
         })
     }
+}
+
+async fn privacy(state: &AppState, meeting: &Meeting) -> PrivacyPolicy {
+    let owner = Some(meeting.organisation);
+    state.bookings.privacy_of(state.now(), owner).await
 }
 
 fn check_name(name: &Change<String>) -> Result<(), Problem> {

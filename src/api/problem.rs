@@ -381,6 +381,7 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
         Conflict::ExternalId => "external_id_taken",
         Conflict::Claim => "idempotency_key_in_flight",
         Conflict::PinsExhausted => "pins_exhausted",
+        Conflict::MeetingsMax => "meetings_max",
         Conflict::Other => "conflict",
     }
 }

@@ -44,7 +44,7 @@ pub struct ApiKey {
 }
 
 /// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeyRole {
     /// Everything, for every organisation; names the organisation it acts for.
@@ -60,7 +60,7 @@ pub enum KeyRole {
 }
 
 /// What a key may do besides its role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Have the gateway call somebody.
@@ -78,6 +78,8 @@ pub enum Permission {
     Steer,
     /// Book, change, cancel meetings.
     Book,
+    /// Make and revoke keys, read who did what.
+    Manage,
 }
 
 /// A role, scope or other word that isn't known.
@@ -106,8 +108,9 @@ impl KeyRole {
     #[must_use]
     pub const fn may(self, permission: Permission) -> bool {
         match self {
-            Self::Platform | Self::Admin | Self::Booking => true,
-            Self::Operator => !matches!(permission, Permission::Book),
+            Self::Platform | Self::Admin => true,
+            Self::Booking => !matches!(permission, Permission::Manage),
+            Self::Operator => !matches!(permission, Permission::Book | Permission::Manage),
             Self::Reader => matches!(permission, Permission::Read),
         }
     }
@@ -282,12 +285,13 @@ mod tests {
 
     #[test]
     fn roles_grow_from_reader_to_platform() {
-        use Permission::{Book, Read, SeePins, Steer};
-        let may = |role: KeyRole| [Read, SeePins, Steer, Book].map(|p| role.may(p));
-        assert_eq!(may(KeyRole::Reader), [true, false, false, false]);
-        assert_eq!(may(KeyRole::Operator), [true, true, true, false]);
-        for role in [KeyRole::Booking, KeyRole::Admin, KeyRole::Platform] {
-            assert_eq!(may(role), [true; 4]);
+        use Permission::{Book, Manage, Read, SeePins, Steer};
+        let may = |role: KeyRole| [Read, SeePins, Steer, Book, Manage].map(|p| role.may(p));
+        assert_eq!(may(KeyRole::Reader), [true, false, false, false, false]);
+        assert_eq!(may(KeyRole::Operator), [true, true, true, false, false]);
+        assert_eq!(may(KeyRole::Booking), [true, true, true, true, false]);
+        for role in [KeyRole::Admin, KeyRole::Platform] {
+            assert_eq!(may(role), [true; 5]);
         }
         assert!(
             "root"

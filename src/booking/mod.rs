@@ -4,11 +4,13 @@
 //! the one trait in [`store`]. It never asks the time.
 
 pub mod admission;
+pub mod audit;
 pub mod budget;
 pub mod change;
 pub mod key;
 pub mod meeting;
 pub mod number;
+pub mod organisation;
 pub mod pin;
 pub mod privacy;
 pub mod service;

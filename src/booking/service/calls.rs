@@ -48,7 +48,7 @@ impl Bookings {
             Some(known) => Some(known),
             None => self.whose(&call.number).await?,
         };
-        let policy = self.inner.settings.privacy;
+        let policy = self.privacy_of(call.ended_at, organisation).await;
         let caller = CallerNumber::new(&policy.store.of(&call.caller));
         let number = call.number.chars().take(NUMBER_CHARS_MAX).collect();
         let sip_call_id = call

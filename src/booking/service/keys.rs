@@ -1,14 +1,13 @@
 //! API keys: made, listed, revoked, recognised.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{BookingError, Bookings, new_id};
 use crate::booking::admission::OrganisationId;
 use crate::booking::change::FieldError;
-use crate::booking::key::{
-    ApiKey, KeyRole, KeySecret, ORGANISATION_CHARS_MAX, Organisation, Scope, is_organisation_name,
-};
+use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, KeySecret, Organisation, Scope};
+use crate::booking::organisation::check_organisation_name;
 use crate::booking::store::StoreError;
 
 /// A key to be made.
@@ -53,6 +52,19 @@ impl Bookings {
             )]));
         }
         let organisation = self.organisation_or_new(now, &new.organisation).await?;
+        self.create_key_for(now, organisation, new).await
+    }
+
+    /// Makes a key for an organisation that is there; the name in `new` isn't looked at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn create_key_for(
+        &self,
+        now: Timestamp,
+        organisation: Organisation,
+        new: NewKey,
+    ) -> Result<(ApiKey, KeySecret), BookingError> {
         let secret = KeySecret::generate()?;
         let key = ApiKey {
             id: new_id(now)?,
@@ -66,6 +78,52 @@ impl Bookings {
         };
         self.store().insert_key(key.clone(), secret.hash()).await?;
         Ok((key, secret))
+    }
+
+    /// The keys that this key may see, oldest first: those of its organisation, or all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keys_seen_by(&self, asker: &ApiKey) -> Result<Vec<ApiKey>, BookingError> {
+        let mut keys = self.store().keys().await?;
+        keys.retain(|key| may_manage(asker, key) && key.organisation.name != ECHO_ORGANISATION);
+        Ok(keys)
+    }
+
+    /// A key that this key may see.
+    ///
+    /// # Errors
+    /// [`BookingError::NotFound`], or the store's.
+    pub async fn key_seen_by(&self, asker: &ApiKey, id: Uuid) -> Result<ApiKey, BookingError> {
+        let found = self.store().key(id).await?;
+        found
+            .filter(|key| may_manage(asker, key))
+            .ok_or(BookingError::NotFound)
+    }
+
+    /// Makes a key like this one, which is good for a while yet so that nobody is locked out meanwhile.
+    ///
+    /// # Errors
+    /// [`BookingError::NotFound`] if it is no good any more, or the store's.
+    pub async fn rotate_key(
+        &self,
+        now: Timestamp,
+        old: ApiKey,
+        grace: SignedDuration,
+    ) -> Result<(ApiKey, KeySecret), BookingError> {
+        if old.revoked_at.is_some() || old.expires_at.is_some_and(|at| at <= now) {
+            return Err(BookingError::NotFound);
+        }
+        let new = NewKey {
+            organisation: old.organisation.name.clone(),
+            role: old.role,
+            scopes: old.scopes.clone(),
+            expires_at: old.expires_at,
+        };
+        let made = self.create_key_for(now, old.organisation, new).await?;
+        let until = now.saturating_add(grace).unwrap_or(now);
+        self.store().expire_key(until, old.id).await?;
+        Ok(made)
     }
 
     /// All keys, oldest first.
@@ -113,20 +171,18 @@ impl Bookings {
         now: Timestamp,
         name: &str,
     ) -> Result<Organisation, BookingError> {
-        if !is_organisation_name(name) {
-            let allowed = format!(
-                "1 to {ORGANISATION_CHARS_MAX} characters, no control characters, no space at either end"
-            );
-            return Err(BookingError::Invalid(vec![FieldError::new(
-                "organisation",
-                "invalid",
-                allowed,
-            )]));
-        }
+        check_organisation_name("organisation", name)
+            .map_err(|wrong| BookingError::Invalid(vec![wrong]))?;
         let new = Organisation {
             id: OrganisationId(new_id(now)?),
             name: name.to_owned(),
         };
         Ok(self.store().organisation_or_new(now, new).await?)
     }
+}
+
+/// A platform key manages all keys, others those of their organisation, but no platform key.
+fn may_manage(asker: &ApiKey, key: &ApiKey) -> bool {
+    asker.role == KeyRole::Platform
+        || (key.organisation.id == asker.organisation.id && key.role != KeyRole::Platform)
 }

@@ -4,6 +4,7 @@ mod calls;
 mod keys;
 mod known;
 mod meetings;
+mod organisations;
 mod pins;
 
 use std::collections::HashSet;
@@ -120,6 +121,7 @@ impl Bookings {
             explains: Mutex::default(),
             statistics: PinStatistics::default(),
             known: known::KnownPins::default(),
+            settings_read: organisations::SettingsRead::default(),
             calls: calls::CallCounters::default(),
         };
         Ok(Self {
@@ -173,16 +175,28 @@ impl Bookings {
     /// The store's.
     pub async fn purge(&self, now: Timestamp) -> Result<Purged, BookingError> {
         let ago = |duration| now.saturating_sub(duration).unwrap_or(Timestamp::MIN);
-        let retained =
-            SignedDuration::from_hours(24 * i64::from(self.inner.settings.privacy.retain_days));
         let quarantine = crate::booking::meeting::QUARANTINE;
-        let before = PurgeBefore {
-            calls: ago(retained),
-            meetings: ago(retained.max(quarantine)),
-            pins: ago(quarantine),
-            claims: ago(CLAIM_LIFETIME),
+        let before = |organisation, retain_days: u32| {
+            let retained = SignedDuration::from_hours(24 * i64::from(retain_days));
+            PurgeBefore {
+                organisation,
+                calls: ago(retained),
+                audit: ago(retained),
+                meetings: ago(retained.max(quarantine)),
+                pins: ago(quarantine),
+                claims: ago(CLAIM_LIFETIME),
+            }
         };
-        Ok(self.store().purge(before).await?)
+        let base = self.inner.settings.privacy;
+        let mut purged = self.store().purge(before(None, base.retain_days)).await?;
+        for record in self.store().organisation_records().await? {
+            let days = record.settings.privacy(base).retain_days;
+            let id = Some(record.organisation.id);
+            let more = self.store().purge(before(id, days)).await?;
+            purged.calls += more.calls;
+            purged.meetings += more.meetings;
+        }
+        Ok(purged)
     }
 
     fn check_pin_length(&self, live: u64) -> Finding {
@@ -232,6 +246,7 @@ struct Inner {
     explains: Mutex<pins::ExplainLog>,
     statistics: PinStatistics,
     known: known::KnownPins,
+    settings_read: organisations::SettingsRead,
     calls: calls::CallCounters,
 }
 

@@ -102,6 +102,7 @@ impl Bookings {
             }
         };
         let verdict = self.verdict(now, found, query.number.as_deref());
+        let verdict = self.in_its_language(now, verdict).await;
         match &verdict {
             PinVerdict::Refused(Refusal::Wrong) => guess.was_wrong(),
             PinVerdict::Admitted(_) | PinVerdict::Refused(_) => guess.was_right(),
@@ -182,6 +183,17 @@ impl Bookings {
     #[must_use]
     pub fn pin_statistics(&self) -> &PinStatistics {
         &self.inner.statistics
+    }
+
+    /// A meeting that asks for no language speaks its organisation's.
+    async fn in_its_language(&self, now: Timestamp, mut verdict: PinVerdict) -> PinVerdict {
+        if let PinVerdict::Admitted(admission) = &mut verdict
+            && admission.language.is_none()
+        {
+            let settings = self.settings_of(now, admission.organisation).await;
+            admission.language = settings.language;
+        }
+        verdict
     }
 
     fn remember(&self, now: Timestamp, pin: &Pin, found: Option<&(PinRecord, Meeting)>) {

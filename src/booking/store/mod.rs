@@ -11,8 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::audit::{AuditEntry, AuditFilter};
 use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::{Meeting, MeetingState};
+use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::Pin;
 
@@ -94,6 +96,33 @@ pub trait Store: Send + Sync {
 
     /// Call records, latest first, without calls to the echo meeting.
     fn calls(&self, filter: CallFilter) -> StoreFuture<'_, Vec<StoredCall>>;
+
+    /// An organisation with its settings.
+    fn organisation_record(
+        &self,
+        id: OrganisationId,
+    ) -> StoreFuture<'_, Option<OrganisationRecord>>;
+
+    /// All organisations with their settings, oldest first, without that of the echo meeting.
+    fn organisation_records(&self) -> StoreFuture<'_, Vec<OrganisationRecord>>;
+
+    /// Keeps a new organisation; [`Conflict::Other`] if there is one of this name.
+    fn new_organisation(&self, new: OrganisationRecord) -> StoreFuture<'_, ()>;
+
+    /// Replaces the settings, if the revision is still that; counts it up. `false`: it isn't.
+    fn change_organisation(&self, changed: OrganisationRecord) -> StoreFuture<'_, bool>;
+
+    /// A key by its id.
+    fn key(&self, id: Uuid) -> StoreFuture<'_, Option<ApiKey>>;
+
+    /// Lets a key expire then, if it doesn't earlier.
+    fn expire_key(&self, at: Timestamp, id: Uuid) -> StoreFuture<'_, ()>;
+
+    /// Keeps that something was done.
+    fn audit(&self, entry: AuditEntry) -> StoreFuture<'_, ()>;
+
+    /// What was done, latest first.
+    fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>>;
 
     /// Deletes what is over for longer than it may be kept.
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
@@ -193,6 +222,10 @@ pub struct StoredCall {
 /// What is deleted: all that was over before these times.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeBefore {
+    /// Whose calls, meetings and audit entries; `None`: nobody's, and of all the PINs and the claims.
+    pub organisation: Option<OrganisationId>,
+    /// Audit entries.
+    pub audit: Timestamp,
     /// Calls.
     pub calls: Timestamp,
     /// Meetings, with their PINs.
@@ -257,6 +290,11 @@ pub enum Conflict {
     /// Too many PINs of this length are in use.
     #[error("too many PINs of this length are in use; raise pin.length")]
     PinsExhausted,
+    /// The organisation has as many meetings as it may have.
+    #[error(
+        "the organisation has as many meetings as it may have; wait until some are over, or have meetings_max raised"
+    )]
+    MeetingsMax,
     /// Anything else that must be unique.
     #[error("it exists already")]
     Other,

@@ -76,9 +76,21 @@ pub(super) async fn list(
     rows.iter().map(stored).collect()
 }
 
-pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<u64, StoreError> {
-    let delete = sqlx::query("DELETE FROM calls WHERE ended_at < $1").bind(micros(before));
-    delete
+pub(super) async fn purge(
+    store: &SqlStore,
+    organisation: Option<OrganisationId>,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = match organisation {
+        Some(_) => "DELETE FROM calls WHERE ended_at < $1 AND organisation = $2",
+        None => "DELETE FROM calls WHERE ended_at < $1 AND organisation IS NULL",
+    };
+    let query = sqlx::query(sql).bind(micros(before));
+    let query = match organisation {
+        Some(owner) => query.bind(owner.to_string()),
+        None => query,
+    };
+    query
         .execute(&store.write)
         .await
         .map(|done| done.rows_affected())

@@ -77,6 +77,25 @@ pub(super) async fn by_prefix(
         .transpose()
 }
 
+pub(super) async fn by_id(store: &SqlStore, id: Uuid) -> Result<Option<ApiKey>, StoreError> {
+    let sql = "SELECT k.*, o.name AS organisation_name FROM api_keys k
+               JOIN organisations o ON o.id = k.organisation WHERE k.id = $1";
+    let query = sqlx::query(sql).bind(id.to_string());
+    let row = query.fetch_optional(&store.read).await.map_err(error)?;
+    row.as_ref().map(key).transpose()
+}
+
+pub(super) async fn expire(store: &SqlStore, at: Timestamp, id: Uuid) -> Result<(), StoreError> {
+    let sql = "UPDATE api_keys SET expires_at = $2 WHERE id = $1 AND (expires_at IS NULL OR expires_at > $2)";
+    sqlx::query(sql)
+        .bind(id.to_string())
+        .bind(micros(at))
+        .execute(&store.write)
+        .await
+        .map(drop)
+        .map_err(error)
+}
+
 pub(super) async fn all(store: &SqlStore) -> Result<Vec<ApiKey>, StoreError> {
     let sql = "SELECT k.*, o.name AS organisation_name FROM api_keys k
                JOIN organisations o ON o.id = k.organisation ORDER BY k.created_at, k.id";

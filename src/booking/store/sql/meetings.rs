@@ -7,7 +7,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::{
     SqlStore, allocation, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word,
-    micros, unreadable, word,
+    micros, organisations, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
@@ -26,6 +26,7 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
         claim,
     } = booking;
     let mut transaction = store.begin().await?;
+    organisations::expect_room(store, &mut transaction, &meeting).await?;
     insert_meeting(&mut transaction, &meeting).await?;
     meeting.pins.clear();
     for (id, role) in pins {
@@ -123,6 +124,10 @@ pub(super) async fn list(
 
 pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, StoreError> {
     let options = &meeting.options;
+    let mut transaction = store.begin().await?;
+    if comes_back(&mut transaction, &meeting).await? {
+        organisations::expect_room(store, &mut transaction, &meeting).await?;
+    }
     let query = sqlx::query(
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
              ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
@@ -138,8 +143,27 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
         .bind(micros(meeting.updated_at))
         .bind(i64::from(options.sound.automatic_gain))
         .bind(i64::from(options.sound.noise_suppression));
-    let done = query.execute(&store.write).await.map_err(error)?;
+    let done = query.execute(&mut *transaction).await.map_err(error)?;
+    transaction.commit().await.map_err(error)?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Was it over or cancelled, and is it no longer?
+async fn comes_back(transaction: &mut Writing, meeting: &Meeting) -> Result<bool, StoreError> {
+    let now = meeting.updated_at;
+    let lives = meeting.cancelled_at.is_none() && meeting.closes_at().is_none_or(|at| at > now);
+    if !lives {
+        return Ok(false);
+    }
+    let sql =
+        "SELECT 1 FROM meetings WHERE id = $1 AND (cancelled_at IS NOT NULL OR closes_at <= $2)";
+    let was_over = sqlx::query(sql)
+        .bind(meeting.id.to_string())
+        .bind(micros(now))
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
+    Ok(was_over.is_some())
 }
 
 pub(super) async fn by_pin(
@@ -188,28 +212,33 @@ pub(super) async fn live_pins(store: &SqlStore, now: Timestamp) -> Result<u64, S
     get_number(&row, "live")
 }
 
-/// Deletes meetings that were over before `meetings`, and the PINs alone of those over before `pins`.
+/// Deletes an organisation's meetings that were over before then.
 pub(super) async fn purge(
     store: &SqlStore,
-    meetings: Timestamp,
-    pins: Timestamp,
-) -> Result<(u64, u64), StoreError> {
-    let mut transaction = store.begin().await?;
-    let sql = "DELETE FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1";
+    organisation: OrganisationId,
+    before: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = "DELETE FROM meetings
+               WHERE organisation = $2 AND echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1";
     let gone = sqlx::query(sql)
-        .bind(micros(meetings))
-        .execute(&mut *transaction)
+        .bind(micros(before))
+        .bind(organisation.to_string())
+        .execute(&store.write)
         .await
         .map_err(error)?;
+    Ok(gone.rows_affected())
+}
+
+/// Deletes the PINs of meetings that were over before then.
+pub(super) async fn release_pins(store: &SqlStore, before: Timestamp) -> Result<u64, StoreError> {
     let sql = "DELETE FROM pins WHERE meeting IN
                (SELECT id FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1)";
     let released = sqlx::query(sql)
-        .bind(micros(pins))
-        .execute(&mut *transaction)
+        .bind(micros(before))
+        .execute(&store.write)
         .await
         .map_err(error)?;
-    transaction.commit().await.map_err(error)?;
-    Ok((gone.rows_affected(), released.rows_affected()))
+    Ok(released.rows_affected())
 }
 
 async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<(), StoreError> {

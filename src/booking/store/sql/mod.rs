@@ -5,9 +5,11 @@
 //! that must not meet another begins ([`SqlStore::begin`], `meetings::allocate`).
 
 mod allocation;
+mod audit;
 mod calls;
 mod keys;
 mod meetings;
+mod organisations;
 mod postgres;
 mod sqlite;
 
@@ -27,8 +29,10 @@ use super::{
     StoreFuture, StoredCall,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::audit::{AuditEntry, AuditFilter};
 use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::Meeting;
+use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
 
@@ -127,9 +131,15 @@ impl SqlStore {
     }
 
     async fn purge_now(&self, before: PurgeBefore) -> Result<Purged, StoreError> {
-        let calls = calls::purge(self, before.calls).await?;
-        let (meetings, pins) = meetings::purge(self, before.meetings, before.pins).await?;
-        keys::purge_claims(self, before.claims).await?;
+        let calls = calls::purge(self, before.organisation, before.calls).await?;
+        audit::purge(self, before.organisation, before.audit).await?;
+        let (meetings, pins) = match before.organisation {
+            Some(owner) => (meetings::purge(self, owner, before.meetings).await?, 0),
+            None => {
+                keys::purge_claims(self, before.claims).await?;
+                (0, meetings::release_pins(self, before.pins).await?)
+            }
+        };
         Ok(Purged {
             calls,
             meetings,
@@ -234,6 +244,41 @@ impl Store for SqlStore {
 
     fn calls(&self, filter: CallFilter) -> StoreFuture<'_, Vec<StoredCall>> {
         self.bounded(calls::list(self, filter))
+    }
+
+    fn organisation_record(
+        &self,
+        id: OrganisationId,
+    ) -> StoreFuture<'_, Option<OrganisationRecord>> {
+        self.bounded(organisations::by_id(self, id))
+    }
+
+    fn organisation_records(&self) -> StoreFuture<'_, Vec<OrganisationRecord>> {
+        self.bounded(organisations::list(self))
+    }
+
+    fn new_organisation(&self, new: OrganisationRecord) -> StoreFuture<'_, ()> {
+        self.bounded(organisations::insert(self, new))
+    }
+
+    fn change_organisation(&self, changed: OrganisationRecord) -> StoreFuture<'_, bool> {
+        self.bounded(organisations::change(self, changed))
+    }
+
+    fn key(&self, id: Uuid) -> StoreFuture<'_, Option<ApiKey>> {
+        self.bounded(keys::by_id(self, id))
+    }
+
+    fn expire_key(&self, at: Timestamp, id: Uuid) -> StoreFuture<'_, ()> {
+        self.bounded(keys::expire(self, at, id))
+    }
+
+    fn audit(&self, entry: AuditEntry) -> StoreFuture<'_, ()> {
+        self.bounded(audit::insert(self, entry))
+    }
+
+    fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>> {
+        self.bounded(audit::list(self, filter))
     }
 
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged> {

@@ -1,0 +1,216 @@
+//! `/v1/organisations`: who books here, and what each has differently.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::auth::Asker;
+use super::body::Fields;
+use super::meetings::if_match;
+use super::problem::{Problem, ProblemDocument};
+use super::query::Parameters;
+use super::view::Page;
+use crate::booking::admission::OrganisationId;
+use crate::booking::organisation::{OrganisationChange, OrganisationRecord};
+use crate::booking::{Disclosure, KeyRole, Permission};
+
+/// An organisation as it is asked for; to change one, without its name.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "tells the OpenAPI document what `asked` reads")]
+pub(super) struct OrganisationRequest {
+    /// Unique; can't be changed.
+    name: String,
+    /// What callers are spoken to in, in meetings that ask for no language: `it` or `en`.
+    language: Option<String>,
+    /// How much of callers' numbers answers show: `none`, `last4` or `full`.
+    privacy_show: Option<String>,
+    /// How much of callers' numbers is kept: `none`, `last4` or `full`.
+    privacy_store: Option<String>,
+    /// Days until call records, meetings that are over and the audit trail are deleted; 1 to 3,650.
+    retain_days: Option<u32>,
+    /// Most meetings that are neither over nor cancelled.
+    meetings_max: Option<u32>,
+}
+
+/// An organisation. Null: as the configuration says, or no limit.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Organisation)]
+pub(super) struct OrganisationView {
+    /// Names it here.
+    #[schema(format = "uuid")]
+    id: String,
+    /// Names it for people and in requests of platform keys.
+    name: String,
+    /// What callers are spoken to in, in meetings that ask for no language.
+    language: Option<&'static str>,
+    /// How much of callers' numbers answers show.
+    privacy_show: Option<Disclosure>,
+    /// How much of callers' numbers is kept.
+    privacy_store: Option<Disclosure>,
+    /// Days until call records, meetings that are over and the audit trail are deleted.
+    retain_days: Option<u32>,
+    /// Most meetings that are neither over nor cancelled.
+    meetings_max: Option<u32>,
+    /// When it was made.
+    #[schema(format = "date-time")]
+    created_at: String,
+}
+
+/// Makes an organisation. For keys of role platform.
+#[utoipa::path(
+    post, operation_id = "createOrganisation", path = "/v1/organisations", tag = "organisations", security(("key" = [])), request_body = OrganisationRequest,
+    responses(
+        (status = 201, description = "Made", body = OrganisationView),
+        (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    asker: Asker,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    must_be_platform(&asker)?;
+    let asked = asked(fields)?;
+    let made = state
+        .bookings
+        .create_organisation(state.now(), asked)
+        .await?;
+    asker.acted_for(made.organisation.id);
+    Ok(answer(StatusCode::CREATED, &made))
+}
+
+/// Lists organisations, oldest first: yours, or all for keys of role platform.
+#[utoipa::path(
+    get, operation_id = "listOrganisations", path = "/v1/organisations", tag = "organisations", security(("key" = [])),
+    responses((status = 200, description = "All of them", body = Page<OrganisationView>))
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    asker: Asker,
+    parameters: Parameters,
+) -> Result<Json<Page<OrganisationView>>, Problem> {
+    asker.must(Permission::Read)?;
+    parameters.finish()?;
+    let found = state.bookings.list_organisations(&asker.key).await?;
+    Ok(Json(Page {
+        items: found.iter().map(OrganisationView::new).collect(),
+        next: None,
+    }))
+}
+
+/// Reads an organisation.
+#[utoipa::path(
+    get, operation_id = "readOrganisation", path = "/v1/organisations/{id}", tag = "organisations", security(("key" = [])), params(("id" = String, Path)),
+    responses((status = 200, description = "It", body = OrganisationView))
+)]
+pub(super) async fn read(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: OrganisationPath,
+) -> Result<Response, Problem> {
+    asker.must(Permission::Read)?;
+    let found = state.bookings.organisation(&asker.key, id.0).await?;
+    Ok(answer(StatusCode::OK, &found))
+}
+
+/// Changes what an organisation has differently; null brings the default back. For keys of role platform.
+#[utoipa::path(
+    patch, operation_id = "changeOrganisation", path = "/v1/organisations/{id}", tag = "organisations", security(("key" = [])), request_body = OrganisationRequest,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "Only if this is still its ETag")),
+    responses(
+        (status = 200, description = "Changed", body = OrganisationView),
+        (status = 412, description = "It was changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn change(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: OrganisationPath,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    must_be_platform(&asker)?;
+    let (asked, expected) = (asked(fields)?, if_match(&headers)?);
+    let changed = state
+        .bookings
+        .patch_organisation(&asker.key, id.0, asked, expected)
+        .await?;
+    asker.acted_for(changed.organisation.id);
+    Ok(answer(StatusCode::OK, &changed))
+}
+
+impl OrganisationView {
+    fn new(record: &OrganisationRecord) -> Self {
+        let settings = &record.settings;
+        Self {
+            id: record.organisation.id.to_string(),
+            name: record.organisation.name.clone(),
+            language: settings.language.map(|language| language.code()),
+            privacy_show: settings.show,
+            privacy_store: settings.store,
+            retain_days: settings.retain_days,
+            meetings_max: settings.meetings_max,
+            created_at: record.created_at.to_string(),
+        }
+    }
+}
+
+fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
+    fields.not_supported(&["callers_max", "minutes_per_month"]);
+    let asked = OrganisationChange {
+        name: fields.text("name"),
+        language: fields.text("language"),
+        show: fields.text("privacy_show"),
+        store: fields.text("privacy_store"),
+        retain_days: fields.number("retain_days"),
+        meetings_max: fields.number("meetings_max"),
+    };
+    fields.finish()?;
+    Ok(asked)
+}
+
+fn must_be_platform(asker: &Asker) -> Result<(), Problem> {
+    if asker.key.role == KeyRole::Platform {
+        Ok(())
+    } else {
+        Err(Problem::forbidden())
+    }
+}
+
+fn answer(status: StatusCode, record: &OrganisationRecord) -> Response {
+    let mut response = (status, Json(OrganisationView::new(record))).into_response();
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", record.revision)) {
+        headers.insert(ETAG, etag);
+    }
+    let location = format!("/v1/organisations/{}", record.organisation.id);
+    if status == StatusCode::CREATED
+        && let Ok(location) = HeaderValue::from_str(&location)
+    {
+        headers.insert(LOCATION, location);
+    }
+    response
+}
+
+/// The id in the path; what is no UUID names nothing.
+pub(super) struct OrganisationPath(OrganisationId);
+
+impl<S: Send + Sync> FromRequestParts<S> for OrganisationPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::not_found())?;
+        id.parse()
+            .map(|id| Self(OrganisationId(id)))
+            .map_err(|_| Problem::not_found())
+    }
+}

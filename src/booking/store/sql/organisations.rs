@@ -1,0 +1,144 @@
+//! Organisations with their settings.
+
+use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
+
+use super::{
+    Dialect, SqlStore, error, get, get_number, get_time, get_uuid, micros, unreadable, word,
+};
+use crate::booking::admission::OrganisationId;
+use crate::booking::key::{ECHO_ORGANISATION, Organisation};
+use crate::booking::meeting::Meeting;
+use crate::booking::organisation::{OrganisationRecord, OrganisationSettings};
+use crate::booking::store::{Conflict, StoreError};
+
+pub(super) async fn by_id(
+    store: &SqlStore,
+    id: OrganisationId,
+) -> Result<Option<OrganisationRecord>, StoreError> {
+    let query = sqlx::query("SELECT * FROM organisations WHERE id = $1").bind(id.to_string());
+    let row = query.fetch_optional(&store.read).await.map_err(error)?;
+    row.as_ref().map(record).transpose()
+}
+
+pub(super) async fn list(store: &SqlStore) -> Result<Vec<OrganisationRecord>, StoreError> {
+    let sql = "SELECT * FROM organisations WHERE name <> $1 ORDER BY created_at, id";
+    let query = sqlx::query(sql).bind(ECHO_ORGANISATION);
+    let rows = query.fetch_all(&store.read).await.map_err(error)?;
+    rows.iter().map(record).collect()
+}
+
+pub(super) async fn insert(store: &SqlStore, new: OrganisationRecord) -> Result<(), StoreError> {
+    let sql =
+        "INSERT INTO organisations (language, privacy_show, privacy_store, retain_days, meetings_max, id, name, created_at, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    bind_settings(sqlx::query(sql), &new.settings)
+        .bind(new.organisation.id.to_string())
+        .bind(new.organisation.name)
+        .bind(micros(new.created_at))
+        .bind(new.revision)
+        .execute(&store.write)
+        .await
+        .map(drop)
+        .map_err(error)
+}
+
+/// `false`: somebody else changed it meanwhile.
+pub(super) async fn change(
+    store: &SqlStore,
+    changed: OrganisationRecord,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE organisations SET language = $1, privacy_show = $2, privacy_store = $3, retain_days = $4, meetings_max = $5,
+                   revision = revision + 1
+               WHERE id = $6 AND revision = $7";
+    let done = bind_settings(sqlx::query(sql), &changed.settings)
+        .bind(changed.organisation.id.to_string())
+        .bind(changed.revision)
+        .execute(&store.write)
+        .await
+        .map_err(error)?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Is there room for one more meeting? Who asks at the same time waits until this transaction ends.
+pub(super) async fn expect_room(
+    store: &SqlStore,
+    transaction: &mut Transaction<'static, Any>,
+    meeting: &Meeting,
+) -> Result<(), StoreError> {
+    let sql = match store.dialect {
+        Dialect::Sqlite => {
+            "SELECT meetings_max FROM organisations WHERE id = $1 AND meetings_max IS NOT NULL"
+        }
+        Dialect::Postgres => {
+            "SELECT meetings_max FROM organisations WHERE id = $1 AND meetings_max IS NOT NULL FOR UPDATE"
+        }
+    };
+    let row = sqlx::query(sql)
+        .bind(meeting.organisation.to_string())
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
+    let Some(row) = row else { return Ok(()) };
+    let most: u64 = get_number(&row, "meetings_max")?;
+    let sql = "SELECT COUNT(*) AS live FROM meetings
+               WHERE organisation = $1 AND id <> $2 AND cancelled_at IS NULL AND (closes_at IS NULL OR closes_at > $3)";
+    let row = sqlx::query(sql)
+        .bind(meeting.organisation.to_string())
+        .bind(meeting.id.to_string())
+        .bind(micros(meeting.updated_at))
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(error)?;
+    if get_number::<u64>(&row, "live")? < most {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict(Conflict::MeetingsMax))
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
+
+fn bind_settings<'q>(query: Query<'q>, settings: &OrganisationSettings) -> Query<'q> {
+    query
+        .bind(settings.language.map(|language| language.code()))
+        .bind(settings.show.map(|show| word(&show)))
+        .bind(settings.store.map(|store| word(&store)))
+        .bind(settings.retain_days.map(i64::from))
+        .bind(settings.meetings_max.map(i64::from))
+}
+
+fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
+    let disclosure = |column: &str| {
+        let word: Option<String> = get(row, column)?;
+        word.map(|word| serde_json::from_value(serde_json::Value::String(word)))
+            .transpose()
+            .map_err(|_| unreadable(column))
+    };
+    let number = |column: &str| {
+        let number: Option<i64> = get(row, column)?;
+        number
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| unreadable(column))
+    };
+    let language: Option<String> = get(row, "language")?;
+    Ok(OrganisationRecord {
+        organisation: Organisation {
+            id: OrganisationId(get_uuid(row, "id")?),
+            name: get(row, "name")?,
+        },
+        settings: OrganisationSettings {
+            language: language
+                .map(|code| code.parse())
+                .transpose()
+                .map_err(|_| unreadable("language"))?,
+            show: disclosure("privacy_show")?,
+            store: disclosure("privacy_store")?,
+            retain_days: number("retain_days")?,
+            meetings_max: number("meetings_max")?,
+        },
+        created_at: get_time(row, "created_at")?,
+        revision: get(row, "revision")?,
+    })
+}

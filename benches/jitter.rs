@@ -45,6 +45,7 @@ impl Leg {
             direction: Direction::SendRecv,
             remote_rtp: "127.0.0.1:4000".parse().expect("an address"),
             remote_rtcp: "127.0.0.1:4001".parse().expect("an address"),
+            srtp: None,
             signalling_source: None,
         };
         Self {

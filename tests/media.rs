@@ -66,6 +66,7 @@ fn parameters(codec: Codec) -> MediaParameters {
         direction: Direction::SendRecv,
         remote_rtp: "198.51.100.7:4000".parse().unwrap(),
         remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
+        srtp: None,
         signalling_source: None,
     }
 }

@@ -188,6 +188,7 @@ fn leg(index: u32, codec: Codec, address: SocketAddr, start: Instant) -> Leg {
         direction: Direction::SendRecv,
         remote_rtp: address,
         remote_rtcp: SocketAddr::new(address.ip(), address.port() + 1),
+        srtp: None,
         signalling_source: None,
     };
     let config = LegConfig {
@@ -209,6 +210,7 @@ fn leg(index: u32, codec: Codec, address: SocketAddr, start: Instant) -> Leg {
             parameters,
             origin,
             codecs,
+            srtp: None,
         },
         start,
     )

@@ -29,6 +29,7 @@ use crate::media::mixer::Bridge;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
 use crate::media::rtcp::NtpClock;
+use crate::media::srtp::Srtp;
 use crate::units::{BridgeId, LegId};
 use origin::{random, random_origin, wall_clock};
 use ways::Way;
@@ -181,6 +182,7 @@ impl Control {
             Some(Box::new(CodecSet::new(parameters, receiver)?))
         };
         let origin = random_origin()?;
+        let srtp = parameters.srtp.map(|keys| Box::new(Srtp::new(&keys)));
         entry.parameters = Some(*parameters);
         match (&entry.state, codecs) {
             (LegState::Opened { .. }, Some(codecs)) => self.settle(
@@ -189,6 +191,7 @@ impl Control {
                     parameters: *parameters,
                     origin,
                     codecs,
+                    srtp,
                 },
             ),
             (
@@ -204,6 +207,7 @@ impl Control {
                         parameters: *parameters,
                         origin,
                         codecs,
+                        srtp,
                     })),
                 );
             }

@@ -612,6 +612,7 @@ impl Call {
             direction: Direction::SendRecv,
             remote_rtp: phone,
             remote_rtcp: phone,
+            srtp: None,
             signalling_source: None,
         }
     }

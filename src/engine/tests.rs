@@ -143,6 +143,7 @@ impl Phone {
             direction,
             remote_rtp: self.rtp.local_addr().unwrap(),
             remote_rtcp: self.rtcp.local_addr().unwrap(),
+            srtp: None,
             signalling_source: None,
         }
     }

@@ -3,6 +3,7 @@
 
 mod figures;
 mod hold;
+mod inbound;
 mod liveness;
 mod reporting;
 mod treated;
@@ -21,11 +22,11 @@ use crate::media::leg::reporting::Reporting;
 use crate::media::limiter::Limiter;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
-use crate::media::receive::{FrameKind, PacketVerdict, Receiver, ReceiverConfig};
-use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReceived, RtcpReport, SenderInfo};
-use crate::media::rtp::is_rtcp;
+use crate::media::receive::{FrameKind, Receiver, ReceiverConfig};
+use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReport, SenderInfo};
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
-use crate::media::source::{SourceLock, SourceVerdict};
+use crate::media::source::SourceLock;
+use crate::media::srtp::{Kind, Srtp};
 use crate::media::treatment::Treatment;
 use crate::media::voice::Voice;
 use crate::units::{FRAME, LegId};
@@ -37,6 +38,7 @@ pub struct Leg {
     config: LegConfig,
     parameters: MediaParameters,
     source: SourceLock,
+    srtp: Option<Box<Srtp>>,
     codecs: Box<CodecSet>,
     packetiser: Packetiser,
     player: Player,
@@ -100,6 +102,8 @@ pub struct LegUpdate {
     pub origin: RtpOrigin,
     /// New codecs; `None`: those there are go on.
     pub codecs: Option<Box<CodecSet>>,
+    /// By the keys of `parameters`.
+    pub srtp: Option<Box<Srtp>>,
 }
 
 /// The first agreement with the peer, made ready on the control side.
@@ -110,6 +114,8 @@ pub struct LegStart {
     pub origin: RtpOrigin,
     /// Receiver and encoder.
     pub codecs: Box<CodecSet>,
+    /// By the keys of `parameters`.
+    pub srtp: Option<Box<Srtp>>,
 }
 
 /// One 5 ms tick of a thread.
@@ -164,12 +170,14 @@ impl Leg {
             parameters,
             origin,
             codecs,
+            srtp,
         } = start;
         Self {
             id,
             kind,
             config,
             source: SourceLock::new(&parameters),
+            srtp,
             packetiser: Packetiser::new(&parameters, origin),
             codecs,
             player: Player::default(),
@@ -192,41 +200,6 @@ impl Leg {
         }
     }
 
-    /// A datagram from the RTP socket.
-    pub fn handle_rtp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        if is_rtcp(packet) {
-            self.handle_rtcp(now, from, packet);
-            return;
-        }
-        match self.source.check(now, from, packet) {
-            SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, packet),
-            SourceVerdict::Learning => {}
-            SourceVerdict::Foreign => self.foreign += 1,
-        }
-    }
-
-    /// A datagram from the RTCP socket, or RTCP from the RTP socket (RFC 5761).
-    pub fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        if !self.source.check_rtcp(from) {
-            self.foreign += 1;
-            return;
-        }
-        let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else {
-            return;
-        };
-        self.rtcp.heard_from = Some(from);
-        self.liveness.heard(now);
-        if let (Some(ssrc), Some(info)) = (received.sender, received.sender_info) {
-            self.codecs
-                .receiver
-                .handle_sender_report(now, ssrc, info.ntp);
-        }
-        let ntp = self.config.clock.at(now);
-        if let Some(round_trip) = received.about_us.and_then(|report| report.round_trip(ntp)) {
-            self.rtcp.round_trip = Some(round_trip);
-        }
-    }
-
     /// Another agreement. What it replaces is left in `update`.
     pub fn update(&mut self, now: Instant, update: &mut LegUpdate) {
         if let Some(codecs) = &mut update.codecs {
@@ -234,6 +207,10 @@ impl Leg {
             std::mem::swap(&mut self.codecs, codecs);
             self.hears = Hears::Fresh;
         }
+        if let (Some(fresh), Some(earlier)) = (&mut update.srtp, &mut self.srtp) {
+            fresh.go_on_from(earlier);
+        }
+        std::mem::swap(&mut self.srtp, &mut update.srtp);
         self.packetiser.change(&update.parameters, update.origin);
         self.source.expect(&update.parameters);
         self.hold.update(update.parameters.direction);
@@ -387,10 +364,10 @@ impl Leg {
             self.packetiser.skip_frames(1, |_| {});
             return;
         };
-        let sent = &mut self.sent;
+        let (sent, srtp) = (&mut self.sent, &mut self.srtp);
         self.packetiser.send_frame(frame, |packet| {
             *sent += 1;
-            sink.rtp(slot, to, packet);
+            protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
         });
     }
 
@@ -420,7 +397,10 @@ impl Leg {
             .write(&mut buffer)
             .and_then(|length| buffer.get(..length))
         {
-            sink.rtcp(slot, to, self.rtcp.muxed, packet);
+            let muxed = self.rtcp.muxed;
+            protected(&mut self.srtp, Kind::Rtcp, packet, |packet| {
+                sink.rtcp(slot, to, muxed, packet);
+            });
         }
     }
 
@@ -488,28 +468,11 @@ impl Leg {
         &self.parameters
     }
 
-    fn receive(&mut self, now: Instant, packet: &[u8]) {
-        if !self.parameters.direction.receives() {
-            self.liveness.heard(now);
-            return;
-        }
-        match self.codecs.receiver.handle_rtp(now, packet) {
-            PacketVerdict::Accepted
-            | PacketVerdict::Key
-            | PacketVerdict::Duplicate
-            | PacketVerdict::Late
-            | PacketVerdict::Overflow => self.liveness.heard(now),
-            PacketVerdict::Malformed
-            | PacketVerdict::UnknownPayloadType
-            | PacketVerdict::Strange => {}
-        }
-    }
-
     fn skip(&mut self, frames: u32, slot: LegSlot, sink: &mut impl Transmit) {
-        let to = self.destination();
+        let (to, srtp) = (self.destination(), &mut self.srtp);
         self.packetiser.skip_frames(frames, |packet| {
             if let Some(to) = to {
-                sink.rtp(slot, to, packet);
+                protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
             }
         });
     }
@@ -552,6 +515,14 @@ impl Leg {
             receiver, encoder, ..
         } = &mut *self.codecs;
         frame.fill(|room| encoder.encode(receiver.pcm(), room).ok());
+    }
+}
+
+/// A packet as it goes onto the wire.
+fn protected(srtp: &mut Option<Box<Srtp>>, kind: Kind, packet: &[u8], send: impl FnOnce(&[u8])) {
+    match srtp {
+        Some(srtp) => srtp.protect(kind, packet, send),
+        None => send(packet),
     }
 }
 

@@ -29,6 +29,8 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sender;
 pub mod source;
+
+pub mod srtp;
 pub mod treatment;
 pub mod voice;
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::media::codec::Codec;
+use crate::media::srtp::SrtpKeys;
 use crate::units::Ptime;
 
 /// Which way audio flows, seen from voicebridge.
@@ -62,6 +63,8 @@ pub struct MediaParameters {
     pub remote_rtp: SocketAddr,
     /// Where the peer says it receives RTCP; equal to `remote_rtp` when multiplexed (RFC 5761).
     pub remote_rtcp: SocketAddr,
+    /// The keys of both sides, where audio is encrypted.
+    pub srtp: Option<SrtpKeys>,
     /// The address its signalling came from: a phone behind a NAT sends its media from there too.
     pub signalling_source: Option<std::net::IpAddr>,
 }

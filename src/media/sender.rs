@@ -281,6 +281,7 @@ mod tests {
             direction: Direction::SendRecv,
             remote_rtp: "127.0.0.1:4000".parse().unwrap(),
             remote_rtcp: "127.0.0.1:4001".parse().unwrap(),
+            srtp: None,
             signalling_source: None,
         }
     }

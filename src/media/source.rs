@@ -92,6 +92,20 @@ impl SourceLock {
         }
     }
 
+    /// A packet from there proved by its key that it is the peer's: wherever a phone goes on from, behind
+    /// whatever NAT, it is answered there.
+    pub fn trust(&mut self, now: Instant, from: SocketAddr) {
+        let from = canonical(from);
+        match &mut self.state {
+            State::Locked {
+                source, last_heard, ..
+            } if *source == from => *last_heard = now,
+            State::Locked { .. } | State::Waiting => {
+                let _locked = self.lock(now, from, Rank::Described);
+            }
+        }
+    }
+
     /// Judges a datagram from the RTCP socket: only the locked host's is used.
     #[must_use]
     pub fn check_rtcp(&self, from: SocketAddr) -> bool {
@@ -394,6 +408,7 @@ mod tests {
             direction: Direction::SendRecv,
             remote_rtp: remote.parse().unwrap(),
             remote_rtcp: remote.parse().unwrap(),
+            srtp: None,
             signalling_source: signalling.map(|ip| ip.parse().unwrap()),
         }
     }
@@ -445,6 +460,16 @@ mod tests {
     }
 
     use SourceVerdict::{Foreign, Learning, Locked, Own};
+
+    #[test]
+    fn who_proves_by_key_to_be_the_peer_is_answered_wherever_he_is() {
+        let mut scene = Scene::new(&parameters(SDP, None));
+        scene.stream(SDP, 1, 3);
+        scene.wait(60_000);
+        scene.lock.trust(scene.now, STRANGER.parse().unwrap());
+        assert_eq!(scene.lock.destination(), STRANGER.parse().unwrap());
+        assert_eq!(scene.stream(STRANGER, 1, 1), [Own]);
+    }
 
     #[test]
     fn the_sdp_address_locks_at_once_and_its_destination_is_known_before() {

@@ -64,6 +64,7 @@ impl Phone {
             session_version: 1,
             direction: Direction::SendRecv,
             prefer_own_order: false,
+            keys: None,
         };
         let from = format!("sip:probe@{address}");
         let offer = Some(sdp::offer(&local));

@@ -143,6 +143,7 @@ mod tests {
                 session_version: 0,
                 direction: Direction::SendRecv,
                 prefer_own_order: false,
+                keys: None,
             };
             sdp::answer(sdp.as_bytes(), &local).unwrap().0
         };

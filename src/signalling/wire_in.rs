@@ -150,6 +150,7 @@ impl Gateway {
             ..agreed
         };
         media.agreed = Some(agreed);
+        media.local.agreed(&agreed);
         let connected = self.engine.connect_leg(media.leg, &agreed).is_ok();
         if codec_before.is_some_and(|before| before != agreed.codec) {
             self.say_again(id);
@@ -220,6 +221,7 @@ impl Gateway {
         }
         agreed.signalling_source = Some(source);
         media.agreed = Some(agreed);
+        media.local.agreed(&agreed);
         self.engine
             .connect_leg(media.leg, &agreed)
             .map_err(|_| 500_u16)?;

@@ -12,6 +12,7 @@ use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutp
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
+use crate::sip::sdes::{LocalKeys, RANDOM_BYTES};
 use crate::sip::sdp::{self, LocalMedia};
 use crate::units::Language;
 
@@ -87,6 +88,7 @@ impl Gateway {
                     ..agreed
                 });
                 if let Some(agreed) = &agreed {
+                    local.agreed(agreed);
                     // The leg was opened a moment ago with this engine, so it is there.
                     let _connected = self.engine.connect_leg(opened.leg, agreed);
                 }
@@ -121,6 +123,7 @@ impl Gateway {
             session_version: 1,
             direction: Direction::SendRecv,
             prefer_own_order: false,
+            keys: keys(),
         }
     }
 
@@ -315,6 +318,13 @@ impl Gateway {
             RoomOutput::MeetingEnded { meeting } => tracing::info!(%meeting, "meeting ended"),
         }
     }
+}
+
+/// What a leg encrypts with; where the system has no random numbers, it doesn't.
+fn keys() -> Option<LocalKeys> {
+    let mut random = [0; RANDOM_BYTES];
+    getrandom::fill(&mut random).ok()?;
+    LocalKeys::new(&random)
 }
 
 /// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,

@@ -9,7 +9,7 @@
 //! 5. `dialog`: the state of one call's signalling
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
-//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `limits` says how much a
+//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `limits` says how much a
 //! source may ask for.
 
 mod address;
@@ -23,6 +23,7 @@ mod guard;
 mod limits;
 mod message;
 pub mod sdp;
+pub mod sdes;
 mod timers;
 mod token;
 mod transaction;

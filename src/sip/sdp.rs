@@ -2,7 +2,7 @@
 //!
 //! Choices made here: the first usable audio line is taken and all other lines are refused with port 0;
 //! the offerer's order of codecs decides; RTCP is multiplexed where the peer offers that (RFC 5761) and
-//! has its own port otherwise; secured profiles are refused until there is SRTP.
+//! has its own port otherwise; RTP/SAVP is answered with keys (RFC 4568), and offered once it is in use.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -13,6 +13,8 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session};
 
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::media::srtp::SrtpKeys;
+use crate::sip::sdes::{Crypto, LocalKeys};
 use crate::units::Ptime;
 
 /// Dynamic payload types of our own offers.
@@ -39,6 +41,17 @@ pub struct LocalMedia {
     pub direction: Direction,
     /// Our order of codecs decides instead of the offerer's.
     pub prefer_own_order: bool,
+    /// What we encrypt with; `None`: nothing is encrypted.
+    pub keys: Option<LocalKeys>,
+}
+
+impl LocalMedia {
+    /// What was agreed on is offered again from now on: encrypted, or not.
+    pub fn agreed(&mut self, parameters: &MediaParameters) {
+        if let Some(keys) = &mut self.keys {
+            keys.in_use = parameters.srtp.map(|keys| keys.ours.suite());
+        }
+    }
 }
 
 /// Why a description gives no session.
@@ -53,6 +66,9 @@ pub enum SdpError {
     /// Audio only by a profile that is not spoken here.
     #[error("only secured or unknown transports offered")]
     Transport,
+    /// Encrypted audio only by ciphers that are not spoken here.
+    #[error("no cipher in common")]
+    Cipher,
     /// Audio only in unknown codecs.
     #[error("no codec in common")]
     Codec,
@@ -67,7 +83,7 @@ impl SdpError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
-            Self::NoAudio | Self::Transport | Self::Codec | Self::Address => 488,
+            Self::NoAudio | Self::Transport | Self::Cipher | Self::Codec | Self::Address => 488,
         }
     }
 }
@@ -97,7 +113,17 @@ pub fn offer(local: &LocalMedia) -> Bytes {
     }
     attributes.push(Attribute::with_value("ptime", Ptime::DEFAULT.ms()));
     attributes.push(Attribute::new(direction_word(local.direction)));
-    let media = audio_line(local.rtp_port, "RTP/AVP", &payload_types, attributes);
+    let crypto = local.keys.and_then(|keys| {
+        let key = keys.key(keys.in_use?);
+        Some(Crypto { tag: 1, key })
+    });
+    let profile = if crypto.is_some() {
+        "RTP/SAVP"
+    } else {
+        "RTP/AVP"
+    };
+    attributes.extend(crypto.map(crypto_attribute));
+    let media = audio_line(local.rtp_port, profile, &payload_types, attributes);
     write(local, vec![media])
 }
 
@@ -129,6 +155,10 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(MediaParameters, Byte
 /// The peer took nothing of it, see [`SdpError`].
 pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<MediaParameters, SdpError> {
     let (_, mut parameters) = choose(&parse(answer)?, local)?;
+    let offered = local.keys.and_then(|keys| keys.in_use);
+    if parameters.srtp.map(|keys| keys.ours.suite()) != offered {
+        return Err(SdpError::Cipher);
+    }
     // We receive what we have offered, and send what the peer asks for (RFC 3264 section 6.1).
     parameters.payload_type_receive = offered_payload_type(parameters.codec);
     if let Some(event) = &mut parameters.telephone_event {
@@ -161,12 +191,7 @@ fn negotiate(
     media: &Media,
     local: &LocalMedia,
 ) -> Result<MediaParameters, SdpError> {
-    if !["RTP/AVP", "RTP/AVPF"]
-        .iter()
-        .any(|proto| media.proto.eq_ignore_ascii_case(proto))
-    {
-        return Err(SdpError::Transport);
-    }
+    let srtp = srtp_keys(media, local)?;
     let formats = formats(media);
     let (codec, payload_type) = pick_codec(&formats, local).ok_or(SdpError::Codec)?;
     let address = address(session, media)?;
@@ -186,8 +211,36 @@ fn negotiate(
         direction,
         remote_rtp,
         remote_rtcp: rtcp_address(media, remote_rtp),
+        srtp,
         signalling_source: None,
     })
+}
+
+/// Both sides' keys, where the profile is an encrypted one.
+fn srtp_keys(media: &Media, local: &LocalMedia) -> Result<Option<SrtpKeys>, SdpError> {
+    let is = |names: [&str; 2]| {
+        names
+            .iter()
+            .any(|name| media.proto.eq_ignore_ascii_case(name))
+    };
+    if is(["RTP/AVP", "RTP/AVPF"]) {
+        return Ok(None);
+    }
+    let keys = local
+        .keys
+        .filter(|_| is(["RTP/SAVP", "RTP/SAVPF"]))
+        .ok_or(SdpError::Transport)?;
+    let theirs = offered_crypto(media).ok_or(SdpError::Cipher)?.key;
+    let ours = keys.key(theirs.suite());
+    Ok(Some(SrtpKeys { ours, theirs }))
+}
+
+fn offered_crypto(media: &Media) -> Option<Crypto> {
+    Crypto::choose(values(&media.attributes, "crypto"))
+}
+
+fn crypto_attribute(crypto: Crypto) -> Attribute {
+    Attribute::with_value("crypto", crypto.written())
 }
 
 /// A payload type and what it stands for.
@@ -382,6 +435,12 @@ fn answered(media: &Media, parameters: &MediaParameters, local: &LocalMedia) -> 
     if media.has_attribute("rtcp-mux") {
         attributes.push(Attribute::new("rtcp-mux"));
     }
+    if let (Some(keys), Some(offered)) = (parameters.srtp, offered_crypto(media)) {
+        attributes.push(crypto_attribute(Crypto {
+            tag: offered.tag,
+            key: keys.ours,
+        }));
+    }
     audio_line(local.rtp_port, &media.proto, &payload_types, attributes)
 }
 
@@ -502,6 +561,8 @@ fn clean(description: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::srtp::{MasterKey, Suite};
+    use crate::sip::sdes::RANDOM_BYTES;
 
     fn local() -> LocalMedia {
         LocalMedia {
@@ -512,6 +573,7 @@ mod tests {
             session_version: 1,
             direction: Direction::SendRecv,
             prefer_own_order: false,
+            keys: LocalKeys::new(&[9; RANDOM_BYTES]),
         }
     }
 
@@ -552,6 +614,7 @@ mod tests {
             direction: Direction::SendRecv,
             remote_rtp: "192.0.2.7:4000".parse().unwrap(),
             remote_rtcp: "192.0.2.7:4001".parse().unwrap(),
+            srtp: None,
             signalling_source: None,
         };
         assert_eq!(parameters, expected);
@@ -591,6 +654,57 @@ mod tests {
                 payload_type: 97,
                 clock: 8000
             })
+        );
+    }
+
+    const CRYPTO: &str = "a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz|2^20\r\n";
+
+    #[test]
+    fn an_encrypted_line_is_answered_with_a_key_of_ours_for_the_same_cipher() {
+        let (parameters, text) = answer_to(&format!("m=audio 4000 RTP/SAVP 0\r\n{CRYPTO}"));
+        let keys = parameters.srtp.unwrap();
+        let suite = Suite::AesCm128HmacSha1Tag32;
+        assert_eq!(keys.ours, MasterKey::new(suite, &[9; 30]).unwrap());
+        assert_eq!(keys.theirs.suite(), suite);
+        assert_ne!(keys.theirs, keys.ours);
+        assert!(text.contains("m=audio 20000 RTP/SAVP 0\r\n"), "{text}");
+        let ours = "a=crypto:3 AES_CM_128_HMAC_SHA1_32 inline:CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ\r\n";
+        assert!(text.contains(ours), "{text}");
+    }
+
+    #[test]
+    fn once_encrypted_our_own_offers_are_too_and_take_no_plain_answer() {
+        let mut local = local();
+        let offer = offered(&format!("m=audio 4000 RTP/SAVP 0\r\n{CRYPTO}"));
+        local.agreed(&answer(offer.as_bytes(), &local).unwrap().0);
+        let text = String::from_utf8(super::offer(&local).to_vec()).unwrap();
+        assert!(text.contains("m=audio 20000 RTP/SAVP "), "{text}");
+        assert!(
+            text.contains("a=crypto:1 AES_CM_128_HMAC_SHA1_32 "),
+            "{text}"
+        );
+        let taken = |line: &str| accept(offered(line).as_bytes(), &local);
+        let plain = taken("m=audio 4000 RTP/AVP 0\r\n");
+        assert_eq!(plain.unwrap_err(), SdpError::Cipher);
+        let secured = taken(&format!("m=audio 4000 RTP/SAVP 0\r\n{CRYPTO}"));
+        assert!(secured.is_ok());
+        let other = taken(&format!(
+            "m=audio 4000 RTP/SAVP 0\r\n{}",
+            CRYPTO.replace("_32", "_80")
+        ));
+        assert_eq!(other.unwrap_err(), SdpError::Cipher);
+    }
+
+    #[test]
+    fn who_has_no_keys_speaks_no_encrypted_audio() {
+        let plain = LocalMedia {
+            keys: None,
+            ..local()
+        };
+        let offer = offered(&format!("m=audio 4000 RTP/SAVP 0\r\n{CRYPTO}"));
+        assert_eq!(
+            answer(offer.as_bytes(), &plain).unwrap_err(),
+            SdpError::Transport
         );
     }
 
@@ -640,10 +754,7 @@ mod tests {
     fn offers_without_a_way_say_why() {
         assert_eq!(refusal_of(""), SdpError::NoAudio);
         assert_eq!(refusal_of("m=audio 0 RTP/AVP 0\r\n"), SdpError::NoAudio);
-        assert_eq!(
-            refusal_of("m=audio 4000 RTP/SAVP 0\r\n"),
-            SdpError::Transport
-        );
+        assert_eq!(refusal_of("m=audio 4000 RTP/SAVP 0\r\n"), SdpError::Cipher);
         assert_eq!(
             refusal_of("m=audio 4000 UDP/TLS/RTP/SAVPF 0\r\n"),
             SdpError::Transport

@@ -65,6 +65,7 @@ impl Phone {
             direction,
             remote_rtp: self.rtp.local_addr().expect("the loopback device works"),
             remote_rtcp: self.rtcp.local_addr().expect("the loopback device works"),
+            srtp: None,
             signalling_source: None,
         }
     }

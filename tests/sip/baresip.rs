@@ -117,6 +117,8 @@ struct Voice {
     rate: u32,
     channels: u16,
     transport: &'static str,
+    /// Its audio is encrypted (SRTP with keys in the SDP), or there is none.
+    encrypts: bool,
     /// No frequency of the keypad is near; 0 is silence.
     tone_hz: f64,
     on_ms: u32,
@@ -224,14 +226,19 @@ impl Voice {
              rtp_ports {ports}-{last}\nrtcp_mux no\naudio_level no\n\
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
-             module aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
+             module srtp.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
             sip = free_port(),
             vouched = vouched.display(),
             last = ports + PORTS_EACH - 1,
             module = self.module,
         );
+        let encryption = if self.encrypts {
+            ";mediaenc=srtp-mand"
+        } else {
+            ""
+        };
         let account = format!(
-            "<sip:{CALLER}@127.0.0.1>;regint=0;audio_codecs={}\n",
+            "<sip:{CALLER}@127.0.0.1>;regint=0;audio_codecs={}{encryption}\n",
             self.codec
         );
         fs::write(folder.join("config"), config).expect("written");
@@ -356,6 +363,7 @@ const VOICES: [Voice; 4] = [
         rate: 8_000,
         channels: 1,
         transport: "udp",
+        encrypts: false,
         tone_hz: 500.0,
         on_ms: 300,
         off_ms: 200,
@@ -366,6 +374,7 @@ const VOICES: [Voice; 4] = [
         rate: 8_000,
         channels: 1,
         transport: "tcp",
+        encrypts: false,
         tone_hz: 1_050.0,
         on_ms: 350,
         off_ms: 250,
@@ -376,6 +385,7 @@ const VOICES: [Voice; 4] = [
         rate: 16_000,
         channels: 1,
         transport: "udp",
+        encrypts: false,
         tone_hz: 1_850.0,
         on_ms: 400,
         off_ms: 150,
@@ -386,6 +396,7 @@ const VOICES: [Voice; 4] = [
         rate: 48_000,
         channels: 2,
         transport: "tcp",
+        encrypts: true,
         tone_hz: 2_500.0,
         on_ms: 450,
         off_ms: 300,
@@ -399,13 +410,14 @@ const FIFTH: Voice = Voice {
 const COMPANY: Voice = Voice {
     tone_hz: 3_000.0,
     transport: "tls",
+    encrypts: true,
     ..VOICES[0]
 };
 const NAMES: [&str; 5] = [
     "PCMU, UDP",
     "PCMU, TCP",
     "G.722, UDP",
-    "Opus, TCP",
+    "Opus, TCP, SRTP",
     "elsewhere",
 ];
 
@@ -420,7 +432,7 @@ const TALK: Duration = Duration::from_secs(20);
 const SETTLE_SECONDS: f64 = 7.0;
 const LEAVE_SECONDS: f64 = 2.0;
 const ANSWER: Duration = Duration::from_secs(20);
-/// baresip holds a key typed at its console for 250 ms.
-const KEY: Duration = Duration::from_millis(400);
+/// baresip holds a key typed at its console for 250 ms, and a busy machine may read it late.
+const KEY: Duration = Duration::from_millis(600);
 static PORTS: AtomicU16 = AtomicU16::new(61_000);
 const PORTS_EACH: u16 = 20;

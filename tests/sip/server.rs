@@ -190,6 +190,7 @@ impl Server {
         }
         assert!(!log.contains(CALLER), "a caller's number stands in the log");
         assert!(!log.contains("Signal="), "a key pressed stands in the log");
+        assert!(!log.contains("inline:"), "a key of SRTP is in the log");
         assert!(!log.contains("panicked"), "something panicked:\n{log}");
     }
 }

@@ -68,6 +68,7 @@ fn parameters(codec: Codec, address: SocketAddr) -> MediaParameters {
         direction: Direction::SendRecv,
         remote_rtp: address,
         remote_rtcp: SocketAddr::new(address.ip(), address.port() + 1),
+        srtp: None,
         signalling_source: None,
     }
 }
@@ -113,6 +114,7 @@ impl World {
                 parameters,
                 origin,
                 codecs,
+                srtp: None,
             },
             self.start,
         );

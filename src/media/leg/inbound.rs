@@ -1,0 +1,92 @@
+//! From the wire into a leg: whose packet it is, decrypted where it must be, then to the receiver.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::media::leg::Leg;
+use crate::media::receive::PacketVerdict;
+use crate::media::rtcp::RtcpReceived;
+use crate::media::rtp::is_rtcp;
+use crate::media::source::SourceVerdict;
+use crate::media::srtp::Kind;
+
+impl Leg {
+    /// A datagram from the RTP socket.
+    pub fn handle_rtp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if is_rtcp(packet) {
+            self.handle_rtcp(now, from, packet);
+            return;
+        }
+        if self.srtp.is_some() {
+            self.lay_open(Kind::Rtp, packet, |leg, packet| {
+                // The key is a better proof of who sent it than any address.
+                leg.source.trust(now, from);
+                leg.receive(now, packet);
+            });
+            return;
+        }
+        match self.source.check(now, from, packet) {
+            SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, packet),
+            SourceVerdict::Learning => {}
+            SourceVerdict::Foreign => self.foreign += 1,
+        }
+    }
+
+    /// A datagram from the RTCP socket, or RTCP from the RTP socket (RFC 5761).
+    pub fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        if self.srtp.is_some() {
+            self.lay_open(Kind::Rtcp, packet, |leg, packet| {
+                leg.take_report(now, from, packet);
+            });
+        } else if self.source.check_rtcp(from) {
+            self.take_report(now, from, packet);
+        } else {
+            self.foreign += 1;
+        }
+    }
+
+    /// Decrypts; what the peer did not write is counted and dropped.
+    fn lay_open(&mut self, kind: Kind, packet: &[u8], take: impl FnOnce(&mut Self, &[u8])) {
+        let Some(mut srtp) = self.srtp.take() else {
+            return;
+        };
+        if srtp.open(kind, packet, |plain| take(self, plain)).is_err() {
+            self.foreign += 1;
+        }
+        self.srtp = Some(srtp);
+    }
+
+    fn take_report(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else {
+            return;
+        };
+        self.rtcp.heard_from = Some(from);
+        self.liveness.heard(now);
+        if let (Some(ssrc), Some(info)) = (received.sender, received.sender_info) {
+            self.codecs
+                .receiver
+                .handle_sender_report(now, ssrc, info.ntp);
+        }
+        let ntp = self.config.clock.at(now);
+        if let Some(round_trip) = received.about_us.and_then(|report| report.round_trip(ntp)) {
+            self.rtcp.round_trip = Some(round_trip);
+        }
+    }
+
+    fn receive(&mut self, now: Instant, packet: &[u8]) {
+        if !self.parameters.direction.receives() {
+            self.liveness.heard(now);
+            return;
+        }
+        match self.codecs.receiver.handle_rtp(now, packet) {
+            PacketVerdict::Accepted
+            | PacketVerdict::Key
+            | PacketVerdict::Duplicate
+            | PacketVerdict::Late
+            | PacketVerdict::Overflow => self.liveness.heard(now),
+            PacketVerdict::Malformed
+            | PacketVerdict::UnknownPayloadType
+            | PacketVerdict::Strange => {}
+        }
+    }
+}

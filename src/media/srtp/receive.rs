@@ -1,0 +1,143 @@
+//! Taking what was protected for us.
+
+use super::cipher::Protection;
+use super::key::MasterKey;
+use super::window::ReplayWindow;
+use super::{
+    ENCRYPTED, INDEX_BYTES, RTCP_HEADER_BYTES, RTCP_SSRC_AT, RTP_SSRC_AT, SrtpError,
+    rtp_header_bytes, sequence_of, word_at,
+};
+
+/// Authenticates and decrypts the packets of one leg's peer.
+pub struct SrtpReceiver {
+    rtp: Protection,
+    rtcp: Protection,
+    /// The one in use first. A peer that changes its SSRC may have packets of the old one under way.
+    pub(super) streams: [Option<Stream>; STREAMS],
+    rtcp_windows: [Option<(u32, ReplayWindow)>; STREAMS],
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Stream {
+    ssrc: u32,
+    window: ReplayWindow,
+}
+
+impl SrtpReceiver {
+    /// Begins with the peer's key.
+    #[must_use]
+    pub fn new(key: &MasterKey) -> Self {
+        Self {
+            rtp: Protection::rtp(key),
+            rtcp: Protection::rtcp(key),
+            streams: [None; STREAMS],
+            rtcp_windows: [None; STREAMS],
+        }
+    }
+
+    /// Lays the RTP packet in `packet` open and returns its length.
+    ///
+    /// # Errors
+    /// [`SrtpError`]: nothing was remembered and nothing decrypted.
+    pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let malformed = SrtpError::Malformed;
+        let length = packet
+            .len()
+            .checked_sub(self.rtp.tag_bytes())
+            .ok_or(malformed)?;
+        let (plain, tag) = packet.split_at_mut_checked(length).ok_or(malformed)?;
+        let header = rtp_header_bytes(plain).ok_or(malformed)?;
+        let ssrc = word_at(plain, RTP_SSRC_AT).ok_or(malformed)?;
+        let sequence = sequence_of(plain).ok_or(malformed)?;
+        let known = self.streams.iter().flatten().find(|s| s.ssrc == ssrc);
+        let index = known.map_or(u64::from(sequence), |s| guess(s.window.highest(), sequence));
+        if known.is_some_and(|stream| !stream.window.may_be_new(index)) {
+            return Err(SrtpError::Replayed);
+        }
+        let rollovers = (index >> 16) as u32;
+        if !self.rtp.is_genuine([plain, &rollovers.to_be_bytes()], tag) {
+            return Err(SrtpError::Forged);
+        }
+        self.note_rtp(ssrc, index);
+        let text = plain.get_mut(header..).ok_or(malformed)?;
+        self.rtp.crypt(ssrc, index, text);
+        Ok(length)
+    }
+
+    /// Lays the RTCP packet in `packet` open and returns its length.
+    ///
+    /// # Errors
+    /// As [`Self::open_rtp`].
+    pub fn open_rtcp(&mut self, packet: &mut [u8]) -> Result<usize, SrtpError> {
+        let malformed = SrtpError::Malformed;
+        let length = packet
+            .len()
+            .checked_sub(self.rtcp.tag_bytes())
+            .ok_or(malformed)?;
+        let (signed, tag) = packet.split_at_mut_checked(length).ok_or(malformed)?;
+        let plain = length
+            .checked_sub(INDEX_BYTES)
+            .filter(|plain| *plain >= RTCP_HEADER_BYTES)
+            .ok_or(malformed)?;
+        let ssrc = word_at(signed, RTCP_SSRC_AT).ok_or(malformed)?;
+        let trailer = word_at(signed, plain).ok_or(malformed)?;
+        let index = u64::from(trailer & !ENCRYPTED);
+        let known = self.rtcp_windows.iter().flatten().find(|w| w.0 == ssrc);
+        if known.is_some_and(|(_, window)| !window.may_be_new(index)) {
+            return Err(SrtpError::Replayed);
+        }
+        if !self.rtcp.is_genuine([signed, &[]], tag) {
+            return Err(SrtpError::Forged);
+        }
+        self.note_rtcp(ssrc, index);
+        if trailer & ENCRYPTED != 0 {
+            let text = signed.get_mut(RTCP_HEADER_BYTES..plain).ok_or(malformed)?;
+            self.rtcp.crypt(ssrc, index, text);
+        }
+        Ok(plain)
+    }
+
+    fn note_rtp(&mut self, ssrc: u32, index: u64) {
+        let streams = &mut self.streams;
+        match streams.iter_mut().flatten().find(|s| s.ssrc == ssrc) {
+            Some(stream) => stream.window.note(index),
+            None => {
+                streams.rotate_right(1);
+                let window = ReplayWindow::starting(index);
+                if let Some(first) = streams.first_mut() {
+                    *first = Some(Stream { ssrc, window });
+                }
+            }
+        }
+    }
+
+    fn note_rtcp(&mut self, ssrc: u32, index: u64) {
+        let windows = &mut self.rtcp_windows;
+        match windows.iter_mut().flatten().find(|w| w.0 == ssrc) {
+            Some((_, window)) => window.note(index),
+            None => {
+                windows.rotate_right(1);
+                if let Some(first) = windows.first_mut() {
+                    *first = Some((ssrc, ReplayWindow::starting(index)));
+                }
+            }
+        }
+    }
+}
+
+/// The index that `sequence` most likely stands for (RFC 3711 section 3.3.1).
+fn guess(highest: u64, sequence: u16) -> u64 {
+    let rollovers = highest >> 16;
+    let candidate = |rollovers: u64| (rollovers << 16) | u64::from(sequence);
+    let same = candidate(rollovers);
+    if same + HALF < highest {
+        candidate(rollovers + 1)
+    } else if same > highest + HALF && rollovers > 0 {
+        candidate(rollovers - 1)
+    } else {
+        same
+    }
+}
+
+const HALF: u64 = 1 << 15;
+const STREAMS: usize = 2;

@@ -5,6 +5,8 @@
 /// Loudest sample that leaves the limiter; a single G.711 talker at full scale stays below it.
 pub const CEILING: i32 = 32_500;
 
+/// 1.5 * 2^23.
+const WHOLE: f32 = 12_582_912.0;
 /// A frame is worked in this many blocks (2.5 ms each at 20 ms), the gain linear within each.
 const BLOCKS: usize = 8;
 /// The gain comes back by this much per block: from half to full in 200 ms.
@@ -117,7 +119,7 @@ fn steepest(block: &[i32], start: f32) -> f32 {
 
 fn apply(input: &[i32], output: &mut [i16], ramp: Ramp) {
     for (position, (out, sample)) in output.iter_mut().zip(input).enumerate() {
-        *out = clamp((*sample as f32 * ramp.gain(position)).round() as i32);
+        *out = clamp(whole(*sample as f32 * ramp.gain(position)));
     }
 }
 
@@ -136,6 +138,13 @@ fn peak(block: &[i32]) -> i32 {
             (least.min(*sample), most.max(*sample))
         });
     most.max(least.saturating_neg())
+}
+
+/// Rounded to a whole number, for values of up to 22 bit: added to so large a number, that is what
+/// the last bits of an `f32` hold. A library's `round` is a call per sample.
+#[inline(always)]
+pub(in crate::media) const fn whole(sample: f32) -> i32 {
+    ((sample + WHOLE).to_bits() as i32).wrapping_sub(WHOLE.to_bits() as i32)
 }
 
 /// Only rounding can reach this: the gain has already brought the sample below the ceiling.

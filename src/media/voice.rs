@@ -139,7 +139,7 @@ struct Halves([f32; 2]);
 impl Halves {
     fn of(frame: &[i16]) -> Self {
         let (first, last) = frame.split_at(frame.len() / 2);
-        let mean = |part: &[i16]| sum_of_squares(part) / part.len().max(1) as f32;
+        let mean = |part: &[i16]| energy(part, f32::from) / part.len().max(1) as f32;
         Self([mean(first), mean(last)])
     }
 
@@ -156,18 +156,20 @@ impl Halves {
     }
 }
 
-/// In lanes of their own, so that the compiler may use vectors.
-fn sum_of_squares(part: &[i16]) -> f32 {
+/// The sum of the squares, in lanes of their own, so that the compiler may use vectors.
+pub(in crate::media) fn energy<S: Copy>(part: &[S], value: impl Fn(S) -> f32) -> f32 {
+    let square = |sample: &S| {
+        let sample = value(*sample);
+        sample * sample
+    };
     let (blocks, rest) = part.as_chunks::<LANES>();
     let mut sums = [0.0_f32; LANES];
     for block in blocks {
         for (sum, sample) in sums.iter_mut().zip(block) {
-            let sample = f32::from(*sample);
-            *sum += sample * sample;
+            *sum += square(sample);
         }
     }
-    let rest: f32 = rest.iter().map(|sample| f32::from(*sample).powi(2)).sum();
-    sums.iter().sum::<f32>() + rest
+    sums.iter().sum::<f32>() + rest.iter().map(square).sum::<f32>()
 }
 
 fn dbfs(mean_square: f32) -> Decibels {

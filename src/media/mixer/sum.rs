@@ -5,6 +5,7 @@
 //! A few dozen sounds of 16 bit never fill 32 bit, so nothing wraps; saying so where it counts
 //! lets the compiler use vectors in a build with overflow checks.
 
+use crate::media::limiter::whole;
 use crate::media::resample::Resampler;
 use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
 
@@ -157,7 +158,7 @@ impl Sums {
         converter.ringing = !source.silent;
         let total = &mut self.total[to.index()];
         for (place, sample) in total.samples.iter_mut().zip(output) {
-            *place += sample.round() as i32;
+            *place = place.wrapping_add(whole(*sample));
         }
         total.silent = false;
         total.parts += 1;

@@ -3,6 +3,7 @@
 //! coders and small loudspeakers can't disguise. Found, it is damped for as long as nothing
 //! louder comes, which would be the leg's own voice.
 
+use crate::media::voice::energy;
 use crate::units::Decibels;
 
 /// How loud something was of late: 10 ms per value, the newest first, dBFS.
@@ -209,7 +210,8 @@ impl Sums {
         self.y = self.y * FADE + y;
         self.yy = self.yy * FADE + y * y;
         let sums = self.x.iter_mut().zip(&mut self.xx).zip(&mut self.xy);
-        for (((sum, squares), products), level) in sums.zip(sent.iter().skip(newest)) {
+        let sent = sent.get(newest..).unwrap_or_default();
+        for (((sum, squares), products), level) in sums.zip(sent) {
             let x = scaled(*level);
             *sum = *sum * FADE + x;
             *squares = *squares * FADE + x * x;
@@ -245,9 +247,8 @@ impl Sums {
 pub(in crate::media) fn halves<S: Copy>(pcm: &[S], value: impl Fn(S) -> f32) -> [f32; 2] {
     let (older, newer) = pcm.split_at(pcm.len() / 2);
     [older, newer].map(|half| {
-        let energy: f32 = half.iter().map(|sample| value(*sample).powi(2)).sum();
-        let power = energy / half.len().max(1) as f32 / (32_768.0 * 32_768.0);
-        (10.0 * power.max(1e-9).log10()).clamp(SILENT, 0.0)
+        let power = energy(half, &value) / half.len().max(1) as f32 / (32_768.0 * 32_768.0);
+        Decibels::from_power(power).0.clamp(SILENT, 0.0)
     })
 }
 

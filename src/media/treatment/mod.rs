@@ -9,7 +9,7 @@ mod gain;
 pub use denoise::Denoiser;
 pub use echo::{Echo, Envelope};
 
-use crate::media::limiter::Limiter;
+use crate::media::limiter::{Limiter, whole};
 use crate::media::voice::Voice;
 use crate::units::{Decibels, FRAME_SAMPLES_MAX};
 use echo::EchoFinder;
@@ -166,9 +166,13 @@ impl Treatment {
         let wide = &mut wide[..pcm.len().min(FRAME_SAMPLES_MAX)];
         let ramp = (wide.len() / 4).max(1);
         let to = self.applied;
-        for (n, (out, sample)) in wide.iter_mut().zip(pcm.iter()).enumerate() {
-            let way = (n + 1).min(ramp) as f32 / ramp as f32;
-            *out = (f32::from(*sample) * (from + (to - from) * way)).round() as i32;
+        let (turning, steady) = wide.split_at_mut(ramp.min(pcm.len()));
+        let step = (to - from) / ramp as f32;
+        for (n, (out, sample)) in turning.iter_mut().zip(pcm.iter()).enumerate() {
+            *out = whole(f32::from(*sample) * (from + step * (n + 1) as f32));
+        }
+        for (out, sample) in steady.iter_mut().zip(pcm.iter().skip(ramp)) {
+            *out = whole(f32::from(*sample) * to);
         }
         self.limiter.process(wide, pcm);
     }

@@ -7,7 +7,7 @@ PROGRAM := target/release/voicebridge
 DOC := $(DESTDIR)$(PREFIX)/share/doc/voicebridge
 CARGO ?= cargo
 
-.PHONY: help run test audit build install
+.PHONY: help run test tsan audit build install
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -24,6 +24,9 @@ test: ## everything: format, lints, documentation, benches compile, all tests
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --locked --no-deps
 	$(CARGO) bench --locked --no-run
 	$(CARGO) test --release --locked
+
+tsan: ## the engine's threads under the thread sanitizer (needs a nightly toolchain; see scripts/tsan)
+	@scripts/tsan
 
 audit: ## licences, bans and sources of the dependencies (needs cargo-deny)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \

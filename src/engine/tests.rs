@@ -9,6 +9,7 @@ use super::*;
 use crate::media::clip::Rendition;
 use crate::media::codec::{Codec, Decoder, Encoder};
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::media::seeded::Random;
 use crate::units::{BridgeId, LegId, Ptime, SampleRate};
 
 /// An engine on a pushed clock with real sockets on the loopback device.
@@ -827,4 +828,72 @@ fn two_real_threads_mix_real_packets_in_real_time() {
         control.pump();
     }
     control.shutdown();
+}
+
+/// What a busy gateway asks, drawn from a seed, of threads that run meanwhile.
+#[test]
+fn real_threads_and_a_hasty_gateway_keep_every_leg_until_it_is_closed_once() {
+    let config = EngineConfig {
+        address: "127.0.0.1".parse().unwrap(),
+        ports: 23_700..=23_799,
+        threads: 3,
+        legs_max: 12,
+        ..EngineConfig::default()
+    };
+    let mut control = Control::start(config).unwrap();
+    let mut random = Random::new(11);
+    let mut phones: Vec<Phone> = Vec::new();
+    let prompts = [Codec::Pcmu, Codec::G722].map(|codec| rendition(codec, 2, 700.0));
+    let (mut opened, mut closed) = (0, 0);
+    for round in 0..600 {
+        if phones.len() < 12 {
+            let leg = control.open_leg().unwrap();
+            let codec = [Codec::Pcmu, Codec::G722][random.below(2)];
+            let phone = Phone::new(leg.leg, codec, leg.rtp, Some(500.0));
+            let parameters = phone.parameters(Direction::SendRecv);
+            control.connect_leg(leg.leg, &parameters).unwrap();
+            phones.push(phone);
+            opened += 1;
+        }
+        let chosen = random.below(phones.len());
+        let leg = phones[chosen].leg;
+        let bridge = BridgeId(random.below(4) as u64);
+        match random.below(8) {
+            0..3 => control.join(leg, bridge, false),
+            3 => control.leave(leg),
+            4 => control.play(leg, prompts.to_vec(), round),
+            5 => control.play_to_bridge(bridge, prompts.to_vec()),
+            6 => control.mute(leg, round % 2 == 0),
+            _ => {
+                let parameters = phones[chosen].parameters(Direction::SendRecv);
+                control.connect_leg(leg, &parameters).unwrap();
+                control.close_leg(leg);
+                phones.swap_remove(chosen);
+            }
+        }
+        phones.iter_mut().for_each(|phone| phone.press(5));
+        if random.below(3) == 0 {
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        closed += count_closed(&mut control);
+        while control.legs() >= 12 && phones.len() < 12 {
+            std::thread::yield_now();
+            closed += count_closed(&mut control);
+        }
+    }
+    phones.iter().for_each(|phone| control.close_leg(phone.leg));
+    while control.legs() > 0 {
+        std::thread::yield_now();
+        closed += count_closed(&mut control);
+    }
+    assert_eq!(opened, closed);
+    assert!(control.health().iter().all(|thread| thread.alive));
+    control.shutdown();
+}
+
+fn count_closed(control: &mut Control) -> usize {
+    control.pump();
+    std::iter::from_fn(|| control.poll_event())
+        .filter(|event| matches!(event, EngineEvent::LegClosed { .. }))
+        .count()
 }

@@ -204,7 +204,10 @@ impl From<StoreError> for Problem {
             StoreError::Busy => unavailable("store_unavailable", &detail),
             StoreError::DiskFull => unavailable("store_full", &detail),
             StoreError::ReadOnly => unavailable("store_read_only", &detail),
-            StoreError::Corrupt(_) | StoreError::Newer | StoreError::Unavailable(_) => {
+            StoreError::Corrupt(_)
+            | StoreError::Newer
+            | StoreError::NotEmpty
+            | StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store failed");
                 unavailable(
                     "store_unavailable",

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use crate::booking::Pin;
+use crate::config::DatabaseUrl;
 
 /// A telephone gateway for booked meetings.
 #[derive(Debug, Parser)]
@@ -35,6 +36,8 @@ pub enum Command {
     Ctl(CtlArgs),
     /// Place a real call, type the PIN, check that audio flows both ways
     Probe(ProbeArgs),
+    /// Move a grown installation from one store to another
+    Store(StoreArgs),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
 }
@@ -109,6 +112,26 @@ pub enum KeyRole {
 pub enum KeyScope {
     /// Let meetings call people
     Dial,
+}
+
+/// `voicebridge store`.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// What can be done with stores.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Copy everything from one into another, which must be empty; stop the nodes before
+    Copy {
+        /// Where it is: sqlite:FILE or postgres://USER@HOST/DATABASE (password: PGPASSWORD or ~/.pgpass)
+        from: DatabaseUrl,
+        /// Where it shall be
+        to: DatabaseUrl,
+    },
 }
 
 /// `voicebridge ctl`.
@@ -226,6 +249,7 @@ mod tests {
             "voicebridge ctl trace 01890a5d-ac96-774b-bcce-b302099a8057",
             "voicebridge probe sip:7000@127.0.0.1:5060 --pin 1234567890",
             "voicebridge probe sip:7000@127.0.0.1:5060 --pin 1234567890 --json",
+            "voicebridge store copy sqlite:data/voicebridge.db postgres://vb@/vb?host=/run/postgresql",
             "voicebridge openapi",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
@@ -243,6 +267,8 @@ mod tests {
             "voicebridge ctl log-level loud",
             "voicebridge probe 7000@127.0.0.1 --pin 1234567890",
             "voicebridge probe sip:7000@127.0.0.1",
+            "voicebridge store copy sqlite:a.db",
+            "voicebridge store copy sqlite:a.db mysql://b",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

@@ -7,6 +7,7 @@ mod log;
 mod node;
 mod serve;
 mod store;
+mod store_copy;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             pin: args.pin,
             json: args.json,
         }),
+        Command::Store(args) => store_copy::run(&args),
         Command::Openapi => print_openapi(),
     }
 }

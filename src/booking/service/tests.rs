@@ -1002,6 +1002,48 @@ async fn an_outage_leaves_half_of_the_failure_budget() {
     assert_eq!(bookings.failure_budget_remaining(during()), 50);
 }
 
+#[tokio::test]
+async fn a_store_is_copied_whole_into_an_empty_one_of_the_other_kind() {
+    let house = house().await;
+    let meeting = house.book().await;
+    house.bookings.ensure_echo_meeting(booked()).await.unwrap();
+    house
+        .bookings
+        .record_call(&call(Some(meeting.id), "+390612345678"))
+        .await
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let other = if ON_POSTGRES {
+        SqlStore::sqlite(&dir.path().join("w.db")).await
+    } else {
+        SqlStore::postgres(&postgres::Server::shared().database()).await
+    };
+    let other = other.unwrap();
+    let copied = house.store.copy_to(&other).await.unwrap();
+    for (table, rows) in [
+        ("organisations", 2),
+        ("api_keys", 1),
+        ("meetings", 2),
+        ("pins", 3),
+        ("calls", 1),
+    ] {
+        assert!(copied.contains(&(table, rows)), "{table}: {copied:?}");
+    }
+    let moved = Bookings::new(BookingSettings::default(), Arc::new(other.clone())).unwrap();
+    let found = moved.meeting(&house.key, meeting.id).await.unwrap();
+    assert_eq!(
+        (pins(&found), &found.options),
+        (pins(&meeting), &meeting.options)
+    );
+    let again = house.store.copy_to(&other).await.unwrap_err();
+    assert_eq!(again, StoreError::NotEmpty);
+    let back = house_with(BookingSettings::default()).await;
+    assert_eq!(
+        other.copy_to(&back.store).await.unwrap_err(),
+        StoreError::NotEmpty
+    );
+}
+
 async fn raw(path: &Path) -> sqlx::SqliteConnection {
     use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
     SqliteConnectOptions::new()

@@ -270,6 +270,9 @@ pub enum StoreError {
         "the database was made by a later version of voicebridge; use that, or restore a backup"
     )]
     Newer,
+    /// What is to be filled holds something already.
+    #[error("the database to copy to is not empty; nothing was copied")]
+    NotEmpty,
     /// It can't be opened or reached.
     #[error("the database can't be reached: {0}")]
     Unavailable(String),

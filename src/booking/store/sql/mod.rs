@@ -7,6 +7,7 @@
 mod allocation;
 mod audit;
 mod calls;
+mod copy;
 mod keys;
 mod meetings;
 mod organisations;
@@ -84,6 +85,15 @@ impl SqlStore {
     /// Every [`StoreError`] but `Conflict`.
     pub async fn postgres(url: &str) -> Result<Self, StoreError> {
         postgres::open(url).await
+    }
+
+    /// Copies everything into another database, which must be empty: all or nothing. Tells of each table
+    /// how many rows it had. Takes as long as it takes; what changes meanwhile is not copied.
+    ///
+    /// # Errors
+    /// [`StoreError::NotEmpty`] and what either database may say.
+    pub async fn copy_to(&self, to: &Self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        copy::copy(self, to).await
     }
 
     /// Waits for what is being written, then closes it.

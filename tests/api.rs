@@ -26,7 +26,7 @@ use voicebridge::booking::{
 };
 use voicebridge::call::roster::{
     Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant, ParticipantState, Quality,
-    TickLateness,
+    Readiness, TickLateness,
 };
 
 #[path = "api/organisations.rs"]
@@ -51,7 +51,7 @@ fn set_clock(text: &str) {
 struct Roster {
     people: Mutex<Vec<(MeetingId, Participant)>>,
     away: Mutex<bool>,
-    draining: Mutex<bool>,
+    readiness: Mutex<Readiness>,
 }
 
 impl Roster {
@@ -162,8 +162,8 @@ impl LiveCalls for Roster {
             .collect()
     }
 
-    fn accepting(&self) -> bool {
-        !*self.draining.lock().unwrap()
+    fn readiness(&self) -> Readiness {
+        *self.readiness.lock().unwrap()
     }
 
     fn gauges(&self) -> Gauges {
@@ -171,10 +171,15 @@ impl LiveCalls for Roster {
         Gauges {
             legs: vec![("sip", self.people.lock().unwrap().len() as u64)],
             meetings_live: 1,
-            tick_lateness: TickLateness {
-                sum_seconds: 0.5,
-                buckets: vec![(0.001, 90), (0.005, 9), (f64::INFINITY, 1)],
-            },
+            tick_lateness: vec![
+                TickLateness::default(),
+                TickLateness {
+                    sum_seconds: 0.5,
+                    buckets: vec![(0.001, 90), (0.005, 9), (f64::INFINITY, 1)],
+                },
+            ],
+            media_busy: vec![0.25, 0.5],
+            packets_dropped: vec![("unknown_source", 3)],
             concealed_frames: 7,
             trunks: vec![("carrier".to_owned(), true)],
             ..Gauges::default()
@@ -261,6 +266,7 @@ impl Api {
         };
         let bookings = open(dir.path(), settings).await;
         let roster = Arc::new(Roster::default());
+        *roster.readiness.lock().unwrap() = Readiness::Open;
         let state = AppState {
             bookings: bookings.clone(),
             live: roster.clone(),
@@ -1305,7 +1311,9 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
     let get = |path: &'static str| api.send(Request::get(path).body(Body::empty()).unwrap());
     assert_eq!(get("/healthz").await.text, "ok\n");
     assert_eq!(get("/readyz").await.status, 200);
-    *api.roster.draining.lock().unwrap() = true;
+    *api.roster.readiness.lock().unwrap() = Readiness::Overloaded;
+    assert_eq!(get("/readyz").await.problem(503), "overloaded");
+    *api.roster.readiness.lock().unwrap() = Readiness::Closed;
     assert_eq!(get("/readyz").await.problem(503), "not_accepting");
     api.bookings
         .record_call(&call(1, None, None))
@@ -1324,10 +1332,12 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
         "voicebridge_calls_total{outcome=\"joined\"} 0",
         "voicebridge_pin_attempts_total{result=\"wrong_pin\"} 0",
         "voicebridge_failure_budget_remaining 100",
-        "voicebridge_tick_lateness_seconds_sum 0.5",
-        "voicebridge_tick_lateness_seconds_bucket{le=\"0.001\"} 90",
-        "voicebridge_tick_lateness_seconds_bucket{le=\"0.005\"} 99",
-        "voicebridge_tick_lateness_seconds_bucket{le=\"+Inf\"} 100",
+        "voicebridge_tick_lateness_seconds_sum{thread=\"1\"} 0.5",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"0.001\",thread=\"1\"} 90",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"0.005\",thread=\"1\"} 99",
+        "voicebridge_tick_lateness_seconds_bucket{le=\"+Inf\",thread=\"1\"} 100",
+        "voicebridge_media_thread_busy_ratio{thread=\"0\"} 0.25",
+        "voicebridge_media_packets_dropped_total{reason=\"unknown_source\"} 3",
         "voicebridge_concealed_frames_total 7",
         "voicebridge_one_way_audio_total 0",
         "voicebridge_trunk_up{name=\"carrier\"} 1",

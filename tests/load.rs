@@ -368,11 +368,14 @@ impl Sample {
             .call()
             .expect("answered");
         let metrics = answer.body_mut().read_to_string().expect("text");
-        let bucket = |bound: &str| {
-            let name = format!("voicebridge_tick_lateness_seconds_bucket{{le=\"{bound}\"}} ");
-            let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-            let value = value.unwrap_or_else(|| panic!("no bucket {bound} in:\n{metrics}"));
-            value.parse::<f64>().expect("a number")
+        // All media threads together.
+        let bucket = |bound: &str| -> f64 {
+            let name = format!("voicebridge_tick_lateness_seconds_bucket{{le=\"{bound}\",");
+            let lines = metrics.lines().filter(|line| line.starts_with(&name));
+            let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+            counts
+                .reduce(|a, b| a + b)
+                .unwrap_or_else(|| panic!("no bucket {bound} in:\n{metrics}"))
         };
         Self {
             at: Instant::now(),

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::AppState;
 use super::metrics::render;
 use super::problem::{Problem, ProblemDocument};
+use crate::call::roster::Readiness;
 
 /// Answers as long as the process serves HTTP.
 #[utoipa::path(get, operation_id = "healthz", path = "/healthz", tag = "health", responses((status = 200, description = "Alive", body = String)))]
@@ -16,7 +17,7 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Answers 200 if calls are taken: the store answers, the node neither starts nor drains.
+/// Answers 200 if calls are taken: the store answers, the node neither starts nor drains and has room.
 #[utoipa::path(
     get, operation_id = "readyz", path = "/readyz", tag = "health",
     responses(
@@ -25,12 +26,15 @@ pub(super) async fn healthz() -> &'static str {
     )
 )]
 pub(super) async fn readyz(State(state): State<AppState>) -> Result<&'static str, Problem> {
-    if !state.live.accepting() {
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not_accepting",
-            "the node starts or drains",
-        ));
+    let refusal = match state.live.readiness() {
+        Readiness::Open => None,
+        Readiness::Closed => Some(("not_accepting", "the node starts or drains")),
+        Readiness::Overloaded => {
+            Some(("overloaded", "the media threads are as busy as they may be"))
+        }
+    };
+    if let Some((code, detail)) = refusal {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail));
     }
     state.bookings.ping().await?;
     Ok("ok\n")

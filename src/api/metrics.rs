@@ -107,12 +107,26 @@ impl Snapshot {
             "voicebridge_tick_lateness_seconds",
             "How late the mixer's ticks were",
         );
-        live.tick_lateness.encode(to.encode_descriptor(
-            name,
-            help,
-            None,
-            MetricType::Histogram,
-        )?)?;
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (thread, lateness) in live.tick_lateness.iter().enumerate() {
+            lateness.encode(family.encode_family(&[("thread", thread.to_string())])?)?;
+        }
+        let (name, help) = (
+            "voicebridge_media_thread_busy_ratio",
+            "Share of a core that a media thread uses",
+        );
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (thread, busy) in live.media_busy.iter().enumerate() {
+            let labels = [("thread", thread.to_string())];
+            ConstGauge::new(*busy).encode(family.encode_family(&labels)?)?;
+        }
+        counters(
+            to,
+            "voicebridge_media_packets_dropped",
+            "Audio packets dropped outside of any call",
+            "reason",
+            &live.packets_dropped,
+        )?;
         counter(
             to,
             "voicebridge_concealed_frames",

@@ -235,7 +235,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::booking::{BookingSettings, ParticipantId, SqlStore};
-    use crate::call::roster::{Gauges, LiveError, LiveFuture, Participant};
+    use crate::call::roster::{Gauges, LiveError, LiveFuture, Participant, Readiness};
     use axum::body::Body;
     use axum::http::Request;
     use tower::ServiceExt;
@@ -262,8 +262,8 @@ mod tests {
         fn live_meetings(&self) -> Vec<MeetingId> {
             Vec::new()
         }
-        fn accepting(&self) -> bool {
-            true
+        fn readiness(&self) -> Readiness {
+            Readiness::Open
         }
         fn gauges(&self) -> Gauges {
             Gauges::default()

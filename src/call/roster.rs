@@ -44,11 +44,23 @@ pub trait LiveCalls: Send + Sync {
     /// answer that names a meeting's state.
     fn live_meetings(&self) -> Vec<MeetingId>;
 
-    /// Does the node take new calls? `false` while it starts or drains; `/readyz` says so.
-    fn accepting(&self) -> bool;
+    /// Does the node take new calls? `/readyz` says so.
+    fn readiness(&self) -> Readiness;
 
     /// The figures for `/metrics`. Cheap: read from atomics.
     fn gauges(&self) -> Gauges;
+}
+
+/// Does a node take new calls?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Readiness {
+    /// Not yet or no more: it starts or drains.
+    #[default]
+    Closed,
+    /// Not now: with more, the sound of those that are there would suffer.
+    Overloaded,
+    /// It does.
+    Open,
 }
 
 /// Why a live call could not be read or steered.
@@ -163,8 +175,12 @@ pub struct Gauges {
     pub legs: Vec<(&'static str, u64)>,
     /// Meetings somebody is in, without the echo meeting.
     pub meetings_live: u64,
-    /// How late the mixer's ticks were, since start.
-    pub tick_lateness: TickLateness,
+    /// How late the mixer's ticks were, since start, by media thread.
+    pub tick_lateness: Vec<TickLateness>,
+    /// The share of a core that each media thread uses, 0 to 1.
+    pub media_busy: Vec<f64>,
+    /// Audio packets that were dropped outside of any call, since start, by reason.
+    pub packets_dropped: Vec<(&'static str, u64)>,
     /// Frames that were concealed, since start.
     pub concealed_frames: u64,
     /// Legs that sent or received nothing while the other way worked, since start.

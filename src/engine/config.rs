@@ -24,6 +24,8 @@ pub struct EngineConfig {
     pub hold_timeout: Duration,
     /// Most legs at once, also per bridge.
     pub legs_max: usize,
+    /// Share of a core, 0 to 1, above which the least busy thread takes no further call.
+    pub busy_max: f32,
     /// May legs whose peer's address is known beforehand share ports?
     pub shared: bool,
     /// The jitter buffers.
@@ -39,6 +41,7 @@ impl Default for EngineConfig {
             media_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(300),
             legs_max: 1_000,
+            busy_max: 0.70,
             shared: false,
             receiver: ReceiverConfig::default(),
         }

@@ -3,6 +3,7 @@
 //! until it has arrived.
 
 mod origin;
+mod overload;
 mod ways;
 
 use std::collections::{HashMap, VecDeque};
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::config::{EngineConfig, EngineError};
-use crate::engine::health::ThreadHealth;
 use crate::engine::io::Sleeper;
+use crate::engine::load::LoadWatch;
 use crate::engine::port::{RingSizes, ThreadPort, links};
 use crate::engine::shared::SharedPorts;
 use crate::engine::sockets::PortRange;
@@ -43,6 +44,7 @@ pub struct Control {
     ports: PortRange,
     shared: SharedPorts,
     warned_of_buffers: bool,
+    load: LoadWatch,
     legs: HashMap<LegId, LegEntry>,
     bridges: HashMap<BridgeId, BridgeEntry>,
     events: VecDeque<EngineEvent>,
@@ -152,6 +154,7 @@ impl Control {
             ports: PortRange::new(config.address, &config.ports),
             shared: SharedPorts::default(),
             warned_of_buffers: false,
+            load: LoadWatch::new(config.busy_max),
             legs: HashMap::new(),
             bridges: HashMap::new(),
             events: VecDeque::new(),
@@ -305,12 +308,6 @@ impl Control {
             self.pump();
         }
         self.events.pop_front()
-    }
-
-    /// Each thread's figures.
-    #[must_use]
-    pub fn health(&self) -> Vec<ThreadHealth> {
-        self.threads.iter().map(ThreadPort::health).collect()
     }
 
     /// How many legs there are.
@@ -476,17 +473,6 @@ impl Control {
             port.push(MixerCommand::CloseBridge { bridge: entry.slot });
             self.bridges.remove(&id);
         }
-    }
-
-    /// By legs; `near` counts as one less, for the leg that is there already.
-    fn least_loaded(&self, near: Option<usize>) -> usize {
-        let load = |index: &usize| {
-            self.threads[*index]
-                .legs
-                .saturating_sub(usize::from(near == Some(*index)))
-        };
-        let order = near.into_iter().chain(0..self.threads.len());
-        order.min_by_key(load).unwrap_or(0)
     }
 
     fn collect_events(&mut self, thread: usize) {

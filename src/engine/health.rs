@@ -16,7 +16,7 @@ pub const LATENESS_BOUNDS: [Duration; 8] = [
 ];
 
 /// One media thread's figures since its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ThreadHealth {
     /// Is it running? Not so: it has panicked.
     pub alive: bool,
@@ -32,6 +32,10 @@ pub struct ThreadHealth {
     pub lateness: [u64; LATENESS_BOUNDS.len() + 1],
     /// The same wake-ups' lateness, summed.
     pub lateness_sum: Duration,
+    /// Processor time that the thread has used.
+    pub cpu: Duration,
+    /// Smoothed share of a core that it uses, 0 to 1.
+    pub busy: f32,
     /// Legs on this thread.
     pub legs: usize,
     /// Bridges on this thread.
@@ -107,6 +111,8 @@ impl Counters {
             doubled: self.doubled.get(),
             lateness: std::array::from_fn(|bucket| self.lateness[bucket].get()),
             lateness_sum: Duration::from_micros(self.lateness_micros.get()),
+            cpu: Duration::ZERO,
+            busy: 0.0,
             legs: 0,
             bridges: 0,
             commands_backlog: 0,

@@ -9,7 +9,9 @@ mod outbox;
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(super) use inbox::{BATCH, Inbox};
@@ -142,6 +144,26 @@ impl Sleeper {
     }
 }
 
+/// Processor time that a thread has used; zero once it has ended.
+pub(super) fn thread_cpu(thread: &JoinHandle<()>) -> Duration {
+    let mut clock = 0;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the handle is not joined, so the thread's descriptor is still there, even where the
+    // thread has ended; both results are written only on success.
+    unsafe {
+        if libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) == 0 {
+            libc::clock_gettime(clock, &raw mut time);
+        }
+    }
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
 fn check(result: i32) -> io::Result<i32> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -174,6 +196,28 @@ mod tests {
         peer.send_to(b"three", here.local_addr().unwrap()).unwrap();
         poller.remove(&here).unwrap();
         assert_eq!(poller.poll(), 0);
+    }
+
+    #[test]
+    fn a_thread_s_processor_time_is_its_own() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let (worked, ready) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let mut sum = 0_u64;
+            for n in 0..20_000_000 {
+                sum = std::hint::black_box(sum + n);
+            }
+            worked.send(()).unwrap();
+            wait.recv().unwrap_err();
+        });
+        ready.recv().unwrap();
+        let used = thread_cpu(&thread);
+        assert!(used > Duration::from_micros(500), "{used:?}");
+        std::thread::sleep(Duration::from_millis(30));
+        let idle = thread_cpu(&thread) - used;
+        assert!(idle < Duration::from_millis(5), "{idle:?}");
+        drop(done);
+        thread.join().unwrap();
     }
 
     #[test]

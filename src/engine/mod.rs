@@ -14,8 +14,9 @@
 //! 8. `outlet`: what goes out
 //! 9. `io`: the system calls
 //! 10. `health`: what a thread counts about itself
-//! 11. `sound`: how voices are treated: makes what that takes
-//! 12. `config`: how it is set up, and what can't be done
+//! 11. `load`: can they take more
+//! 12. `sound`: how voices are treated: makes what that takes
+//! 13. `config`: how it is set up, and what can't be done
 
 mod config;
 mod control;
@@ -23,6 +24,7 @@ mod health;
 mod inlet;
 mod io;
 mod link;
+mod load;
 mod outlet;
 mod phases;
 mod port;
@@ -35,6 +37,7 @@ mod thread;
 pub use config::{EngineConfig, EngineError};
 pub use control::{Control, OpenedLeg};
 pub use health::{LATENESS_BOUNDS, ThreadHealth};
+pub use load::Overload;
 pub use shared::KnownPeer;
 pub use thread::MediaThread;
 

@@ -6,14 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use crate::engine::config::EngineConfig;
 use crate::engine::health::{Counters, ThreadHealth};
 use crate::engine::inlet::Links;
-use crate::engine::io::Sleeper;
+use crate::engine::io::{Sleeper, thread_cpu};
 use crate::engine::link::link;
 use crate::engine::thread::{MediaThread, Rings, ThreadPlace};
 use crate::media::command::{BridgeSlot, EngineEvent, LegSlot, MixerCommand, Returned};
@@ -136,6 +136,7 @@ impl ThreadPort {
                 .handle
                 .as_ref()
                 .is_some_and(|handle| !handle.is_finished()),
+            cpu: self.handle.as_ref().map_or(Duration::ZERO, thread_cpu),
             legs: self.legs,
             bridges: self.bridges,
             commands_backlog: self.backlog.len(),

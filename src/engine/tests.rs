@@ -1,4 +1,5 @@
 mod shared;
+mod stall;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;

@@ -15,6 +15,8 @@ pub(super) enum Refused {
     Calls,
     /// `limits.calls_per_source` is reached.
     CallsPerSource,
+    /// The media threads are as busy as they may be.
+    Overload,
 }
 
 impl Refused {
@@ -22,7 +24,7 @@ impl Refused {
     /// full is unavailable.
     pub(super) const fn status(self) -> u16 {
         match self {
-            Self::Draining | Self::Calls => 503,
+            Self::Draining | Self::Calls | Self::Overload => 503,
             Self::CallsPerSource => 486,
         }
     }
@@ -33,6 +35,7 @@ impl Refused {
             Self::Draining => "draining",
             Self::Calls => "calls",
             Self::CallsPerSource => "calls_per_source",
+            Self::Overload => "overload",
         }
     }
 }
@@ -75,24 +78,24 @@ impl Counters {
 /// Ten seconds of packets sent and none received.
 const ONE_WAY_AFTER_PACKETS: u64 = 500;
 
-/// All threads' wake-ups in one histogram.
-pub(super) fn lateness(threads: &[ThreadHealth]) -> TickLateness {
+/// A thread's wake-ups as a histogram.
+pub(super) fn lateness(thread: &ThreadHealth) -> TickLateness {
     let bounds = LATENESS_BOUNDS
         .iter()
         .map(Duration::as_secs_f64)
         .chain([f64::INFINITY]);
-    let buckets = bounds.enumerate().map(|(position, bound)| {
-        let ticks = threads
-            .iter()
-            .filter_map(|thread| thread.lateness.get(position))
-            .sum();
-        (bound, ticks)
-    });
     TickLateness {
-        buckets: buckets.collect(),
-        sum_seconds: threads
-            .iter()
-            .map(|thread| thread.lateness_sum.as_secs_f64())
-            .sum(),
+        buckets: bounds.zip(thread.lateness).collect(),
+        sum_seconds: thread.lateness_sum.as_secs_f64(),
     }
+}
+
+/// Packets that belong to no call, or found no way to it.
+pub(super) fn packets_dropped(threads: &[ThreadHealth]) -> Vec<(&'static str, u64)> {
+    let sum = |figure: fn(&ThreadHealth) -> u64| threads.iter().map(figure).sum();
+    vec![
+        ("unknown_source", sum(|thread| thread.unknown_sources)),
+        ("forward", sum(|thread| thread.forwards_dropped)),
+        ("send", sum(|thread| thread.send_errors)),
+    ]
 }

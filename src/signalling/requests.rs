@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::clock;
 use super::gateway::Gateway;
 use super::settings::GatewaySettings;
+use super::{clock, counters};
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
 use crate::call::roster::{
-    Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality,
+    Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality, Readiness,
 };
 use crate::call::{Seat, SeatState};
 
@@ -40,7 +40,7 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Picture {
     pub(super) meetings: Vec<MeetingId>,
-    pub(super) accepting: bool,
+    pub(super) readiness: Readiness,
     pub(super) gauges: Gauges,
 }
 
@@ -154,8 +154,8 @@ impl LiveCalls for GatewayHandle {
         self.picture.borrow().meetings.clone()
     }
 
-    fn accepting(&self) -> bool {
-        self.picture.borrow().accepting
+    fn readiness(&self) -> Readiness {
+        self.picture.borrow().readiness
     }
 
     fn gauges(&self) -> Gauges {
@@ -256,7 +256,8 @@ impl Gateway {
     }
 
     /// Renews what others read without asking.
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
+        self.engine.watch_load(clock::now());
         let mut gauges = self.counters.gauges();
         gauges.admission_refused.extend(
             self.endpoint
@@ -267,12 +268,22 @@ impl Gateway {
         );
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = vec![("sip", self.engine.legs() as u64)];
-        gauges.tick_lateness = super::counters::lateness(&self.engine.health());
+        let threads = self.engine.health();
+        gauges.tick_lateness = threads.iter().map(counters::lateness).collect();
+        gauges.media_busy = threads.iter().map(|t| f64::from(t.busy)).collect();
+        gauges.packets_dropped = counters::packets_dropped(&threads);
         let meetings: Vec<MeetingId> = self.rooms.live_meetings().collect();
         gauges.meetings_live = meetings.len() as u64;
+        let readiness = if self.draining {
+            Readiness::Closed
+        } else if self.engine.overload().is_some() {
+            Readiness::Overloaded
+        } else {
+            Readiness::Open
+        };
         self.picture.send_replace(Picture {
             meetings,
-            accepting: !self.draining,
+            readiness,
             gauges,
         });
     }

@@ -103,12 +103,15 @@ impl Gateway {
     }
 
     /// Why no further call can be taken.
-    fn refusal(&self, source: IpAddr) -> Option<Refused> {
+    fn refusal(&mut self, source: IpAddr) -> Option<Refused> {
         if self.draining {
             return Some(Refused::Draining);
         }
         if self.calls.len() >= self.settings.calls_max {
             return Some(Refused::Calls);
+        }
+        if self.engine.overload().is_some() {
+            return Some(Refused::Overload);
         }
         let from_source = self.per_source.get(&source).copied().unwrap_or(0);
         let trusted = self.settings.is_trusted(source);

@@ -11,7 +11,7 @@ fn world(threads: usize, ports: RangeInclusive<u16>) -> World {
 
 impl World {
     /// A call whose peer sends from the address that it announces.
-    fn known_call(&mut self, hz: Option<f64>) -> usize {
+    pub(super) fn known_call(&mut self, hz: Option<f64>) -> usize {
         let mut phone = Phone::new(LegId(0), Codec::Pcmu, nowhere(), hz);
         let parameters = phone.parameters(Direction::SendRecv);
         let peer = KnownPeer::of(&parameters).unwrap();

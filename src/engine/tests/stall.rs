@@ -1,0 +1,65 @@
+//! The machine stands still for a while: the sound goes on soon, without a burst.
+
+use super::*;
+
+/// Phones go on speaking into the sockets meanwhile.
+fn stand_still(world: &mut World, frames: u32) {
+    for _ in 0..frames {
+        world.phones.iter_mut().for_each(Phone::speak);
+        world.ticks += 4;
+    }
+}
+
+fn buffer_ms(world: &World, phone: usize) -> f32 {
+    let reports = world.events.iter().rev().filter_map(|event| {
+        if let EngineEvent::Report { leg, report } = event {
+            (*leg == world.leg(phone)).then_some(report.buffer_ms)
+        } else {
+            None
+        }
+    });
+    reports.take(1).sum()
+}
+
+#[test]
+fn after_half_a_second_without_time_it_goes_on_within_one_and_sends_no_burst() {
+    for is_shared in [false, true] {
+        let first_port = if is_shared { 27_000 } else { 27_100 };
+        let mut world = World::with(EngineConfig {
+            shared: is_shared,
+            ..World::config(1, first_port..=first_port + 99)
+        });
+        let tones = [500.0, 900.0, 1_300.0];
+        for hz in tones {
+            let phone = if is_shared {
+                world.known_call(Some(hz))
+            } else {
+                world.call(Codec::Pcmu, Some(hz))
+            };
+            world.control.join(world.leg(phone), BridgeId(1), false);
+        }
+        world.run(150);
+        let before = buffer_ms(&world, 0);
+        let counts: Vec<_> = world.phones.iter().map(|p| p.packets.len()).collect();
+        stand_still(&mut world, 25);
+        world.run(110);
+        for (phone, count) in counts.into_iter().enumerate() {
+            let after = &world.phones[phone].packets[count..];
+            let spacing: Vec<_> = after.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+            assert!(
+                spacing.iter().all(|ticks| (3..=5).contains(ticks)),
+                "{spacing:?}"
+            );
+            assert!((109..=112).contains(&after.len()), "{}", after.len());
+            let delay = buffer_ms(&world, phone);
+            assert!(
+                delay <= before + 20.0,
+                "{delay} ms in the buffer, {before} ms before"
+            );
+            let own = tones[phone];
+            for hz in tones.into_iter().filter(|hz| *hz != own) {
+                assert!(world.phones[phone].level(hz, 50) > -20.0);
+            }
+        }
+    }
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
-use voicebridge::booking::store::SqliteStore;
-use voicebridge::booking::{BookingSettings, Bookings};
+
+use voicebridge::booking::{BookingSettings, Bookings, Outcome, SqlStore};
 use voicebridge::call::roster::{LiveCalls, Readiness};
-use voicebridge::call::{CallLimits, Outcome, Phrase, Speaker};
+use voicebridge::call::{CallLimits, Phrase, Speaker};
 use voicebridge::config::Config;
 use voicebridge::engine::{Control, EngineConfig};
 use voicebridge::media::clip::Rendition;
@@ -27,18 +27,16 @@ impl Speaker for Mute {
     fn music(&self, codec: Codec) -> Arc<Rendition> {
         Arc::new(Rendition {
             codec,
-            payload: Arc::default(),
-            frame_ends: Arc::default(),
-            pcm: Arc::default(),
+            payload: Box::default(),
+            frame_ends: Box::default(),
+            pcm: Box::default(),
         })
     }
 }
 
 async fn node(busy_max: f32, ports: std::ops::RangeInclusive<u16>) -> (Running, Bookings) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&folder.path().join("v.db"))
-        .await
-        .unwrap();
+    let store = SqlStore::sqlite(&folder.path().join("v.db")).await.unwrap();
     let bookings = Bookings::new(BookingSettings::default(), Arc::new(store)).unwrap();
     let engine = Control::start(EngineConfig {
         address: "127.0.0.1".parse().unwrap(),

@@ -1,0 +1,152 @@
+//! Asterisk's ConfBridge, as silent and as bare as it can be set up.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::call::{Answered, Dial, Lines};
+use crate::scenario::{Scenario, Seat};
+use crate::server::{MEDIA_PORTS, SERVER_CORE, Server};
+use crate::system;
+
+/// An instance.
+pub(crate) struct Asterisk {
+    pid: u32,
+    folder: PathBuf,
+    sip: SocketAddr,
+    seats: Vec<Seat>,
+    lines: Option<Lines>,
+}
+
+impl Asterisk {
+    /// Can it be had here?
+    pub(crate) fn get() -> anyhow::Result<()> {
+        run(Command::new(SCRIPT).arg("get")).map(|_| ())
+    }
+
+    pub(crate) fn start(
+        jitter_buffer: bool,
+        scenario: &Scenario,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
+        let (config, folder) = (folder.join("conf"), folder.join("asterisk"));
+        fs::create_dir_all(&config)?;
+        // The best that any participant has, and no conversion where all have the same.
+        let rate = if scenario.has_opus() { "48000" } else { "8000" };
+        let buffer = if jitter_buffer { "yes" } else { "no" };
+        fs::write(config.join("pjsip.conf"), PJSIP)?;
+        fs::write(config.join("extensions.conf"), EXTENSIONS)?;
+        let bridges = CONFBRIDGE.replace("RATE", rate).replace("BUFFER", buffer);
+        fs::write(config.join("confbridge.conf"), bridges)?;
+        let mut command = Command::new(SCRIPT);
+        command.arg("start").args([&folder, &config]);
+        command.arg(format!("rtp={}-{}", MEDIA_PORTS.0, MEDIA_PORTS.1));
+        let pid = run(system::bind_to_core(&mut command, SERVER_CORE))?;
+        let ports = fs::read_to_string(folder.join("ports"))?;
+        let port = ports.lines().find_map(|line| line.strip_prefix("sip="));
+        let port: u16 = port.context("no SIP port")?.parse()?;
+        Ok(Self {
+            pid: pid.trim().parse()?,
+            folder,
+            sip: SocketAddr::from(([127, 0, 0, 1], port)),
+            seats: scenario.seats(),
+            lines: None,
+        })
+    }
+}
+
+impl Server for Asterisk {
+    fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    fn call(&mut self, rtp_port: u16, answered: &mut dyn FnMut(Answered)) -> anyhow::Result<()> {
+        let lines = self.lines.insert(Lines::new(self.sip, rtp_port)?);
+        let dials = self.seats.iter().map(|seat| Dial {
+            index: seat.index,
+            uri: format!("sip:7{:03}@{}", seat.meeting, self.sip),
+            pin: None,
+            codec: seat.codec,
+        });
+        lines.place(dials, answered)
+    }
+
+    fn hold(&mut self, duration: Duration) -> anyhow::Result<usize> {
+        self.lines.as_mut().context("no calls")?.hold(duration)
+    }
+
+    fn hang_up(&mut self) -> anyhow::Result<()> {
+        self.lines.as_mut().context("no calls")?.hang_up()
+    }
+}
+
+impl Drop for Asterisk {
+    fn drop(&mut self) {
+        let _stopped = run(Command::new(SCRIPT).arg("stop").arg(&self.folder));
+    }
+}
+
+fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.output()?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/asterisk");
+
+const PJSIP: &str = "\
+[udp]
+type = transport
+protocol = udp
+bind = 127.0.0.1:@SIP_PORT@
+
+[callers]
+type = endpoint
+transport = udp
+context = conference
+disallow = all
+allow = ulaw,alaw,g722,opus
+direct_media = no
+dtmf_mode = rfc4733
+timers = no
+rtp_timeout = 0
+send_connected_line = no
+
+[callers]
+type = identify
+endpoint = callers
+match = 127.0.0.0/8
+";
+
+const EXTENSIONS: &str = "\
+[conference]
+exten => _7XXX,1,Answer()
+ same => n,ConfBridge(${EXTEN},bridge,caller)
+";
+
+const CONFBRIDGE: &str = "\
+[general]
+
+[bridge]
+type = bridge
+max_members = 5000
+internal_sample_rate = RATE
+mixing_interval = 20
+video_mode = none
+
+[caller]
+type = user
+quiet = yes
+announce_join_leave = no
+announce_user_count = no
+music_on_hold_when_empty = no
+dsp_drop_silence = no
+talk_detection_events = no
+jitterbuffer = BUFFER
+";

@@ -249,7 +249,7 @@ mod tests {
             "voicebridge ctl trace 01890a5d-ac96-774b-bcce-b302099a8057",
             "voicebridge probe sip:7000@127.0.0.1:5060 --pin 1234567890",
             "voicebridge probe sip:7000@127.0.0.1:5060 --pin 1234567890 --json",
-            "voicebridge store copy sqlite:data/voicebridge.db postgres://vb@/vb?host=/run/postgresql",
+            "voicebridge store copy sqlite:data/voicebridge.db postgres://vb@localhost/vb?host=/run/postgresql",
             "voicebridge openapi",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());

@@ -14,6 +14,8 @@ use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::RtpOrigin;
 use crate::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
 
+mod speech;
+
 /// A bridge with its legs, a pushed clock and what each leg was sent.
 struct World {
     bridge: Bridge,

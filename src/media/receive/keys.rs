@@ -1,7 +1,7 @@
 //! The keys of one leg, by whichever way they come, until somebody asks for them.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::media::codec::Codec;
 use crate::media::dtmf::KeyPress;
@@ -9,11 +9,14 @@ use crate::media::dtmf::event::EventReceiver;
 use crate::media::dtmf::inband::InbandDetector;
 use crate::media::parameters::MediaParameters;
 use crate::media::rtp::RtpHeader;
+use crate::units::FRAME;
 
 /// Collects presses.
 #[derive(Debug)]
 pub(super) struct Keys {
     source: Source,
+    /// Tones that are sent beside the events.
+    beside: Beside,
     /// Never grows beyond what it was made with.
     pressed: VecDeque<KeyPress>,
 }
@@ -37,6 +40,7 @@ impl Keys {
         };
         Self {
             source,
+            beside: Beside::default(),
             pressed: VecDeque::with_capacity(PRESSED_MAX),
         }
     }
@@ -48,10 +52,19 @@ impl Keys {
         }
     }
 
-    /// Once per frame. Silences a key's tones; true if the frame was silenced.
-    pub(super) fn listen(&mut self, now: Instant, frame: &mut [i16]) -> bool {
+    /// Once per frame. Silences a key's tones; true if the frame was silenced. What came together with
+    /// the events of a key that is being pressed is played `delay` later.
+    pub(super) fn listen(
+        &mut self,
+        now: Instant,
+        delay: Option<Duration>,
+        frame: &mut [i16],
+    ) -> bool {
         let (press, silenced) = match &mut self.source {
-            Source::Events(events) => (events.poll(now), false),
+            Source::Events(events) => {
+                let press = events.poll(now);
+                (press, self.beside.silence(delay, frame))
+            }
             Source::Inband(detector) => {
                 let press = detector.process(frame);
                 (press, detector.is_pressed())
@@ -94,5 +107,67 @@ impl Keys {
     }
 }
 
+/// Some senders leave the tone in the audio while they send its events: it is silenced from the
+/// first event until what came with the last one is played.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Frames still to be silenced.
+    left: usize,
+    silenced: bool,
+}
+
+impl Beside {
+    fn silence(&mut self, delay: Option<Duration>, frame: &mut [i16]) -> bool {
+        let frames = |delay: Duration| (delay.as_millis() / FRAME.as_millis()) as usize;
+        self.left = delay.map_or(self.left.saturating_sub(1), |delay| {
+            frames(delay) + FRAMES_AFTER
+        });
+        let before = std::mem::replace(&mut self.silenced, self.left > 0);
+        let ramp = (frame.len() / 4).max(1);
+        for (n, sample) in frame.iter_mut().enumerate() {
+            let way = n.min(ramp) as i32;
+            let share = match (before, self.silenced) {
+                (false, false) => return false,
+                (true, true) => 0,
+                (false, true) => ramp as i32 - way,
+                (true, false) => way,
+            };
+            *sample = (i32::from(*sample) * share / ramp as i32) as i16;
+        }
+        self.silenced
+    }
+}
+
+/// Of the last frame only a part may have been played, and a packet may end within the next.
+const FRAMES_AFTER: usize = 3;
 /// More than anybody types between two polls.
 const PRESSED_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tone_beside_its_events_is_silenced_until_it_is_played() {
+        let mut beside = Beside::default();
+        let delay = Duration::from_millis(45);
+        let mut heard = Vec::new();
+        // Pressed for 5 frames; the tone comes out of the jitter buffer 3 frames later.
+        for n in 0..20 {
+            let mut frame = [if (13..18).contains(&(n + 10)) {
+                9_000
+            } else {
+                0
+            }; 160];
+            assert_eq!(beside.silence((n < 5).then_some(delay), &mut frame), n < 9);
+            heard.extend(frame);
+        }
+        assert!(heard.iter().all(|sample| *sample == 0));
+        let mut voice = [1_000_i16; 160];
+        assert!(!beside.silence(None, &mut voice));
+        assert_eq!(voice, [1_000; 160]);
+        assert!(beside.silence(Some(delay), &mut voice));
+        let steepest = voice.windows(2).map(|pair| (pair[0] - pair[1]).abs()).max();
+        assert!(steepest <= Some(25) && voice[159] == 0);
+    }
+}

@@ -137,7 +137,8 @@ impl Receiver {
         if self.kind == FrameKind::Concealed {
             self.counts.concealed_frames += 1;
         }
-        if self.keys.listen(now, self.staging.frame_mut()) {
+        let delay = self.keys.is_pressed().then(|| self.jitter.delay());
+        if self.keys.listen(now, delay, self.staging.frame_mut()) {
             self.kind = FrameKind::Silence;
         }
         if self.kind == FrameKind::ComfortNoise {

@@ -27,6 +27,7 @@ test: ## everything: format, lints, documentation, benches compile, all tests
 
 tsan: ## the engine's threads under the thread sanitizer (needs a nightly toolchain; see scripts/tsan)
 	@scripts/tsan
+
 quality: ## concealment rated by PESQ and STOI (the first time needs a network, for two Python packages)
 	@scripts/quality
 

@@ -408,8 +408,9 @@ impl std::str::FromStr for DatabaseUrl {
                 let place = rest
                     .strip_prefix("//")
                     .and_then(|rest| rest.split_once('/'));
-                let has_name =
-                    place.is_some_and(|(_, name)| !name.is_empty() && !name.starts_with('?'));
+                let has_name = place.is_some_and(|(host, name)| {
+                    !host.ends_with('@') && !name.is_empty() && !name.starts_with('?')
+                });
                 has_name.then(|| Self::Postgres(Secret::new(text))).ok_or_else(|| {
                     "must name a host and a database, like \"postgres://voicebridge@db.example.org/voicebridge\"".to_owned()
                 })

@@ -236,6 +236,10 @@ fn values_out_of_range_name_what_is_allowed() {
             "a host and a database",
         ),
         (
+            "database.url = 'postgres://vb@/vb?host=/run'",
+            "a host and a database",
+        ),
+        (
             "database.url = 'postgres://db.example.org/?host=x'",
             "a host and a database",
         ),

@@ -5,6 +5,9 @@
     reason = "a test tells one story from beginning to end"
 )]
 
+#[path = "api/series.rs"]
+mod series;
+
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -523,7 +526,6 @@ async fn everything_wrong_with_a_meeting_is_named() {
     );
     assert_eq!(answer.json()["errors"][0]["pointer"], "/title");
     for (name, value) in [
-        ("recurrence", json!({"rule": "FREQ=WEEKLY"})),
         ("room", json!({"min_capacity": 3})),
         ("lobby", json!(true)),
         ("recording", json!(true)),
@@ -1155,6 +1157,7 @@ fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> C
         answered_at: None,
         ended_at: NOW.get(),
         meeting: api_meeting.map(id_of),
+        occurrence: organisation.and("20261123T100000".parse().ok()),
         participant: None,
         outcome: Outcome::WrongPin,
         pin_attempts: 3,

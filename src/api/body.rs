@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
-use crate::booking::change::{Change, FieldError, MeetingChange};
+use crate::booking::change::{Change, FieldError, MeetingChange, RecurrenceRequest};
 
 /// A JSON object from a request, with what was wrong so far.
 #[derive(Debug)]
@@ -41,6 +41,28 @@ impl Fields {
 
     pub(super) fn any(&mut self, name: &str) -> Change<Value> {
         self.take(name, "", |value| Some(value.clone()))
+    }
+
+    /// An object of a rule and lists of times.
+    fn recurrence(&mut self) -> Change<RecurrenceRequest> {
+        let must = "must be an object of rule, excluded and added: a text and two lists of texts";
+        self.take("recurrence", must, |value| {
+            let object = value.as_object()?;
+            let known = |name: &String| ["rule", "excluded", "added"].contains(&name.as_str());
+            let texts = |name: &str| match object.get(name) {
+                None | Some(Value::Null) => Some(Vec::new()),
+                Some(value) => {
+                    let texts = value.as_array()?.iter();
+                    texts.map(|text| text.as_str().map(str::to_owned)).collect()
+                }
+            };
+            let request = RecurrenceRequest {
+                rule: object.get("rule")?.as_str()?.to_owned(),
+                excluded: texts("excluded")?,
+                added: texts("added")?,
+            };
+            object.keys().all(known).then_some(request)
+        })
     }
 
     /// Refuses options that aren't enforced yet, unless they ask for nothing.
@@ -125,6 +147,7 @@ pub(super) fn meeting(mut fields: Fields) -> Result<(MeetingChange, Option<Strin
         starts_at: fields.text("starts_at"),
         ends_at: fields.text("ends_at"),
         timezone: fields.text("timezone"),
+        recurrence: fields.recurrence(),
         capacity: fields.number("capacity"),
         language: fields.text("language"),
         external_id: fields.text("external_id"),
@@ -209,4 +232,4 @@ fn parse(body: &Bytes) -> Result<Fields, Problem> {
 const BODY_BYTES_MAX: usize = 64 * 1_024;
 const FIELD_NAME_CHARS_MAX: usize = 64;
 /// Named by the API, not enforced yet: refused, never stored silently.
-const MEETING_FIELDS_LATER: [&str; 4] = ["recurrence", "room", "lobby", "recording"];
+const MEETING_FIELDS_LATER: [&str; 3] = ["room", "lobby", "recording"];

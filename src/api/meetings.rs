@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Asker;
 use super::body::{self, Fields};
+use super::occurrences::RecurrenceBody;
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
 use super::view::{MeetingView, Page};
@@ -38,6 +39,8 @@ pub(super) struct MeetingRequest {
     /// IANA name. The local times in it are what is kept: a change of the zone alone keeps them.
     #[schema(example = "Europe/Rome")]
     timezone: String,
+    /// What repeats it; null: it takes place once.
+    recurrence: Option<RecurrenceBody>,
     /// Most participants at once; 1 to 2,000.
     capacity: Option<u32>,
     /// The language callers are spoken to in: `it` or `en`.
@@ -79,6 +82,8 @@ pub(super) struct MeetingPatch {
     ends_at: Option<String>,
     /// IANA name. The local times stay unless they are changed too.
     timezone: Option<String>,
+    /// What repeats it; null: it takes place once.
+    recurrence: Option<RecurrenceBody>,
     /// Most participants at once; 1 to 2,000.
     capacity: Option<u32>,
     /// `it` or `en`.
@@ -403,7 +408,7 @@ pub(super) async fn scope(
     ))
 }
 
-async fn owner(
+pub(super) async fn owner(
     state: &AppState,
     asker: &Asker,
     parameters: &mut Parameters,

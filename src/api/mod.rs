@@ -11,6 +11,7 @@ mod health;
 mod keys;
 mod meetings;
 mod metrics;
+mod occurrences;
 mod organisations;
 mod participants;
 mod pins;
@@ -121,6 +122,11 @@ fn api_routes() -> Vec<Route> {
                 .put(meetings::put_by_external_id)
                 .delete(meetings::cancel_by_external_id),
         ),
+        ("/v1/meetings/{id}/occurrences", get(occurrences::list)),
+        (
+            "/v1/meetings/{id}/occurrences/{recurrence_id}",
+            patch(occurrences::change).delete(occurrences::cancel),
+        ),
         ("/v1/meetings/{id}/end", post(meetings::end)),
         ("/v1/meetings/{id}/participants", get(participants::list)),
         (
@@ -203,6 +209,9 @@ fn guarded_for(
         meetings::put_by_external_id,
         meetings::cancel_by_external_id,
         meetings::end,
+        occurrences::list,
+        occurrences::change,
+        occurrences::cancel,
         participants::list,
         participants::change,
         participants::remove,
@@ -338,7 +347,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (28, 28), "{names:?}");
+        assert_eq!((different.len(), names.len()), (31, 31), "{names:?}");
     }
 
     #[test]

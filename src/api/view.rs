@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::AppState;
+use super::occurrences::RecurrenceBody;
 use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
 use crate::booking::{DialInNumber, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role};
@@ -22,7 +23,7 @@ pub(super) struct MeetingView {
     title: String,
     /// Where it is in its life.
     state: MeetingState,
-    /// In the meeting's own zone.
+    /// In the meeting's own zone; of a series, its first occurrence.
     #[schema(format = "date-time")]
     starts_at: String,
     /// In the meeting's own zone; null: permanent.
@@ -30,10 +31,12 @@ pub(super) struct MeetingView {
     ends_at: Option<String>,
     /// IANA name; the local times in it are what is kept.
     timezone: String,
-    /// From when callers may come, to wait or to join.
+    /// What repeats it; null: it takes place once.
+    recurrence: Option<RecurrenceBody>,
+    /// From when callers may come, to wait or to join; of a series, to the occurrence that is open or next.
     #[schema(format = "date-time")]
     opens_at: String,
-    /// From when nobody may come any more.
+    /// From when nobody may come any more; of a series, to the occurrence that is open or next.
     #[schema(format = "date-time")]
     closes_at: Option<String>,
     /// Most participants at once; null: as many as the node takes.
@@ -171,7 +174,7 @@ pub(super) struct CallView {
     /// The meeting it reached.
     #[schema(format = "uuid")]
     pub(super) meeting_id: Option<String>,
-    /// The occurrence of a series; null until series can be booked.
+    /// The occurrence of a series, by its recurrence id.
     pub(super) occurrence: Option<String>,
     /// The participant it became.
     #[schema(format = "uuid")]
@@ -236,14 +239,16 @@ impl MeetingView {
         let pin = |role| meeting.pin_for(role).map(|pin| pin.expose().to_owned());
         let has_pins = sees_pins && !meeting.is_retired(app.now());
         let numbers = &app.bookings.settings().numbers;
+        let session = meeting.session(app.now());
         Self {
             id: meeting.id.to_string(),
             state,
             starts_at: local(schedule.starts_at()),
             ends_at: schedule.ends_at().map(local),
             timezone: schedule.zone_name().to_owned(),
-            opens_at: local(meeting.opens_at()),
-            closes_at: meeting.closes_at().map(local),
+            recurrence: RecurrenceBody::of(&meeting.options),
+            opens_at: local(session.opens_at),
+            closes_at: session.closes_at.map(local),
             capacity: meeting.options.capacity,
             language: meeting.options.language.map(|language| language.code()),
             wait_for_host: meeting.options.wait_for_host,
@@ -319,7 +324,7 @@ impl CallView {
             answered_at: call.answered_at.map(|at| at.to_string()),
             ended_at: call.ended_at.to_string(),
             meeting_id: call.meeting.map(|id| id.to_string()),
-            occurrence: None,
+            occurrence: call.occurrence.map(|id| id.to_string()),
             participant_id: call.participant.map(|id| id.to_string()),
             outcome: call.outcome,
             pin_attempts: call.pin_attempts,

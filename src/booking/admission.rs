@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::booking::privacy::{CallerNumber, Pin};
+use crate::booking::recurrence::RecurrenceId;
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
@@ -84,6 +85,8 @@ pub enum PinVerdict {
 pub struct Admission {
     /// The meeting.
     pub meeting: MeetingId,
+    /// Which occurrence of a series.
+    pub occurrence: Option<RecurrenceId>,
     /// Its owner.
     pub organisation: OrganisationId,
     /// What the PIN makes of its user.
@@ -236,6 +239,8 @@ pub struct CallRecord {
     pub ended_at: Timestamp,
     /// The meeting it reached.
     pub meeting: Option<MeetingId>,
+    /// Which occurrence of a series that was.
+    pub occurrence: Option<RecurrenceId>,
     /// The participant it became.
     pub participant: Option<ParticipantId>,
     /// How it ended.

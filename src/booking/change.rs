@@ -1,6 +1,8 @@
 //! What somebody asks to book or change, and the rules it is checked by. Every rule that is broken is
 //! told at once, each with the field it concerns.
 
+mod recurrence;
+
 use jiff::Timestamp;
 
 use crate::booking::meeting::{
@@ -10,6 +12,8 @@ use crate::booking::meeting::{
 };
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
+
+pub use recurrence::{RecurrenceRequest, refusal};
 
 /// What is asked of one option.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -63,6 +67,8 @@ pub struct MeetingChange {
     pub ends_at: Change<String>,
     /// IANA name.
     pub timezone: Change<String>,
+    /// What repeats it; cleared: it takes place once.
+    pub recurrence: Change<RecurrenceRequest>,
     /// Most participants at once.
     pub capacity: Change<i64>,
     /// `it` or `en`.
@@ -96,6 +102,12 @@ impl MeetingChange {
         let mut wrong = Wrong(Vec::new());
         let title = wrong.title(self.title, base);
         let schedule = wrong.schedule(&self.starts_at, &self.ends_at, &self.timezone, base);
+        let recurrence = match &schedule {
+            Some(schedule) if wrong.0.is_empty() => {
+                wrong.recurrence(self.recurrence, schedule, base)
+            }
+            Some(_) | None => None,
+        };
         let capacity = wrong.number(
             "capacity",
             self.capacity,
@@ -129,6 +141,7 @@ impl MeetingChange {
             (Some(title), Some(schedule)) if wrong.0.is_empty() => Ok(MeetingOptions {
                 title,
                 schedule,
+                recurrence,
                 capacity,
                 language,
                 external_id,

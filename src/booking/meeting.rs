@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::booking::admission::{Admission, MeetingId, OrganisationId, PinVerdict, Refusal, Role};
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
+use crate::booking::recurrence::{Recurrence, RecurrenceId};
+use crate::booking::series::{Margins, Occurrence, Series, Sitting};
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
@@ -45,8 +47,10 @@ pub struct Meeting {
 pub struct MeetingOptions {
     /// For people.
     pub title: String,
-    /// From when to when.
+    /// From when to when; of a series, its first occurrence.
     pub schedule: Schedule,
+    /// What repeats it; `None`: it takes place once.
+    pub recurrence: Option<Recurrence>,
     /// Most participants at once; `None`: as many as the node takes.
     pub capacity: Option<u32>,
     /// The language callers are spoken to in; `None`: that of the dialled number.
@@ -96,20 +100,77 @@ pub enum MeetingState {
     Cancelled,
 }
 
-impl Meeting {
+/// What can be entered at a moment, or what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// What a caller finds.
+    pub phase: MeetingState,
+    /// Which occurrence of a series it is.
+    pub occurrence: Option<RecurrenceId>,
     /// From when callers may come, to wait or to join.
+    pub opens_at: Timestamp,
+    /// The booked start.
+    pub starts_at: Timestamp,
+    /// The booked end, of the last one where occurrences follow each other closely; `None`: permanent.
+    pub ends_at: Option<Timestamp>,
+    /// From when nobody may come any more.
+    pub closes_at: Option<Timestamp>,
+}
+
+impl Meeting {
+    /// From when callers may come at all, to wait or to join.
     #[must_use]
     pub fn opens_at(&self) -> Timestamp {
-        before(
-            self.options.schedule.starts_at,
-            self.options.early_join_minutes,
-        )
+        self.options.opens_at()
     }
 
-    /// From when nobody may come any more: the end and what it may run over, or when it was ended.
+    /// From when nobody may come any more at all: the last end and what it may run over, or when it was
+    /// ended; `None`: never.
     #[must_use]
     pub fn closes_at(&self) -> Option<Timestamp> {
         self.ended_at.or_else(|| self.options.closes_at())
+    }
+
+    /// The occurrences, where it is a series.
+    #[must_use]
+    pub fn series(&self) -> Option<Series<'_>> {
+        Series::of(self.options.recurrence.as_ref()?, &self.options.schedule)
+    }
+
+    /// What can be entered at `now`, or what comes next.
+    #[must_use]
+    pub fn session(&self, now: Timestamp) -> Session {
+        let series = self.series().filter(|_| self.ended_at.is_none());
+        let Some(series) = series.filter(|_| self.cancelled_at.is_none()) else {
+            return self.whole(now);
+        };
+        let margins = self.options.margins();
+        let of = |phase, occurrence: &Occurrence, ends_at| Session {
+            phase,
+            occurrence: Some(occurrence.id),
+            opens_at: margins.opens(occurrence),
+            starts_at: occurrence.starts_at,
+            ends_at: Some(ends_at),
+            closes_at: Some(margins.closes(occurrence)),
+        };
+        match series.sitting(now, margins) {
+            Sitting::Open {
+                occurrence,
+                stay_until,
+            } => Session {
+                closes_at: Some(after(stay_until, margins.overrun)),
+                ..of(MeetingState::Open, &occurrence, stay_until)
+            },
+            Sitting::Void(void) if void.cancelled => {
+                of(MeetingState::Cancelled, &void, void.ends_at)
+            }
+            Sitting::Void(void) => of(MeetingState::Ended, &void, void.ends_at),
+            Sitting::Next(next) => of(MeetingState::Scheduled, &next, next.ends_at),
+            Sitting::Over => Session {
+                phase: MeetingState::Ended,
+                ..self.whole(now)
+            },
+        }
     }
 
     /// From when its PINs may belong to another meeting. Counted from the last change at the earliest,
@@ -126,17 +187,50 @@ impl Meeting {
         self.pins.is_empty() || self.retires_at().is_some_and(|at| at <= now)
     }
 
-    /// Where it is in its life; `live` says whether somebody is in it.
+    /// Where it is in its life; `live` says whether somebody is in it. A series goes on after an
+    /// occurrence that was cancelled or ended.
     #[must_use]
     pub fn state(&self, now: Timestamp, live: bool) -> MeetingState {
         if self.cancelled_at.is_some() {
+            return MeetingState::Cancelled;
+        }
+        if live {
+            return MeetingState::Live;
+        }
+        let phase = self.session(now).phase;
+        match (phase, self.series()) {
+            (MeetingState::Cancelled | MeetingState::Ended, Some(series))
+                if self.ended_at.is_none() =>
+            {
+                let goes_on = series.next(now).is_some();
+                if goes_on {
+                    MeetingState::Scheduled
+                } else {
+                    MeetingState::Ended
+                }
+            }
+            (phase, Some(_) | None) => phase,
+        }
+    }
+
+    /// Where one occurrence is in its life; `live` says whether somebody is in the meeting.
+    #[must_use]
+    pub fn occurrence_state(
+        &self,
+        occurrence: &Occurrence,
+        now: Timestamp,
+        live: bool,
+    ) -> MeetingState {
+        let margins = self.options.margins();
+        let over = self.ended_at.unwrap_or(Timestamp::MAX);
+        if self.cancelled_at.is_some() || occurrence.cancelled {
             MeetingState::Cancelled
-        } else if live {
-            MeetingState::Live
-        } else if self.closes_at().is_some_and(|closes| closes <= now) {
+        } else if margins.closes(occurrence).min(over) <= now {
             MeetingState::Ended
-        } else if now < self.opens_at() {
+        } else if now < margins.opens(occurrence) {
             MeetingState::Scheduled
+        } else if live && self.session(now).occurrence == Some(occurrence.id) {
+            MeetingState::Live
         } else {
             MeetingState::Open
         }
@@ -145,22 +239,45 @@ impl Meeting {
     /// What a valid PIN of this meeting is worth at `now`.
     #[must_use]
     pub fn verdict(&self, now: Timestamp, pin: &PinRecord) -> PinVerdict {
-        match self.state(now, false) {
+        let session = self.session(now);
+        match session.phase {
             MeetingState::Cancelled => PinVerdict::Refused(Refusal::Cancelled),
             MeetingState::Ended => PinVerdict::Refused(Refusal::Ended),
             MeetingState::Scheduled => PinVerdict::Refused(Refusal::TooEarly {
-                opens_at: Box::new(self.opens_local()),
+                opens_at: Box::new(self.local(session.opens_at)),
             }),
             MeetingState::Open | MeetingState::Live => {
-                PinVerdict::Admitted(Box::new(self.admission(pin)))
+                PinVerdict::Admitted(Box::new(self.admission(&session, pin)))
             }
         }
     }
 
-    /// When callers may come, in the meeting's own zone.
+    /// An instant in the meeting's own zone.
     #[must_use]
-    pub fn opens_local(&self) -> Zoned {
-        self.opens_at().to_zoned(self.options.schedule.zone.clone())
+    fn local(&self, at: Timestamp) -> Zoned {
+        at.to_zoned(self.options.schedule.zone.clone())
+    }
+
+    /// What it would be if it took place once.
+    fn whole(&self, now: Timestamp) -> Session {
+        let schedule = &self.options.schedule;
+        let phase = if self.cancelled_at.is_some() {
+            MeetingState::Cancelled
+        } else if self.closes_at().is_some_and(|closes| closes <= now) {
+            MeetingState::Ended
+        } else if now < self.opens_at() {
+            MeetingState::Scheduled
+        } else {
+            MeetingState::Open
+        };
+        Session {
+            phase,
+            occurrence: None,
+            opens_at: self.opens_at(),
+            starts_at: schedule.starts_at,
+            ends_at: schedule.ends_at,
+            closes_at: self.closes_at(),
+        }
     }
 
     /// The PIN of a role without a name of its own.
@@ -172,14 +289,15 @@ impl Meeting {
             .map(|p| &p.pin)
     }
 
-    fn admission(&self, pin: &PinRecord) -> Admission {
+    fn admission(&self, session: &Session, pin: &PinRecord) -> Admission {
         Admission {
             meeting: self.id,
+            occurrence: session.occurrence,
             organisation: self.organisation,
             role: pin.role,
             name: pin.label.clone(),
-            opens_at: self.options.schedule.starts_at,
-            ends_at: self.options.schedule.ends_at,
+            opens_at: session.starts_at,
+            ends_at: session.ends_at,
             overrun: Duration::from_secs(u64::from(self.options.overrun_minutes) * 60),
             capacity: self.options.capacity,
             wait_for_host: self.options.wait_for_host,
@@ -199,6 +317,7 @@ impl MeetingOptions {
         Self {
             title: title.to_owned(),
             schedule,
+            recurrence: None,
             capacity: None,
             language: None,
             external_id: None,
@@ -212,17 +331,33 @@ impl MeetingOptions {
         }
     }
 
-    /// From when callers may come.
+    /// From when callers may come. Days may be added to a series before its first.
     #[must_use]
     pub fn opens_at(&self) -> Timestamp {
-        before(self.schedule.starts_at, self.early_join_minutes)
+        let recurrence = self.recurrence.as_ref();
+        let series = recurrence.and_then(|recurrence| Series::of(recurrence, &self.schedule));
+        let first = series.and_then(|series| series.next(Timestamp::MIN));
+        let starts_at = first.map_or(self.schedule.starts_at, |first| first.starts_at);
+        before(starts_at, self.early_join_minutes)
     }
 
     /// From when nobody may come any more, as booked.
     #[must_use]
     pub fn closes_at(&self) -> Option<Timestamp> {
-        let overrun = SignedDuration::from_mins(i64::from(self.overrun_minutes));
-        self.schedule.ends_at.map(|end| after(end, overrun))
+        let end = match &self.recurrence {
+            Some(recurrence) => recurrence.last_ends_at(),
+            None => self.schedule.ends_at,
+        };
+        end.map(|end| after(end, self.margins().overrun))
+    }
+
+    /// How long before and after its booked time it may be entered.
+    #[must_use]
+    pub fn margins(&self) -> Margins {
+        Margins {
+            early: SignedDuration::from_mins(i64::from(self.early_join_minutes)),
+            overrun: SignedDuration::from_mins(i64::from(self.overrun_minutes)),
+        }
     }
 }
 
@@ -275,6 +410,12 @@ impl Schedule {
             zone_name: zone.name,
             zone: zone.rules,
         })
+    }
+
+    /// The zone's rules.
+    #[must_use]
+    pub const fn time_zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// The zone's IANA name.

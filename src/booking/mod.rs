@@ -13,6 +13,8 @@ pub mod number;
 pub mod organisation;
 pub mod pin;
 pub mod privacy;
+pub mod recurrence;
+pub mod series;
 pub mod service;
 pub mod store;
 
@@ -21,8 +23,10 @@ pub use admission::{
     Refusal, Role,
 };
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
-pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
 pub use number::DialInNumber;
 pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
+pub use recurrence::{Recurrence, RecurrenceId};
+pub use series::{Occurrence, Repetitions, Series};
 pub use service::{BookingError, BookingSettings, Bookings};
 pub use store::{SqlStore, Store, StoreError};

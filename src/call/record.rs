@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId,
+    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId, RecurrenceId,
 };
 use crate::call::Arrival;
 
@@ -89,9 +89,17 @@ pub(super) struct RecordDraft {
     id: CallId,
     arrival: Option<(ArrivalFacts, Timestamp)>,
     answered_at: Option<Timestamp>,
-    reached: Option<(OrganisationId, MeetingId)>,
+    reached: Option<Reached>,
     progress: Progress,
     pin_attempts: u32,
+}
+
+/// The meeting a PIN led to.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    organisation: OrganisationId,
+    meeting: MeetingId,
+    occurrence: Option<RecurrenceId>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +163,11 @@ impl RecordDraft {
 
     /// A PIN was accepted.
     pub(super) const fn admitted(&mut self, admission: &Admission) {
-        self.reached = Some((admission.organisation, admission.meeting));
+        self.reached = Some(Reached {
+            organisation: admission.organisation,
+            meeting: admission.meeting,
+            occurrence: admission.occurrence,
+        });
         self.progress = Progress::Undecided;
     }
 
@@ -217,11 +229,11 @@ impl RecordDraft {
     }
 
     pub(super) fn meeting(&self) -> Option<MeetingId> {
-        self.reached.map(|(_, meeting)| meeting)
+        self.reached.map(|reached| reached.meeting)
     }
 
     pub(super) fn organisation(&self) -> Option<OrganisationId> {
-        self.reached.map(|(organisation, _)| organisation)
+        self.reached.map(|reached| reached.organisation)
     }
 
     pub(super) const fn pin_attempts(&self) -> u32 {
@@ -240,6 +252,7 @@ impl RecordDraft {
             answered_at: self.answered_at,
             ended_at: wall,
             meeting: self.meeting(),
+            occurrence: self.reached.and_then(|reached| reached.occurrence),
             participant: self.participant(),
             outcome: self.outcome(),
             pin_attempts: self.pin_attempts,

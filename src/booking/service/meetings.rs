@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::pins::may_see;
+use super::series::checked;
 use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
 use crate::booking::change::{Change, FieldError, MeetingChange, check_external_id};
@@ -114,7 +115,7 @@ impl Bookings {
         {
             return Ok((meeting, true));
         }
-        let options = change.apply(None).map_err(BookingError::Invalid)?;
+        let options = checked(now, change, None)?;
         let meeting = self.book(now, organisation, options, repetition).await?;
         Ok((meeting, false))
     }
@@ -221,10 +222,7 @@ impl Bookings {
             if change.touches_schedule() {
                 meeting.ended_at = None;
             }
-            meeting.options = change
-                .clone()
-                .apply(Some(&meeting.options))
-                .map_err(BookingError::Invalid)?;
+            meeting.options = checked(now, change.clone(), Some(&meeting.options))?;
             if let Some(changed) = self.keep(now, meeting).await? {
                 return Ok(changed);
             }
@@ -257,7 +255,7 @@ impl Bookings {
             return Err(BookingError::Invalid(vec![error]));
         }
         change.external_id = Change::Set(external_id.to_owned());
-        let options = change.apply(None).map_err(BookingError::Invalid)?;
+        let options = checked(now, change, None)?;
         for _ in 0..ATTEMPTS_MAX {
             let found = self
                 .store()
@@ -297,30 +295,6 @@ impl Bookings {
                 return Ok(());
             }
             meeting.cancelled_at = Some(kept(now));
-            if self.keep(now, meeting).await?.is_some() {
-                return Ok(());
-            }
-        }
-        Err(BookingError::Changed)
-    }
-
-    /// Ends a meeting before its time, by a host or the API: its PINs answer "ended" from now on. A
-    /// permanent meeting, or one that is over or has not begun, is left as it is.
-    ///
-    /// # Errors
-    /// [`BookingError::NotFound`], or the store's.
-    pub async fn end_meeting(&self, now: Timestamp, id: MeetingId) -> Result<(), BookingError> {
-        for _ in 0..ATTEMPTS_MAX {
-            let mut meeting = self
-                .store()
-                .meeting(id)
-                .await?
-                .ok_or(BookingError::NotFound)?;
-            let bounded = meeting.options.schedule.ends_at().is_some();
-            if !bounded || meeting.state(now, false) != MeetingState::Open {
-                return Ok(());
-            }
-            meeting.ended_at = Some(kept(now));
             if self.keep(now, meeting).await?.is_some() {
                 return Ok(());
             }
@@ -450,6 +424,7 @@ impl Bookings {
                 Ok(None)
             };
         }
+        let options = &options.clone().with_edits_of(&meeting.options);
         let same = meeting.options == *options
             && meeting.cancelled_at.is_none()
             && meeting.ended_at.is_none();
@@ -466,7 +441,7 @@ impl Bookings {
     }
 
     /// Keeps a changed meeting; `None`: somebody else was faster.
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         now: Timestamp,
         mut meeting: Meeting,
@@ -578,7 +553,10 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn expect_revision(meeting: &Meeting, expected: Option<i64>) -> Result<(), BookingError> {
+pub(super) fn expect_revision(
+    meeting: &Meeting,
+    expected: Option<i64>,
+) -> Result<(), BookingError> {
     if expected.is_none_or(|revision| revision == meeting.revision) {
         Ok(())
     } else {
@@ -587,4 +565,4 @@ fn expect_revision(meeting: &Meeting, expected: Option<i64>) -> Result<(), Booki
 }
 
 /// How often a change is tried against others that are made at the same time.
-const ATTEMPTS_MAX: usize = 8;
+pub(super) const ATTEMPTS_MAX: usize = 8;

@@ -6,6 +6,7 @@ mod known;
 mod meetings;
 mod organisations;
 mod pins;
+mod series;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ pub use calls::CallQuestion;
 pub use keys::{AuthError, NewKey};
 pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
 pub use pins::{ExplainError, Explanation, PinStatistics};
+pub use series::OccurrenceChange;
 
 /// A handle on the bookings; clones share everything.
 #[derive(Clone)]

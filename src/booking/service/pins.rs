@@ -141,7 +141,8 @@ impl Bookings {
                 closes_at: None,
             });
         };
-        let outcome = match meeting.state(at, false) {
+        let session = meeting.session(at);
+        let outcome = match session.phase {
             MeetingState::Cancelled => Outcome::Cancelled,
             MeetingState::Ended => Outcome::Ended,
             MeetingState::Open | MeetingState::Scheduled | MeetingState::Live
@@ -156,8 +157,8 @@ impl Bookings {
             outcome,
             meeting: Some(meeting.id),
             role: Some(record.role),
-            opens_at: Some(meeting.opens_at()),
-            closes_at: meeting.closes_at(),
+            opens_at: Some(session.opens_at),
+            closes_at: session.closes_at,
         })
     }
 

@@ -678,6 +678,7 @@ fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord 
         answered_at: Some(during()),
         ended_at: during().checked_add(61.seconds()).unwrap(),
         meeting,
+        occurrence: None,
         participant: None,
         outcome: Outcome::Joined,
         pin_attempts: 1,

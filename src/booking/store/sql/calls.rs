@@ -15,8 +15,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     let call = stored.call;
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
-             outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+             outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -37,6 +37,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.sip_call_id)
     .bind(call.quality.map(|quality| quality.to_string()))
     .bind(i64::from(stored.echo))
+    .bind(call.occurrence.map(|id| id.to_string()))
     .execute(&store.write)
     .await
     .map(drop)
@@ -103,6 +104,11 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         .map(|json| serde_json::from_str(&json))
         .transpose()
         .map_err(|_| unreadable("quality"))?;
+    let occurrence: Option<String> = get(row, "occurrence")?;
+    let occurrence = occurrence
+        .map(|id| id.parse())
+        .transpose()
+        .map_err(|_| unreadable("occurrence"))?;
     let call = CallRecord {
         id: CallId(get_uuid(row, "id")?),
         kind: "",
@@ -113,6 +119,7 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         answered_at: get_time_or_null(row, "answered_at")?,
         ended_at: get_time(row, "ended_at")?,
         meeting: get_uuid_or_null(row, "meeting")?.map(MeetingId),
+        occurrence,
         participant: get_uuid_or_null(row, "participant")?.map(ParticipantId),
         outcome: get_word(row, "outcome")?,
         pin_attempts: get_number(row, "pin_attempts")?,

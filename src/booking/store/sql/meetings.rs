@@ -98,8 +98,8 @@ pub(super) async fn list(
            AND ($3 IS NULL OR m.starts_at < $3)
            AND ($4 IS NULL
              OR ($4 = 'cancelled' AND m.cancelled_at IS NOT NULL)
-             OR ($4 = 'ended' AND m.cancelled_at IS NULL AND m.closes_at <= $5)
-             OR ($4 = 'scheduled' AND m.cancelled_at IS NULL AND m.opens_at > $5 AND (m.closes_at IS NULL OR m.closes_at > $5))
+             OR ($4 = 'ended' AND m.cancelled_at IS NULL AND (m.closes_at <= $5 OR m.recurrence IS NOT NULL))
+             OR ($4 = 'scheduled' AND m.cancelled_at IS NULL AND (m.opens_at > $5 OR m.recurrence IS NOT NULL) AND (m.closes_at IS NULL OR m.closes_at > $5))
              OR ($4 = 'open' AND m.cancelled_at IS NULL AND m.opens_at <= $5 AND (m.closes_at IS NULL OR m.closes_at > $5)))
            AND ($6 IS NULL OR m.starts_at > $6 OR (m.starts_at = $6 AND m.id > $7))
          ORDER BY m.starts_at, m.id LIMIT $8",
@@ -131,8 +131,8 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
     let query = sqlx::query(
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
              ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
-             mute_on_join = $16, guests_may_unmute = $17, early_join_minutes = $18, overrun_minutes = $19, cancelled_at = $20,
-             ended_at = $21, updated_at = $22, automatic_gain = $23, noise_suppression = $24, revision = revision + 1
+             mute_on_join = $16, guests_may_unmute = $17, early_join_minutes = $18, overrun_minutes = $19, recurrence = $20, cancelled_at = $21,
+             ended_at = $22, updated_at = $23, automatic_gain = $24, noise_suppression = $25, revision = revision + 1
          WHERE id = $1 AND revision = $2",
     )
     .bind(meeting.id.to_string())
@@ -245,10 +245,10 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
     let query = sqlx::query(
         "INSERT INTO meetings (id, organisation, external_id, title, timezone, starts_local, ends_local, starts_at, ends_at,
              opens_at, closes_at, capacity, language, metadata, wait_for_host, mute_on_join, guests_may_unmute,
-             early_join_minutes, overrun_minutes, echo, created_at, updated_at, revision,
+             early_join_minutes, overrun_minutes, recurrence, echo, created_at, updated_at, revision,
              automatic_gain, noise_suppression)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-             $24, $25)",
+             $24, $25, $26)",
     )
     .bind(meeting.id.to_string())
     .bind(meeting.organisation.to_string());
@@ -267,7 +267,7 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
 
 type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 
-/// The columns from `external_id` to `overrun_minutes`, in the order both statements name them.
+/// The columns from `external_id` to `recurrence`, in the order both statements name them.
 fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meeting) -> Query<'q> {
     let schedule = &options.schedule;
     query
@@ -288,6 +288,12 @@ fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meetin
         .bind(i64::from(options.guests_may_unmute))
         .bind(i64::from(options.early_join_minutes))
         .bind(i64::from(options.overrun_minutes))
+        .bind(
+            options
+                .recurrence
+                .as_ref()
+                .and_then(|recurrence| serde_json::to_string(recurrence).ok()),
+        )
 }
 
 async fn insert_pin(
@@ -371,9 +377,14 @@ fn meeting(row: &AnyRow) -> Result<Meeting, StoreError> {
 fn options(row: &AnyRow) -> Result<MeetingOptions, StoreError> {
     let language: Option<String> = get(row, "language")?;
     let metadata: Option<String> = get(row, "metadata")?;
+    let recurrence: Option<String> = get(row, "recurrence")?;
     Ok(MeetingOptions {
         title: get(row, "title")?,
         schedule: schedule(row)?,
+        recurrence: recurrence
+            .map(|json| serde_json::from_str(&json))
+            .transpose()
+            .map_err(|_| unreadable("recurrence"))?,
         capacity: match row.try_get::<Option<i64>, _>("capacity").map_err(error)? {
             Some(_) => Some(get_number(row, "capacity")?),
             None => None,

@@ -5,6 +5,8 @@
     reason = "a test tells one story from beginning to end"
 )]
 
+#[path = "api/live.rs"]
+mod live;
 #[path = "api/series.rs"]
 mod series;
 
@@ -27,6 +29,7 @@ use voicebridge::booking::{
     BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, HangupBy, KeyRole,
     MeetingId, Outcome, ParticipantId, Role, SqlStore,
 };
+use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
     Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant, ParticipantState, Quality,
     Readiness, TickLateness,
@@ -54,6 +57,8 @@ fn set_clock(text: &str) {
 struct Roster {
     people: Mutex<Vec<(MeetingId, Participant)>>,
     away: Mutex<bool>,
+    /// The terms that meetings were given.
+    terms: Mutex<Vec<(MeetingId, RoomTerms)>>,
     readiness: Mutex<Readiness>,
 }
 
@@ -153,6 +158,16 @@ impl LiveCalls for Roster {
             let before = people.len();
             people.retain(|(m, _)| *m != meeting);
             Ok((before - people.len()) as u32)
+        })
+    }
+
+    fn update_meeting(&self, meeting: MeetingId, terms: RoomTerms) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            if *self.away.lock().unwrap() {
+                return Err(LiveError::Unavailable);
+            }
+            self.terms.lock().unwrap().push((meeting, terms));
+            Ok(())
         })
     }
 

@@ -196,7 +196,8 @@ pub(super) async fn read(
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
-/// Changes a meeting; its PINs stay.
+/// Changes a meeting; its PINs stay. Who is in it or waits stays on the new terms if his PIN would still
+/// open it, else the meeting ends for him.
 #[utoipa::path(
     patch, operation_id = "changeMeeting", path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])), request_body = MeetingPatch,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
@@ -227,10 +228,11 @@ pub(super) async fn change(
         .bookings
         .patch_meeting(state.now(), &asker.key, id.0, change, expected)
         .await?;
+    state.tell_live(&meeting).await;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
-/// Cancels a meeting. Who is in it stays; end it first to see them off.
+/// Cancels a meeting. For who is in it or waits, it ends.
 #[utoipa::path(
     delete, operation_id = "cancelMeeting", path = "/v1/meetings/{id}", tag = "meetings", security(("key" = [])),
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
@@ -247,6 +249,7 @@ pub(super) async fn cancel(
         .bookings
         .cancel_meeting(state.now(), &asker.key, id.0, if_match(&headers)?)
         .await?;
+    see_off(&state, id.0).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -307,6 +310,7 @@ pub(super) async fn put_by_external_id(
         .bookings
         .put_meeting(state.now(), &organisation, &external_id, change, expected)
         .await?;
+    state.tell_live(&meeting).await;
     Ok(answer(
         if new {
             StatusCode::CREATED
@@ -319,7 +323,7 @@ pub(super) async fn put_by_external_id(
     ))
 }
 
-/// Cancels the meeting of this name.
+/// Cancels the meeting of this name. For who is in it or waits, it ends.
 #[utoipa::path(
     delete, operation_id = "cancelMeetingByExternalId", path = "/v1/meetings/by-external-id/{external_id}", tag = "meetings", security(("key" = [])),
     params(
@@ -347,6 +351,7 @@ pub(super) async fn cancel_by_external_id(
         .bookings
         .cancel_meeting(state.now(), &asker.key, meeting.id, if_match(&headers)?)
         .await?;
+    see_off(&state, meeting.id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -367,6 +372,13 @@ pub(super) async fn end(
     state.live.end_meeting(meeting.id).await?;
     let meeting = state.bookings.meeting(&asker.key, id.0).await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
+}
+
+/// The meeting was cancelled; a node that can't be reached is only logged.
+async fn see_off(state: &AppState, meeting: MeetingId) {
+    if let Err(error) = state.live.end_meeting(meeting).await {
+        tracing::warn!(%meeting, %error, "a cancelled meeting did not end for the calls in it");
+    }
 }
 
 /// A meeting's id in a path; what is no id names nothing.

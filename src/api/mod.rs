@@ -30,7 +30,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
-use crate::booking::{Bookings, MeetingId};
+use crate::booking::{Bookings, Meeting, MeetingId};
+use crate::call::RoomTerms;
 use crate::call::roster::LiveCalls;
 use crate::config::Config;
 
@@ -54,6 +55,22 @@ pub struct AppState {
 impl AppState {
     fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Brings a change of a booking to those who are in the meeting or wait for it: they stay on the new
+    /// terms if their PINs would still open it, else it ends for them. The change is kept already, so a
+    /// node that can't be reached is only logged.
+    async fn tell_live(&self, meeting: &Meeting) {
+        let told = match meeting.open_now(self.now()) {
+            Some(admission) => {
+                let terms = RoomTerms::from(&admission);
+                self.live.update_meeting(meeting.id, terms).await
+            }
+            None => self.live.end_meeting(meeting.id).await.map(drop),
+        };
+        if let Err(error) = told {
+            tracing::warn!(meeting = %meeting.id, %error, "a change did not reach the calls in the meeting");
+        }
     }
 
     fn is_live(&self, meeting: MeetingId) -> bool {
@@ -263,6 +280,9 @@ mod tests {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn remove(&self, _: MeetingId, _: ParticipantId) -> LiveFuture<'_, ()> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn update_meeting(&self, _: MeetingId, _: RoomTerms) -> LiveFuture<'_, ()> {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn end_meeting(&self, _: MeetingId) -> LiveFuture<'_, u32> {

@@ -196,6 +196,7 @@ async fn edit(
             if_match(headers)?,
         )
         .await?;
+    state.tell_live(&meeting).await;
     let live = state.is_live(meeting.id);
     let view = OccurrenceView::new(&meeting, occurrence, now, live);
     let mut response = Json(view).into_response();

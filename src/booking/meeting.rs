@@ -252,6 +252,15 @@ impl Meeting {
         }
     }
 
+    /// What any of its PINs grants at `now`; `None`: nobody may come in.
+    #[must_use]
+    pub fn open_now(&self, now: Timestamp) -> Option<Admission> {
+        match self.verdict(now, self.pins.first()?) {
+            PinVerdict::Admitted(admission) => Some(*admission),
+            PinVerdict::Refused(_) => None,
+        }
+    }
+
     /// An instant in the meeting's own zone.
     #[must_use]
     fn local(&self, at: Timestamp) -> Zoned {

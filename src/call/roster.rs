@@ -7,6 +7,7 @@ use std::pin::Pin as Pinned;
 use jiff::Timestamp;
 
 use crate::booking::{CallerNumber, MeetingId, ParticipantId, Role};
+use crate::call::RoomTerms;
 
 /// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
 pub type LiveFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, LiveError>> + Send + 'a>>;
@@ -36,6 +37,10 @@ pub trait LiveCalls: Send + Sync {
 
     /// Hangs up on one participant.
     fn remove(&self, meeting: MeetingId, participant: ParticipantId) -> LiveFuture<'_, ()>;
+
+    /// The booking was changed while people may be there: these are its terms now. Nobody there is no
+    /// matter.
+    fn update_meeting(&self, meeting: MeetingId, terms: RoomTerms) -> LiveFuture<'_, ()>;
 
     /// Ends the meeting for all that are in it or wait; how many that were.
     fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32>;

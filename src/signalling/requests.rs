@@ -13,7 +13,7 @@ use crate::call::CallInput;
 use crate::call::roster::{
     Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality, Readiness,
 };
-use crate::call::{Seat, SeatState};
+use crate::call::{RoomTerms, Seat, SeatState};
 
 /// A question or an order to the gateway.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Request {
         oneshot::Sender<bool>,
     ),
     Remove(MeetingId, ParticipantId, oneshot::Sender<bool>),
+    /// The booking was changed.
+    Update(MeetingId, Box<RoomTerms>, oneshot::Sender<()>),
     EndMeeting(MeetingId, oneshot::Sender<u32>),
     /// New settings for the calls to come.
     Reload(Box<GatewaySettings>),
@@ -143,6 +145,14 @@ impl LiveCalls for GatewayHandle {
         Box::pin(self.steer(move |reply| Request::Remove(meeting, participant, reply)))
     }
 
+    fn update_meeting(&self, meeting: MeetingId, terms: RoomTerms) -> LiveFuture<'_, ()> {
+        let terms = Box::new(terms);
+        Box::pin(self.ask(
+            move |reply| Request::Update(meeting, terms, reply),
+            Some(ANSWER),
+        ))
+    }
+
     fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32> {
         Box::pin(self.ask(
             move |reply| Request::EndMeeting(meeting, reply),
@@ -180,6 +190,11 @@ impl Gateway {
             }
             Request::Remove(meeting, participant, reply) => {
                 answer(reply, self.rooms.remove(meeting, participant).is_ok());
+            }
+            Request::Update(meeting, terms, reply) => {
+                let (now, wall) = (clock::now(), clock::wall());
+                self.rooms.update(now, wall, meeting, *terms);
+                answer(reply, ());
             }
             Request::EndMeeting(meeting, reply) => answer(reply, self.rooms.end(meeting)),
             Request::Reload(settings) => self.settings = *settings,

@@ -276,8 +276,7 @@ impl Bookings {
         Err(BookingError::Changed)
     }
 
-    /// Cancels a meeting: callers are told so. Its PINs belong to nobody else for the quarantine. Who is
-    /// in it stays until he leaves or the meeting is ended.
+    /// Cancels a meeting: callers are told so. Its PINs belong to nobody else for the quarantine.
     ///
     /// # Errors
     /// [`BookingError::NotFound`], [`BookingError::Changed`], or the store's.

@@ -5,6 +5,8 @@
     reason = "a test tells one story from beginning to end"
 )]
 
+#[path = "api/invitation.rs"]
+mod invitation;
 #[path = "api/live.rs"]
 mod live;
 #[path = "api/series.rs"]

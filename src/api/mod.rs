@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod calls;
 mod health;
+mod invitation;
 mod keys;
 mod meetings;
 mod metrics;
@@ -139,6 +140,7 @@ fn api_routes() -> Vec<Route> {
                 .put(meetings::put_by_external_id)
                 .delete(meetings::cancel_by_external_id),
         ),
+        ("/v1/meetings/{id}/invitation", get(invitation::read)),
         ("/v1/meetings/{id}/occurrences", get(occurrences::list)),
         (
             "/v1/meetings/{id}/occurrences/{recurrence_id}",
@@ -226,6 +228,7 @@ fn guarded_for(
         meetings::put_by_external_id,
         meetings::cancel_by_external_id,
         meetings::end,
+        invitation::read,
         occurrences::list,
         occurrences::change,
         occurrences::cancel,
@@ -367,7 +370,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (31, 31), "{names:?}");
+        assert_eq!((different.len(), names.len()), (32, 32), "{names:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod audit;
 pub mod budget;
 pub mod change;
+pub mod invitation;
 pub mod key;
 pub mod meeting;
 pub mod number;
@@ -22,6 +23,7 @@ pub use admission::{
     Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
     Refusal, Role,
 };
+pub use invitation::{Invitation, InvitationFormat};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
 pub use number::DialInNumber;

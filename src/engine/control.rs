@@ -86,11 +86,12 @@ enum LegState {
 
 impl LegEntry {
     /// Where its packets are to be brought now.
-    fn route(&self) -> Route {
+    fn route(&self, leg: LegId) -> Route {
         match self.state {
             LegState::Living { slot } => Route::To {
                 thread: self.thread,
                 slot,
+                leg,
             },
             LegState::Moving { .. } => Route::Parked,
             LegState::Opened { .. } | LegState::Closing => Route::Nowhere,
@@ -398,7 +399,7 @@ impl Control {
         for command in waiting {
             thread.push(MixerCommand::Leg { slot, command });
         }
-        let route = entry.route();
+        let route = entry.route(id);
         self.route_leg(id, route);
     }
 

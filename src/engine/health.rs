@@ -56,6 +56,8 @@ pub struct ThreadHealth {
     pub forwarded: u64,
     /// Packets that found no room on that way.
     pub forwards_dropped: u64,
+    /// Packets for a leg that had left its place when they came there.
+    pub strays: u64,
     /// How often a tick left packets for the next one because there were too many.
     pub bounds_reached: u64,
 }
@@ -75,6 +77,7 @@ pub(super) struct Counters {
     pub(super) unknown_sources: Counter,
     pub(super) forwarded: Counter,
     pub(super) forwards_dropped: Counter,
+    pub(super) strays: Counter,
     pub(super) bounds_reached: Counter,
 }
 
@@ -123,6 +126,7 @@ impl Counters {
             unknown_sources: self.unknown_sources.get(),
             forwarded: self.forwarded.get(),
             forwards_dropped: self.forwards_dropped.get(),
+            strays: self.strays.get(),
             bounds_reached: self.bounds_reached.get(),
         }
     }

@@ -14,6 +14,7 @@ use crate::engine::link::{Envelope, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
 use crate::media::mixer::LegTable;
+use crate::units::LegId;
 
 /// See the module's text.
 pub(super) struct Inlet {
@@ -129,9 +130,7 @@ impl Inlet {
                 && let Some((envelope, packet)) = link.pop()
             {
                 left -= 1;
-                if !deliver(legs, &envelope, packet) {
-                    counters.unknown_sources.add(1);
-                }
+                deliver(legs, &envelope, packet, counters);
             }
             counters.bounds_reached.add(u64::from(left == 0));
         }
@@ -150,10 +149,15 @@ impl Inlet {
         }
         let source = source.canonical();
         let (links, thread) = (&mut self.links, self.thread);
-        if let Route::To { thread: to, slot } = route {
+        if let Route::To {
+            thread: to,
+            slot,
+            leg,
+        } = route
+        {
             for parked in self.parked.iter().filter(|kept| kept.source == source) {
                 let packet = parked.bytes.get(..parked.length).unwrap_or_default();
-                let envelope = envelope(slot, source, parked.at);
+                let envelope = envelope(slot, leg, source, parked.at);
                 links.pass(thread, to, legs, &envelope, packet, counters);
             }
         }
@@ -184,8 +188,8 @@ impl Inlet {
                     from,
                 };
                 match self.routes.find(source) {
-                    Route::To { thread, slot } => {
-                        let envelope = envelope(slot, source, now);
+                    Route::To { thread, slot, leg } => {
+                        let envelope = envelope(slot, leg, source, now);
                         let links = &mut self.links;
                         links.pass(self.thread, thread, legs, &envelope, packet, counters);
                     }
@@ -246,9 +250,7 @@ impl Links {
         counters: &Counters,
     ) {
         if thread == here {
-            if !deliver(legs, envelope, packet) {
-                counters.unknown_sources.add(1);
-            }
+            deliver(legs, envelope, packet, counters);
             return;
         }
         let link = self.to.get_mut(thread).and_then(Option::as_mut);
@@ -266,22 +268,29 @@ impl LegSockets {
     }
 }
 
-/// `false`: there is no such leg, or no longer. The leg itself asks whether the sender is its peer.
-fn deliver(legs: &mut LegTable, envelope: &Envelope, packet: &[u8]) -> bool {
-    let Some(Some(leg)) = legs.get_mut(envelope.slot.0 as usize) else {
-        return false;
+/// To the leg that is meant. Home and owner of a shared port learn of a move at different times: where
+/// the leg has left, its place is empty or a stranger's. The leg itself asks whether the sender is its
+/// peer.
+fn deliver(legs: &mut LegTable, envelope: &Envelope, packet: &[u8], counters: &Counters) {
+    let place = legs.get_mut(envelope.slot.0 as usize);
+    let Some(leg) = place
+        .and_then(Option::as_mut)
+        .filter(|leg| leg.id() == envelope.leg)
+    else {
+        counters.strays.add(1);
+        return;
     };
     if envelope.is_rtcp {
         leg.handle_rtcp(envelope.at, envelope.from, packet);
     } else {
         leg.handle_rtp(envelope.at, envelope.from, packet);
     }
-    true
 }
 
-const fn envelope(slot: LegSlot, source: SharedSource, at: Instant) -> Envelope {
+const fn envelope(slot: LegSlot, leg: LegId, source: SharedSource, at: Instant) -> Envelope {
     Envelope {
         slot,
+        leg,
         is_rtcp: source.is_rtcp,
         from: source.from,
         at,

@@ -8,12 +8,15 @@ use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::engine::io::PACKET_BYTES;
 use crate::media::command::LegSlot;
+use crate::units::LegId;
 
 /// What is told of a packet beside its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Envelope {
     /// Its leg's place on the thread it goes to.
     pub(super) slot: LegSlot,
+    /// Who is meant: the place may be another's by the time it arrives.
+    pub(super) leg: LegId,
     /// Did it come to the RTCP socket?
     pub(super) is_rtcp: bool,
     /// Who sent it.
@@ -98,7 +101,8 @@ impl Envelope {
         bytes[24..28].copy_from_slice(&self.slot.0.to_ne_bytes());
         bytes[28..30].copy_from_slice(&self.from.port().to_ne_bytes());
         bytes[30..32].copy_from_slice(&length.to_ne_bytes());
-        bytes[32] = u8::from(self.is_rtcp);
+        bytes[32..40].copy_from_slice(&self.leg.0.to_ne_bytes());
+        bytes[40] = u8::from(self.is_rtcp);
         bytes
     }
 
@@ -108,7 +112,8 @@ impl Envelope {
         let nanos = u64::from_ne_bytes(std::array::from_fn(|at| bytes[16 + at]));
         let envelope = Self {
             slot: LegSlot(u32::from_ne_bytes(std::array::from_fn(|at| bytes[24 + at]))),
-            is_rtcp: bytes[32] != 0,
+            leg: LegId(u64::from_ne_bytes(std::array::from_fn(|at| bytes[32 + at]))),
+            is_rtcp: bytes[40] != 0,
             from: SocketAddr::new(
                 Ipv6Addr::from(ip).to_canonical(),
                 u16::from_ne_bytes(field(28)),
@@ -119,8 +124,8 @@ impl Envelope {
     }
 }
 
-/// Address, time, slot, port, length, channel.
-const ENVELOPE_BYTES: usize = 33;
+/// Address, time, slot, port, length, leg, channel.
+const ENVELOPE_BYTES: usize = 41;
 /// The packets of more than 2,000 legs in one tick.
 const LINK_BYTES: usize = 128 << 10;
 
@@ -137,6 +142,7 @@ mod tests {
         };
         Envelope {
             slot: LegSlot(n),
+            leg: LegId(u64::MAX - u64::from(n)),
             is_rtcp: n.is_multiple_of(3),
             from: from.parse().unwrap(),
             at: start + Duration::from_nanos(u64::from(n) * 1_000_003),

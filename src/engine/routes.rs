@@ -137,6 +137,7 @@ mod tests {
     use super::*;
     use crate::media::command::{LegSlot, SharedPort};
     use crate::media::seeded;
+    use crate::units::LegId;
 
     fn source(n: u32) -> SharedSource {
         SharedSource {
@@ -150,6 +151,7 @@ mod tests {
         Route::To {
             thread: 1,
             slot: LegSlot(slot),
+            leg: LegId(7),
         }
     }
 

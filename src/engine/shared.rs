@@ -98,6 +98,11 @@ impl SharedPorts {
         fits
     }
 
+    #[cfg(test)]
+    pub(super) fn at(&self, home: usize) -> Option<SharedPort> {
+        self.all().find(|port| self.home(*port) == home)
+    }
+
     /// The thread that receives from it.
     pub(super) fn home(&self, port: SharedPort) -> usize {
         self.port(port).map_or(0, |port| port.home)

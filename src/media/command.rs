@@ -56,6 +56,8 @@ pub enum Route {
         thread: usize,
         /// Its place there.
         slot: LegSlot,
+        /// It. Home and owner learn of a move at different times: by then the place may be another's.
+        leg: LegId,
     },
     /// Those of a leg that is on its way from one thread to another: they are kept a moment.
     Parked,

@@ -96,6 +96,7 @@ pub(super) fn packets_dropped(threads: &[ThreadHealth]) -> Vec<(&'static str, u6
     vec![
         ("unknown_source", sum(|thread| thread.unknown_sources)),
         ("forward", sum(|thread| thread.forwards_dropped)),
+        ("stray", sum(|thread| thread.strays)),
         ("send", sum(|thread| thread.send_errors)),
     ]
 }

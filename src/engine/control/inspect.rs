@@ -62,6 +62,11 @@ impl Control {
         self.events.drain(..).collect()
     }
 
+    /// The number of a shared port that a thread is the home of.
+    pub(in crate::engine) fn shared_port_at(&self, home: usize) -> Option<u16> {
+        self.shared.at(home).map(|port| self.shared.rtp(port))
+    }
+
     /// In the order of their names.
     pub(in crate::engine) fn believed(&self) -> Vec<Believed> {
         let asked = |waiting: &[_]| waiting.iter().map(Asked::of).collect();

@@ -90,7 +90,7 @@ impl Control {
         };
         entry.way = Way::Shared { port, peer: new };
         if new != old {
-            let route = entry.route();
+            let route = entry.route(leg);
             self.route(port, old, Route::Nowhere);
             self.route(port, new, route);
         }

@@ -26,6 +26,31 @@ impl World {
         self.phones[phone].to.port()
     }
 
+    /// The port that a thread is the home of.
+    fn port_at(&self, home: usize) -> u16 {
+        self.control.shared_port_at(home).unwrap()
+    }
+
+    /// One thread alone goes on, and the control side.
+    fn tick_thread(&mut self, thread: usize) {
+        let now = self.start + Duration::from_millis(5) * self.ticks;
+        self.threads[thread].tick(now);
+        self.control.pump();
+        self.events
+            .extend(std::iter::from_fn(|| self.control.poll_event()));
+        self.ticks += 1;
+    }
+
+    /// A call whose peer sends from elsewhere than it says.
+    fn call_behind_nat(&mut self) -> LegId {
+        let opened = self.control.open_leg().unwrap();
+        let mut parameters = self.phones[0].parameters(Direction::SendRecv);
+        parameters.remote_rtp.set_port(9);
+        parameters.remote_rtcp.set_port(9);
+        self.control.connect_leg(opened.leg, &parameters).unwrap();
+        opened.leg
+    }
+
     fn sum(&self, figure: impl Fn(&ThreadHealth) -> u64) -> u64 {
         self.control.health().iter().map(figure).sum()
     }
@@ -256,4 +281,102 @@ fn without_shared_ports_a_known_peer_gets_its_own() {
     assert_ne!(world.port(a), world.port(b));
     world.run(60);
     assert!(world.received(a) > 40);
+}
+
+#[test]
+fn a_packet_for_a_caller_who_has_left_never_reaches_the_next_one_in_his_place() {
+    let mut world = world(2, 26_900..=26_999);
+    let a = world.known_call(None);
+    let b = world.known_call(None);
+    // Both are on the second one's thread now.
+    world.control.join(world.leg(b), BridgeId(1), false);
+    world.run(2);
+    world.control.join(world.leg(a), BridgeId(1), false);
+    world.run(4);
+    let home = usize::from(world.threads[1].residents().count() == 0);
+    let owner = 1 - home;
+    let residents: Vec<_> = world.threads[owner].residents().collect();
+    assert_eq!(residents.len(), 2, "{residents:?}");
+    let moved = if world.port(a) == world.port_at(home) {
+        a
+    } else {
+        b
+    };
+    let slot_of = |world: &World, leg| {
+        let mut residents = world.threads[owner].residents();
+        residents.find(|(_, id, _)| *id == leg).map(|it| it.0)
+    };
+    let place = slot_of(&world, world.leg(moved));
+    // The home has more to do, so that the next call comes to the owner.
+    world.call_behind_nat();
+    world.call_behind_nat();
+    world.run(2);
+    // The owner hears of the end before the home does; a phone behind a NAT takes the place.
+    world.control.close_leg(world.leg(moved));
+    world.tick_thread(owner);
+    let next = world.call_behind_nat();
+    world.tick_thread(owner);
+    assert_eq!(slot_of(&world, next), place, "the place is not used again");
+    for _ in 0..10 {
+        let packet = world.phones[moved].tone_packet(700.0);
+        let phone = &world.phones[moved];
+        phone.rtp.send_to(&packet, phone.to).unwrap();
+    }
+    world.tick_thread(home);
+    world.tick_thread(owner);
+    assert_eq!(world.sum(|thread| thread.strays), 10);
+    assert_eq!(
+        world.count(|event| *event == EngineEvent::MediaStarted { leg: next }),
+        0
+    );
+}
+
+#[test]
+fn whoever_moves_and_closes_in_whatever_order_no_key_is_taken_for_another_caller_s() {
+    for seed in 0..6 {
+        let mut random = Random::new(seed);
+        let mut world = world(3, 27_200..=27_299);
+        let mut living: Vec<usize> = Vec::new();
+        let mut pressed = 0;
+        for _ in 0..600 {
+            let one = living
+                .get(random.below(living.len().max(1)))
+                .map(|phone| (*phone, world.leg(*phone)));
+            match (random.below(10), one) {
+                (0, _) if living.len() < 8 => living.push(world.known_call(None)),
+                (1, _) if living.len() < 8 => living.push(world.call(Codec::Pcmu, None)),
+                (2 | 3, Some((_, leg))) => {
+                    let bridge = BridgeId(random.below(3) as u64);
+                    world.control.join(leg, bridge, false);
+                }
+                (4, Some((_, leg))) => world.control.leave(leg),
+                (5, Some((phone, leg))) => {
+                    world.control.close_leg(leg);
+                    living.retain(|other| *other != phone);
+                }
+                (6..=8, Some((phone, leg))) => {
+                    world.phones[phone].timestamp += 8_000;
+                    world.phones[phone].press((leg.0 % 10) as u8);
+                    pressed += 1;
+                }
+                _ => {}
+            }
+            world.tick_thread(random.below(3));
+        }
+        let told = world.events.iter().filter_map(|event| {
+            if let EngineEvent::Key { leg, key } = event {
+                Some((leg.0 % 10, key.as_char()))
+            } else {
+                None
+            }
+        });
+        let told: Vec<_> = told.collect();
+        assert!(
+            told.iter()
+                .all(|(digit, key)| key.to_digit(10).map(u64::from) == Some(*digit)),
+            "{told:?}"
+        );
+        assert!(2 * told.len() > pressed, "{} of {pressed}", told.len());
+        assert!(world.sum(|thread| thread.forwarded) > 100);
+    }
 }

@@ -20,6 +20,7 @@ use crate::media::leg::hold::Hold;
 use crate::media::leg::liveness::{Liveness, Talking};
 use crate::media::leg::reporting::Reporting;
 use crate::media::limiter::Limiter;
+use crate::media::mixer::Comfort;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
 use crate::media::receive::{FrameKind, Receiver, ReceiverConfig};
@@ -67,6 +68,7 @@ pub struct CodecSet {
     /// For a mix of its own; in step with the shared encoder at the moment of parting.
     pub(super) encoder: Encoder,
     pub(super) limiter: Limiter,
+    pub(super) comfort: Comfort,
 }
 
 /// Where the sound comes from that a leg in a bridge is sent.
@@ -146,6 +148,7 @@ impl CodecSet {
             receiver: Receiver::new(parameters, config)?,
             encoder: Encoder::new(parameters.codec)?,
             limiter: Limiter::default(),
+            comfort: Comfort::default(),
         })
     }
 
@@ -153,6 +156,7 @@ impl CodecSet {
     pub(super) fn restart(&mut self) {
         self.encoder.reset();
         self.limiter.reset();
+        self.comfort = Comfort::default();
     }
 
     /// Encodes what a mix came to, or clears the frame where that fails.

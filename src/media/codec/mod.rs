@@ -248,6 +248,19 @@ impl Decoder {
         }
     }
 
+    /// Goes on where `other`, of the same codec, is.
+    #[cfg(test)]
+    pub(in crate::media) fn copy_state_from(&mut self, other: &Self) {
+        match (&mut self.0, &other.0) {
+            (Decoding::G722(mine), Decoding::G722(theirs)) => mine.clone_from(theirs),
+            (Decoding::Opus(mine), Decoding::Opus(theirs)) => mine.copy_state_from(theirs),
+            (
+                Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) | Decoding::Opus(_),
+                Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) | Decoding::Opus(_),
+            ) => {}
+        }
+    }
+
     /// Back to the state of a fresh decoder.
     pub fn reset(&mut self) {
         match &mut self.0 {

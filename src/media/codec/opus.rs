@@ -118,6 +118,12 @@ impl Decoder {
         Ok(Self(block))
     }
 
+    /// State of `other`, in one copy.
+    #[cfg(test)]
+    pub(super) fn copy_state_from(&mut self, other: &Self) {
+        self.0.copy_from(&other.0);
+    }
+
     /// Decodes a whole packet; `pcm` has the room that [`samples_in`] asks for.
     pub(super) fn decode(&mut self, payload: &[u8], pcm: &mut [i16]) -> Result<usize, CodecError> {
         if payload.is_empty() {

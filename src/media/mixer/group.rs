@@ -6,6 +6,7 @@
 use crate::media::codec::{Codec, CodecError, Encoder};
 use crate::media::leg::{Hears, Leg};
 use crate::media::limiter::Limiter;
+use crate::media::mixer::Comfort;
 use crate::media::mixer::sum::Sums;
 use crate::media::sender::PacketBuffer;
 use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
@@ -32,17 +33,21 @@ impl Group {
     }
 
     /// Decides what this leg hears in this frame, before any encoder has seen it.
-    pub(super) fn place(&mut self, leg: &mut Leg, own: bool, sums: &Sums) {
+    /// `comfort`: how much comfort noise those who hear the same had until now.
+    pub(super) fn place(&mut self, leg: &mut Leg, own: bool, sums: &Sums, comfort: Comfort) {
         match (leg.hears(), own) {
             (Hears::Shared, false) => {}
-            (Hears::Shared, true) => self.part(leg),
+            (Hears::Shared, true) => self.part(leg, comfort),
             (Hears::Fresh, true) => {
                 leg.codecs_mut().restart();
                 leg.set_hears(Hears::Own { alike: 0 });
             }
             (Hears::Fresh, false) => self.take_fresh(leg),
             (Hears::Own { .. }, true) => leg.set_hears(Hears::Own { alike: 0 }),
-            (Hears::Own { alike }, false) => self.take_back(leg, alike, sums),
+            (Hears::Own { alike }, false) if leg.codecs_mut().comfort == comfort => {
+                self.take_back(leg, alike, sums);
+            }
+            (Hears::Own { .. }, false) => leg.set_hears(Hears::Own { alike: 0 }),
         }
     }
 
@@ -75,12 +80,13 @@ impl Group {
     }
 
     /// Shared to own: the state goes with it.
-    fn part(&mut self, leg: &mut Leg) {
+    fn part(&mut self, leg: &mut Leg, comfort: Comfort) {
         let codecs = leg.codecs_mut();
         if codecs.encoder.copy_state_from(&self.encoder).is_err() {
             codecs.encoder.reset();
         }
         codecs.limiter = self.limiter;
+        codecs.comfort = comfort;
         self.listeners = self.listeners.saturating_sub(1);
         leg.set_hears(Hears::Own { alike: 0 });
     }
@@ -96,7 +102,7 @@ impl Group {
     }
 
     /// Own to shared. The first one gives its state; others wait until both have encoded the same
-    /// quiet sound for a while. G.711 has no state but the limiter's gain.
+    /// quiet sound for some frames. G.711 has no state but the limiter's gain.
     fn take_back(&mut self, leg: &mut Leg, alike: u8, sums: &Sums) {
         let codecs = leg.codecs_mut();
         if self.listeners == 0 {
@@ -133,6 +139,7 @@ fn is_quiet(sums: &Sums, rate: SampleRate) -> bool {
 }
 
 const QUIET_RMS: f32 = 103.6;
-/// Quiet frames that both encoders have seen before a leg turns back: the adaptive parts of
-/// G.722 and Opus have come to the same by then.
-const ALIKE_FRAMES: u8 = 15;
+/// Quiet frames that both encoders have seen before a leg turns back. Two encoders of G.722 come
+/// no nearer to each other however long they wait; a peer's decoder does, from the first shared
+/// packet on, so the earlier in a pause, the better.
+const ALIKE_FRAMES: u8 = 4;

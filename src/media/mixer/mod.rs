@@ -7,6 +7,7 @@
 //!    each who does not
 
 mod group;
+mod noise;
 mod select;
 mod sum;
 
@@ -16,6 +17,8 @@ use crate::media::codec::{Codec, CodecError};
 use crate::media::command::LegSlot;
 use crate::media::leg::{Leg, Tick};
 use crate::media::mixer::group::Group;
+pub(in crate::media) use crate::media::mixer::noise::Comfort;
+use crate::media::mixer::noise::Noise;
 use crate::media::mixer::select::{Floor, Share, choose};
 use crate::media::mixer::sum::Sums;
 use crate::media::playback::{BridgeClip, codec_index};
@@ -54,6 +57,8 @@ struct Member {
 struct Talkers {
     added: Box<[Added; 2 * TALKERS_MAX]>,
     count: usize,
+    /// Who was added in the tick before, and the last sample of each.
+    before: [(LegSlot, i16); 2 * TALKERS_MAX],
 }
 
 struct Added {
@@ -156,7 +161,8 @@ impl Bridge {
     /// Mixes and sends one frame.
     pub fn mix_tick(&mut self, tick: &Tick<'_>, legs: &mut LegTable, sink: &mut impl Transmit) {
         let in_use = self.receive(tick, legs, sink);
-        if self.members.len() == 1 && self.clip.is_none() {
+        let cut_short = self.cut.iter().any(|cut| *cut != 0);
+        if self.members.len() == 1 && self.clip.is_none() && !cut_short {
             self.send_alone(tick, legs, sink);
             return;
         }
@@ -202,7 +208,7 @@ impl Bridge {
     /// Adds up who has the floor.
     fn sum(&mut self, legs: &mut LegTable) {
         self.sums.begin();
-        self.talkers.count = 0;
+        self.talkers.begin();
         for (member, floor) in self.members.iter().zip(&self.floors) {
             let share = floor.share();
             if share == Share::Nothing {
@@ -232,9 +238,9 @@ impl Bridge {
         {
             if let Some(pcm) = self.clip.as_ref().and_then(|clip| clip.pcm(rate)) {
                 self.sums.add_to_total(rate, pcm);
-            } else if self.sums.is_silent(rate) {
-                self.sums.add_to_total(rate, self.noise.pcm(rate));
             }
+            let silent = self.sums.is_silent(rate);
+            self.noise.add(rate, silent, self.sums.total_mut(rate));
         }
     }
 
@@ -249,7 +255,8 @@ impl Bridge {
             if own && group.is_heard_by(leg) {
                 leg.part_from(&self.heard);
             }
-            group.place(leg, own, &self.sums);
+            let comfort = self.noise.shared(leg.parameters().codec.sample_rate());
+            group.place(leg, own, &self.sums, comfort.from);
         }
     }
 
@@ -284,6 +291,7 @@ impl Bridge {
     /// The only one in the bridge hears prompts, music or silence, encoded beforehand.
     fn send_alone(&mut self, tick: &Tick<'_>, legs: &mut LegTable, sink: &mut impl Transmit) {
         self.talkers.count = 0;
+        self.noise.rest();
         self.floors.iter_mut().for_each(Floor::close);
         for index in 0..self.members.len() {
             let member = self.members[index];
@@ -300,18 +308,31 @@ impl Bridge {
 impl Talkers {
     fn new() -> Self {
         let added = || Added {
-            slot: LegSlot(u32::MAX),
+            slot: NOBODY,
             rate: SampleRate::Hz8000,
             pcm: [0; FRAME_SAMPLES_MAX],
         };
         Self {
             added: Box::new(std::array::from_fn(|_| added())),
             count: 0,
+            before: [(NOBODY, 0); 2 * TALKERS_MAX],
         }
     }
 
-    /// Keeps a voice's part of this tick's sum, as it is added; nothing of it means silence.
+    fn begin(&mut self) {
+        let current = self.added.iter().take(self.count).map(Added::end);
+        let ends = current.chain(std::iter::repeat((NOBODY, 0)));
+        for (place, end) in self.before.iter_mut().zip(ends) {
+            *place = end;
+        }
+        self.count = 0;
+    }
+
+    /// Keeps a voice's part of this tick's sum, as it is added. Where there is none, as it was muted
+    /// in mid-word, its last sample is left to fade.
     fn add(&mut self, slot: LegSlot, leg: &mut Leg, share: Share) -> &[i16] {
+        let end = self.before.iter().find(|before| before.0 == slot);
+        let end = end.map_or(0, |(_, sample)| *sample);
         let Some(place) = self.added.get_mut(self.count) else {
             return &[];
         };
@@ -324,7 +345,10 @@ impl Talkers {
                 pcm.copy_from_slice(speech);
                 leg.treat(pcm);
             }
-            None => pcm.fill(0),
+            None => {
+                pcm.fill(end);
+                fade(pcm, Share::FadeOut, fade_samples(place.rate));
+            }
         }
         fade(pcm, share, fade_samples(place.rate));
         pcm
@@ -339,7 +363,7 @@ impl Talkers {
     /// A voice leaves between two ticks: its last sample is left to fade.
     fn cut(&self, slot: LegSlot, cut: &mut [i32; SampleRate::ALL.len()]) {
         if let Some(added) = self.current().find(|added| added.slot == slot) {
-            cut[added.rate.index()] += i32::from(added.samples().last().copied().unwrap_or(0));
+            cut[added.rate.index()] += i32::from(added.end().1);
         }
     }
 
@@ -352,6 +376,10 @@ impl Added {
     fn samples(&self) -> &[i16] {
         &self.pcm[..self.rate.frame_samples()]
     }
+
+    fn end(&self) -> (LegSlot, i16) {
+        (self.slot, self.samples().last().copied().unwrap_or(0))
+    }
 }
 
 impl Work {
@@ -361,52 +389,18 @@ impl Work {
         let wide = &mut self.wide[..rate.frame_samples()];
         let narrow = &mut self.narrow[..rate.frame_samples()];
         let alone = own.is_some() && sums.is_only(rate);
-        let extra = leg.whisper().or_else(|| alone.then(|| noise.pcm(rate)));
-        sums.for_listener(rate, own, extra, wide);
+        let whisper = leg.whisper();
+        let dead = whisper.is_none() && (alone || sums.is_silent(rate));
+        sums.for_listener(rate, own, whisper, wide);
+        let comfort = leg.codecs_mut().comfort.fade(dead);
+        noise.replace(rate, comfort, wide);
         leg.note_sent(halves(wide, |sample| sample as f32));
         let codecs = leg.codecs_mut();
+        codecs.comfort = comfort.to;
         codecs.limiter.process(wide, narrow);
         codecs.encode(narrow, &mut self.frame);
     }
 }
-
-/// Noise at the edge of hearing, so that silence does not sound like a dead line: pieces of one
-/// table, each from another place.
-struct Noise {
-    state: u32,
-}
-
-impl Noise {
-    const fn new() -> Self {
-        Self { state: SEED }
-    }
-
-    const fn next_frame(&mut self) {
-        self.state = xorshift(self.state);
-    }
-
-    fn pcm(&self, rate: SampleRate) -> &'static [i16] {
-        let start = self.state as usize % (NOISE.len() - FRAME_SAMPLES_MAX);
-        &NOISE[start..start + rate.frame_samples()]
-    }
-}
-
-/// xorshift32 (Marsaglia).
-const fn xorshift(mut state: u32) -> u32 {
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^ state << 5
-}
-
-static NOISE: [i16; 8_192] = {
-    let (mut table, mut state, mut at) = ([0; 8_192], SEED, 0);
-    while at < table.len() {
-        state = xorshift(state);
-        table[at] = (state % (2 * NOISE_PEAK + 1)) as i16 - NOISE_PEAK as i16;
-        at += 1;
-    }
-    table
-};
 
 fn leg_at(legs: &mut LegTable, slot: LegSlot) -> Option<&mut Leg> {
     legs.get_mut(slot.0 as usize)?.as_deref_mut()
@@ -431,14 +425,12 @@ fn fade_over(pcm: &mut [i16], length: usize, weight: impl Fn(usize) -> usize) {
     }
 }
 
+const NOBODY: LegSlot = LegSlot(u32::MAX);
+
 /// 5 ms.
 const fn fade_samples(rate: SampleRate) -> usize {
     rate.frame_samples() / 4
 }
-
-const SEED: u32 = 0x9E37_79B9;
-/// Uniform within ±12: about -73 dBFS.
-const NOISE_PEAK: u32 = 12;
 
 #[cfg(test)]
 mod tests;

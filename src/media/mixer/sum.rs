@@ -102,7 +102,7 @@ impl Sums {
         self.total[rate.index()].add(pcm);
     }
 
-    /// Is everything at this rate zero?
+    /// Does nobody sound at this rate?
     #[must_use]
     pub(super) fn is_silent(&self, rate: SampleRate) -> bool {
         self.total[rate.index()].silent
@@ -118,6 +118,11 @@ impl Sums {
     #[must_use]
     pub(super) fn total(&self, rate: SampleRate) -> &[i32] {
         &self.total[rate.index()].samples
+    }
+
+    /// The same, for what is no sound of anybody.
+    pub(super) fn total_mut(&mut self, rate: SampleRate) -> &mut [i32] {
+        &mut self.total[rate.index()].samples
     }
 
     /// Everything but `own`, and `extra` besides, for one listener.

@@ -14,6 +14,7 @@ use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::RtpOrigin;
 use crate::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
 
+mod smooth;
 mod speech;
 
 /// A bridge with its legs, a pushed clock and what each leg was sent.
@@ -482,119 +483,4 @@ fn rendition(codec: Codec, frames: usize, sound: impl Fn(f64) -> f64) -> Arc<Ren
         frame_ends: frame_ends.into(),
         pcm: pcm.into(),
     })
-}
-
-/// Per 20 ms frame, what a decoder makes of `packets` against one that was fed by an encoder that
-/// nothing ever switched: the worst SNR over frames that can be heard.
-fn worst_snr(heard: &[i16], reference: &[i16], samples: usize) -> f64 {
-    let power = |s: f64| s * s;
-    heard
-        .chunks(samples)
-        .zip(reference.chunks(samples))
-        .filter_map(|(h, r)| {
-            let signal: f64 = r.iter().map(|s| power(f64::from(*s))).sum();
-            let error: f64 = h
-                .iter()
-                .zip(r)
-                .map(|(h, r)| power(f64::from(*h) - f64::from(*r)))
-                .sum();
-            let audible = signal / samples as f64 > power(100.0);
-            audible.then(|| 10.0 * (signal / error.max(1e-3)).log10())
-        })
-        .fold(f64::INFINITY, f64::min)
-}
-
-/// A voice-like sound: harmonics under a slow envelope, with pauses.
-fn babble(t: f64) -> f64 {
-    let pitch = 140.0 + 20.0 * (t * 5.0).sin();
-    let voice: f64 = (1..12)
-        .map(|n| (pitch * f64::from(n) * t * std::f64::consts::TAU).sin() / f64::from(n))
-        .sum();
-    let envelope = (t * 3.0 * std::f64::consts::TAU).sin().max(0.0);
-    5_000.0 * envelope * voice
-}
-
-#[test]
-fn turning_between_shared_and_own_mix_is_not_heard() {
-    for codec in [Codec::G722, Codec::Opus] {
-        // 0 speaks; 1 listens and now and then says a word; 2 listens only and never turns.
-        let mut world = World::new(&[Codec::Pcmu, codec, codec, codec]);
-        let speech = |peer: usize, _: usize, t: f64| match peer {
-            0 if t % 4.0 < 2.4 => babble(t),
-            1 if (0.6..0.9).contains(&(t % 4.0)) || (2.0..2.2).contains(&(t % 4.0)) => {
-                sine(3_000.0, 700.0, t)
-            }
-            _ => 0.0,
-        };
-        let rate = codec.sample_rate().frame_samples();
-        let (mut turns, mut was_shared) = (0, true);
-        // A decoder that has always followed the shared packets, and from each parting on those of 1.
-        let mut never_turned = Decoder::new(codec).unwrap();
-        let mut reference = Vec::new();
-        for frame in 0..600 {
-            world.run(1, speech);
-            let shared = world.leg(1).hears() == Hears::Shared;
-            turns += usize::from(was_shared != shared);
-            if was_shared && !shared {
-                never_turned = Decoder::new(codec).unwrap();
-                for packet in &world.peers[2].packets[..frame] {
-                    never_turned.decode(&packet[12..], &mut [0; 5_760]).unwrap();
-                }
-            }
-            if shared {
-                let heard = &world.peers[2].heard;
-                reference.extend_from_slice(&heard[heard.len() - rate..]);
-            } else {
-                let mut pcm = [0; 5_760];
-                never_turned
-                    .decode(&world.peers[1].packets[frame][12..], &mut pcm)
-                    .unwrap();
-                reference.extend_from_slice(&pcm[..rate]);
-            }
-            was_shared = shared;
-        }
-        assert!(turns >= 4, "{codec:?}: turned {turns} times");
-        let worst = worst_snr(&world.peers[1].heard, &reference, rate);
-        assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
-    }
-}
-
-#[test]
-fn parting_from_the_shared_mix_is_not_heard() {
-    for codec in [Codec::G722, Codec::Opus] {
-        // 1 says a word after 0.6 s, and parts from the shared mix for it.
-        let mut world = World::new(&[Codec::Pcmu, codec, codec]);
-        let speech = |peer: usize, _: usize, t: f64| match peer {
-            0 => babble(t),
-            1 if (0.6..0.9).contains(&t) => sine(3_000.0, 700.0, t),
-            _ => 0.0,
-        };
-        // What 1 should hear, from one encoder and decoder from beginning to end.
-        let rate = codec.sample_rate();
-        let mut encoder = Encoder::new(codec).unwrap();
-        let mut decoder = Decoder::new(codec).unwrap();
-        let mut reference = Vec::new();
-        let mut parted = 0;
-        for _ in 0..80 {
-            world.run(1, speech);
-            parted += usize::from(world.leg(1).hears() != Hears::Shared);
-            let own = world.bridge.talkers.own(LegSlot(1));
-            let alone = own.is_some() && world.bridge.sums.is_only(rate);
-            let extra = alone.then(|| world.bridge.noise.pcm(rate));
-            let mut mix = vec![0; rate.frame_samples()];
-            world.bridge.sums.for_listener(rate, own, extra, &mut mix);
-            let narrow: Vec<i16> = mix.iter().map(|sample| *sample as i16).collect();
-            let mut payload = [0; 400];
-            let length = encoder.encode(&narrow, &mut payload).unwrap();
-            let mut pcm = [0; 5_760];
-            let length = decoder.decode(&payload[..length], &mut pcm).unwrap();
-            reference.extend_from_slice(&pcm[..length]);
-        }
-        assert!(
-            (20..60).contains(&parted),
-            "{codec:?}: parted for {parted} frames"
-        );
-        let worst = worst_snr(&world.peers[1].heard, &reference, rate.frame_samples());
-        assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
-    }
 }

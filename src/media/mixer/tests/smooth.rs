@@ -1,0 +1,344 @@
+//! Nothing is heard of what the mixer does: no click, no dead air, nothing flattened.
+
+#![expect(clippy::print_stdout, reason = "the figures are worth reading")]
+
+use super::*;
+use crate::media::limiter::{CEILING, Limiter};
+use crate::media::mixer::noise::Fade;
+
+/// What a decoder made of the packets against one that was fed by an encoder that nothing ever
+/// switched, per 20 ms frame: the worst SNR over frames that can be heard.
+fn worst_snr(heard: &[i16], reference: &[i16], samples: usize) -> f64 {
+    let power = |s: f64| s * s;
+    heard
+        .chunks(samples)
+        .zip(reference.chunks(samples))
+        .filter_map(|(h, r)| {
+            let signal: f64 = r.iter().map(|s| power(f64::from(*s))).sum();
+            let error: f64 = h
+                .iter()
+                .zip(r)
+                .map(|(h, r)| power(f64::from(*h) - f64::from(*r)))
+                .sum();
+            let audible = signal / samples as f64 > power(100.0);
+            audible.then(|| 10.0 * (signal / error.max(1e-3)).log10())
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+/// A voice-like sound: harmonics under a slow envelope, with pauses.
+fn babble(t: f64) -> f64 {
+    let pitch = 140.0 + 20.0 * (t * 5.0).sin();
+    let voice: f64 = (1..12)
+        .map(|n| (pitch * f64::from(n) * t * std::f64::consts::TAU).sin() / f64::from(n))
+        .sum();
+    let envelope = (t * 3.0 * std::f64::consts::TAU).sin().max(0.0);
+    5_000.0 * envelope * voice
+}
+
+#[test]
+fn a_hundred_turns_between_shared_and_own_mix_are_not_heard() {
+    for codec in [Codec::G722, Codec::Opus] {
+        // 0 speaks; 1 listens and now and then says a word; 2 listens only and never turns.
+        let mut world = World::new(&[Codec::Pcmu, codec, codec]);
+        let speech = |peer: usize, _: usize, t: f64| match peer {
+            0 if t % 1.3 < 0.55 => babble(t),
+            1 if (0.25..0.35).contains(&(t % 1.3)) => sine(3_000.0, 700.0, t),
+            _ => 0.0,
+        };
+        let rate = codec.sample_rate().frame_samples();
+        let (mut turns, mut was_shared) = (0, true);
+        // One decoder has only ever seen shared packets; the other goes on from it, at each parting,
+        // with those of 1.
+        let mut follower = Decoder::new(codec).unwrap();
+        let mut never_turned = Decoder::new(codec).unwrap();
+        let mut reference = Vec::new();
+        let mut frame = 0;
+        while turns < 100 && frame < 4_000 {
+            world.run(1, speech);
+            let shared = world.leg(1).hears() == Hears::Shared;
+            turns += usize::from(was_shared != shared);
+            if was_shared && !shared {
+                never_turned.copy_state_from(&follower);
+            }
+            let (mut all, mut own) = ([0; 5_760], [0; 5_760]);
+            let packet = |peer: usize| &world.peers[peer].packets[frame][12..];
+            follower.decode(packet(2), &mut all).unwrap();
+            if !shared {
+                never_turned.decode(packet(1), &mut own).unwrap();
+            }
+            reference.extend_from_slice(&if shared { all } else { own }[..rate]);
+            was_shared = shared;
+            frame += 1;
+        }
+        assert_eq!(turns, 100, "{codec:?} in {frame} frames");
+        world.run(30, speech);
+        let worst = worst_snr(&world.peers[1].heard, &reference, rate);
+        println!("{codec:?}: 100 turns in {frame} frames, worst frame {worst:.1} dB");
+        assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
+    }
+}
+
+#[test]
+fn parting_from_the_shared_mix_is_not_heard() {
+    for codec in [Codec::G722, Codec::Opus] {
+        // 1 says a word after 0.6 s, and parts from the shared mix for it.
+        let mut world = World::new(&[Codec::Pcmu, codec, codec]);
+        let speech = |peer: usize, _: usize, t: f64| match peer {
+            0 => babble(t),
+            1 if (0.6..0.9).contains(&t) => sine(3_000.0, 700.0, t),
+            _ => 0.0,
+        };
+        // What 1 should hear, from one encoder and decoder from beginning to end.
+        let rate = codec.sample_rate();
+        let mut encoder = Encoder::new(codec).unwrap();
+        let mut decoder = Decoder::new(codec).unwrap();
+        let mut reference = Vec::new();
+        let mut parted = 0;
+        for _ in 0..80 {
+            let own_before = world.leg(1).codecs_mut().comfort;
+            let was_shared = world.leg(1).hears() == Hears::Shared;
+            world.run(1, speech);
+            let shared = world.leg(1).hears() == Hears::Shared;
+            parted += usize::from(!shared);
+            let mut mix = vec![0; rate.frame_samples()];
+            let own = world.bridge.talkers.own(LegSlot(1));
+            world.bridge.sums.for_listener(rate, own, None, &mut mix);
+            let all = world.bridge.noise.shared(rate);
+            let from = if was_shared { all.from } else { own_before };
+            let to = world.leg(1).codecs_mut().comfort;
+            if !shared {
+                world
+                    .bridge
+                    .noise
+                    .replace(rate, Fade { from, to }, &mut mix);
+            }
+            let narrow: Vec<i16> = mix.iter().map(|sample| *sample as i16).collect();
+            let mut payload = [0; 400];
+            let length = encoder.encode(&narrow, &mut payload).unwrap();
+            let mut pcm = [0; 5_760];
+            let length = decoder.decode(&payload[..length], &mut pcm).unwrap();
+            reference.extend_from_slice(&pcm[..length]);
+        }
+        assert!(
+            (20..60).contains(&parted),
+            "{codec:?}: parted for {parted} frames"
+        );
+        let worst = worst_snr(&world.peers[1].heard, &reference, rate.frame_samples());
+        assert!(worst >= 25.0, "{codec:?}: {worst:.1} dB");
+    }
+}
+
+/// The largest step over 125 us, and the largest third difference of such steps: a click is in both,
+/// a voice's own sound in the first at most.
+fn steps(pcm: &[i16], rate: SampleRate) -> [f64; 2] {
+    let lag = rate.frame_samples() / 160;
+    let difference = |pcm: &[f64]| -> Vec<f64> {
+        let pairs = pcm.iter().zip(&pcm[lag..]);
+        pairs.map(|(a, b)| b - a).collect()
+    };
+    let largest = |pcm: &[f64]| pcm.iter().fold(0.0_f64, |most, x| most.max(x.abs()));
+    let pcm: Vec<f64> = pcm.iter().map(|x| f64::from(*x)).collect();
+    let first = difference(&pcm);
+    [largest(&first), largest(&difference(&difference(&first)))]
+}
+
+/// What happens to 0 while it talks.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    LeaveAndJoin,
+    MuteAndUnmute,
+    Gain,
+}
+
+impl Event {
+    fn happen(self, world: &mut World, off: bool) {
+        match self {
+            Self::LeaveAndJoin if off => {
+                let leg = world.legs[0].as_mut().unwrap();
+                world.bridge.leave(LegSlot(0), leg);
+            }
+            Self::LeaveAndJoin => assert!(world.bridge.join(LegSlot(0))),
+            Self::MuteAndUnmute => world.leg(0).set_muted(off),
+            Self::Gain => {
+                world.leg(0).set_sound(!off, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_that_happens_to_a_talker_clicks_for_the_others() {
+    let scenes = [
+        [Codec::Pcmu; 3],
+        [Codec::Pcma; 3],
+        [Codec::G722; 3],
+        [Codec::Opus; 3],
+    ];
+    // 1 talks too and hears its own mix, 2 only listens. The frames begin at all parts of 0's wave.
+    let talk = |loud: f64| {
+        move |peer: usize, _: usize, t: f64| match peer {
+            0 => loud * (312.5 * t * std::f64::consts::TAU).cos(),
+            1 => sine(1_500.0, 230.0, t),
+            _ => 0.0,
+        }
+    };
+    for codecs in scenes {
+        for event in [Event::LeaveAndJoin, Event::MuteAndUnmute, Event::Gain] {
+            let mut world = World::new(&codecs);
+            let talk = talk(if matches!(event, Event::Gain) {
+                1_200.0
+            } else {
+                8_000.0
+            });
+            if matches!(event, Event::Gain) {
+                event.happen(&mut world, false);
+            }
+            world.run(
+                if matches!(event, Event::Gain) {
+                    150
+                } else {
+                    50
+                },
+                talk,
+            );
+            let begin: Vec<usize> = world.peers.iter().map(|peer| peer.heard.len()).collect();
+            for (n, off) in [true, false].into_iter().cycle().take(8).enumerate() {
+                event.happen(&mut world, off);
+                world.run(9 + n as u64 % 4, talk);
+            }
+            // A wave that ends on its way through zero breaks in its slope, not in its value.
+            let kink = if matches!(event, Event::Gain) {
+                300.0
+            } else {
+                2_000.0
+            };
+            for listener in [1, 2] {
+                let peer = &world.peers[listener];
+                let rate = peer.codec.sample_rate();
+                let (before, after) = peer.heard.split_at(begin[listener]);
+                let steady = steps(&before[before.len() - 10 * rate.frame_samples()..], rate);
+                let [step, click] = steps(after, rate);
+                println!(
+                    "{codecs:?} {event:?} {listener}: steady {steady:.0?}, step {step:.0}, click {click:.0}"
+                );
+                assert!(
+                    steady[0] > 200.0,
+                    "{codecs:?} {event:?}: {listener} hears nothing"
+                );
+                assert!(
+                    step <= 1.3 * steady[0] + 100.0,
+                    "{codecs:?} {event:?} {listener}"
+                );
+                assert!(
+                    click <= 2.0 * steady[1] + kink,
+                    "{codecs:?} {event:?} {listener}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn who_stays_behind_alone_hears_no_click() {
+    for codec in Codec::ALL {
+        let mut world = World::new(&[codec; 2]);
+        let talk = |peer: usize, _: usize, t: f64| match peer {
+            0 => 8_000.0 * (312.5 * t * std::f64::consts::TAU).cos(),
+            _ => 0.0,
+        };
+        world.run(50, talk);
+        let leg = world.legs[0].as_mut().unwrap();
+        world.bridge.leave(LegSlot(0), leg);
+        world.run(20, talk);
+        let rate = codec.sample_rate();
+        let heard = &world.peers[1].heard;
+        let (before, after) = heard.split_at(heard.len() - 21 * rate.frame_samples());
+        let steady = steps(&before[before.len() - 10 * rate.frame_samples()..], rate);
+        let [step, click] = steps(after, rate);
+        println!("{codec:?}: steady {steady:.0?}, step {step:.0}, click {click:.0}");
+        assert!(step <= 1.3 * steady[0] + 100.0, "{codec:?}");
+        assert!(click <= 2.0 * steady[1] + 2_000.0, "{codec:?}");
+    }
+}
+
+fn dbfs(pcm: &[i16]) -> f64 {
+    let energy: f64 = pcm.iter().map(|x| f64::from(*x).powi(2)).sum();
+    10.0 * (energy / pcm.len() as f64 / 32_768.0_f64.powi(2))
+        .max(1e-12)
+        .log10()
+}
+
+#[test]
+fn where_everybody_is_silent_a_quiet_room_is_heard() {
+    let mut world = World::new(&Codec::ALL);
+    world.run(100, |_, _, _| 0.0);
+    for peer in &world.peers {
+        let samples = peer.codec.sample_rate().frame_samples();
+        let level = dbfs(&peer.heard[50 * samples..]);
+        println!("{:?}: {level:.1} dBFS", peer.codec);
+        assert!(
+            (-70.0..=-60.0).contains(&level),
+            "{:?}: {level}",
+            peer.codec
+        );
+        // 2 is white noise.
+        let pcm = &peer.heard[50 * samples..];
+        let lag = samples / 160;
+        let power = |x: f64| x * x;
+        let pairs = pcm.iter().zip(&pcm[lag..]);
+        let steps: f64 = pairs
+            .map(|(a, b)| power(f64::from(*b) - f64::from(*a)))
+            .sum();
+        let hiss = steps / pcm.iter().map(|x| power(f64::from(*x))).sum::<f64>();
+        println!("{:?}: hiss {hiss:.2}", peer.codec);
+        assert!(hiss < 1.2, "{:?}: {hiss}", peer.codec);
+    }
+}
+
+#[test]
+fn comfort_noise_comes_and_goes_without_a_jump() {
+    // 0 says a word every second; 1 listens, 0 hears nobody.
+    let mut world = World::new(&[Codec::G722; 3]);
+    world.run(200, |peer, _, t| match peer {
+        0 if t % 1.0 < 0.3 => sine(4_000.0, 300.0, t),
+        _ => 0.0,
+    });
+    let rate = SampleRate::Hz16000;
+    let talker = &world.peers[0].heard[50 * rate.frame_samples()..];
+    // Who talks alone hears the room all the time.
+    for part in talker.chunks_exact(5 * rate.frame_samples()) {
+        let level = dbfs(part);
+        assert!((-70.0..=-58.0).contains(&level), "{level:.1} dBFS");
+    }
+    let [step, click] = steps(talker, rate);
+    assert!(step < 120.0 && click < 300.0, "{step} {click}");
+}
+
+#[test]
+fn what_is_encoded_of_a_voice_at_full_scale_is_below_the_ceiling() {
+    for codec in [Codec::G722, Codec::Opus] {
+        for speakers in [1, 2] {
+            let mut world = World::new(&[codec, codec, codec]);
+            let rate = codec.sample_rate();
+            let (mut limiter, mut encoder) = (Limiter::default(), Encoder::new(codec).unwrap());
+            let (mut peak, mut narrow) = (0, vec![0; rate.frame_samples()]);
+            for frame in 0..100 {
+                world.run(1, |peer, _, t| {
+                    let loud = if peer < speakers { 32_767.0 } else { 0.0 };
+                    sine(loud, 440.0 + 170.0 * peer as f64, t)
+                });
+                // Listener 2 is sent the whole sum: what is in its packet is what is measured here.
+                limiter.process(world.bridge.sums.total(rate), &mut narrow);
+                let mut payload = [0; 400];
+                let length = encoder.encode(&narrow, &mut payload).unwrap();
+                assert_eq!(&world.peers[2].packets[frame][12..], &payload[..length]);
+                peak = narrow
+                    .iter()
+                    .fold(peak, |most, x| x.unsigned_abs().max(most));
+            }
+            println!("{codec:?}, {speakers}: peak {peak}");
+            assert!(i32::from(peak) <= CEILING && peak > 28_000);
+        }
+    }
+}

@@ -9,6 +9,8 @@
 mod invitation;
 #[path = "api/live.rs"]
 mod live;
+#[path = "api/pins.rs"]
+mod pins;
 #[path = "api/series.rs"]
 mod series;
 

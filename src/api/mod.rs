@@ -10,6 +10,7 @@ mod calls;
 mod health;
 mod invitation;
 mod keys;
+mod meeting_pins;
 mod meetings;
 mod metrics;
 mod occurrences;
@@ -146,6 +147,15 @@ fn api_routes() -> Vec<Route> {
             "/v1/meetings/{id}/occurrences/{recurrence_id}",
             patch(occurrences::change).delete(occurrences::cancel),
         ),
+        (
+            "/v1/meetings/{id}/pins",
+            get(meeting_pins::list).post(meeting_pins::create),
+        ),
+        ("/v1/meetings/{id}/pins/rotate", post(meeting_pins::rotate)),
+        (
+            "/v1/meetings/{id}/pins/{pin_id}",
+            delete(meeting_pins::withdraw),
+        ),
         ("/v1/meetings/{id}/end", post(meetings::end)),
         ("/v1/meetings/{id}/participants", get(participants::list)),
         (
@@ -228,6 +238,10 @@ fn guarded_for(
         meetings::put_by_external_id,
         meetings::cancel_by_external_id,
         meetings::end,
+        meeting_pins::list,
+        meeting_pins::create,
+        meeting_pins::withdraw,
+        meeting_pins::rotate,
         invitation::read,
         occurrences::list,
         occurrences::change,
@@ -370,7 +384,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (32, 32), "{names:?}");
+        assert_eq!((different.len(), names.len()), (36, 36), "{names:?}");
     }
 
     #[test]

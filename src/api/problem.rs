@@ -384,6 +384,8 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
         Conflict::ExternalId => "external_id_taken",
         Conflict::Claim => "idempotency_key_in_flight",
         Conflict::PinsExhausted => "pins_exhausted",
+        Conflict::PinsMax => "pins_max",
+        Conflict::LastPin => "last_pin",
         Conflict::MeetingsMax => "meetings_max",
         Conflict::Other => "conflict",
     }

@@ -3,6 +3,7 @@
 mod calls;
 mod keys;
 mod known;
+mod meeting_pins;
 mod meetings;
 mod organisations;
 mod pins;

@@ -67,6 +67,10 @@ pub trait Store: Send + Sync {
     /// `false`: somebody else changed it meanwhile.
     fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool>;
 
+    /// Adds, withdraws and replaces PINs of a meeting and counts its revision up: all or nothing. Gives the
+    /// meeting as it is then; `None`: there is none.
+    fn change_pins(&self, change: PinChange) -> StoreFuture<'_, Option<Meeting>>;
+
     /// The PIN with these digits and its meeting. The same work whether there is one or not.
     fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>>;
 
@@ -139,6 +143,41 @@ pub struct NewBooking {
     pub mint: PinMint,
     /// The request it answers, so that a repetition books nothing.
     pub claim: Option<Claim>,
+}
+
+/// What is to become of a meeting's PINs.
+#[derive(Debug, Clone)]
+pub struct PinChange {
+    /// The meeting.
+    pub meeting: MeetingId,
+    /// The present.
+    pub at: Timestamp,
+    /// Makes the PINs.
+    pub mint: PinMint,
+    /// In this order.
+    pub steps: Vec<PinStep>,
+}
+
+/// What is to become of one PIN.
+#[derive(Debug, Clone)]
+pub enum PinStep {
+    /// One more.
+    Add(NewPin),
+    /// Opens nothing any more.
+    Withdraw(Uuid),
+    /// The first is withdrawn, and the second takes its place.
+    Replace(Uuid, NewPin),
+}
+
+/// A PIN to be made.
+#[derive(Debug, Clone)]
+pub struct NewPin {
+    /// Names it in the API.
+    pub id: Uuid,
+    /// What it makes of its user.
+    pub role: crate::booking::Role,
+    /// Whose it is.
+    pub label: Option<String>,
 }
 
 /// An `Idempotency-Key` in use.
@@ -293,6 +332,12 @@ pub enum Conflict {
     /// Too many PINs of this length are in use.
     #[error("too many PINs of this length are in use; raise pin.length")]
     PinsExhausted,
+    /// The meeting has as many PINs as it may have.
+    #[error("the meeting has too many PINs, with those that were withdrawn within 30 days")]
+    PinsMax,
+    /// Without this PIN nobody could come any more.
+    #[error("it is the meeting's last PIN; replace it or cancel the meeting")]
+    LastPin,
     /// The organisation has as many meetings as it may have.
     #[error(
         "the organisation has as many meetings as it may have; wait until some are over, or have meetings_max raised"

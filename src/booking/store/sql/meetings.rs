@@ -37,7 +37,7 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
             role,
             label: None,
         };
-        insert_pin(&mut transaction, &meeting, &record).await?;
+        insert_pin(&mut transaction, meeting.id, meeting.created_at, &record).await?;
         meeting.pins.push(record);
     }
     if let Some(claim) = claim {
@@ -174,7 +174,7 @@ pub(super) async fn by_pin(
         "SELECT m.*, o.name AS organisation_name,
              p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label
          FROM pins p JOIN meetings m ON m.id = p.meeting JOIN organisations o ON o.id = m.organisation
-         WHERE p.digits = $1",
+         WHERE p.digits = $1 AND p.withdrawn_at IS NULL",
     )
     .bind(pin.expose().to_owned())
     .fetch_optional(&store.read)
@@ -203,7 +203,7 @@ pub(super) async fn pin_lengths(store: &SqlStore) -> Result<Vec<usize>, StoreErr
 
 pub(super) async fn live_pins(store: &SqlStore, now: Timestamp) -> Result<u64, StoreError> {
     let sql = "SELECT COUNT(*) AS live FROM pins p JOIN meetings m ON m.id = p.meeting
-               WHERE m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
+               WHERE p.withdrawn_at IS NULL AND m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
     let row = sqlx::query(sql)
         .bind(micros(now))
         .fetch_one(&store.read)
@@ -229,9 +229,9 @@ pub(super) async fn purge(
     Ok(gone.rows_affected())
 }
 
-/// Deletes the PINs of meetings that were over before then.
+/// Deletes the PINs of meetings that were over before then, and those that were withdrawn before then.
 pub(super) async fn release_pins(store: &SqlStore, before: Timestamp) -> Result<u64, StoreError> {
-    let sql = "DELETE FROM pins WHERE meeting IN
+    let sql = "DELETE FROM pins WHERE withdrawn_at < $1 OR meeting IN
                (SELECT id FROM meetings WHERE echo = 0 AND COALESCE(cancelled_at, closes_at) < $1 AND updated_at < $1)";
     let released = sqlx::query(sql)
         .bind(micros(before))
@@ -296,18 +296,19 @@ fn bind_options<'q>(query: Query<'q>, options: &MeetingOptions, meeting: &Meetin
         )
 }
 
-async fn insert_pin(
+pub(super) async fn insert_pin(
     transaction: &mut Writing,
-    meeting: &Meeting,
+    meeting: MeetingId,
+    at: Timestamp,
     record: &PinRecord,
 ) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO pins (id, meeting, digits, role, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(record.id.to_string())
-        .bind(meeting.id.to_string())
+        .bind(meeting.to_string())
         .bind(record.pin.expose().to_owned())
         .bind(word(&record.role))
         .bind(record.label.clone())
-        .bind(micros(meeting.created_at))
+        .bind(micros(at))
         .execute(&mut **transaction)
         .await
         .map(drop)
@@ -338,8 +339,7 @@ async fn insert_claim(transaction: &mut Writing, claim: Claim) -> Result<(), Sto
 async fn with_pins(store: &SqlStore, row: Option<AnyRow>) -> Result<Option<Meeting>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut meeting = meeting(&row)?;
-    let sql =
-        "SELECT id, digits, role, label FROM pins WHERE meeting = $1 ORDER BY created_at, role, id";
+    let sql = "SELECT id, digits, role, label FROM pins WHERE meeting = $1 AND withdrawn_at IS NULL ORDER BY created_at, role, id";
     let rows = sqlx::query(sql)
         .bind(meeting.id.to_string())
         .fetch_all(&store.read)

@@ -11,6 +11,7 @@ mod copy;
 mod keys;
 mod meetings;
 mod organisations;
+mod pins;
 mod postgres;
 mod sqlite;
 
@@ -26,8 +27,8 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 use super::{
-    CallFilter, Claim, MeetingFilter, NewBooking, PurgeBefore, Purged, Store, StoreError,
-    StoreFuture, StoredCall,
+    CallFilter, Claim, MeetingFilter, NewBooking, PinChange, PurgeBefore, Purged, Store,
+    StoreError, StoreFuture, StoredCall,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::audit::{AuditEntry, AuditFilter};
@@ -211,6 +212,10 @@ impl Store for SqlStore {
 
     fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool> {
         self.bounded(meetings::change(self, meeting))
+    }
+
+    fn change_pins(&self, change: PinChange) -> StoreFuture<'_, Option<Meeting>> {
+        self.bounded(pins::change(self, change))
     }
 
     fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>> {

@@ -1,0 +1,206 @@
+//! `/v1/meetings/{id}/pins`: PINs of single people and machines.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::AppState;
+use super::auth::Asker;
+use super::body::{Fields, given};
+use super::meetings::MeetingPath;
+use super::problem::{Problem, ProblemDocument};
+use super::query::Parameters;
+use super::view::Page;
+use crate::booking::change::FieldError;
+use crate::booking::pin::PinRecord;
+use crate::booking::{Permission, Role};
+
+/// A PIN as it is asked for.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "tells the OpenAPI document what `create` reads")]
+pub(super) struct PinRequest {
+    /// Whose it is; what the others see and hear of him. 1 to 100 characters.
+    label: String,
+    /// What it makes of its user: `listener` joins muted and can't unmute himself, `bridge` is a machine
+    /// that hears no prompts and makes no tones.
+    role: Role,
+}
+
+/// A PIN of a meeting.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Pin)]
+pub(super) struct PinView {
+    /// Names it here.
+    #[schema(format = "uuid")]
+    id: String,
+    /// The digits.
+    pin: String,
+    /// What it makes of its user.
+    role: Role,
+    /// Whose it is; null: everybody's with this role.
+    label: Option<String>,
+}
+
+/// Lists the PINs of a meeting; none once they were released, 30 days after its end.
+#[utoipa::path(
+    get, operation_id = "listPins", path = "/v1/meetings/{id}/pins", tag = "pins", security(("key" = [])), params(("id" = String, Path)),
+    responses((status = 200, description = "All of them", body = Page<PinView>))
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+    parameters: Parameters,
+) -> Result<Response, Problem> {
+    asker.must(Permission::SeePins)?;
+    parameters.finish()?;
+    let pins = state
+        .bookings
+        .meeting_pins(state.now(), &asker.key, id.0)
+        .await?;
+    Ok(page(&pins))
+}
+
+/// Gives a meeting one more PIN.
+#[utoipa::path(
+    post, operation_id = "createPin", path = "/v1/meetings/{id}/pins", tag = "pins", security(("key" = [])), request_body = PinRequest,
+    params(("id" = String, Path)),
+    responses(
+        (status = 201, description = "Given", body = PinView),
+        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    asker.must(Permission::Book)?;
+    let (label, role) = (given(fields.text("label")), given(fields.text("role")));
+    fields.finish()?;
+    let (label, role) = (
+        required("label", label)?,
+        read_role(required("role", role)?)?,
+    );
+    let (meeting, added) = state
+        .bookings
+        .add_pin(state.now(), &asker.key, id.0, role, &label)
+        .await?;
+    asker.acted_for(meeting.organisation);
+    let answer = (StatusCode::CREATED, Json(PinView::new(&added)));
+    Ok(unstored(answer.into_response()))
+}
+
+/// Withdraws a PIN: callers are told it is wrong, and nobody else gets it for 30 days. Who is in with it
+/// stays. The last one can't be withdrawn: cancel the meeting, or replace its PINs.
+#[utoipa::path(
+    delete, operation_id = "deletePin", path = "/v1/meetings/{id}/pins/{pin_id}", tag = "pins", security(("key" = [])),
+    params(("id" = String, Path), ("pin_id" = String, Path)),
+    responses(
+        (status = 204, description = "Withdrawn"),
+        (status = 409, description = "It is the last one, or the meeting is cancelled, or over for too long", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn withdraw(
+    State(state): State<AppState>,
+    asker: Asker,
+    path: PinPath,
+) -> Result<StatusCode, Problem> {
+    asker.must(Permission::Book)?;
+    let meeting = state
+        .bookings
+        .withdraw_pin(state.now(), &asker.key, path.meeting.0, path.pin)
+        .await?;
+    asker.acted_for(meeting.organisation);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Replaces all PINs of a meeting by new ones with the same roles and labels; the old ones are withdrawn.
+#[utoipa::path(
+    post, operation_id = "rotatePins", path = "/v1/meetings/{id}/pins/rotate", tag = "pins", security(("key" = [])), params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "The new ones", body = Page<PinView>),
+        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rotate(
+    State(state): State<AppState>,
+    asker: Asker,
+    id: MeetingPath,
+) -> Result<Response, Problem> {
+    asker.must(Permission::Book)?;
+    let meeting = state
+        .bookings
+        .rotate_pins(state.now(), &asker.key, id.0)
+        .await?;
+    asker.acted_for(meeting.organisation);
+    Ok(page(&meeting.pins))
+}
+
+/// A meeting and a PIN's id in a path; what is no id names nothing.
+pub(super) struct PinPath {
+    meeting: MeetingPath,
+    pin: Uuid,
+}
+
+impl axum::extract::FromRequestParts<AppState> for PinPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        state: &AppState,
+    ) -> Result<Self, Problem> {
+        let meeting = MeetingPath::from_request_parts(parts, state).await?;
+        let names =
+            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state)
+                .await;
+        let id = names
+            .ok()
+            .and_then(|Path(names)| names.get("pin_id")?.parse().ok());
+        Ok(Self {
+            meeting,
+            pin: id.ok_or_else(Problem::not_found)?,
+        })
+    }
+}
+
+impl PinView {
+    fn new(record: &PinRecord) -> Self {
+        Self {
+            id: record.id.to_string(),
+            pin: record.pin.expose().to_owned(),
+            role: record.role,
+            label: record.label.clone(),
+        }
+    }
+}
+
+fn page(pins: &[PinRecord]) -> Response {
+    let items = pins.iter().map(PinView::new).collect();
+    unstored(Json(Page { items, next: None }).into_response())
+}
+
+/// PINs belong in nobody's cache.
+fn unstored(mut response: Response) -> Response {
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
+    response
+}
+
+fn required(name: &str, text: Option<String>) -> Result<String, Problem> {
+    text.ok_or_else(|| Problem::invalid(vec![FieldError::new(name, "required", "is required")]))
+}
+
+fn read_role(word: String) -> Result<Role, Problem> {
+    serde_json::from_value(serde_json::Value::String(word)).map_err(|_| {
+        let message = "must be guest, host, listener or bridge";
+        Problem::invalid(vec![FieldError::new("role", "invalid", message)])
+    })
+}

@@ -1,0 +1,211 @@
+//! PINs of single people and machines over the API.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use voicebridge::booking::admission::CallId;
+use voicebridge::booking::{CallerNumber, KeyRole, Pin, PinQuery, PinVerdict, Refusal, Role};
+
+use super::{Api, NOW, path_of, set_clock, with};
+
+/// What a caller gets now: role and name, or `None` for a wrong PIN.
+async fn dial(api: &Api, pin: &Value) -> Option<(Role, Option<String>)> {
+    let query = PinQuery {
+        call: CallId(uuid::Uuid::nil()),
+        pin: Pin::parse(pin.as_str().unwrap()).unwrap(),
+        number: None,
+        caller: CallerNumber::new("+390612345678"),
+    };
+    match api.bookings.resolve_pin(NOW.get(), query).await {
+        PinVerdict::Admitted(admission) => Some((admission.role, admission.name)),
+        PinVerdict::Refused(Refusal::Wrong) => None,
+        PinVerdict::Refused(other) => panic!("{other:?}"),
+    }
+}
+
+async fn give(api: &Api, key: &str, path: &str, label: &str, role: &str) -> Value {
+    let body = json!({"label": label, "role": role});
+    let answer = api.ask(key, "POST", path, Some(body)).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    answer.json()
+}
+
+#[tokio::test]
+async fn a_personal_pin_lets_its_owner_in_by_name_and_role_until_it_is_withdrawn() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let booked = api.book(&key).await;
+    let path = format!("{}/pins", path_of(&booked));
+    let mut given = Vec::new();
+    for (label, name, role, expected) in [
+        ("Ada Lovelace", "Ada Lovelace", "guest", Role::Guest),
+        (" Bo ", "Bo", "host", Role::Host),
+        (
+            "Ufficio stampa",
+            "Ufficio stampa",
+            "listener",
+            Role::Listener,
+        ),
+        ("Sala 3", "Sala 3", "bridge", Role::Bridge),
+    ] {
+        let pin = give(&api, &key, &path, label, role).await;
+        assert_eq!((&pin["label"], &pin["role"]), (&json!(name), &json!(role)));
+        given.push((pin, name, expected));
+    }
+    let listed = api.ask(&key, "GET", &path, None).await.json();
+    let items = listed["items"].as_array().unwrap();
+    assert_eq!((items.len(), &listed["next"]), (6, &Value::Null));
+    assert!(
+        given.iter().all(|(pin, ..)| items.contains(pin)),
+        "{listed}"
+    );
+    // The booked ones are still those for everybody.
+    let read = api.ask(&key, "GET", &path_of(&booked), None).await;
+    assert_eq!(read.json()["pins"], booked["pins"]);
+    assert_ne!(read.header("etag"), "\"1\"");
+
+    set_clock("2026-11-23T09:05:00Z");
+    for (pin, name, role) in &given {
+        assert_eq!(
+            dial(&api, &pin["pin"]).await,
+            Some((*role, Some((*name).to_owned())))
+        );
+    }
+    let (ada, ..) = &given[0];
+    let one = format!("{path}/{}", ada["id"].as_str().unwrap());
+    assert_eq!(api.ask(&key, "DELETE", &one, None).await.status, 204);
+    assert_eq!(dial(&api, &ada["pin"]).await, None);
+    assert!(dial(&api, &given[1].0["pin"]).await.is_some());
+    let asked = json!({"pin": ada["pin"]});
+    let explained = api.ask(&key, "POST", "/v1/pins/explain", Some(asked)).await;
+    assert_eq!(explained.json()["outcome"], "wrong_pin");
+    assert_eq!(
+        api.ask(&key, "DELETE", &one, None).await.problem(404),
+        "not_found"
+    );
+    let left = api.ask(&key, "GET", &path, None).await.json();
+    assert_eq!(left["items"].as_array().unwrap().len(), 5);
+
+    // Nobody gets it within the quarantine; afterwards it is gone, those in use are not.
+    let purged = async |days: i64| {
+        let then = NOW.get() + SignedDuration::from_hours(24 * days);
+        api.bookings.purge(then).await.unwrap().pins
+    };
+    let permanent = json!({"ends_at": null});
+    api.ask(&key, "PATCH", &path_of(&booked), Some(permanent))
+        .await;
+    assert_eq!((purged(29).await, purged(31).await), (0, 1));
+    assert!(dial(&api, &given[1].0["pin"]).await.is_some());
+}
+
+#[tokio::test]
+async fn rotated_pins_keep_their_roles_and_names_and_the_old_ones_are_wrong() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let booked = api.book(&key).await;
+    let path = format!("{}/pins", path_of(&booked));
+    give(&api, &key, &path, "Ada", "guest").await;
+    let before = api.ask(&key, "GET", &path, None).await.json();
+    let rotated = api.ask(&key, "POST", &format!("{path}/rotate"), None).await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text);
+    let after = rotated.json();
+    let (old, new) = (
+        before["items"].as_array().unwrap(),
+        after["items"].as_array().unwrap(),
+    );
+    let whose = |pins: &[Value]| {
+        let mut whose: Vec<String> = pins
+            .iter()
+            .map(|pin| format!("{} {}", pin["role"], pin["label"]))
+            .collect();
+        whose.sort();
+        whose
+    };
+    assert_eq!(whose(old), whose(new));
+    set_clock("2026-11-23T09:05:00Z");
+    for pin in old {
+        assert_eq!(dial(&api, &pin["pin"]).await, None);
+    }
+    for pin in new {
+        assert!(dial(&api, &pin["pin"]).await.is_some());
+    }
+    let read = api.ask(&key, "GET", &path_of(&booked), None).await.json();
+    let guest = new
+        .iter()
+        .find(|pin| pin["role"] == "guest" && pin["label"].is_null());
+    assert_eq!(read["pins"]["guest"], guest.unwrap()["pin"]);
+
+    // One stays.
+    for (at, pin) in new.iter().enumerate() {
+        let one = format!("{path}/{}", pin["id"].as_str().unwrap());
+        let answer = api.ask(&key, "DELETE", &one, None).await;
+        if at + 1 < new.len() {
+            assert_eq!(answer.status, 204, "{}", answer.text);
+        } else {
+            assert_eq!(answer.problem(409), "last_pin");
+        }
+    }
+    assert!(dial(&api, &new[new.len() - 1]["pin"]).await.is_some());
+}
+
+#[tokio::test]
+async fn pins_are_for_those_who_may_see_or_give_them_and_asked_for_as_documented() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let booked = api.book(&key).await;
+    let path = format!("{}/pins", path_of(&booked));
+    let pin = give(&api, &key, &path, "Ada", "guest").await;
+    let one = format!("{path}/{}", pin["id"].as_str().unwrap());
+    let rotate = format!("{path}/rotate");
+    let body = json!({"label": "Eve", "role": "host"});
+    let reader = api.key("demo", KeyRole::Reader).await;
+    let stranger = api.key("other", KeyRole::Admin).await;
+    let other = api.book(&stranger).await;
+    for (key, status, code) in [(&reader, 403, "forbidden"), (&stranger, 404, "not_found")] {
+        for (method, path, body) in [
+            ("GET", &path, None),
+            ("POST", &path, Some(body.clone())),
+            ("POST", &rotate, None),
+            ("DELETE", &one, None),
+        ] {
+            let answer = api.ask(key, method, path, body).await;
+            assert_eq!(answer.problem(status), code, "{method} {path}");
+        }
+    }
+    let elsewhere = format!("{}/pins/{}", path_of(&other), pin["id"].as_str().unwrap());
+    for (key, path) in [(&stranger, &elsewhere), (&key, &format!("{path}/no-id"))] {
+        let answer = api.ask(key, "DELETE", path, None).await;
+        assert_eq!(answer.problem(404), "not_found", "{path}");
+    }
+    for (change, errors) in [
+        (json!({"label": null}), "label required"),
+        (json!({"label": "  "}), "label invalid"),
+        (json!({"label": "a\nb"}), "label invalid"),
+        (json!({"label": "è".repeat(101)}), "label invalid"),
+        (json!({"role": null}), "role required"),
+        (json!({"role": "Guest"}), "role invalid"),
+        (json!({"pin": "1234567890"}), "pin unknown_field"),
+    ] {
+        let refused = api
+            .ask(&key, "POST", &path, Some(with(body.clone(), change)))
+            .await;
+        refused.problem(422);
+        assert_eq!(refused.errors(), [errors]);
+    }
+    assert_eq!(
+        api.ask(&key, "DELETE", &path_of(&booked), None)
+            .await
+            .status,
+        204
+    );
+    for (method, path, body) in [
+        ("POST", &path, Some(body.clone())),
+        ("POST", &rotate, None),
+        ("DELETE", &one, None),
+    ] {
+        assert_eq!(
+            api.ask(&key, method, path, body).await.problem(409),
+            "cancelled"
+        );
+    }
+}

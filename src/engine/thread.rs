@@ -102,6 +102,9 @@ impl MediaThread {
         };
         self.counters
             .woke(passed.saturating_sub(tick_time(self.next_tick)));
+        if behind > PHASES {
+            self.note_absence(now);
+        }
         let skipped = behind.saturating_sub(PHASES - 1);
         self.counters.skipped.add(skipped);
         self.counters.doubled.add(behind - skipped);
@@ -129,6 +132,14 @@ impl MediaThread {
     #[must_use]
     pub fn next_tick_at(&self) -> Instant {
         self.epoch + tick_time(self.next_tick)
+    }
+
+    /// Packets have waited for longer than a frame because of this thread, not of the network.
+    fn note_absence(&mut self, now: Instant) {
+        let since = self.epoch + tick_time(self.next_tick.saturating_sub(1));
+        for leg in self.legs.iter_mut().flatten() {
+            leg.note_absence(since, now);
+        }
     }
 
     /// Does what the control side asks, as long as there is room to give back what that frees.

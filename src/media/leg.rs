@@ -253,6 +253,11 @@ impl Leg {
         self.reseated = true;
     }
 
+    /// Nobody fetched its packets from `since` to `until`: they didn't come late by the network's doing.
+    pub const fn note_absence(&mut self, since: Instant, until: Instant) {
+        self.codecs.receiver.note_absence(since, until);
+    }
+
     /// Not summed, or summed again.
     pub const fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
@@ -302,7 +307,9 @@ impl Leg {
         // Another seat may lie a whole frame later: that is delay, not a gap.
         let grace = u64::from(std::mem::take(&mut self.reseated));
         let missed = (passed.saturating_sub(grace) / TICKS_PER_FRAME).saturating_sub(1);
-        self.skip(u32::try_from(missed).unwrap_or(u32::MAX), slot, sink);
+        let missed = u32::try_from(missed).unwrap_or(u32::MAX);
+        self.skip(missed, slot, sink);
+        self.codecs.receiver.skip_frames(missed);
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
         self.hold.next_frame();

@@ -1,5 +1,5 @@
-//! Sending many packets through one socket with one call. They are copied: 172 bytes in the
-//! first-level cache cost less than the kernel takes to gather a packet from two places.
+//! Sending many packets through one socket with one call. They are copied into
+//! buffers of its own, so that the sender's one buffer serves for the next packet at once.
 
 use std::mem;
 use std::net::{SocketAddr, UdpSocket};

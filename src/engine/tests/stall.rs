@@ -48,3 +48,59 @@ fn after_half_a_second_without_time_it_goes_on_within_one_and_sends_no_burst() {
         }
     }
 }
+
+impl World {
+    /// The delay in the receiver of a phone's leg, by its newest report.
+    fn delay_ms(&self, phone: usize) -> f64 {
+        let reports = self.events.iter().rev().filter_map(|event| {
+            if let EngineEvent::Report { leg, report } = event {
+                (*leg == self.leg(phone)).then_some(report.buffer_ms)
+            } else {
+                None
+            }
+        });
+        reports.take(1).map(f64::from).sum()
+    }
+}
+
+#[test]
+fn after_a_stall_of_ours_the_delay_is_what_it_was_within_a_second() {
+    for (is_shared, frames) in [(false, 3), (true, 8), (false, 12), (true, 25), (false, 75)] {
+        let first_port = 27_300 + 20 * frames as u16;
+        let mut world = World::with(EngineConfig {
+            shared: is_shared,
+            media_timeout: Duration::from_secs(9),
+            ..World::config(1, first_port..=first_port + 19)
+        });
+        for hz in [500.0, 900.0, 1_300.0] {
+            let phone = if is_shared {
+                world.known_call(Some(hz))
+            } else {
+                world.call(Codec::Pcmu, Some(hz))
+            };
+            world.control.join(world.leg(phone), BridgeId(1), false);
+        }
+        world.run(250);
+        let before: Vec<_> = (0..3).map(|phone| world.delay_ms(phone)).collect();
+        stand_still(&mut world, frames);
+        world.events.clear();
+        // The report of the first second that was whole.
+        world.run(100);
+        for (phone, before) in before.into_iter().enumerate() {
+            let after = world.delay_ms(phone);
+            assert!(
+                (after - before).abs() <= 10.0,
+                "{frames} frames: {after} ms, {before} before"
+            );
+        }
+        for phone in &world.phones {
+            let heard = phone.packets.windows(2);
+            let number = |packet: &[u8]| u16::from_be_bytes([packet[2], packet[3]]);
+            assert!(
+                heard
+                    .map(|pair| (&pair[0].1, &pair[1].1))
+                    .all(|(first, second)| number(second) == number(first).wrapping_add(1))
+            );
+        }
+    }
+}

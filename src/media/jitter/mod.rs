@@ -8,6 +8,7 @@
 //! a stream begins, back to a late packet while its absence is being concealed, forward over a
 //! backlog that is too long to be caught up with.
 
+mod absence;
 mod delay;
 mod margin;
 mod payloads;
@@ -17,6 +18,7 @@ pub(crate) mod stretch;
 use std::time::{Duration, Instant};
 
 use crate::units::{ExtSeqNo, RtpTicks};
+use absence::Absence;
 use delay::{DelayEstimator, PLAUSIBLE};
 use margin::Margin;
 pub use margin::Plan;
@@ -51,6 +53,7 @@ pub struct JitterBuffer {
     reference: Option<Reference>,
     received: Received,
     delay: DelayEstimator,
+    absence: Option<Absence>,
     margin: Margin,
     extra: i64,
     waited: i64,
@@ -114,6 +117,7 @@ impl JitterBuffer {
             reference: None,
             received: Received::EMPTY,
             delay: DelayEstimator::new(config.clock),
+            absence: None,
             margin: Margin::new(),
             extra: 0,
             waited: 0,

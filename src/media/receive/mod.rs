@@ -1,6 +1,7 @@
 //! One leg's receiving side: from a packet that passed the source check to 20 ms of PCM, with the
 //! keys taken out and the voice judged.
 
+mod absence;
 mod comfort;
 mod keys;
 mod staging;
@@ -236,6 +237,10 @@ impl Receiver {
             Meaning::Key | Meaning::ComfortNoise => 0,
         };
         // Only audio has a timestamp that says when it was made: a key's is that of its beginning.
+        let now = match meaning {
+            Meaning::Audio => self.jitter.arrival(now, rtp.header.timestamp),
+            Meaning::Key | Meaning::ComfortNoise => now,
+        };
         let plausible =
             meaning != Meaning::Audio || self.jitter.is_plausible(now, rtp.header.timestamp);
         let sequence = match self.stream.check(now, &rtp.header, plausible) {

@@ -32,6 +32,8 @@ pub struct VoiceDetector {
     hum: Hum,
     floor: f32,
     hangover: u8,
+    /// Frames left out since the last one that was judged.
+    skipped: u8,
     voice: Voice,
 }
 
@@ -44,6 +46,7 @@ impl VoiceDetector {
             hum: Hum::UNKNOWN,
             floor: FLOOR_START,
             hangover: 0,
+            skipped: 0,
             voice: Voice::SILENT,
         }
     }
@@ -54,6 +57,7 @@ impl VoiceDetector {
         let loudest = self.loudest(frame, &plain);
         let active = self.decide(loudest);
         self.follow_floor(loudest, active);
+        self.skipped = 0;
         self.voice = Voice {
             level: plain.level(),
             active,
@@ -68,6 +72,19 @@ impl VoiceDetector {
         self.high_pass.rest();
         self.hangover = self.hangover.saturating_sub(1);
         self.voice.level = Halves::of(frame).level();
+        self.voice.active = self.hangover > 0;
+        self.voice
+    }
+
+    /// A 20 ms frame that is silent by the sender's word was left out: it is as loud as the sender
+    /// says, or as the last one was.
+    pub const fn process_skipped(&mut self, level: Option<Decibels>) -> Voice {
+        self.high_pass.rest();
+        self.hangover = self.hangover.saturating_sub(1);
+        self.skipped = self.skipped.saturating_add(1);
+        if let Some(level) = level {
+            self.voice.level = level;
+        }
         self.voice.active = self.hangover > 0;
         self.voice
     }
@@ -126,7 +143,9 @@ impl VoiceDetector {
         } else if active {
             RISE_IN_VOICE
         } else {
-            (loudest - self.floor).min(RISE)
+            // A frame now and then speaks for those left out, up to a point.
+            let frames = f32::from(self.skipped.min(SKIPPED_COUNTED)) + 1.0;
+            (loudest - self.floor).min(RISE * frames)
         };
         self.floor = (self.floor + step).clamp(FLOOR_LEAST, FLOOR_MOST);
     }
@@ -333,6 +352,8 @@ const FALL: f32 = 0.25;
 /// dB per frame: 5 dB/s, and 1 dB/s.
 const RISE: f32 = 0.1;
 const RISE_IN_VOICE: f32 = 0.02;
+/// Frames left out that one stands for.
+const SKIPPED_COUNTED: u8 = 10;
 
 #[cfg(test)]
 mod tests {

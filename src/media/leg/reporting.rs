@@ -32,12 +32,14 @@ impl Reporting {
     /// Where reports go: where they come from, else where the peer said, unless it has turned
     /// out to be somewhere else (behind a NAT).
     pub(super) fn destination(&self, rtp: SocketAddr) -> Option<SocketAddr> {
-        if self.muxed {
-            return Some(rtp);
-        }
-        let described = (self.described.ip() == rtp.ip() && self.described.port() != 0)
-            .then_some(self.described);
-        self.heard_from.or(described)
+        let described = (self.described.ip() == rtp.ip()).then_some(self.described);
+        let to = if self.muxed {
+            Some(rtp)
+        } else {
+            self.heard_from.or(described)
+        };
+        // Nowhere: a hold by `c=0.0.0.0` (RFC 3264 section 8.4).
+        to.filter(|to| to.port() != 0 && !to.ip().is_unspecified())
     }
 }
 
@@ -56,5 +58,28 @@ impl Cname {
 
     pub(super) fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phone_that_holds_by_an_address_of_zeros_gets_no_reports_there() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mut reporting = Reporting {
+            schedule: RtcpSchedule::new(crate::media::seeded::start(), 1),
+            described: address("0.0.0.0:4001"),
+            muxed: false,
+            heard_from: None,
+            round_trip: None,
+            cname: Cname::new(1),
+        };
+        assert_eq!(reporting.destination(address("0.0.0.0:4000")), None);
+        reporting.muxed = true;
+        assert_eq!(reporting.destination(address("0.0.0.0:4000")), None);
+        let phone = address("192.0.2.7:4000");
+        assert_eq!(reporting.destination(phone), Some(phone));
     }
 }

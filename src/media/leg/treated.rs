@@ -18,7 +18,10 @@ impl Leg {
     /// sent of late, `seated`: it has the floor.
     pub(in crate::media) fn judge(&mut self, shared: &Envelope, seated: bool) -> Voice {
         let shared = (self.hears == Hears::Shared).then_some(shared);
-        let receiver = &self.codecs.receiver;
+        let receiver = &mut self.codecs.receiver;
+        if !seated {
+            receiver.note_unheard();
+        }
         self.treatment
             .judge(receiver.voice(), receiver.pcm(), shared, seated)
     }

@@ -1,6 +1,8 @@
 //! Comfort noise (RFC 3389): the level is honoured, the spectrum is not. Quiet white noise tells a
 //! caller that the line is alive, which is all that is asked of it.
 
+use crate::units::Decibels;
+
 /// Makes noise.
 #[derive(Debug)]
 pub(super) struct ComfortNoise {
@@ -23,8 +25,13 @@ impl ComfortNoise {
             .first()
             .map_or(LEVEL_DEFAULT, |level| level & 0x7F)
             .max(LEVEL_LOUDEST);
-        let rms = 32_768.0 * 10.0_f32.powf(f32::from(below) / -20.0);
-        self.peak = Some(rms * 3.0_f32.sqrt());
+        self.peak = Some(peak_of(Decibels(-f32::from(below))));
+    }
+
+    /// How loud it is, where it was announced.
+    pub(super) fn level(&self) -> Option<Decibels> {
+        let rms = self.peak? / 3.0_f32.sqrt();
+        Some(Decibels::from_amplitude(rms / 32_768.0))
     }
 
     /// Audio comes again.
@@ -37,7 +44,16 @@ impl ComfortNoise {
     }
 
     pub(super) fn fill(&mut self, pcm: &mut [i16]) {
-        let peak = self.peak.unwrap_or(0.0);
+        self.make(self.peak.unwrap_or(0.0), pcm);
+    }
+
+    /// Noise that nobody announced, but never loud.
+    pub(super) fn fill_at(&mut self, level: Decibels, pcm: &mut [i16]) {
+        let level = level.0.min(-f32::from(LEVEL_LOUDEST));
+        self.make(peak_of(Decibels(level)), pcm);
+    }
+
+    fn make(&mut self, peak: f32, pcm: &mut [i16]) {
         for sample in pcm {
             self.random = self
                 .random
@@ -47,6 +63,11 @@ impl ComfortNoise {
             *sample = (unit * peak).round() as i16;
         }
     }
+}
+
+/// Of uniform noise.
+fn peak_of(level: Decibels) -> f32 {
+    32_768.0 * level.as_amplitude() * 3.0_f32.sqrt()
 }
 
 /// dB below full scale where the payload is empty.

@@ -4,9 +4,11 @@
 mod absence;
 mod comfort;
 mod keys;
+mod sound;
 mod staging;
 mod statistics;
 mod stream;
+mod unheard;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,7 @@ use staging::{Staging, Willing};
 pub use statistics::ReceiveStatistics;
 use statistics::{Counts, LossRate};
 use stream::{Fit, Stream};
+use unheard::Unheard;
 
 /// What may be chosen; the defaults suit telephones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +57,12 @@ pub struct Receiver {
     keys: Keys,
     voice: VoiceDetector,
     staging: Staging,
+    unheard: Unheard,
     kind: FrameKind,
     /// Samples concealed without a break.
     concealed: usize,
+    /// Samples that the decoder made up in this pause.
+    paused: usize,
     loss: LossRate,
     counts: Counts,
 }
@@ -87,6 +93,8 @@ pub enum PacketVerdict {
 pub enum FrameKind {
     /// Nothing to play: no stream, a pause, a key being pressed.
     Silence,
+    /// Silent by the sender's own word, and not even made, for nobody hears it.
+    Skipped,
     /// Made up because the sender announced silence.
     ComfortNoise,
     /// Made up because something is lost or late.
@@ -113,8 +121,10 @@ impl Receiver {
             keys: Keys::new(parameters),
             voice: VoiceDetector::new(rate),
             staging: Staging::new(rate),
+            unheard: Unheard::new(codec),
             kind: FrameKind::Silence,
             concealed: 0,
+            paused: 0,
             loss: LossRate::default(),
             counts: Counts::default(),
         })
@@ -131,6 +141,7 @@ impl Receiver {
     /// Makes the next 20 ms, to be had from [`Self::pcm`]. To be called every 20 ms.
     pub fn pull_frame(&mut self, now: Instant) -> FrameKind {
         let length = self.frame_samples();
+        self.unheard.begin_frame();
         self.staging.release();
         self.fill(now, length);
         self.correct(now, length);
@@ -142,12 +153,21 @@ impl Receiver {
         if self.keys.listen(now, delay, self.staging.frame_mut()) {
             self.kind = FrameKind::Silence;
         }
-        if self.kind == FrameKind::ComfortNoise {
-            self.voice.process_comfort(self.staging.frame());
-        } else {
-            self.voice.process(self.staging.frame());
-        }
+        let voice = match self.kind {
+            FrameKind::Skipped => self.voice.process_skipped(self.unheard.level()),
+            FrameKind::ComfortNoise => self.voice.process_comfort(self.staging.frame()),
+            FrameKind::Silence | FrameKind::Concealed | FrameKind::Voice => {
+                self.voice.process(self.staging.frame())
+            }
+        };
+        self.unheard.end_frame(voice.active);
         self.kind
+    }
+
+    /// The frame pulled next will be heard by nobody unless somebody speaks in it: what is silent by
+    /// the sender's own word need not be decoded. To be said before each such pull.
+    pub const fn note_unheard(&mut self) {
+        self.unheard.note();
     }
 
     /// A sender report of the peer's came in by RTCP.
@@ -218,6 +238,7 @@ impl Receiver {
             + self.jitter.allocated()
             + self.staging.allocated()
             + self.keys.allocated()
+            + self.unheard.allocated()
             + self.concealer.as_ref().map_or(0, Concealer::allocated)
     }
 
@@ -323,6 +344,7 @@ impl Receiver {
     fn restart(&mut self, now: Instant) {
         self.jitter.restart();
         self.decoder.reset();
+        self.unheard.restart();
         self.comfort.end();
         self.keys.restart(now);
         self.loss = LossRate::default();
@@ -367,110 +389,6 @@ impl Receiver {
                 self.fall_silent(needed);
             }
         }
-    }
-
-    fn decode(&mut self, slot: usize, skip: usize) {
-        let payload = self.jitter.payload(slot);
-        let announces_pause =
-            self.parameters.codec == Codec::Opus && payload.len() <= OPUS_DTX_BYTES;
-        let Ok(decoded) = self.decoder.decode(payload, self.staging.room()) else {
-            // Good framing, bad contents: as if it had not come.
-            let samples = self.decoder.samples_in(payload).unwrap_or(0);
-            self.counts.malformed += 1;
-            self.conceal(samples.saturating_sub(skip).max(1));
-            return;
-        };
-        let skipped = self.staging.skip(decoded, skip.min(decoded));
-        if let Some(concealer) = &mut self.concealer {
-            concealer.good(self.staging.room().get_mut(..skipped).unwrap_or_default());
-        }
-        self.staging.commit(skipped, FrameKind::Voice);
-        self.concealed = 0;
-        if !self.jitter.is_paused() {
-            self.comfort.end();
-        }
-        if announces_pause {
-            self.jitter.note_pause();
-        }
-    }
-
-    /// Something is lost: from the copy in the next packet if there is one, else made up.
-    fn make_good(&mut self, missing: usize, needed: usize, next: Option<usize>) {
-        if let Some(samples) = next.and_then(|slot| self.decode_copy(slot, missing)) {
-            self.staging.commit(samples, FrameKind::Voice);
-            self.counts.fec_frames += 1;
-            self.concealed = 0;
-            self.advance(samples);
-            return;
-        }
-        let made = self.conceal(missing.min(needed));
-        self.advance(made);
-    }
-
-    fn decode_copy(&mut self, slot: usize, missing: usize) -> Option<usize> {
-        if missing > COPY_MS_MAX * self.frame_samples() / 20 {
-            return None;
-        }
-        let room = self.staging.room().get_mut(..missing)?;
-        self.decoder
-            .decode_fec(self.jitter.payload(slot), room)
-            .ok()
-    }
-
-    /// Makes up about `samples`; returns how many.
-    fn conceal(&mut self, samples: usize) -> usize {
-        if self.concealed >= CONCEALED_MS_MAX * self.frame_samples() / 20 {
-            return self.fall_silent(samples);
-        }
-        let made = if let Some(concealer) = &mut self.concealer {
-            let room = self.staging.room().get_mut(..samples).unwrap_or_default();
-            concealer.conceal(room);
-            room.len()
-        } else {
-            self.conceal_opus(samples)
-        };
-        self.staging.commit(made, FrameKind::Concealed);
-        self.concealed += made;
-        made
-    }
-
-    /// libopus conceals in steps of 2.5 ms.
-    fn conceal_opus(&mut self, samples: usize) -> usize {
-        let whole = samples.next_multiple_of(OPUS_STEP);
-        let room = self.staging.room();
-        let Some(room) = room.get_mut(..whole) else {
-            return 0;
-        };
-        if self.decoder.conceal(room).is_err() {
-            room.fill(0);
-        }
-        whole
-    }
-
-    /// The sender pauses on purpose.
-    fn pause(&mut self, samples: usize) {
-        let made = if self.comfort.is_on() {
-            let room = self.staging.room().get_mut(..samples).unwrap_or_default();
-            self.comfort.fill(room);
-            let made = room.len();
-            self.staging.commit(made, FrameKind::ComfortNoise);
-            made
-        } else if self.parameters.codec == Codec::Opus && !self.keys.is_pressed() {
-            // After DTX libopus makes its own comfort noise.
-            let made = self.conceal_opus(samples);
-            self.staging.commit(made, FrameKind::ComfortNoise);
-            made
-        } else {
-            self.fall_silent(samples)
-        };
-        if let Some(concealer) = &mut self.concealer {
-            concealer.reset();
-        }
-        self.advance(made);
-    }
-
-    fn fall_silent(&mut self, samples: usize) -> usize {
-        self.staging.fill_silence(samples)
     }
 
     fn advance(&mut self, samples: usize) {
@@ -569,14 +487,6 @@ const fn willing(waited: i64, voiced: i64, anywhere: i64) -> Willing {
 
 /// The static payload type of RFC 3551; some send it without having agreed on it.
 const COMFORT_NOISE: u8 = 13;
-/// A payload this short has no audio: the sender is in DTX (RFC 7587 section 3.1.3).
-const OPUS_DTX_BYTES: usize = 2;
-/// libopus conceals in steps of 2.5 ms.
-const OPUS_STEP: usize = 120;
-/// Losses up to this long may be made good from the next packet.
-const COPY_MS_MAX: usize = 40;
-/// After that, silence.
-const CONCEALED_MS_MAX: usize = 100;
 /// Packets of 10 ms in a frame and a piece to cut, and room for what lies in between.
 const STEPS_MAX: usize = 16;
 /// From this share of losses on, redundancy is worth 20 ms of delay.

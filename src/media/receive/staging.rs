@@ -93,15 +93,31 @@ impl Staging {
         let (mut level, decay) = (f32::from(self.last), self.decay);
         let room = self.room();
         let count = count.min(room.len());
-        for sample in room.iter_mut().take(count) {
+        let mut rest = room.iter_mut().take(count);
+        while level.abs() >= 1.0
+            && let Some(sample) = rest.next()
+        {
             level *= decay;
             *sample = level as i16;
         }
+        rest.for_each(|sample| *sample = 0);
         self.commit(count, FrameKind::Silence);
         count
     }
 
-    /// Makes the first samples the frame, filled up with silence; says what most of it is made of.
+    /// Samples that nobody will hear; returns how many there was room for.
+    pub(super) fn skip_over(&mut self, count: usize) -> usize {
+        let room = self.room();
+        let count = count.min(room.len());
+        if let Some(room) = room.get_mut(..count) {
+            room.fill(0);
+        }
+        self.commit(count, FrameKind::Skipped);
+        count
+    }
+
+    /// Makes the first samples the frame, filled up with silence; says what most of it is made of. A
+    /// voice that sets in within what was left out or made up counts however short it is.
     pub(super) fn take(&mut self, samples: usize) -> FrameKind {
         let count = samples.min(self.length);
         if let Some(missing) = self.samples.get_mut(count..samples) {
@@ -192,9 +208,10 @@ impl Staging {
     }
 
     fn take_runs(&mut self, mut count: usize) -> FrameKind {
-        let mut most = Run::EMPTY;
+        let (mut most, mut voice) = (Run::EMPTY, false);
         while count > 0 && self.runs[0].samples > 0 {
             let part = self.runs[0].samples.min(count);
+            voice |= self.runs[0].kind == FrameKind::Voice;
             if part >= most.samples {
                 most = Run {
                     kind: self.runs[0].kind,
@@ -207,7 +224,12 @@ impl Staging {
                 self.runs.rotate_left(1);
             }
         }
-        most.kind
+        let made_up = matches!(most.kind, FrameKind::Skipped | FrameKind::ComfortNoise);
+        if made_up && voice {
+            FrameKind::Voice
+        } else {
+            most.kind
+        }
     }
 }
 

@@ -8,22 +8,22 @@
 //!
 //! Samples are `f32` in the scale of `i16`, unclipped: sums wider than 16 bit pass through.
 
+use std::sync::OnceLock;
+
 use crate::units::SampleRate;
 
 /// A streaming converter for one direction. Delays by half its filter: 2 ms from or to 8 kHz, 1 ms
-/// between 16 and 48 kHz.
+/// between 16 and 48 kHz. Keeps the end of the last frame only; the filters are the process's.
 #[derive(Debug)]
 pub struct Resampler {
     direction: Direction,
     from: SampleRate,
     to: SampleRate,
     /// The filter of each phase, newest sample's weight last.
-    phases: Box<[[f32; TAPS]]>,
-    /// Samples at the slower rate, each stream preceded by the last of the frame before. One
-    /// stream when converting up, one per phase when converting down.
-    streams: Box<[Box<[f32]>]>,
-    /// What one phase gives for one frame, at the slower rate.
-    phase_output: Box<[f32]>,
+    phases: &'static [[f32; TAPS]],
+    /// The last samples, at the slower rate, of each stream: one when converting up, one per
+    /// phase when converting down.
+    histories: Box<[[f32; HISTORY]]>,
     filter: Filter,
 }
 
@@ -36,7 +36,7 @@ enum Direction {
 impl Resampler {
     /// Allocates everything it will need and picks the fastest filter the processor has.
     ///
-    /// Made for different rates; with equal ones it delays, to no use.
+    /// Made for different rates; with equal ones it copies.
     #[must_use]
     pub fn new(from: SampleRate, to: SampleRate) -> Self {
         Self::with_filter(from, to, Filter::detect())
@@ -48,19 +48,17 @@ impl Resampler {
         } else {
             Direction::Down
         };
-        let slower = from.min(to).frame_samples();
-        let factor = from.max(to).frame_samples() / slower;
+        let phases = shared_phases(from, to, direction);
         let streams = match direction {
             Direction::Up => 1,
-            Direction::Down => factor,
+            Direction::Down => phases.len(),
         };
         Self {
             direction,
             from,
             to,
-            phases: phases(direction, factor),
-            streams: vec![vec![0.0; HISTORY + slower].into_boxed_slice(); streams].into(),
-            phase_output: vec![0.0; slower].into(),
+            phases,
+            histories: vec![[0.0; HISTORY]; streams].into(),
             filter,
         }
     }
@@ -74,55 +72,61 @@ impl Resampler {
         if !fits {
             return;
         }
+        let mut room = [0.0; HISTORY + SLOWER_FRAME_MAX];
+        let slower = self.from.min(self.to).frame_samples();
+        let Some(stream) = room
+            .get_mut(..HISTORY + slower)
+            .filter(|_| self.from != self.to)
+        else {
+            output.copy_from_slice(input);
+            return;
+        };
         match self.direction {
-            Direction::Up => self.process_up(input, output),
-            Direction::Down => self.process_down(input, output),
+            Direction::Up => self.process_up(input, stream, output),
+            Direction::Down => self.process_down(input, stream, output),
         }
-        self.keep_history();
     }
 
     /// Forgets the signal.
     pub fn reset(&mut self) {
-        self.streams.iter_mut().for_each(|stream| stream.fill(0.0));
+        self.histories.fill([0.0; HISTORY]);
     }
 
-    fn process_up(&mut self, input: &[f32], output: &mut [f32]) {
+    fn process_up(&mut self, input: &[f32], stream: &mut [f32], output: &mut [f32]) {
         let factor = self.phases.len();
-        for stream in &mut self.streams {
-            stream
-                .iter_mut()
-                .skip(HISTORY)
-                .zip(input)
-                .for_each(|(s, &x)| *s = x);
+        let mut room = [0.0; SLOWER_FRAME_MAX];
+        let phase_output = &mut room[..stream.len() - HISTORY];
+        for history in &mut self.histories {
+            join(history, input.iter(), stream);
             for (phase, taps) in self.phases.iter().enumerate() {
-                self.phase_output.fill(0.0);
-                self.filter.accumulate(stream, taps, &mut self.phase_output);
+                phase_output.fill(0.0);
+                self.filter.accumulate(stream, taps, phase_output);
                 let places = output.iter_mut().skip(phase).step_by(factor);
-                places.zip(&self.phase_output).for_each(|(y, &x)| *y = x);
+                places.zip(&*phase_output).for_each(|(y, &x)| *y = x);
             }
         }
     }
 
-    fn process_down(&mut self, input: &[f32], output: &mut [f32]) {
+    fn process_down(&mut self, input: &[f32], stream: &mut [f32], output: &mut [f32]) {
         let factor = self.phases.len();
         output.fill(0.0);
-        for (phase, (stream, taps)) in self.streams.iter_mut().zip(&self.phases).enumerate() {
-            let samples = input.iter().skip(phase).step_by(factor);
-            stream
-                .iter_mut()
-                .skip(HISTORY)
-                .zip(samples)
-                .for_each(|(s, &x)| *s = x);
+        for (phase, (history, taps)) in self.histories.iter_mut().zip(self.phases).enumerate() {
+            join(history, input.iter().skip(phase).step_by(factor), stream);
             self.filter.accumulate(stream, taps, output);
         }
     }
+}
 
-    fn keep_history(&mut self) {
-        for stream in &mut self.streams {
-            let end = stream.len() - HISTORY;
-            stream.copy_within(end.., 0);
-        }
-    }
+/// Puts what is kept of the frame before ahead of this frame's samples, and keeps the end of these.
+fn join<'a>(
+    history: &mut [f32; HISTORY],
+    samples: impl Iterator<Item = &'a f32>,
+    stream: &mut [f32],
+) {
+    let (past, present) = stream.split_at_mut(HISTORY);
+    past.copy_from_slice(history);
+    present.iter_mut().zip(samples).for_each(|(s, &x)| *s = x);
+    history.copy_from_slice(&stream[stream.len() - HISTORY..]);
 }
 
 /// The inner loop, in the instructions of the processor at hand.
@@ -178,6 +182,16 @@ fn accumulate<const FUSED: bool>(stream: &[f32], taps: &[f32; TAPS], output: &mu
         }
         *sums = block;
     }
+}
+
+/// The filters of one conversion, computed at its first use and kept: they are the same for all.
+fn shared_phases(from: SampleRate, to: SampleRate, direction: Direction) -> &'static [[f32; TAPS]] {
+    type Phases = OnceLock<Box<[[f32; TAPS]]>>;
+    static SHARED: [[Phases; RATES]; RATES] = [const { [const { OnceLock::new() }; RATES] }; RATES];
+    SHARED[from.index()][to.index()].get_or_init(|| {
+        let factor = from.max(to).frame_samples() / from.min(to).frame_samples();
+        phases(direction, factor)
+    })
 }
 
 /// The prototype low-pass cut into phases.
@@ -258,6 +272,11 @@ const TAPS: usize = 32;
 
 /// Samples of the past that the first output of a frame needs.
 const HISTORY: usize = TAPS - 1;
+
+const RATES: usize = SampleRate::ALL.len();
+
+/// Of two different rates, the slower one has at most this many samples in a frame.
+const SLOWER_FRAME_MAX: usize = SampleRate::Hz16000.frame_samples();
 
 /// Outputs formed at once: four AVX registers. Divides all frame lengths.
 const BLOCK: usize = 32;

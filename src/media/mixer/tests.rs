@@ -139,7 +139,8 @@ impl World {
         self.start + Duration::from_millis(20 * self.frame)
     }
 
-    /// One frame: each peer says what `speech` gives (at its own rate), then the bridge mixes.
+    /// One frame: each peer says what `speech` gives (at its own rate), then the bridge mixes, and who is
+    /// outside has its frame as a leg alone has.
     fn run(&mut self, frames: u64, speech: impl Fn(usize, usize, f64) -> f64) {
         for _ in 0..frames {
             for index in 0..self.peers.len() {
@@ -151,6 +152,14 @@ impl World {
                 silence: &self.silence,
             };
             self.bridge.mix_tick(&tick, &mut self.legs, &mut self.sent);
+            for (index, leg) in self.legs.iter_mut().enumerate() {
+                let slot = LegSlot(index as u32);
+                if let Some(leg) = leg
+                    && !self.bridge.members().any(|member| member == slot)
+                {
+                    leg.lone_tick(&tick, slot, &mut PacketBuffer::default(), &mut self.sent);
+                }
+            }
             self.hear();
             self.frame += 1;
         }

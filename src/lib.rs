@@ -8,6 +8,7 @@ pub mod config;
 pub mod media;
 pub mod booking;
 pub mod sip;
+pub mod ari;
 pub mod call;
 pub mod engine;
 pub mod signalling;

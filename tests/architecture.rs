@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 const TESTS_ONLY: &str = "#[cfg(test)]";
 
 /// A module may import those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "units",
     "config",
     "media",
     "booking",
     "sip",
+    "ari",
     "call",
     "engine",
     "signalling",

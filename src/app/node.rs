@@ -46,6 +46,7 @@ impl Node {
             listen: config.sip.listen.clone(),
             tls: tls.clone(),
             advertise: config.sip.advertise.clone(),
+            asterisks: config.asterisks.clone(),
             bookings: bookings.clone(),
             speaker: prompts,
             engine,

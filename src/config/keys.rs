@@ -85,6 +85,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("asterisk.user", Text, Restart),
     secret("asterisk.password", Restart),
     key("asterisk.app", Text, Restart),
+    key("asterisk.plain_text", Boolean, Restart),
     key("number.number", Text, Live),
     key("number.country", Text, Live),
     key("number.language", Text, Live),

@@ -6,6 +6,7 @@
 //! relative to the working directory.
 
 mod address;
+mod asterisk;
 mod error;
 mod keys;
 mod number;
@@ -24,6 +25,7 @@ pub use address::{
     Advertised, BadAdvertised, BadListenAddress, BadNetwork, BadPortRange, ListenAddress, Network,
     PortRange, SipTransport,
 };
+pub use asterisk::AsteriskConfig;
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number};
@@ -46,6 +48,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Numbers that callers dial. Empty: whatever is dialled is answered, emergency numbers apart.
     pub numbers: Vec<Number>,
+    /// Asterisks whose callers come over ARI.
+    pub asterisks: Vec<AsteriskConfig>,
     /// PINs and how often one may guess.
     pub pin: PinConfig,
     /// Personal data.
@@ -301,6 +305,7 @@ impl Config {
             ("media", config.media != written.media),
             ("http", config.http != written.http),
             ("database", config.database != written.database),
+            ("asterisk", config.asterisks != written.asterisks),
             ("pin", config.pin != written.pin),
             ("privacy", config.privacy != written.privacy),
             ("limits", config.limits != written.limits),

@@ -1,5 +1,7 @@
 //! From what was written to what is true: each value parsed and checked, errors gathered.
 
+mod asterisk;
+
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -38,6 +40,11 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         log: reader.log(),
         numbers: read_numbers(
             raw.tables.get("number").map_or(&[], Vec::as_slice),
+            reader.errors,
+        ),
+        asterisks: asterisk::read(
+            raw.tables.get("asterisk").map_or(&[], Vec::as_slice),
+            &node,
             reader.errors,
         ),
         node,
@@ -398,17 +405,7 @@ fn refuse_what_is_not_built(raw: &RawConfig, errors: &mut Vec<ConfigError>) {
         let instead = "let the trunk's peers call in directly and name them in sip.trusted";
         errors.push(not_supported("sip.trunk", table.origin.clone(), instead));
     }
-    for table in raw.tables.get("asterisk").into_iter().flatten() {
-        Reader {
-            items: &table.items,
-            errors,
-        }
-        .check_asterisk(table);
-        let instead = "let Asterisk dial voicebridge over SIP, as the files in asterisk/ show";
-        errors.push(not_supported("asterisk", table.origin.clone(), instead));
-    }
 }
-
 impl Reader<'_> {
     fn check_trunk(&mut self, table: &RawTable) {
         self.require("sip.trunk.name", table, "a name for it");
@@ -426,19 +423,6 @@ impl Reader<'_> {
         self.text("sip.trunk.transport", one_of(&["udp", "tcp", "tls"]));
         self.text("sip.trunk.srtp", one_of(&["off", "offer", "require"]));
         self.list("sip.trunk.numbers", dialled);
-    }
-
-    fn check_asterisk(&mut self, table: &RawTable) {
-        self.require("asterisk.name", table, "a name for it");
-        self.require(
-            "asterisk.url",
-            table,
-            "its ARI address, like \"http://127.0.0.1:8088\"",
-        );
-        self.text("asterisk.name", not_empty);
-        self.text("asterisk.url", |text| web_address(text).map(str::to_owned));
-        self.text("asterisk.user", not_empty);
-        self.text("asterisk.app", not_empty);
     }
 }
 

@@ -167,30 +167,106 @@ fn tls_needs_an_address_a_certificate_and_its_key() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
-    for (text, key) in [
-        (
-            "[[sip.trunk]]\nname = 'carrier'\nsrtp = 'offer'",
-            "sip.trunk",
-        ),
-        (
-            "[[asterisk]]\nname = 'a'\nurl = 'http://127.0.0.1:8088'",
-            "asterisk",
-        ),
-    ] {
-        let errors = errors(text);
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(
-            errors[0].contains(key) && errors[0].contains("not supported yet"),
-            "{errors:?}"
-        );
-        assert!(!errors[0].contains("canary"), "{errors:?}");
-    }
+    let unbuilt = errors("[[sip.trunk]]\nname = 'carrier'\nsrtp = 'offer'\npassword = 'canary'");
+    assert_eq!(unbuilt.len(), 1, "{unbuilt:?}");
+    assert!(
+        unbuilt[0].contains("sip.trunk") && unbuilt[0].contains("not supported yet"),
+        "{unbuilt:?}"
+    );
+    assert!(!unbuilt[0].contains("canary"), "{unbuilt:?}");
     let errors = errors("[[sip.trunk]]\nsrtp = 'maybe'\nnumbers = ['x y']\n");
     assert_eq!(
         errors.len(),
         4,
         "its form is checked all the same: {errors:?}"
     );
+}
+
+const ASTERISK: &str = "[[asterisk]]\nname = 'pbx'\nurl = 'http://127.0.0.1:8088/'\nuser = 'vb'\npassword = 'canary'\n";
+
+#[test]
+fn an_asterisk_is_read_with_the_node_s_app_or_its_own() {
+    let config = parse(&format!("node.name = 'rome'\n{ASTERISK}")).unwrap();
+    let asterisk = &config.asterisks[0];
+    assert_eq!(asterisk.app, "voicebridge-rome");
+    assert_eq!(asterisk.url, "http://127.0.0.1:8088");
+    assert_eq!(asterisk.password.expose(), "canary");
+    assert!(!format!("{config:?}").contains("canary"));
+    let config = parse(&format!("{ASTERISK}app = 'vb_2'\n")).unwrap();
+    assert_eq!(config.asterisks[0].app, "vb_2");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "from a file").unwrap();
+    let text = ASTERISK.replace(
+        "password = 'canary'",
+        &format!("password_file = {:?}", file.path()),
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(config.asterisks[0].password.expose(), "from a file");
+}
+
+#[test]
+fn a_password_goes_over_the_network_only_encrypted_or_as_the_operator_wants() {
+    for safe in [
+        "https://pbx.example.org",
+        "http://localhost:8088",
+        "http://127.1.2.3:8088",
+        "http://[::1]:8088",
+    ] {
+        let text = ASTERISK.replace("http://127.0.0.1:8088/", safe);
+        assert!(parse(&text).is_ok(), "{safe}");
+    }
+    let text = ASTERISK.replace("127.0.0.1", "192.0.2.7");
+    assert_eq!(
+        errors(&text),
+        [
+            "vb.toml:3:1: asterisk.url = \"http://192.0.2.7:8088/\": would send the password over the network in the clear; use https://, or write plain_text = true where the network is your own"
+        ]
+    );
+    assert_eq!(errors(&format!("{text}plain_text = false\n")).len(), 1);
+    assert!(parse(&format!("{text}plain_text = true\n")).is_ok());
+}
+
+#[test]
+fn what_is_wrong_with_an_asterisk_is_named() {
+    for (wrong, right, told) in [
+        ("name = 'pbx'", "", "asterisk.name is missing"),
+        (
+            "url = 'http://127.0.0.1:8088/'",
+            "",
+            "asterisk.url is missing",
+        ),
+        ("user = 'vb'", "", "asterisk.user is missing"),
+        ("password = 'canary'", "", "asterisk.password is missing"),
+        ("name = 'pbx'", "name = 'p b x'", "letters, digits"),
+        ("http://127.0.0.1:8088/", "ws://127.0.0.1", "web address"),
+        (
+            "http://127.0.0.1:8088/",
+            "http://u:p@127.0.0.1",
+            "web address",
+        ),
+        ("user = 'vb'", "user = 'v:b'", "without ':'"),
+        ("password = 'canary'", "password = ''", "must not be empty"),
+        ("user = 'vb'", "user = 'vb'\napp = 'a,b'", "letters, digits"),
+        (
+            "user = 'vb'",
+            "user = 'vb'\nplain_text = 'yes'",
+            "true or false",
+        ),
+    ] {
+        let errors = errors(&ASTERISK.replace(wrong, right));
+        assert_eq!(errors.len(), 1, "{right}: {errors:?}");
+        assert!(errors[0].contains(told), "{right}: {errors:?}");
+        assert!(!errors[0].contains("canary"), "{errors:?}");
+    }
+    let twice = errors(&ASTERISK.repeat(2));
+    assert_eq!(twice.len(), 2, "{twice:?}");
+    assert!(
+        twice
+            .iter()
+            .all(|error| error.contains("another [[asterisk]] already"))
+    );
+    let dotted = errors(&format!("node.name = 'rome.1'\n{ASTERISK}"));
+    assert!(dotted[0].contains("needs an asterisk.app"), "{dotted:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::asterisk::AsteriskCaller;
 use crate::call::{Call, Phrase};
 use crate::engine::LegReport;
 use crate::media::codec::Codec;
@@ -14,17 +15,15 @@ use crate::sip::event::DialogId;
 use crate::sip::sdp::LocalMedia;
 use crate::units::{Language, LegId};
 
-/// A call between its INVITE and its record.
+/// A call between its arrival and its record.
 #[derive(Debug)]
 pub(crate) struct ActiveCall {
     /// What decides.
     pub(crate) call: Call,
-    /// The dialog, until either side ended it.
-    pub(crate) dialog: Option<DialogId>,
-    /// The offer that is not answered yet.
-    pub(crate) offer: Option<Bytes>,
-    /// Where its INVITE came from.
-    pub(crate) source: IpAddr,
+    /// What it came by.
+    pub(crate) line: Line,
+    /// The address that it counts for; `None`: an Asterisk of ours, which has no limit of its own.
+    pub(crate) source: Option<IpAddr>,
     /// Its media, from the answer on.
     pub(crate) media: Option<Media>,
     /// What is being said.
@@ -39,15 +38,38 @@ pub(crate) struct ActiveCall {
     pub(crate) window: QualityWindow,
 }
 
+/// What a call came by. Everything that is asked of a call's signalling goes by this.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// A SIP dialog.
+    Sip {
+        /// Which.
+        dialog: DialogId,
+        /// The offer that is not answered yet.
+        offer: Option<Bytes>,
+    },
+    /// A channel in an Asterisk.
+    Asterisk(AsteriskCaller),
+    /// Either side ended it.
+    Gone,
+}
+
 /// A call's media.
 #[derive(Debug)]
 pub(crate) struct Media {
     /// The leg.
     pub(crate) leg: LegId,
+    /// What was agreed last; `None` until that is known.
+    pub(crate) agreed: Option<MediaParameters>,
+    /// Offers and answers, where the line has them.
+    pub(crate) negotiation: Option<Negotiation>,
+}
+
+/// SIP's offers and answers (RFC 3264).
+#[derive(Debug)]
+pub(crate) struct Negotiation {
     /// What we offer and answer with.
     pub(crate) local: LocalMedia,
-    /// What was agreed last; `None` until the first answer to an offer of ours came.
-    pub(crate) agreed: Option<MediaParameters>,
     /// An offer of ours waits for its answer in the ACK.
     pub(crate) offered: bool,
 }
@@ -65,11 +87,10 @@ pub(crate) struct Saying {
 
 impl ActiveCall {
     /// A call that has just arrived.
-    pub(crate) fn new(call: Call, dialog: DialogId, offer: Option<Bytes>, source: IpAddr) -> Self {
+    pub(crate) fn new(call: Call, line: Line, source: Option<IpAddr>) -> Self {
         Self {
             call,
-            dialog: Some(dialog),
-            offer,
+            line,
             source,
             media: None,
             saying: None,
@@ -77,6 +98,14 @@ impl ActiveCall {
             deadline: None,
             report: None,
             window: QualityWindow::default(),
+        }
+    }
+
+    /// Its SIP dialog, if that is what it came by and it is still there.
+    pub(crate) const fn dialog(&self) -> Option<DialogId> {
+        match self.line {
+            Line::Sip { dialog, .. } => Some(dialog),
+            Line::Asterisk(_) | Line::Gone => None,
         }
     }
 

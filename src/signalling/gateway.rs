@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::active_call::ActiveCall;
+use super::active_call::{ActiveCall, Line};
+use super::asterisk::{AsteriskCaller, Asterisks};
+use super::asterisk_link::News;
 use super::clock;
 use super::records::Recorder;
 use super::requests::{Picture, Request};
@@ -43,6 +45,8 @@ pub(super) struct Gateway {
     pub(super) rooms: Rooms,
     pub(super) calls: HashMap<CallId, ActiveCall>,
     pub(super) by_dialog: HashMap<DialogId, CallId>,
+    pub(super) asterisks: Asterisks,
+    pub(super) by_line: HashMap<AsteriskCaller, CallId>,
     pub(super) by_leg: HashMap<LegId, CallId>,
     pub(super) per_source: HashMap<IpAddr, usize>,
     /// Records that wait for their leg's last figures.
@@ -68,6 +72,15 @@ pub(super) struct Machines {
     pub(super) transport: Transport,
     pub(super) engine: Control,
     pub(super) recorder: Recorder,
+    pub(super) asterisks: Asterisks,
+}
+
+/// What a gateway hears by.
+pub(super) struct Ears {
+    pub(super) inbound: mpsc::Receiver<Inbound>,
+    pub(super) asterisks: mpsc::Receiver<(usize, News)>,
+    pub(super) wakes: mpsc::Receiver<Wake>,
+    pub(super) requests: mpsc::Receiver<Request>,
 }
 
 impl Gateway {
@@ -84,6 +97,7 @@ impl Gateway {
             transport,
             engine,
             recorder,
+            asterisks,
         } = machines;
         Self {
             settings,
@@ -95,6 +109,8 @@ impl Gateway {
             rooms: Rooms::default(),
             calls: HashMap::new(),
             by_dialog: HashMap::new(),
+            asterisks,
+            by_line: HashMap::new(),
             by_leg: HashMap::new(),
             per_source: HashMap::new(),
             parting: HashMap::new(),
@@ -111,26 +127,24 @@ impl Gateway {
     }
 
     /// Runs until a `Request::Shutdown`, or until everybody who could ask for one is gone.
-    pub(super) async fn run(
-        mut self,
-        mut inbound: mpsc::Receiver<Inbound>,
-        mut wakes: mpsc::Receiver<Wake>,
-        mut requests: mpsc::Receiver<Request>,
-    ) {
+    pub(super) async fn run(mut self, mut ears: Ears) {
         let mut pump = tokio::time::interval(PUMP);
         pump.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = tokio::time::interval(SHOW);
         loop {
             let wake_at = self.next_timeout().unwrap_or_else(|| clock::now() + IDLE);
             tokio::select! {
-                Some(message) = inbound.recv() => {
+                Some(message) = ears.inbound.recv() => {
                     self.handle_inbound(clock::now(), message);
-                    self.handle_burst(&mut inbound);
+                    self.handle_burst(&mut ears.inbound);
                 }
-                Some(wake) = wakes.recv() => self.handle_wake(wake),
-                request = requests.recv() => match request {
+                Some((asterisk, news)) = ears.asterisks.recv() => {
+                    self.asterisks.handle_news(clock::now(), asterisk, news);
+                }
+                Some(wake) = ears.wakes.recv() => self.handle_wake(wake),
+                request = ears.requests.recv() => match request {
                     Some(Request::Shutdown(done)) => {
-                        self.shut_down(done).await;
+                        self.shut_down(done, ears.asterisks).await;
                         return;
                     }
                     Some(request) => self.handle_request(request),
@@ -178,6 +192,7 @@ impl Gateway {
         if self.endpoint.poll_timeout().is_some_and(|at| at <= now) {
             self.endpoint.handle_timeout(now);
         }
+        self.asterisks.handle_timeout(now);
         if self.rooms.poll_timeout().is_some_and(|at| at <= now) {
             self.rooms.handle_timeout(now, clock::wall());
         }
@@ -197,6 +212,9 @@ impl Gateway {
             let mut moved = false;
             while let Some(event) = self.endpoint.poll_event() {
                 self.handle_sip(now, event);
+                moved = true;
+            }
+            while self.handle_asterisks() {
                 moved = true;
             }
             self.engine.pump();
@@ -220,6 +238,7 @@ impl Gateway {
     }
 
     fn transmit(&mut self, now: Instant) {
+        self.asterisks.transmit();
         while let Some(transmit) = self.endpoint.poll_transmit() {
             let flow = transmit.flow;
             if !self.transport.send(transmit)
@@ -272,13 +291,17 @@ impl Gateway {
         if let Some(at) = active.deadline {
             self.deadlines.remove(&(at, id));
         }
-        if let Some(dialog) = active.dialog {
-            self.by_dialog.remove(&dialog);
+        match &active.line {
+            Line::Sip { dialog, .. } => drop(self.by_dialog.remove(dialog)),
+            Line::Asterisk(line) => drop(self.by_line.remove(line)),
+            Line::Gone => {}
         }
-        if let Some(count) = self.per_source.get_mut(&active.source) {
+        if let Some(source) = active.source
+            && let Some(count) = self.per_source.get_mut(&source)
+        {
             *count -= 1;
             if *count == 0 {
-                self.per_source.remove(&active.source);
+                self.per_source.remove(&source);
             }
         }
         Some(active)
@@ -288,6 +311,7 @@ impl Gateway {
         let calls = self.deadlines.first().map(|&(at, _)| at);
         [
             self.endpoint.poll_timeout(),
+            self.asterisks.poll_timeout(),
             self.rooms.poll_timeout(),
             calls,
         ]

@@ -4,13 +4,16 @@
 //! The path of a call, top to bottom:
 //! 1. `transport`: bytes from sockets
 //! 2. [`crate::sip::Endpoint`]: messages, transactions, dialogs
-//! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s
+//! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s; `asterisk_link` and `asterisk` do the
+//!    same for callers who come by [`crate::ari`]
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records
 //!
 //! `gateway` is the one task that runs it, `requests` the door for the API.
 
 mod active_call;
+mod asterisk;
+mod asterisk_link;
 mod clock;
 mod counters;
 mod gateway;
@@ -34,10 +37,11 @@ pub use transport::{ListenError, TlsError, TlsIdentity};
 
 use crate::booking::Bookings;
 use crate::call::Speaker;
-use crate::config::{Advertised, ListenAddress};
+use crate::config::{Advertised, AsteriskConfig, ListenAddress};
 use crate::engine::Control;
 use crate::sip::{Endpoint, EndpointConfig};
-use gateway::{Gateway, Machines};
+use asterisk::Asterisks;
+use gateway::{Ears, Gateway, Machines};
 use records::Recorder;
 use transport::Transport;
 
@@ -51,6 +55,8 @@ pub struct Parts {
     pub tls: Option<Arc<TlsIdentity>>,
     /// What peers are told to send to.
     pub advertise: Option<Advertised>,
+    /// Asterisks whose callers come over ARI.
+    pub asterisks: Vec<AsteriskConfig>,
     /// PINs and records.
     pub bookings: Bookings,
     /// The voice.
@@ -81,6 +87,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         listen,
         tls,
         advertise,
+        asterisks,
         bookings,
         speaker,
         engine,
@@ -97,6 +104,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         endpoint_config(&settings, &transport, advertise.as_ref()),
         seed,
     );
+    let (asterisks, asterisk_news) = Asterisks::start(asterisks, seed);
     let (recorder, recording) = Recorder::start(bookings.clone());
     let (wakes, woken) = mpsc::channel(WAKES);
     let (requests, asked) = mpsc::channel(REQUESTS);
@@ -109,10 +117,17 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         transport,
         engine,
         recorder,
+        asterisks,
     };
     let gateway = Gateway::new(machines, wakes, picture);
+    let ears = Ears {
+        inbound,
+        asterisks: asterisk_news,
+        wakes: woken,
+        requests: asked,
+    };
     let finished = tokio::spawn(async move {
-        gateway.run(inbound, woken, asked).await;
+        gateway.run(ears).await;
         if recording.await.is_err() {
             tracing::warn!("the writer of call records stopped early");
         }

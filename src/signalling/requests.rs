@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::active_call::{ActiveCall, Line};
+use super::asterisk_link::News;
 use super::gateway::Gateway;
 use super::settings::GatewaySettings;
 use super::{clock, counters};
@@ -209,15 +211,22 @@ impl Gateway {
     }
 
     /// Ends all calls; their last messages and records leave before the gateway does.
-    pub(super) async fn shut_down(mut self, done: oneshot::Sender<()>) {
+    pub(super) async fn shut_down(
+        mut self,
+        done: oneshot::Sender<()>,
+        mut asterisks: mpsc::Receiver<(usize, News)>,
+    ) {
         self.draining = true;
         for id in self.calls.keys().copied().collect::<Vec<_>>() {
             self.input(id, CallInput::Drop(HangupBy::System));
         }
         let deadline = clock::now() + PARTING;
         while clock::now() < deadline {
+            while let Ok((asterisk, news)) = asterisks.try_recv() {
+                self.asterisks.handle_news(clock::now(), asterisk, news);
+            }
             self.settle(clock::now());
-            if self.calls.is_empty() && self.parting.is_empty() {
+            if self.calls.is_empty() && self.parting.is_empty() && self.asterisks.are_done() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -246,17 +255,17 @@ impl Gateway {
     fn participant(&self, seat: &Seat) -> Participant {
         let active = self.calls.get(&seat.call);
         let report = active.and_then(|active| active.report.as_ref());
-        let caller = active.map(|active| active.call.summary().caller);
+        let summary = active.map(|active| active.call.summary());
         Participant {
             id: seat.participant,
             name: seat.name.clone(),
             role: seat.role,
-            kind: "sip",
+            kind: summary.as_ref().map_or("", |summary| summary.kind),
             state: match seat.state {
                 SeatState::Waiting => ParticipantState::Waiting,
                 SeatState::Joined => ParticipantState::Joined,
             },
-            number: caller.unwrap_or_else(|| CallerNumber::new("")),
+            number: summary.map_or_else(|| CallerNumber::new(""), |summary| summary.caller),
             muted: seat.muted_by.is_some(),
             muted_by: seat.muted_by,
             hand: seat.hand,
@@ -268,6 +277,19 @@ impl Gateway {
                 .map_or("", |codec| codec.encoding_name()),
             quality: active.map_or_else(Quality::default, |active| active.window.quality()),
         }
+    }
+
+    /// Legs whose call is over are counted as SIP's until they are closed.
+    fn legs_by_kind(&self) -> Vec<(&'static str, u64)> {
+        let has_leg = |active: &&ActiveCall| {
+            matches!(active.line, Line::Asterisk(_)) && active.leg().is_some()
+        };
+        let of_asterisks = self.calls.values().filter(has_leg).count() as u64;
+        let all = self.engine.legs() as u64;
+        vec![
+            ("sip", all.saturating_sub(of_asterisks)),
+            ("asterisk", of_asterisks),
+        ]
     }
 
     /// Renews what others read without asking.
@@ -282,7 +304,8 @@ impl Gateway {
                 .map(|(why, count)| (*why, *count)),
         );
         gauges.admission_refused.extend(self.transport.refused());
-        gauges.legs = vec![("sip", self.engine.legs() as u64)];
+        gauges.legs = self.legs_by_kind();
+        gauges.asterisks = self.asterisks.connected();
         let threads = self.engine.health();
         gauges.tick_lateness = threads.iter().map(counters::lateness).collect();
         gauges.media_busy = threads.iter().map(|t| f64::from(t.busy)).collect();

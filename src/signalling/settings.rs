@@ -25,8 +25,8 @@ pub struct GatewaySettings {
 pub(super) struct Dialled {
     /// As configured, else as dialled.
     pub(super) number: String,
-    /// What it greets in.
-    pub(super) language: Language,
+    /// What it greets in, where that is configured.
+    pub(super) language: Option<Language>,
     /// It is answered.
     pub(super) served: bool,
 }
@@ -57,12 +57,12 @@ impl GatewaySettings {
         match found {
             Some(number) => Dialled {
                 number: number.number.clone(),
-                language: number.language,
+                language: Some(number.language),
                 served: true,
             },
             None => Dialled {
                 number: dialled.to_owned(),
-                language: LANGUAGE,
+                language: None,
                 served: self.numbers.is_empty(),
             },
         }
@@ -100,9 +100,6 @@ fn significant(number: &str) -> String {
     let international = kept.strip_prefix("00").map(str::to_owned);
     international.unwrap_or(kept)
 }
-
-/// What numbers that are not configured greet in.
-const LANGUAGE: Language = Language::English;
 
 #[cfg(test)]
 mod tests {
@@ -176,7 +173,7 @@ mod tests {
                 (number, true),
                 "{dialled}"
             );
-            assert_eq!(found.language, Language::Italian);
+            assert_eq!(found.language, Some(Language::Italian));
         }
     }
 

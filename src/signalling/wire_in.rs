@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::active_call::ActiveCall;
+use super::active_call::{ActiveCall, Line};
 use super::counters::Refused;
 use super::gateway::Gateway;
 use crate::booking::admission::CallId;
@@ -15,7 +15,7 @@ use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
 use crate::sip::sdp::{self, LocalMedia};
-use crate::units::LegId;
+use crate::units::{Key, Language, LegId};
 
 impl Gateway {
     pub(super) fn handle_sip(&mut self, now: Instant, event: SipEvent) {
@@ -51,18 +51,22 @@ impl Gateway {
     fn handle_invite(&mut self, now: Instant, dialog: DialogId, invite: IncomingInvite) {
         let id = CallId(uuid::Uuid::now_v7());
         let source = invite.source;
-        let refused = self.refusal(source);
+        let refused = self.refusal(Some(source));
         let number = self.settings.number_dialled(&invite.number);
         tracing::info!(call = %id, %source, "call arrived");
         *self.per_source.entry(source).or_insert(0) += 1;
         let call = Call::new(id, self.settings.call_limits.clone());
+        let line = Line::Sip {
+            dialog,
+            offer: invite.sdp,
+        };
         self.calls
-            .insert(id, ActiveCall::new(call, dialog, invite.sdp, source));
+            .insert(id, ActiveCall::new(call, line, Some(source)));
         self.by_dialog.insert(dialog, id);
         let arrival = Arrival {
             kind: KIND,
             caller: invite.caller,
-            language: number.language,
+            language: number.language.unwrap_or(Language::English),
             number: number.number,
             pin: invite.pin,
             sip_call_id: Some(invite.call_id),
@@ -98,12 +102,12 @@ impl Gateway {
     pub(super) fn part_from_dialog(&mut self, dialog: DialogId) {
         let id = self.by_dialog.remove(&dialog);
         if let Some(active) = id.and_then(|id| self.calls.get_mut(&id)) {
-            active.dialog = None;
+            active.line = Line::Gone;
         }
     }
 
     /// Why no further call can be taken.
-    fn refusal(&mut self, source: IpAddr) -> Option<Refused> {
+    pub(super) fn refusal(&mut self, source: Option<IpAddr>) -> Option<Refused> {
         if self.draining {
             return Some(Refused::Draining);
         }
@@ -113,6 +117,7 @@ impl Gateway {
         if self.engine.overload().is_some() {
             return Some(Refused::Overload);
         }
+        let source = source?;
         let from_source = self.per_source.get(&source).copied().unwrap_or(0);
         let trusted = self.settings.is_trusted(source);
         (!trusted && from_source >= self.settings.calls_per_source_max)
@@ -142,18 +147,21 @@ impl Gateway {
         let Some(media) = active.media.as_mut() else {
             return false;
         };
-        if !std::mem::take(&mut media.offered) {
+        let Some(negotiation) = media.negotiation.as_mut() else {
+            return false;
+        };
+        if !std::mem::take(&mut negotiation.offered) {
             return true;
         }
-        let Some(Ok(agreed)) = sdp.map(|answer| sdp::accept(answer, &media.local)) else {
+        let Some(Ok(agreed)) = sdp.map(|answer| sdp::accept(answer, &negotiation.local)) else {
             return media.agreed.is_some();
         };
         let agreed = MediaParameters {
-            signalling_source: Some(source),
+            signalling_source: source,
             ..agreed
         };
+        negotiation.local.agreed(&agreed);
         media.agreed = Some(agreed);
-        media.local.agreed(&agreed);
         let connected = self.engine.connect_leg(media.leg, &agreed).is_ok();
         if codec_before.is_some_and(|before| before != agreed.codec) {
             self.say_again(id);
@@ -168,24 +176,25 @@ impl Gateway {
         let Some(active) = self.calls.get_mut(&id) else {
             return;
         };
-        let source = active.source;
         let codec_before = active.codec();
-        let Some(media) = active.media.as_mut() else {
+        let leg = active.leg();
+        let negotiation = active.media.as_mut().and_then(|m| m.negotiation.as_mut());
+        let (Some(leg), Some(negotiation)) = (leg, negotiation) else {
             self.endpoint.reject_reinvite(now, dialog, 500);
             return;
         };
-        media.local.session_version += 1;
+        negotiation.local.session_version += 1;
         let Some(offer) = offer else {
             // Where the peer will send from is not known before its answer.
-            if let Ok(port) = self.engine.readdress(media.leg, None) {
-                media.local.rtp_port = port;
+            if let Ok(port) = self.engine.readdress(leg, None) {
+                negotiation.local.rtp_port = port;
             }
-            media.offered = true;
-            let offered = sdp::offer(&media.local);
+            negotiation.offered = true;
+            let offered = sdp::offer(&negotiation.local);
             self.endpoint.answer_reinvite(now, dialog, offered);
             return;
         };
-        match self.renegotiate(id, source, &offer) {
+        match self.renegotiate(id, &offer) {
             Ok((agreed, answer)) => {
                 self.endpoint.answer_reinvite(now, dialog, answer);
                 if codec_before != Some(agreed.codec) {
@@ -198,33 +207,27 @@ impl Gateway {
 
     /// Another offer of the peer's: what is agreed now, and our answer, which may name another port of
     /// ours. Else the status that refuses it.
-    fn renegotiate(
-        &mut self,
-        id: CallId,
-        source: IpAddr,
-        offer: &[u8],
-    ) -> Result<(MediaParameters, Bytes), u16> {
-        let media = self
-            .calls
-            .get_mut(&id)
-            .and_then(|active| active.media.as_mut())
-            .ok_or(500_u16)?;
+    fn renegotiate(&mut self, id: CallId, offer: &[u8]) -> Result<(MediaParameters, Bytes), u16> {
+        let active = self.calls.get_mut(&id).ok_or(500_u16)?;
+        let source = active.source.ok_or(500_u16)?;
+        let media = active.media.as_mut().ok_or(500_u16)?;
+        let local = &mut media.negotiation.as_mut().ok_or(500_u16)?.local;
         let answered =
             |local: &LocalMedia| sdp::answer(offer, local).map_err(|error| error.status());
-        let (mut agreed, mut answer) = answered(&media.local)?;
+        let (mut agreed, mut answer) = answered(local)?;
         // Hold in the style of RFC 2543 says nothing about where the peer is.
         if KnownPeer::of(&agreed).is_some() {
             let known = self.settings.known_peer(source, &agreed);
             let port = self.engine.readdress(media.leg, known);
             let port = port.map_err(|_| 500_u16)?;
-            if port != media.local.rtp_port {
-                media.local.rtp_port = port;
-                (agreed, answer) = answered(&media.local)?;
+            if port != local.rtp_port {
+                local.rtp_port = port;
+                (agreed, answer) = answered(local)?;
             }
         }
         agreed.signalling_source = Some(source);
+        local.agreed(&agreed);
         media.agreed = Some(agreed);
-        media.local.agreed(&agreed);
         self.engine
             .connect_leg(media.leg, &agreed)
             .map_err(|_| 500_u16)?;
@@ -237,14 +240,14 @@ impl Gateway {
             return;
         };
         if let Some(active) = self.calls.get_mut(&id) {
-            active.dialog = None;
+            active.line = Line::Gone;
         }
         self.input(id, input);
     }
 
     pub(super) fn handle_engine(&mut self, event: EngineEvent) {
         match event {
-            EngineEvent::Key { leg, key } => self.leg_input(leg, CallInput::Key(key)),
+            EngineEvent::Key { leg, key } => self.key_in_audio(leg, key),
             EngineEvent::PlayFinished { leg, token } => self.play_finished(leg, token),
             EngineEvent::MediaLost { leg } => {
                 tracing::info!(leg = leg.0, "no media for too long, ending the call");
@@ -252,9 +255,13 @@ impl Gateway {
             }
             EngineEvent::MediaStarted { .. } | EngineEvent::Talking { .. } => {}
             EngineEvent::Report { leg, report } => {
-                if let Some(active) = self.by_leg.get(&leg).and_then(|id| self.calls.get_mut(id)) {
+                let Some(&id) = self.by_leg.get(&leg) else {
+                    return;
+                };
+                if let Some(active) = self.calls.get_mut(&id) {
                     active.window.note(&report);
-                    active.report = Some(report);
+                    let before = active.report.replace(report).unwrap_or_default();
+                    self.look_for_life(id, before.received, report.received);
                 }
             }
             EngineEvent::LegClosed { leg, report } => {
@@ -282,6 +289,14 @@ impl Gateway {
         {
             active.saying = None;
             self.input(id, CallInput::SayFinished);
+        }
+    }
+
+    /// An Asterisk tells keys itself; what it passes on in the audio is the same key again.
+    fn key_in_audio(&mut self, leg: LegId, key: Key) {
+        let active = self.by_leg.get(&leg).and_then(|id| self.calls.get(id));
+        if !active.is_some_and(|active| matches!(active.line, Line::Asterisk(_))) {
+            self.leg_input(leg, CallInput::Key(key));
         }
     }
 

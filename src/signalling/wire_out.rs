@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::active_call::{Media, Saying};
+use super::active_call::{ActiveCall, Line, Media, Negotiation, Saying};
 use super::clock;
 use super::gateway::{Gateway, Wake};
 use crate::booking::admission::{CallId, ParticipantId};
@@ -12,6 +12,7 @@ use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutp
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
+use crate::sip::event::DialogId;
 use crate::sip::sdes::{LocalKeys, RANDOM_BYTES};
 use crate::sip::sdp::{self, LocalMedia};
 use crate::units::Language;
@@ -34,7 +35,7 @@ impl Gateway {
             }
             CallOutput::Leave => self.rooms.leave(now, clock::wall(), id),
             CallOutput::HangUp { q850 } => self.hang_up(now, id, q850),
-            CallOutput::Record(record) => self.finish(id, record),
+            CallOutput::Record(record) => self.finish(now, id, record),
         }
     }
 
@@ -49,21 +50,34 @@ impl Gateway {
     }
 
     fn ring(&mut self, now: Instant, id: CallId) {
-        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
-            self.endpoint.ring(now, dialog);
+        match self.calls.get(&id).map(|active| &active.line) {
+            Some(Line::Sip { dialog, .. }) => self.endpoint.ring(now, *dialog),
+            Some(Line::Asterisk(line)) => self.asterisks.ring(now, *line),
+            Some(Line::Gone) | None => {}
+        }
+    }
+
+    fn answer(&mut self, now: Instant, id: CallId) {
+        match self.calls.get_mut(&id).map(|active| &mut active.line) {
+            Some(Line::Sip { dialog, offer }) => {
+                let (dialog, offer) = (*dialog, offer.take());
+                self.answer_sip(now, id, dialog, offer.as_deref());
+            }
+            Some(Line::Asterisk(line)) => {
+                let line = *line;
+                self.answer_asterisk(now, id, line);
+            }
+            Some(Line::Gone) | None => {}
         }
     }
 
     /// Opens the leg and answers; a call that can't have media is refused instead.
-    fn answer(&mut self, now: Instant, id: CallId) {
-        let Some(active) = self.calls.get_mut(&id) else {
+    fn answer_sip(&mut self, now: Instant, id: CallId, dialog: DialogId, offer: Option<&[u8]>) {
+        let Some(source) = self.calls.get(&id).and_then(|active| active.source) else {
             return;
         };
-        let Some(dialog) = active.dialog else { return };
-        let offer = active.offer.take();
-        let source = active.source;
         let mut local = self.local_media(source);
-        let opened = match self.open_leg(source, offer.as_deref(), &local) {
+        let opened = match self.open_leg(source, offer, &local) {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
@@ -75,7 +89,7 @@ impl Gateway {
         local.rtp_port = opened.rtp.port();
         local.session_id = opened.leg.0;
         self.by_leg.insert(opened.leg, id);
-        let negotiated = match &offer {
+        let negotiated = match offer {
             Some(offer) => {
                 sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer))
             }
@@ -95,8 +109,10 @@ impl Gateway {
                 if let Some(active) = self.calls.get_mut(&id) {
                     active.media = Some(Media {
                         leg: opened.leg,
-                        local,
-                        offered: agreed.is_none(),
+                        negotiation: Some(Negotiation {
+                            local,
+                            offered: agreed.is_none(),
+                        }),
                         agreed,
                     });
                 }
@@ -147,7 +163,7 @@ impl Gateway {
 
     /// The stack has already refused: the call has no dialog any more.
     fn refuse_unanswered(&mut self, id: CallId) {
-        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
+        if let Some(dialog) = self.calls.get(&id).and_then(ActiveCall::dialog) {
             self.part_from_dialog(dialog);
         }
         self.input(id, CallInput::Lost);
@@ -157,8 +173,9 @@ impl Gateway {
         if rejection == Rejection::Emergency {
             tracing::warn!(call = %id, "an emergency number was dialled here and refused with 404; check the routing of the trunk or PBX that sent it");
         }
-        // A call that finds the node full has been refused already.
-        if let Some(dialog) = self.calls.get(&id).and_then(|active| active.dialog) {
+        // A SIP call that finds the node full has been refused already; one that came by Asterisk goes back to
+        // the dialplan with its record.
+        if let Some(dialog) = self.calls.get(&id).and_then(ActiveCall::dialog) {
             self.endpoint.reject(now, dialog, 404, None, None);
             self.part_from_dialog(dialog);
         }
@@ -252,21 +269,26 @@ impl Gateway {
         self.input(id, CallInput::RoomVerdict(verdict));
     }
 
+    /// A call that came by Asterisk goes back to the dialplan, which wants to know the outcome: with its record.
     fn hang_up(&mut self, now: Instant, id: CallId, q850: u8) {
         if let Some(active) = self.calls.get_mut(&id)
-            && let Some(dialog) = active.dialog.take()
+            && let Some(dialog) = active.dialog()
         {
+            active.line = Line::Gone;
             self.by_dialog.remove(&dialog);
             self.endpoint.hang_up(now, dialog, q850);
         }
     }
 
     /// The call is over: its leg is closed, its record waits for the leg's last figures.
-    fn finish(&mut self, id: CallId, record: Box<CallRecord>) {
+    fn finish(&mut self, now: Instant, id: CallId, record: Box<CallRecord>) {
         tracing::info!(call = %id, outcome = record.outcome.word(), "call ended");
         let Some(active) = self.forget(id) else {
             return;
         };
+        if let Line::Asterisk(line) = active.line {
+            self.asterisks.leave(now, line, record.outcome.word());
+        }
         match active.leg() {
             Some(leg) => {
                 self.engine.close_leg(leg);

@@ -109,24 +109,24 @@ fn in_words(levels: &[f64; 4]) -> String {
 
 /// How a phone is set up and what it plays.
 #[derive(Debug, Clone, Copy)]
-struct Voice {
+pub(crate) struct Voice {
     /// The codec's name in baresip's account line.
-    codec: &'static str,
-    module: &'static str,
+    pub(crate) codec: &'static str,
+    pub(crate) module: &'static str,
     /// Rate and channels that baresip runs the codec at.
-    rate: u32,
-    channels: u16,
-    transport: &'static str,
+    pub(crate) rate: u32,
+    pub(crate) channels: u16,
+    pub(crate) transport: &'static str,
     /// Its audio is encrypted (SRTP with keys in the SDP), or there is none.
-    encrypts: bool,
+    pub(crate) encrypts: bool,
     /// No frequency of the keypad is near; 0 is silence.
-    tone_hz: f64,
-    on_ms: u32,
-    off_ms: u32,
+    pub(crate) tone_hz: f64,
+    pub(crate) on_ms: u32,
+    pub(crate) off_ms: u32,
 }
 
 /// A running baresip.
-struct Phone {
+pub(crate) struct Phone {
     process: Child,
     stdin: ChildStdin,
     folder: tempfile::TempDir,
@@ -135,6 +135,15 @@ struct Phone {
 
 impl Phone {
     fn start(server: &Server, voice: &Voice) -> Self {
+        let port = match voice.transport {
+            "tls" => server.tls_port,
+            _ => server.sip_port,
+        };
+        Self::calling(server, voice, port)
+    }
+
+    /// One that will call this port of the machine.
+    pub(crate) fn calling(server: &Server, voice: &Voice, port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let vouched = server.folder.path().join(CERTIFICATE);
         voice.write_configuration(folder.path(), &vouched);
@@ -149,10 +158,6 @@ impl Phone {
             .spawn()
             .expect("baresip is installed (scripts/install-test-deps)");
         let stdin = process.stdin.take().expect("piped");
-        let port = match voice.transport {
-            "tls" => server.tls_port,
-            _ => server.sip_port,
-        };
         let uri = format!("sip:1000@127.0.0.1:{port};transport={}", voice.transport);
         Self {
             process,
@@ -163,7 +168,7 @@ impl Phone {
     }
 
     /// Dials and keys in the PIN, as fast as baresip's own key release allows.
-    fn enter(&mut self, meeting: &Meeting) {
+    pub(crate) fn enter(&mut self, meeting: &Meeting) {
         self.write(&format!("/dial {}\n", self.uri));
         let deadline = Instant::now() + ANSWER;
         while self.recording().is_none() {
@@ -177,7 +182,7 @@ impl Phone {
         }
     }
 
-    fn write(&mut self, text: &str) {
+    pub(crate) fn write(&mut self, text: &str) {
         self.stdin.write_all(text.as_bytes()).expect("baresip runs");
         self.stdin.flush().expect("baresip runs");
     }
@@ -190,7 +195,7 @@ impl Phone {
             .find(|path| path.to_string_lossy().ends_with("-dec.wav"))
     }
 
-    fn finish(mut self) -> Recording {
+    pub(crate) fn finish(mut self) -> Recording {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.process.try_wait().expect("waited").is_none() {
             assert!(Instant::now() < deadline, "baresip does not quit");
@@ -283,7 +288,7 @@ impl Voice {
 }
 
 /// What a phone heard: one channel.
-struct Recording {
+pub(crate) struct Recording {
     rate: f64,
     samples: Vec<i16>,
 }
@@ -323,7 +328,7 @@ impl Recording {
 
     /// The level of a voice's tone in its bursts, dBFS: of all windows the 90th percentile, from the time
     /// when all were in and had been told so, and before the first left.
-    fn level(&self, voice: &Voice) -> f64 {
+    pub(crate) fn level(&self, voice: &Voice) -> f64 {
         let seconds = self.samples.len() as f64 / self.rate;
         assert!(
             seconds > TALK.as_secs_f64(),
@@ -421,14 +426,14 @@ const NAMES: [&str; 5] = [
     "elsewhere",
 ];
 
-const SENT_DBFS: f64 = -20.0;
+pub(crate) const SENT_DBFS: f64 = -20.0;
 const EVENNESS_DB: f64 = 3.0;
-const LEVEL_ERROR_DB: f64 = 3.0;
-const SEPARATION_DB: f64 = 30.0;
+pub(crate) const LEVEL_ERROR_DB: f64 = 3.0;
+pub(crate) const SEPARATION_DB: f64 = 30.0;
 const WINDOW_SECONDS: f64 = 0.1;
 const PLAY_SECONDS: u32 = 90;
 /// From the moment all are in until they leave: first they are told how many others there are.
-const TALK: Duration = Duration::from_secs(20);
+pub(crate) const TALK: Duration = Duration::from_secs(20);
 const SETTLE_SECONDS: f64 = 7.0;
 const LEAVE_SECONDS: f64 = 2.0;
 const ANSWER: Duration = Duration::from_secs(20);

@@ -5,6 +5,7 @@
     reason = "tests of the running program read the clock"
 )]
 
+mod asterisk;
 mod baresip;
 mod outcomes;
 mod resilience;

@@ -12,6 +12,8 @@ pub(crate) struct Scenario<'a> {
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) number: &'a str,
     pub(crate) tcp: bool,
+    /// Where to, if not to the server itself.
+    pub(crate) port: Option<u16>,
     /// A-law audio that the scenario plays as `keys.alaw`.
     pub(crate) audio: Vec<u8>,
 }
@@ -23,6 +25,7 @@ impl<'a> Scenario<'a> {
             keys: Vec::new(),
             number: "1000",
             tcp: false,
+            port: None,
             audio: Vec::new(),
         }
     }
@@ -45,6 +48,12 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// By way of whoever listens there.
+    pub(crate) fn by(mut self, port: u16) -> Self {
+        self.port = Some(port);
         self
     }
 
@@ -82,7 +91,8 @@ impl<'a> Scenario<'a> {
         for (key, value) in &self.keys {
             command.args(["-key", key, value]);
         }
-        command.arg(format!("127.0.0.1:{}", server.sip_port));
+        let to = self.port.unwrap_or(server.sip_port);
+        command.arg(format!("127.0.0.1:{to}"));
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("output file"))

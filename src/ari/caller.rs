@@ -1,0 +1,244 @@
+//! One caller's way from his `StasisStart` into a bridge with his media. Asterisk takes one step after the
+//! other: answer; ask what his phone speaks; make an externalMedia channel of that codec; wait until that is in
+//! our application (a channel that isn't can't be joined); join both in a bridge of their own.
+
+use std::net::SocketAddr;
+
+use crate::ari::event::{self, Channel};
+use crate::ari::request::Request;
+use crate::media::codec::Codec;
+
+/// A caller in our application.
+pub(super) struct Caller {
+    /// Asterisk's name of his channel.
+    pub(super) channel: String,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Nothing was asked for him yet.
+    Arrived,
+    /// On his way.
+    Settling(Settling),
+    /// In his bridge.
+    Up(Media),
+    /// Sent back to the dialplan with this outcome, not gone yet.
+    Leaving { outcome: &'static str },
+}
+
+/// What was made for him in Asterisk.
+#[derive(Debug, Clone)]
+pub(super) struct Media {
+    /// His externalMedia channel.
+    pub(super) channel: String,
+    /// The bridge of both.
+    pub(super) bridge: String,
+}
+
+struct Settling {
+    media: Media,
+    /// Where we receive.
+    rtp: SocketAddr,
+    codec: Option<Codec>,
+    /// Where Asterisk receives.
+    address: Option<SocketAddr>,
+    bridge_made: bool,
+    media_in_stasis: bool,
+    joining: bool,
+}
+
+/// A request whose answer leads on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Answer,
+    Format,
+    Media,
+    Bridge,
+    Join,
+}
+
+/// What a step brought.
+#[derive(Default)]
+pub(super) struct Progress {
+    pub(super) news: Option<News>,
+    pub(super) next: Option<(Step, Request)>,
+}
+
+/// What the call is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// His audio: what to speak, and where to.
+    Media {
+        codec: Codec,
+        remote: SocketAddr,
+        /// His phone speaks what can't be had from Asterisk by RTP.
+        transcoded: bool,
+    },
+    /// He hears us.
+    Answered,
+}
+
+/// An answer that says no, or nothing that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StepFailed;
+
+impl Caller {
+    pub(super) const fn new(channel: String) -> Self {
+        Self {
+            channel,
+            stage: Stage::Arrived,
+        }
+    }
+
+    /// Begins to bring him in.
+    pub(super) fn answer(&mut self, rtp: SocketAddr, media: Media) -> [(Step, Request); 2] {
+        let requests = [
+            (Step::Answer, Request::answer(&self.channel)),
+            (Step::Bridge, Request::create_bridge(&media.bridge)),
+        ];
+        self.stage = Stage::Settling(Settling {
+            media,
+            rtp,
+            codec: None,
+            address: None,
+            bridge_made: false,
+            media_in_stasis: false,
+            joining: false,
+        });
+        requests
+    }
+
+    /// A step was answered with success.
+    pub(super) fn step_done(
+        &mut self,
+        app: &str,
+        step: Step,
+        body: &str,
+    ) -> Result<Progress, StepFailed> {
+        let Stage::Settling(settling) = &mut self.stage else {
+            return Ok(Progress::default());
+        };
+        match step {
+            Step::Answer => Ok(Progress {
+                next: Some((Step::Format, Request::native_format(&self.channel))),
+                ..Progress::default()
+            }),
+            Step::Format => {
+                let formats = event::variable(body).ok_or(StepFailed)?;
+                let codec = event::codec_of(&formats).unwrap_or(Codec::Opus);
+                settling.codec = Some(codec);
+                let request =
+                    Request::external_media(app, &settling.media.channel, settling.rtp, codec);
+                Ok(Progress {
+                    next: Some((Step::Media, request)),
+                    ..Progress::default()
+                })
+            }
+            Step::Media => {
+                let channel = Channel::parse(body).map_err(|_| StepFailed)?;
+                let remote = channel.media_address().ok_or(StepFailed)?;
+                settling.address = Some(remote);
+                Ok(Progress {
+                    news: settling.media_news(remote),
+                    next: settling.join(&self.channel),
+                })
+            }
+            Step::Bridge => {
+                settling.bridge_made = true;
+                Ok(Progress {
+                    next: settling.join(&self.channel),
+                    ..Progress::default()
+                })
+            }
+            Step::Join => {
+                self.stage = Stage::Up(settling.media.clone());
+                Ok(Progress {
+                    news: Some(News::Answered),
+                    ..Progress::default()
+                })
+            }
+        }
+    }
+
+    /// His externalMedia channel came into our application.
+    pub(super) fn media_in_stasis(&mut self) -> Progress {
+        let Stage::Settling(settling) = &mut self.stage else {
+            return Progress::default();
+        };
+        settling.media_in_stasis = true;
+        Progress {
+            next: settling.join(&self.channel),
+            ..Progress::default()
+        }
+    }
+
+    /// He is to go on in the dialplan; what was made for him comes back, to be deleted.
+    pub(super) fn leave(&mut self, outcome: &'static str) -> Option<Media> {
+        match std::mem::replace(&mut self.stage, Stage::Leaving { outcome }) {
+            Stage::Settling(settling) => Some(settling.media),
+            Stage::Up(media) => Some(media),
+            Stage::Arrived => None,
+            Stage::Leaving { outcome } => {
+                self.stage = Stage::Leaving { outcome };
+                None
+            }
+        }
+    }
+
+    /// What was made for him.
+    pub(super) const fn media(&self) -> Option<&Media> {
+        match &self.stage {
+            Stage::Settling(settling) => Some(&settling.media),
+            Stage::Up(media) => Some(media),
+            Stage::Arrived | Stage::Leaving { .. } => None,
+        }
+    }
+
+    /// The requests that send him back to the dialplan, if that is where he is to go.
+    pub(super) fn parting_requests(&self) -> Option<[Request; 2]> {
+        let Stage::Leaving { outcome } = self.stage else {
+            return None;
+        };
+        Some([
+            Request::set_variable(&self.channel, OUTCOME, outcome),
+            Request::go_on_in_dialplan(&self.channel),
+        ])
+    }
+
+    /// He is half way in: that can't go on once the connection was away.
+    pub(super) const fn is_settling(&self) -> bool {
+        matches!(self.stage, Stage::Settling(_))
+    }
+
+    pub(super) const fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Leaving { .. })
+    }
+}
+
+impl Settling {
+    fn media_news(&self, remote: SocketAddr) -> Option<News> {
+        let codec = self.codec?;
+        let transcoded = codec == Codec::Opus;
+        Some(News::Media {
+            codec: if transcoded { Codec::G722 } else { codec },
+            remote,
+            transcoded,
+        })
+    }
+
+    /// Joins caller and media as soon as both and the bridge are there.
+    fn join(&mut self, channel: &str) -> Option<(Step, Request)> {
+        let ready = self.bridge_made && self.media_in_stasis && self.address.is_some();
+        if !ready || std::mem::replace(&mut self.joining, true) {
+            return None;
+        }
+        let channels = [channel, &self.media.channel];
+        Some((
+            Step::Join,
+            Request::add_to_bridge(&self.media.bridge, &channels),
+        ))
+    }
+}
+
+/// What the dialplan finds on return: the outcome of the call's record.
+const OUTCOME: &str = "VOICEBRIDGE_OUTCOME";

@@ -1,0 +1,550 @@
+//! One Asterisk: its connection, its callers, the requests that are under way; `order` sees to it that nothing is
+//! left lying.
+
+mod order;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::ari::caller::{Caller, Media, News, Progress, Step};
+use crate::ari::event::{self, Bridge, Channel, Event, IncomingCaller, Response};
+use crate::ari::link::{Due, Link};
+use crate::ari::request::Request;
+use crate::media::codec::Codec;
+use crate::units::Key;
+
+/// See the module's text.
+pub struct Endpoint {
+    config: EndpointConfig,
+    link: Link,
+    callers: BTreeMap<CallerId, Caller>,
+    by_channel: HashMap<String, CallerId>,
+    /// By the name of the externalMedia channel.
+    by_media: HashMap<String, CallerId>,
+    last_caller: u64,
+    /// In the order of their deadlines: all have the same time to be answered.
+    pending: BTreeMap<u64, Pending>,
+    last_request: u64,
+    sweep_at: Option<Instant>,
+    counters: AriCounters,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<AriEvent>,
+}
+
+/// Who we are to an Asterisk.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// The application's name in `Stasis(...)`: letters, digits, `-` and `_`.
+    pub app: String,
+    /// Random, another one at each start: names of channels and bridges begin with it.
+    pub seed: u64,
+}
+
+/// A caller, from his arrival to his end. Never reused within an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallerId(pub u64);
+
+/// What the shell is to do with the connection.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// Open it; then [`Endpoint::handle_opened`], or [`Endpoint::handle_closed`] if that fails.
+    Open,
+    /// Send a text message.
+    Text(String),
+    /// Drop it; no `handle_closed` is wanted.
+    Close,
+}
+
+/// What an endpoint tells.
+#[derive(Debug, Clone)]
+pub enum AriEvent {
+    /// The connection is there.
+    Connected,
+    /// It is away. Callers are kept: their audio doesn't pass it.
+    Disconnected,
+    /// Another program connected under our application's name. Its callers are gone, and no attempt is made
+    /// to take them back.
+    Replaced,
+    /// A caller came in. Answer with `answer` or `leave`.
+    Arrived {
+        /// His name from now on.
+        caller: CallerId,
+        /// Who he is.
+        incoming: Box<IncomingCaller>,
+    },
+    /// What to speak with Asterisk for him.
+    Media {
+        /// Whom.
+        caller: CallerId,
+        /// G.711 or G.722.
+        codec: Codec,
+        /// Where Asterisk receives his audio and sends from.
+        remote: SocketAddr,
+    },
+    /// He hears us.
+    Answered {
+        /// Who.
+        caller: CallerId,
+    },
+    /// He pressed a key.
+    Key {
+        /// Who.
+        caller: CallerId,
+        /// Which. Prints as `***`.
+        key: Key,
+    },
+    /// His phone put us on hold (`true`) or took us back.
+    Hold {
+        /// Whose.
+        caller: CallerId,
+        /// On hold.
+        held: bool,
+    },
+    /// He hung up, or was sent elsewhere. He is gone.
+    HungUp {
+        /// Who.
+        caller: CallerId,
+    },
+    /// Asterisk refused something that he needs, gave no answer, or doesn't know him any more.
+    Lost {
+        /// Who.
+        caller: CallerId,
+        /// Asterisk's name of his channel.
+        channel: String,
+        /// What was asked, in words.
+        asked: &'static str,
+        /// What Asterisk answered; `None`: nothing.
+        status: Option<u16>,
+    },
+}
+
+/// Counted since start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AriCounters {
+    /// Events of a kind that is of no use here.
+    pub ignored: u64,
+    /// Messages that can't be read.
+    pub malformed: u64,
+    /// Requests that were refused, where success was expected.
+    pub refused: u64,
+    /// Requests that were not answered in time.
+    pub unanswered: u64,
+    /// Answers to nothing that is asked any more.
+    pub stray: u64,
+    /// Callers found in the application whose arrival was not told.
+    pub adopted: u64,
+    /// Channels and bridges of ours that belonged to nobody any more.
+    pub orphans: u64,
+    /// Callers whose phones speak what Asterisk has to transcode to G.722.
+    pub transcoded: u64,
+    /// Connections that were opened.
+    pub connections: u64,
+}
+
+struct Pending {
+    what: What,
+    asked: &'static str,
+    deadline: Instant,
+}
+
+/// What an answer is for.
+enum What {
+    Step(CallerId, Step),
+    /// A channel in our application that nobody told us of.
+    Stranger,
+    /// All that is in our application; of callers, those up to this one were there already.
+    Application(u64),
+    Bridges,
+    /// Nothing follows from it.
+    Notice,
+}
+
+/// From the wire.
+impl Endpoint {
+    /// Not connected; asks for a connection at the first `handle_timeout`.
+    #[must_use]
+    pub fn new(now: Instant, config: EndpointConfig) -> Self {
+        Self {
+            link: Link::new(now, config.seed),
+            config,
+            callers: BTreeMap::new(),
+            by_channel: HashMap::new(),
+            by_media: HashMap::new(),
+            last_caller: 0,
+            pending: BTreeMap::new(),
+            last_request: 0,
+            sweep_at: None,
+            counters: AriCounters::default(),
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The connection is there.
+    pub fn handle_opened(&mut self, now: Instant) {
+        self.link.opened(now);
+        self.counters.connections += 1;
+        self.events.push_back(AriEvent::Connected);
+        self.ask(now, What::Notice, Request::filter_events(&self.config.app));
+        self.sweep(now);
+    }
+
+    /// A text message came.
+    pub fn handle_text(&mut self, now: Instant, text: &str) {
+        if !self.link.is_open() {
+            return;
+        }
+        self.link.heard(now);
+        match event::parse(text) {
+            Ok(event) => self.handle_event(now, event),
+            Err(event::Malformed) => self.counters.malformed += 1,
+        }
+    }
+
+    /// The connection is gone, or could not be made.
+    pub fn handle_closed(&mut self, now: Instant) {
+        let was_open = self.link.is_open();
+        self.link.closed(now);
+        if was_open {
+            self.connection_lost();
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.link.handle_timeout(now) {
+            Some(Due::Connect) => self.transmits.push_back(Transmit::Open),
+            Some(Due::Ping) => self.ask(now, What::Notice, Request::ping()),
+            Some(Due::GiveUp) => {
+                self.handle_closed(now);
+                self.transmits.push_back(Transmit::Close);
+            }
+            None => {}
+        }
+        while let Some(late) = self
+            .pending
+            .first_entry()
+            .filter(|e| e.get().deadline <= now)
+        {
+            let pending = late.remove();
+            self.counters.unanswered += 1;
+            self.handle_refusal(now, &pending, None);
+        }
+        if self.sweep_at.is_some_and(|at| at <= now) {
+            self.sweep(now);
+        }
+    }
+
+    /// When to call [`Self::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let first = self.pending.values().next().map(|pending| pending.deadline);
+        [self.link.poll_timeout(), first, self.sweep_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next thing to do with the connection.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next thing to know.
+    pub fn poll_event(&mut self) -> Option<AriEvent> {
+        self.events.pop_front()
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::StasisStart { args, channel } => match self.by_media.get(&channel.id) {
+                Some(&caller) => self.with_caller(now, caller, Caller::media_in_stasis),
+                None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
+                None => self.arrived(channel.into_caller(Some(args))),
+            },
+            Event::StasisEnd { channel } => self.handle_left(now, &channel.id),
+            Event::ChannelDtmfReceived { digit, channel } => {
+                if let (Some(key), Some(caller)) = (digit, self.staying(&channel)) {
+                    self.events.push_back(AriEvent::Key { caller, key });
+                }
+            }
+            Event::ChannelHold { channel } => self.handle_hold(&channel, true),
+            Event::ChannelUnhold { channel } => self.handle_hold(&channel, false),
+            Event::ApplicationReplaced => self.handle_replaced(),
+            Event::Response(response) => self.handle_response(now, &response),
+            Event::Other => self.counters.ignored += 1,
+        }
+    }
+
+    fn handle_hold(&mut self, channel: &Channel, held: bool) {
+        if let Some(caller) = self.staying(channel) {
+            self.events.push_back(AriEvent::Hold { caller, held });
+        }
+    }
+
+    fn handle_replaced(&mut self) {
+        self.link.replaced();
+        self.connection_lost();
+        self.callers.clear();
+        self.by_channel.clear();
+        self.by_media.clear();
+        self.transmits.clear();
+        self.transmits.push_back(Transmit::Close);
+        self.events.push_back(AriEvent::Replaced);
+    }
+
+    /// A channel left our application: a caller, or an externalMedia channel.
+    fn handle_left(&mut self, now: Instant, channel: &str) {
+        if let Some(&caller) = self.by_channel.get(channel) {
+            let told = self.callers.get(&caller).is_some_and(Caller::is_leaving);
+            self.forget(now, caller);
+            if !told {
+                self.events.push_back(AriEvent::HungUp { caller });
+            }
+        } else if let Some(&caller) = self.by_media.get(channel) {
+            self.lost(caller, "his externalMedia channel", None);
+        }
+    }
+
+    fn handle_response(&mut self, now: Instant, response: &Response) {
+        let pending = response.request_id.and_then(|id| self.pending.remove(&id));
+        let Some(pending) = pending else {
+            self.counters.stray += 1;
+            return;
+        };
+        if !(200..300).contains(&response.status) {
+            self.handle_refusal(now, &pending, Some(response.status));
+            return;
+        }
+        let body = response.body.as_str();
+        match pending.what {
+            What::Step(caller, step) => self.step_done(now, caller, step, &pending, body),
+            What::Stranger => match Channel::parse(body) {
+                Ok(channel) if !self.by_channel.contains_key(&channel.id) => {
+                    self.counters.adopted += 1;
+                    self.arrived(channel.into_caller(None));
+                }
+                Ok(_) => {}
+                Err(event::Malformed) => self.counters.malformed += 1,
+            },
+            What::Application(up_to) => match serde_json::from_str(body) {
+                Ok(application) => self.compare(now, &application, up_to),
+                Err(_) => self.counters.malformed += 1,
+            },
+            What::Bridges => match serde_json::from_str::<Vec<Bridge>>(body) {
+                Ok(bridges) => self.remove_orphaned_bridges(now, &bridges),
+                Err(_) => self.counters.malformed += 1,
+            },
+            What::Notice => {}
+        }
+    }
+
+    fn handle_refusal(&mut self, now: Instant, pending: &Pending, status: Option<u16>) {
+        // What is no longer there needs nothing more.
+        let gone = matches!(status, Some(404 | 409));
+        match pending.what {
+            What::Step(caller, _) => {
+                self.counters.refused += 1;
+                self.lost(caller, pending.asked, status);
+            }
+            What::Stranger | What::Application(_) | What::Bridges if !gone => {
+                self.counters.refused += 1;
+                self.sweep_at = Some(now + SWEEP_AGAIN);
+            }
+            What::Notice if !gone => self.counters.refused += 1,
+            What::Stranger | What::Application(_) | What::Bridges | What::Notice => {}
+        }
+    }
+}
+
+/// What the calls ask for.
+impl Endpoint {
+    /// Lets him hear that it rings.
+    pub fn ring(&mut self, now: Instant, caller: CallerId) {
+        if let Some(entry) = self.callers.get(&caller) {
+            let request = Request::ring(&entry.channel);
+            self.ask(now, What::Notice, request);
+        }
+    }
+
+    /// Answers; his audio is to come to `rtp`. `Media` and `Answered` follow, or `Lost`.
+    pub fn answer(&mut self, now: Instant, caller: CallerId, rtp: SocketAddr) {
+        let media = Media {
+            channel: self.name_of("media", caller),
+            bridge: self.name_of("bridge", caller),
+        };
+        let Some(entry) = self.callers.get_mut(&caller) else {
+            return;
+        };
+        self.by_media.insert(media.channel.clone(), caller);
+        for (step, request) in entry.answer(rtp, media) {
+            self.ask(now, What::Step(caller, step), request);
+        }
+        if !self.link.is_open() {
+            self.lost(caller, "the connection", None);
+        }
+    }
+
+    /// Sends him back to the dialplan, which finds `outcome` in `VOICEBRIDGE_OUTCOME`. He is told of no more.
+    pub fn leave(&mut self, now: Instant, caller: CallerId, outcome: &'static str) {
+        let Some(entry) = self.callers.get_mut(&caller) else {
+            return;
+        };
+        let media = entry.leave(outcome);
+        self.send_away(now, caller);
+        self.remove_media(now, media);
+    }
+
+    /// Is the connection there?
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.link.is_open()
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn counters(&self) -> AriCounters {
+        self.counters
+    }
+
+    /// Callers that are there, also those on their way out.
+    #[must_use]
+    pub fn callers(&self) -> usize {
+        self.callers.len()
+    }
+}
+
+/// Callers.
+impl Endpoint {
+    fn arrived(&mut self, incoming: IncomingCaller) {
+        if self.by_channel.contains_key(&incoming.channel) {
+            return;
+        }
+        self.last_caller += 1;
+        let caller = CallerId(self.last_caller);
+        self.by_channel.insert(incoming.channel.clone(), caller);
+        self.callers
+            .insert(caller, Caller::new(incoming.channel.clone()));
+        let incoming = Box::new(incoming);
+        self.events
+            .push_back(AriEvent::Arrived { caller, incoming });
+    }
+
+    /// The caller of a channel, unless he is on his way out.
+    fn staying(&self, channel: &Channel) -> Option<CallerId> {
+        let caller = *self.by_channel.get(&channel.id)?;
+        let entry = self.callers.get(&caller)?;
+        (!entry.is_leaving()).then_some(caller)
+    }
+
+    fn step_done(
+        &mut self,
+        now: Instant,
+        caller: CallerId,
+        step: Step,
+        pending: &Pending,
+        body: &str,
+    ) {
+        let Some(entry) = self.callers.get_mut(&caller) else {
+            return;
+        };
+        match entry.step_done(&self.config.app, step, body) {
+            Ok(progress) => self.follow(now, caller, progress),
+            Err(_) => self.lost(caller, pending.asked, None),
+        }
+    }
+
+    fn with_caller(
+        &mut self,
+        now: Instant,
+        caller: CallerId,
+        step: impl FnOnce(&mut Caller) -> Progress,
+    ) {
+        if let Some(entry) = self.callers.get_mut(&caller) {
+            let progress = step(entry);
+            self.follow(now, caller, progress);
+        }
+    }
+
+    fn follow(&mut self, now: Instant, caller: CallerId, progress: Progress) {
+        if let Some((step, request)) = progress.next {
+            self.ask(now, What::Step(caller, step), request);
+        }
+        match progress.news {
+            Some(News::Media {
+                codec,
+                remote,
+                transcoded,
+            }) => {
+                self.counters.transcoded += u64::from(transcoded);
+                self.events.push_back(AriEvent::Media {
+                    caller,
+                    codec,
+                    remote,
+                });
+            }
+            Some(News::Answered) => self.events.push_back(AriEvent::Answered { caller }),
+            None => {}
+        }
+    }
+
+    /// Tells that a caller can't go on; what was made for him is removed when he leaves.
+    fn lost(&mut self, caller: CallerId, asked: &'static str, status: Option<u16>) {
+        let entry = self.callers.get(&caller);
+        if let Some(entry) = entry.filter(|entry| !entry.is_leaving()) {
+            self.events.push_back(AriEvent::Lost {
+                caller,
+                channel: entry.channel.clone(),
+                asked,
+                status,
+            });
+        }
+    }
+
+    /// A caller is no longer in our application.
+    fn forget(&mut self, now: Instant, caller: CallerId) {
+        if let Some(entry) = self.callers.remove(&caller) {
+            self.by_channel.remove(&entry.channel);
+            self.remove_media(now, entry.media().cloned());
+        }
+    }
+
+    fn send_away(&mut self, now: Instant, caller: CallerId) {
+        let requests = self.callers.get(&caller).and_then(Caller::parting_requests);
+        for request in requests.into_iter().flatten() {
+            self.ask(now, What::Notice, request);
+        }
+    }
+
+    fn remove_media(&mut self, now: Instant, media: Option<Media>) {
+        if let Some(media) = media {
+            self.by_media.remove(&media.channel);
+            self.ask(now, What::Notice, Request::delete_channel(&media.channel));
+            self.ask(now, What::Notice, Request::delete_bridge(&media.bridge));
+        }
+    }
+
+    /// Asks, if there is somebody to ask; what isn't asked for want of a connection is found again by the
+    /// sweep.
+    fn ask(&mut self, now: Instant, what: What, request: Request) {
+        if !self.link.is_open() {
+            return;
+        }
+        self.last_request += 1;
+        let id = self.last_request;
+        self.transmits
+            .push_back(Transmit::Text(request.to_text(id)));
+        let pending = Pending {
+            what,
+            asked: request.purpose(),
+            deadline: now + ANSWER,
+        };
+        self.pending.insert(id, pending);
+    }
+}
+
+/// How long a request may take. Asterisk answers in a millisecond; when it doesn't it is in trouble.
+const ANSWER: Duration = Duration::from_secs(5);
+/// And again, when it did not tell.
+const SWEEP_AGAIN: Duration = Duration::from_secs(1);

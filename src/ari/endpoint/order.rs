@@ -1,0 +1,104 @@
+//! What Asterisk has, compared with what should be there: after the connection was away, after another life of
+//! this program, and now and then.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::{AriEvent, CallerId, Endpoint, What};
+use crate::ari::caller::Caller;
+use crate::ari::event::{Application, Bridge};
+use crate::ari::request::Request;
+
+impl Endpoint {
+    /// Nothing that was asked will be answered. Who was half way in has to begin again.
+    pub(super) fn connection_lost(&mut self) {
+        self.pending.clear();
+        self.transmits.clear();
+        self.sweep_at = None;
+        self.events.push_back(AriEvent::Disconnected);
+        let half_way: Vec<CallerId> = self
+            .callers
+            .iter()
+            .filter(|(_, caller)| caller.is_settling())
+            .map(|(id, _)| *id)
+            .collect();
+        for caller in half_way {
+            self.lost(caller, "the connection", None);
+        }
+    }
+
+    /// Looks at everything of ours that Asterisk has: at once after connecting, and now and then.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let up_to = self.last_caller;
+        let application = Request::application(&self.config.app);
+        self.ask(now, What::Application(up_to), application);
+        self.ask(now, What::Bridges, Request::bridges());
+        self.sweep_at = Some(now + SWEEP);
+    }
+
+    /// Compares what is in our application with what should be.
+    pub(super) fn compare(&mut self, now: Instant, application: &Application, up_to: u64) {
+        for channel in &application.channel_ids {
+            if self.is_our_media(channel) {
+                if !self.by_media.contains_key(channel) {
+                    self.counters.orphans += 1;
+                    self.remove_channel(now, channel);
+                }
+            } else if let Some(&caller) = self.by_channel.get(channel) {
+                self.send_away(now, caller);
+            } else {
+                self.ask(now, What::Stranger, Request::channel(channel));
+            }
+        }
+        let there: HashSet<&String> = application.channel_ids.iter().collect();
+        let is_gone =
+            |(id, caller): &(&CallerId, &Caller)| id.0 <= up_to && !there.contains(&caller.channel);
+        let gone: Vec<CallerId> = self
+            .callers
+            .iter()
+            .filter(is_gone)
+            .map(|(id, _)| *id)
+            .collect();
+        for caller in gone {
+            self.lost(caller, "whether he is still there", None);
+            self.forget(now, caller);
+        }
+    }
+
+    pub(super) fn remove_orphaned_bridges(&mut self, now: Instant, bridges: &[Bridge]) {
+        let prefix = self.prefix("bridge");
+        let media = self.callers.values().filter_map(Caller::media);
+        let used: HashSet<&String> = media.map(|media| &media.bridge).collect();
+        let orphans = bridges
+            .iter()
+            .filter(|bridge| bridge.id.starts_with(&prefix) && !used.contains(&bridge.id));
+        let requests: Vec<Request> = orphans
+            .map(|bridge| Request::delete_bridge(&bridge.id))
+            .collect();
+        for request in requests {
+            self.counters.orphans += 1;
+            self.ask(now, What::Notice, request);
+        }
+    }
+
+    pub(super) fn remove_channel(&mut self, now: Instant, channel: &str) {
+        self.ask(now, What::Notice, Request::delete_channel(channel));
+    }
+
+    /// The name of something that is made for a caller; unlike any other, also of an earlier life.
+    pub(super) fn name_of(&self, kind: &str, caller: CallerId) -> String {
+        format!("{}{:x}-{}", self.prefix(kind), self.config.seed, caller.0)
+    }
+
+    fn prefix(&self, kind: &str) -> String {
+        format!("{}.{kind}.", self.config.app)
+    }
+
+    pub(super) fn is_our_media(&self, channel: &str) -> bool {
+        let rest = channel.strip_prefix(self.config.app.as_str());
+        rest.is_some_and(|rest| rest.starts_with(".media."))
+    }
+}
+
+/// How often Asterisk is compared with what should be there.
+const SWEEP: Duration = Duration::from_secs(20);

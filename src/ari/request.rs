@@ -1,0 +1,196 @@
+//! What Asterisk is asked: REST, spoken over the websocket (since Asterisk 20.14, 21.9 and 22.4).
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::media::codec::Codec;
+
+/// One request. Values may be personal, so it has no `Debug`; [`Self::purpose`] is what a log may say.
+#[derive(Clone)]
+pub(super) struct Request {
+    method: &'static str,
+    uri: String,
+    purpose: &'static str,
+    body: Option<String>,
+}
+
+impl Request {
+    fn new(method: &'static str, path: &[&str], purpose: &'static str) -> Self {
+        let escaped = path.iter().map(|part| escape(part));
+        Self {
+            method,
+            uri: escaped.collect::<Vec<_>>().join("/"),
+            purpose,
+            body: None,
+        }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let separator = if self.uri.contains('?') { '&' } else { '?' };
+        let written = write!(self.uri, "{separator}{name}={}", escape(value));
+        debug_assert!(written.is_ok(), "a String takes everything");
+        self
+    }
+
+    pub(super) fn ping() -> Self {
+        Self::new("GET", &["asterisk", "ping"], "whether it is there")
+    }
+
+    /// Events that are of no use here are not even sent: a burst of them makes Asterisk refuse calls.
+    pub(super) fn filter_events(app: &str) -> Self {
+        let types: Vec<_> = UNWANTED
+            .iter()
+            .map(|name| serde_json::json!({ "type": name }))
+            .collect();
+        let body = serde_json::json!({ "disallowed": types }).to_string();
+        Self {
+            body: Some(body),
+            ..Self::new(
+                "PUT",
+                &["applications", app, "eventFilter"],
+                "the event filter",
+            )
+        }
+    }
+
+    pub(super) fn application(app: &str) -> Self {
+        Self::new("GET", &["applications", app], "what the application holds")
+    }
+
+    pub(super) fn bridges() -> Self {
+        Self::new("GET", &["bridges"], "its bridges")
+    }
+
+    pub(super) fn channel(channel: &str) -> Self {
+        Self::new("GET", &["channels", channel], "who the channel is")
+    }
+
+    pub(super) fn ring(channel: &str) -> Self {
+        Self::new("POST", &["channels", channel, "ring"], "ringing")
+    }
+
+    pub(super) fn answer(channel: &str) -> Self {
+        Self::new("POST", &["channels", channel, "answer"], "the answer")
+    }
+
+    pub(super) fn native_format(channel: &str) -> Self {
+        Self::new(
+            "GET",
+            &["channels", channel, "variable"],
+            "the phone's codec",
+        )
+        .with("variable", "CHANNEL(audionativeformat)")
+    }
+
+    pub(super) fn external_media(app: &str, id: &str, rtp: SocketAddr, codec: Codec) -> Self {
+        Self::new(
+            "POST",
+            &["channels", "externalMedia"],
+            "an externalMedia channel",
+        )
+        .with("app", app)
+        .with("channelId", id)
+        .with("external_host", &rtp.to_string())
+        .with("format", format_name(codec))
+    }
+
+    /// Keeps keys as events also where it would otherwise pass packets straight through.
+    pub(super) fn create_bridge(id: &str) -> Self {
+        Self::new("POST", &["bridges"], "a bridge")
+            .with("type", "mixing,dtmf_events")
+            .with("bridgeId", id)
+    }
+
+    pub(super) fn add_to_bridge(bridge: &str, channels: &[&str]) -> Self {
+        Self::new(
+            "POST",
+            &["bridges", bridge, "addChannel"],
+            "joining caller and media",
+        )
+        .with("channel", &channels.join(","))
+    }
+
+    pub(super) fn set_variable(channel: &str, name: &str, value: &str) -> Self {
+        Self::new(
+            "POST",
+            &["channels", channel, "variable"],
+            "a channel variable",
+        )
+        .with("variable", name)
+        .with("value", value)
+    }
+
+    pub(super) fn go_on_in_dialplan(channel: &str) -> Self {
+        Self::new(
+            "POST",
+            &["channels", channel, "continue"],
+            "going on in the dialplan",
+        )
+    }
+
+    pub(super) fn delete_channel(channel: &str) -> Self {
+        Self::new("DELETE", &["channels", channel], "the end of a channel")
+    }
+
+    pub(super) fn delete_bridge(bridge: &str) -> Self {
+        Self::new("DELETE", &["bridges", bridge], "the end of a bridge")
+    }
+
+    /// What it is for, in words for a log.
+    pub(super) const fn purpose(&self) -> &'static str {
+        self.purpose
+    }
+
+    /// As it goes over the websocket.
+    pub(super) fn to_text(&self, id: u64) -> String {
+        let mut message = serde_json::json!({
+            "type": "RESTRequest",
+            "request_id": id.to_string(),
+            "method": self.method,
+            "uri": self.uri,
+        });
+        if let Some(body) = &self.body {
+            message["content_type"] = "application/json".into();
+            message["message_body"] = body.as_str().into();
+        }
+        message.to_string()
+    }
+}
+
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+const fn format_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Pcmu => "ulaw",
+        Codec::Pcma => "alaw",
+        // An Opus packet of ours would be dropped without a word: Asterisk's RTP channel knows no dynamic
+        // payload type.
+        Codec::G722 | Codec::Opus => "g722",
+    }
+}
+
+/// Everything but the characters that RFC 3986 section 2.3 leaves alone.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const UNWANTED: [&str; 12] = [
+    "ChannelVarset",
+    "ChannelDialplan",
+    "ChannelCallerId",
+    "ChannelConnectedLine",
+    "ChannelStateChange",
+    "ChannelHangupRequest",
+    "ChannelEnteredBridge",
+    "ChannelLeftBridge",
+    "BridgeCreated",
+    "BridgeDestroyed",
+    "DeviceStateChanged",
+    "Dial",
+];

@@ -1,0 +1,648 @@
+//! An Asterisk that exists only here, behind a connection that delays, reorders, hangs and breaks: whatever
+//! happens, every caller's end is told once, and nothing of ours is left in Asterisk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, Transmit};
+use crate::media::codec::Codec;
+use crate::units::Language;
+
+/// xorshift64: the same seed, the same run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+#[derive(Default)]
+struct FakeChannel {
+    in_stasis: bool,
+    variables: BTreeMap<String, String>,
+}
+
+/// Asterisk's side of the wire: what it keeps, and what it is about to say.
+struct FakeAsterisk {
+    dice: Dice,
+    channels: BTreeMap<String, FakeChannel>,
+    bridges: BTreeMap<String, BTreeSet<String>>,
+    /// Messages on their way, each with the time of its arrival.
+    saying: Vec<(u64, String)>,
+    connected: bool,
+    hung: bool,
+    /// One request in so many is refused; 0: none.
+    refuses: u64,
+    format: &'static str,
+    left: Vec<(String, Option<String>)>,
+}
+
+impl FakeAsterisk {
+    fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice(seed | 1),
+            channels: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+            saying: Vec::new(),
+            connected: false,
+            hung: false,
+            refuses: 0,
+            format: "(ulaw)",
+            left: Vec::new(),
+        }
+    }
+
+    fn say(&mut self, now: u64, message: &Value) {
+        if self.connected {
+            let at = now + self.dice.roll(20);
+            self.saying.push((at, message.to_string()));
+        }
+    }
+
+    fn snapshot(name: &str) -> Value {
+        json!({
+            "id": name, "name": "PJSIP/trunk-1", "state": "Up", "protocol_id": "abc@phone",
+            "caller": {"name": "", "number": "0612345678"}, "language": "it", "creationtime": "now",
+            "dialplan": {"context": "in", "exten": "7000", "priority": 1, "app_name": "Stasis",
+                         "app_data": "vb,number=+39061,language=en,pin=48151623"},
+            "channelvars": {"UNICASTRTP_LOCAL_ADDRESS": "192.0.2.9", "UNICASTRTP_LOCAL_PORT": "20002"},
+        })
+    }
+
+    fn call(&mut self, now: u64, name: &str) {
+        let channel = FakeChannel {
+            in_stasis: true,
+            ..FakeChannel::default()
+        };
+        self.channels.insert(name.to_owned(), channel);
+        self.say(now, &json!({"type": "StasisStart", "application": "vb", "timestamp": "x",
+            "args": ["number=+39061", "language=en", "pin=48151623"], "channel": Self::snapshot(name)}));
+    }
+
+    fn end(&mut self, now: u64, name: &str) {
+        if let Some(channel) = self.channels.remove(name) {
+            self.bridges.values_mut().for_each(|bridge| {
+                bridge.remove(name);
+            });
+            if channel.in_stasis {
+                self.say(
+                    now,
+                    &json!({"type": "StasisEnd", "channel": Self::snapshot(name)}),
+                );
+            }
+        }
+    }
+
+    /// Takes a request, as its text came over the wire.
+    fn handle(&mut self, now: u64, text: &str) {
+        let request: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(request["type"], "RESTRequest");
+        let uri = request["uri"].as_str().unwrap();
+        let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+        let query: BTreeMap<&str, String> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name, decode(value)))
+            .collect();
+        let path: Vec<String> = path.split('/').map(decode).collect();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let refused = self.refuses > 0 && self.dice.roll(self.refuses) == 0;
+        let (status, body) = if refused {
+            (500, Value::Null)
+        } else {
+            self.obey(now, request["method"].as_str().unwrap(), &path, &query)
+        };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.say(
+            now,
+            &json!({"type": "RESTResponse", "request_id": request["request_id"],
+            "status_code": status, "reason_phrase": "", "message_body": body}),
+        );
+    }
+
+    fn obey(
+        &mut self,
+        now: u64,
+        method: &str,
+        path: &[&str],
+        query: &BTreeMap<&str, String>,
+    ) -> (u16, Value) {
+        match (method, path) {
+            ("GET", ["asterisk", "ping"]) | ("PUT", ["applications", "vb", "eventFilter"]) => {
+                (200, json!({}))
+            }
+            ("GET", ["applications", "vb"]) => {
+                let inside = self
+                    .channels
+                    .iter()
+                    .filter(|(_, channel)| channel.in_stasis);
+                let names: Vec<_> = inside.map(|(name, _)| name).collect();
+                (
+                    200,
+                    json!({"name": "vb", "channel_ids": names, "bridge_ids": []}),
+                )
+            }
+            ("GET", ["bridges"]) => {
+                let all: Vec<_> = self.bridges.keys().map(|id| json!({"id": id})).collect();
+                (200, json!(all))
+            }
+            ("POST", ["bridges"]) => {
+                assert_eq!(query["type"], "mixing,dtmf_events");
+                self.bridges
+                    .insert(query["bridgeId"].clone(), BTreeSet::new());
+                (200, json!({"id": query["bridgeId"]}))
+            }
+            ("DELETE", ["bridges", id]) => match self.bridges.remove(*id) {
+                Some(_) => (204, Value::Null),
+                None => (404, Value::Null),
+            },
+            ("POST", ["bridges", id, "addChannel"]) => {
+                let names: Vec<&str> = query["channel"].split(',').collect();
+                let inside = |name: &&str| self.channels.get(*name).is_some_and(|c| c.in_stasis);
+                if !names.iter().all(inside) {
+                    return (422, Value::Null);
+                }
+                match self.bridges.get_mut(*id) {
+                    Some(bridge) => {
+                        bridge.extend(names.iter().map(|&name| name.to_owned()));
+                        (204, Value::Null)
+                    }
+                    None => (404, Value::Null),
+                }
+            }
+            ("POST", ["channels", "externalMedia"]) => {
+                let name = query["channelId"].clone();
+                self.call(now, &name);
+                (200, Self::snapshot(&name))
+            }
+            (_, ["channels", name, rest @ ..]) => {
+                self.obey_channel(now, (method, name, rest), query)
+            }
+            _ => panic!("{method} {path:?}"),
+        }
+    }
+
+    fn obey_channel(
+        &mut self,
+        now: u64,
+        (method, name, rest): (&str, &str, &[&str]),
+        query: &BTreeMap<&str, String>,
+    ) -> (u16, Value) {
+        let format = self.format;
+        let Some(channel) = self.channels.get_mut(name) else {
+            return (404, Value::Null);
+        };
+        match (method, rest) {
+            ("GET", []) => (200, Self::snapshot(name)),
+            ("DELETE", []) => {
+                self.end(now, name);
+                (204, Value::Null)
+            }
+            ("GET", ["variable"]) => (200, json!({"value": format})),
+            ("POST", ["variable"]) => {
+                channel
+                    .variables
+                    .insert(query["variable"].clone(), query["value"].clone());
+                (204, Value::Null)
+            }
+            ("POST", _) if !channel.in_stasis => (409, Value::Null),
+            ("POST", ["answer" | "ring"]) => (204, Value::Null),
+            ("POST", ["continue"]) => {
+                let outcome = channel.variables.get("VOICEBRIDGE_OUTCOME").cloned();
+                self.left.push((name.to_owned(), outcome));
+                self.end(now, name);
+                (204, Value::Null)
+            }
+            _ => panic!("{method} {rest:?}"),
+        }
+    }
+}
+
+fn decode(text: &str) -> String {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .unwrap()
+        .into_owned()
+}
+
+/// Both sides, the wire, and a gateway that answers everybody.
+struct World {
+    start: Instant,
+    ms: u64,
+    asterisk: FakeAsterisk,
+    endpoint: Endpoint,
+    /// Callers that arrived and have not ended.
+    there: BTreeMap<CallerId, String>,
+    up: BTreeSet<CallerId>,
+    told: Vec<AriEvent>,
+    arrived: u64,
+    ended: u64,
+    reachable: bool,
+}
+
+impl World {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do to count from"
+    )]
+    fn new(seed: u64) -> Self {
+        let start = Instant::now();
+        let config = EndpointConfig {
+            app: "vb".to_owned(),
+            seed,
+        };
+        Self {
+            start,
+            ms: 0,
+            asterisk: FakeAsterisk::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            endpoint: Endpoint::new(start, config),
+            there: BTreeMap::new(),
+            up: BTreeSet::new(),
+            told: Vec::new(),
+            arrived: 0,
+            ended: 0,
+            reachable: true,
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.start + Duration::from_millis(self.ms)
+    }
+
+    fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.ms += 1;
+            self.deliver();
+            if self
+                .endpoint
+                .poll_timeout()
+                .is_some_and(|at| at <= self.now())
+            {
+                self.endpoint.handle_timeout(self.now());
+            }
+            self.settle();
+        }
+    }
+
+    fn deliver(&mut self) {
+        let ms = self.ms;
+        if self.asterisk.hung {
+            return;
+        }
+        let due = |(at, _): &mut (u64, String)| *at <= ms;
+        let messages: Vec<_> = self.asterisk.saying.extract_if(.., due).collect();
+        for (_, text) in messages {
+            self.endpoint.handle_text(self.now(), &text);
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        let now = self.now();
+        loop {
+            while let Some(transmit) = self.endpoint.poll_transmit() {
+                match transmit {
+                    Transmit::Open if self.reachable => {
+                        self.asterisk.connected = true;
+                        self.endpoint.handle_opened(now);
+                    }
+                    Transmit::Open => self.endpoint.handle_closed(now),
+                    Transmit::Text(_) if self.asterisk.hung => {}
+                    Transmit::Text(text) => self.asterisk.handle(self.ms, &text),
+                    Transmit::Close => self.disconnect(),
+                }
+            }
+            let Some(event) = self.endpoint.poll_event() else {
+                return;
+            };
+            self.told.push(event.clone());
+            self.handle(now, event);
+        }
+    }
+
+    fn handle(&mut self, now: Instant, event: AriEvent) {
+        match event {
+            AriEvent::Arrived { caller, incoming } => {
+                assert_eq!(incoming.number, "+39061");
+                self.arrived += 1;
+                self.there.insert(caller, incoming.channel);
+                self.endpoint
+                    .answer(now, caller, "192.0.2.1:20000".parse().unwrap());
+            }
+            AriEvent::Answered { caller } => {
+                assert!(self.up.insert(caller), "answered twice");
+            }
+            AriEvent::HungUp { caller } => self.over(caller),
+            AriEvent::Lost { caller, .. } => {
+                self.over(caller);
+                self.endpoint.leave(now, caller, "error");
+            }
+            AriEvent::Replaced
+            | AriEvent::Connected
+            | AriEvent::Disconnected
+            | AriEvent::Media { .. }
+            | AriEvent::Key { .. }
+            | AriEvent::Hold { .. } => {}
+        }
+    }
+
+    fn over(&mut self, caller: CallerId) {
+        assert!(self.there.remove(&caller).is_some(), "ended twice");
+        self.up.remove(&caller);
+        self.ended += 1;
+    }
+
+    fn leave(&mut self, caller: CallerId, outcome: &'static str) {
+        self.over(caller);
+        self.endpoint.leave(self.now(), caller, outcome);
+    }
+
+    /// What is on the wire is lost; what Asterisk keeps stays.
+    fn disconnect(&mut self) {
+        self.asterisk.connected = false;
+        self.asterisk.saying.clear();
+    }
+
+    fn cut(&mut self) {
+        self.disconnect();
+        self.endpoint.handle_closed(self.now());
+    }
+
+    fn assert_nothing_is_left(&self) {
+        assert_eq!(self.endpoint.callers(), 0);
+        assert_eq!(self.arrived, self.ended);
+        let left: Vec<_> = self.asterisk.channels.keys().collect();
+        assert!(left.is_empty(), "{left:?}");
+        assert!(
+            self.asterisk.bridges.is_empty(),
+            "{:?}",
+            self.asterisk.bridges
+        );
+    }
+}
+
+#[test]
+fn a_caller_comes_in_talks_presses_keys_and_goes_on_in_the_dialplan() {
+    let mut world = World::new(1);
+    world.asterisk.format = "(alaw)";
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(200);
+    let (&caller, _) = world.there.first_key_value().unwrap();
+    let [bridge] = world.asterisk.bridges.values().collect::<Vec<_>>()[..] else {
+        panic!("one bridge");
+    };
+    assert_eq!(bridge.len(), 2, "caller and media: {bridge:?}");
+    let key = json!({"type": "ChannelDtmfReceived", "digit": "#", "duration_ms": 100,
+        "channel": FakeAsterisk::snapshot("c1")});
+    let ms = world.ms;
+    world.asterisk.say(ms, &key);
+    world.run(100);
+    world.leave(caller, "wrong_pin");
+    world.run(200);
+    assert_eq!(
+        world.asterisk.left,
+        [("c1".to_owned(), Some("wrong_pin".to_owned()))]
+    );
+    world.assert_nothing_is_left();
+    let told = |wanted: fn(&AriEvent) -> bool| world.told.iter().filter(|e| wanted(e)).count();
+    assert_eq!(
+        told(|e| matches!(e, AriEvent::Key { key, .. } if key.as_char() == '#')),
+        1
+    );
+    assert_eq!(
+        told(
+            |e| matches!(e, AriEvent::Media { codec: Codec::Pcma, remote, .. }
+            if remote.to_string() == "192.0.2.9:20002")
+        ),
+        1
+    );
+    let AriEvent::Arrived { incoming, .. } = world
+        .told
+        .iter()
+        .find(|e| matches!(e, AriEvent::Arrived { .. }))
+        .unwrap()
+    else {
+        unreachable!()
+    };
+    assert_eq!(incoming.language, Some(Language::English));
+    assert_eq!(incoming.channel_language, Some(Language::Italian));
+    assert_eq!(incoming.pin.as_ref().unwrap().expose(), "48151623");
+    assert_eq!(incoming.caller.expose(), "0612345678");
+    assert_eq!(incoming.sip_call_id.as_deref(), Some("abc@phone"));
+    let printed = format!("{:?}", world.told);
+    assert!(
+        !printed.contains("48151623") && !printed.contains("0612345678"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn a_phone_that_speaks_opus_is_transcoded_to_g722_and_counted() {
+    let mut world = World::new(2);
+    world.asterisk.format = "(opus)";
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(200);
+    assert_eq!(world.up.len(), 1);
+    assert_eq!(world.endpoint.counters().transcoded, 1);
+    let g722 = |e: &AriEvent| {
+        matches!(
+            e,
+            AriEvent::Media {
+                codec: Codec::G722,
+                ..
+            }
+        )
+    };
+    assert!(world.told.iter().any(g722));
+}
+
+#[test]
+fn callers_stay_while_the_connection_is_away_and_leave_when_it_is_back() {
+    let mut world = World::new(3);
+    world.run(100);
+    for name in ["stays", "hangs up meanwhile", "is sent away meanwhile"] {
+        let ms = world.ms;
+        world.asterisk.call(ms, name);
+    }
+    world.run(500);
+    assert_eq!(world.up.len(), 3);
+    world.reachable = false;
+    world.cut();
+    world.run(5_000);
+    assert_eq!(world.up.len(), 3, "nothing is heard of a lost connection");
+    let ms = world.ms;
+    world.asterisk.end(ms, "hangs up meanwhile");
+    let away = world
+        .there
+        .iter()
+        .find(|(_, name)| *name == "is sent away meanwhile");
+    let away = *away.unwrap().0;
+    world.leave(away, "ended");
+    world.reachable = true;
+    world.run(3_000);
+    assert_eq!(world.there.values().collect::<Vec<_>>(), ["stays"]);
+    assert_eq!(
+        world.asterisk.left,
+        [(
+            "is sent away meanwhile".to_owned(),
+            Some("ended".to_owned())
+        )]
+    );
+    assert_eq!(world.asterisk.bridges.len(), 1);
+}
+
+#[test]
+fn an_asterisk_that_hangs_is_noticed_and_connected_to_again() {
+    let mut world = World::new(4);
+    world.run(100);
+    let connections = world.endpoint.counters().connections;
+    world.asterisk.hung = true;
+    world.run(4_500);
+    assert!(
+        world
+            .told
+            .iter()
+            .any(|e| matches!(e, AriEvent::Disconnected))
+    );
+    world.asterisk.hung = false;
+    world.run(3_000);
+    assert!(world.endpoint.is_connected());
+    assert!(world.endpoint.counters().connections > connections);
+}
+
+#[test]
+fn a_new_process_finds_the_callers_of_the_old_one_and_removes_its_remains() {
+    let mut world = World::new(5);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    assert_eq!(world.asterisk.bridges.len(), 1);
+    let asterisk = std::mem::replace(&mut world.asterisk, FakeAsterisk::new(9));
+    let mut world = World::new(6);
+    world.asterisk = asterisk;
+    world.disconnect();
+    world.run(500);
+    assert_eq!(world.up.len(), 1);
+    assert_eq!(world.endpoint.counters().adopted, 1);
+    assert_eq!(
+        world.endpoint.counters().orphans,
+        2,
+        "a media channel and a bridge"
+    );
+    assert_eq!(world.asterisk.channels.len(), 2);
+    assert_eq!(world.asterisk.bridges.len(), 1);
+}
+
+#[test]
+fn who_is_replaced_lets_go_and_keeps_away() {
+    let mut world = World::new(7);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let asked = world.endpoint.counters().connections;
+    let ms = world.ms;
+    world.asterisk.say(
+        ms,
+        &json!({"type": "ApplicationReplaced", "application": "vb"}),
+    );
+    world.run(60_000);
+    assert!(world.told.iter().any(|e| matches!(e, AriEvent::Replaced)));
+    assert_eq!(world.endpoint.counters().connections, asked);
+    assert_eq!(world.asterisk.channels.len(), 2, "they are another's now");
+}
+
+#[test]
+fn what_cannot_be_read_is_counted_and_nothing_else() {
+    let mut world = World::new(8);
+    world.run(100);
+    let before = world.endpoint.counters();
+    for text in [
+        "",
+        "{",
+        "[]",
+        "{\"type\":\"StasisStart\"}",
+        "{\"type\":7}",
+        "\u{0}",
+    ] {
+        world.endpoint.handle_text(world.now(), text);
+    }
+    for text in [
+        "{\"type\":\"PeerStatusChange\"}",
+        "{\"type\":\"ChannelCreated\",\"channel\":{}}",
+    ] {
+        world.endpoint.handle_text(world.now(), text);
+    }
+    let stray = "{\"type\":\"RESTResponse\",\"request_id\":\"x\",\"status_code\":200}";
+    world.endpoint.handle_text(world.now(), stray);
+    let after = world.endpoint.counters();
+    assert_eq!(after.malformed - before.malformed, 6);
+    assert_eq!(after.ignored - before.ignored, 2);
+    assert_eq!(after.stray - before.stray, 1);
+}
+
+/// Everything at once, for many seeds.
+#[test]
+fn whatever_happens_every_end_is_told_once_and_nothing_is_left() {
+    for seed in 1..=60 {
+        let mut world = World::new(seed);
+        let mut dice = Dice(seed.wrapping_mul(77) | 1);
+        let mut calls = 0;
+        for _ in 0..60 {
+            trouble(&mut world, &mut dice, &mut calls);
+            let pause = 1 + dice.roll(700);
+            world.run(pause);
+        }
+        world.reachable = true;
+        world.asterisk.hung = false;
+        world.asterisk.refuses = 0;
+        world.run(10_000);
+        let ms = world.ms;
+        let names: Vec<_> = world.there.values().cloned().collect();
+        for name in names {
+            world.asterisk.end(ms, &name);
+        }
+        world.run(50_000);
+        world.assert_nothing_is_left();
+        assert!(calls > 5, "seed {seed}");
+    }
+}
+
+fn trouble(world: &mut World, dice: &mut Dice, calls: &mut u64) {
+    let ms = world.ms;
+    match dice.roll(12) {
+        0..=3 => {
+            *calls += 1;
+            world.asterisk.call(ms, &format!("c{calls}"));
+        }
+        4 | 5 => {
+            if let Some(name) = world.there.values().next().cloned() {
+                world.asterisk.end(ms, &name);
+            }
+        }
+        6 | 7 => {
+            if let Some(&caller) = world.up.first() {
+                world.leave(caller, "joined");
+            }
+        }
+        8 => world.cut(),
+        9 => world.reachable = !world.reachable,
+        10 => world.asterisk.hung = !world.asterisk.hung,
+        _ => world.asterisk.refuses = [0, 0, 8][dice.roll(3) as usize],
+    }
+}

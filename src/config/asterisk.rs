@@ -1,0 +1,55 @@
+//! An Asterisk that is spoken to over ARI.
+
+use crate::config::secret::Secret;
+
+/// One `[[asterisk]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AsteriskConfig {
+    /// What it is called in logs and metrics.
+    pub name: String,
+    /// Where its HTTP server is, without a slash at the end: `http://127.0.0.1:8088`.
+    pub url: String,
+    /// A user of its `ari.conf`.
+    pub user: String,
+    /// That user's password.
+    pub password: Secret,
+    /// What the dialplan calls us: `Stasis(APP,…)`.
+    pub app: String,
+}
+
+impl AsteriskConfig {
+    /// Where its websocket is. Holds no password.
+    #[must_use]
+    pub fn websocket_url(&self) -> String {
+        // `http` becomes `ws`, `https` becomes `wss`.
+        let rest = self.url.strip_prefix("http").unwrap_or(&self.url);
+        format!("ws{rest}/ari/events?app={}&subscribeAll=false", self.app)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_websocket_lies_beside_the_rest() {
+        let at = |url: &str| {
+            AsteriskConfig {
+                name: "pbx".to_owned(),
+                url: url.to_owned(),
+                user: "u".to_owned(),
+                password: Secret::new("canary"),
+                app: "voicebridge-a".to_owned(),
+            }
+            .websocket_url()
+        };
+        assert_eq!(
+            at("http://127.0.0.1:8088"),
+            "ws://127.0.0.1:8088/ari/events?app=voicebridge-a&subscribeAll=false"
+        );
+        assert_eq!(
+            at("https://pbx.example.org/asterisk"),
+            "wss://pbx.example.org/asterisk/ari/events?app=voicebridge-a&subscribeAll=false"
+        );
+    }
+}

@@ -1,0 +1,410 @@
+//! Asterisks: what their callers do, as inputs for the calls, and what the calls decide, carried out over ARI.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::active_call::{ActiveCall, Line, Media};
+use super::asterisk_link::{self, News, Order};
+use super::clock;
+use super::gateway::Gateway;
+use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, IncomingCaller, Transmit};
+use crate::booking::admission::CallId;
+use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
+use crate::config::AsteriskConfig;
+use crate::media::codec::Codec;
+use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::units::{Language, Ptime};
+
+/// All Asterisks, and the tasks that hold their connections.
+pub(super) struct Asterisks {
+    all: Vec<Asterisk>,
+    _links: JoinSet<()>,
+}
+
+/// One Asterisk.
+struct Asterisk {
+    name: String,
+    endpoint: Endpoint,
+    orders: mpsc::Sender<Order>,
+    /// Our address on the connection: where it can send audio to as well.
+    local: IpAddr,
+    /// The last failure was told.
+    complained: bool,
+    /// Since when it isn't connected.
+    away_since: Option<Instant>,
+}
+
+/// A caller of one of the Asterisks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct AsteriskCaller {
+    /// By position in the configuration.
+    asterisk: usize,
+    caller: CallerId,
+}
+
+impl Asterisks {
+    /// Starts a task for each; it connects when the gateway says so.
+    pub(super) fn start(
+        configs: Vec<AsteriskConfig>,
+        seed: u64,
+    ) -> (Self, mpsc::Receiver<(usize, News)>) {
+        let (news, told) = mpsc::channel(NEWS);
+        let (mut all, mut links) = (Vec::new(), JoinSet::new());
+        for (index, config) in configs.into_iter().enumerate() {
+            let (orders, ordered) = mpsc::channel(ORDERS);
+            let endpoint = EndpointConfig {
+                app: config.app.clone(),
+                seed: seed.wrapping_add(index as u64),
+            };
+            all.push(Asterisk {
+                name: config.name.clone(),
+                endpoint: Endpoint::new(clock::now(), endpoint),
+                orders,
+                local: Ipv4Addr::LOCALHOST.into(),
+                complained: false,
+                away_since: Some(clock::now()),
+            });
+            links.spawn(asterisk_link::run(config, index, ordered, news.clone()));
+        }
+        let _links = links;
+        (Self { all, _links }, told)
+    }
+
+    /// What their connections say.
+    pub(super) fn handle_news(&mut self, now: Instant, index: usize, news: News) {
+        let Some(asterisk) = self.all.get_mut(index) else {
+            return;
+        };
+        match news {
+            News::Opened(local) => {
+                asterisk.local = local;
+                asterisk.endpoint.handle_opened(now);
+            }
+            News::Text(text) => asterisk.endpoint.handle_text(now, &text),
+            News::Closed(reason) => {
+                if !std::mem::replace(&mut asterisk.complained, true) {
+                    tracing::warn!(
+                        asterisk = asterisk.name,
+                        reason,
+                        "Asterisk can't be reached, trying again"
+                    );
+                }
+                asterisk.endpoint.handle_closed(now);
+            }
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let due =
+            |asterisk: &&mut Asterisk| asterisk.endpoint.poll_timeout().is_some_and(|at| at <= now);
+        for asterisk in self.all.iter_mut().filter(due) {
+            asterisk.endpoint.handle_timeout(now);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let all = self.all.iter();
+        all.filter_map(|asterisk| asterisk.endpoint.poll_timeout())
+            .min()
+    }
+
+    fn poll_event(&mut self) -> Option<(usize, AriEvent)> {
+        let mut all = self.all.iter_mut().enumerate();
+        all.find_map(|(index, asterisk)| Some((index, asterisk.endpoint.poll_event()?)))
+    }
+
+    /// Passes on what is to be sent. A connection that takes no more loses it: the request is then not
+    /// answered, and its caller told lost.
+    pub(super) fn transmit(&mut self) {
+        for asterisk in &mut self.all {
+            while let Some(transmit) = asterisk.endpoint.poll_transmit() {
+                let order = match transmit {
+                    Transmit::Open => Order::Open,
+                    Transmit::Text(text) => Order::Text(text),
+                    Transmit::Close => Order::Close,
+                };
+                if asterisk.orders.try_send(order).is_err() {
+                    tracing::warn!(
+                        asterisk = asterisk.name,
+                        "Asterisk takes requests too slowly"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Sends a caller back to the dialplan.
+    pub(super) fn leave(&mut self, now: Instant, line: AsteriskCaller, outcome: &'static str) {
+        if let Some(asterisk) = self.all.get_mut(line.asterisk) {
+            asterisk.endpoint.leave(now, line.caller, outcome);
+        }
+    }
+
+    pub(super) fn ring(&mut self, now: Instant, line: AsteriskCaller) {
+        if let Some(asterisk) = self.all.get_mut(line.asterisk) {
+            asterisk.endpoint.ring(now, line.caller);
+        }
+    }
+
+    fn answer(&mut self, now: Instant, line: AsteriskCaller, port: u16) {
+        if let Some(asterisk) = self.all.get_mut(line.asterisk) {
+            let rtp = SocketAddr::new(asterisk.local, port);
+            asterisk.endpoint.answer(now, line.caller, rtp);
+        }
+    }
+
+    /// Is the Asterisk of this caller away for so long that silence means that it is gone?
+    fn is_gone(&self, now: Instant, line: AsteriskCaller) -> bool {
+        let asterisk = self.all.get(line.asterisk);
+        asterisk
+            .and_then(|asterisk| asterisk.away_since)
+            .is_some_and(|since| now.saturating_duration_since(since) >= GONE_AFTER)
+    }
+
+    /// Which of them are connected.
+    pub(super) fn connected(&self) -> Vec<(String, bool)> {
+        let all = self.all.iter();
+        all.map(|asterisk| (asterisk.name.clone(), asterisk.endpoint.is_connected()))
+            .collect()
+    }
+
+    /// Everything was said: no caller is left in our applications.
+    pub(super) fn are_done(&self) -> bool {
+        self.all
+            .iter()
+            .all(|asterisk| asterisk.endpoint.callers() == 0 || !asterisk.endpoint.is_connected())
+    }
+}
+
+/// What comes from the Asterisks.
+impl Gateway {
+    /// Takes one event of theirs; `false`: there is none.
+    pub(super) fn handle_asterisks(&mut self) -> bool {
+        let Some((index, event)) = self.asterisks.poll_event() else {
+            return false;
+        };
+        let line = |caller| AsteriskCaller {
+            asterisk: index,
+            caller,
+        };
+        match event {
+            AriEvent::Connected => self.asterisk_connected(index),
+            AriEvent::Disconnected => {
+                if let Some(asterisk) = self.asterisks.all.get_mut(index) {
+                    asterisk.away_since = Some(clock::now());
+                }
+                tracing::warn!(
+                    asterisk = self.asterisk_name(index),
+                    "the connection to Asterisk is lost; callers stay, their audio doesn't need it"
+                );
+            }
+            AriEvent::Replaced => self.asterisk_replaced(index),
+            AriEvent::Arrived { caller, incoming } => self.handle_arrival(line(caller), *incoming),
+            AriEvent::Media {
+                caller,
+                codec,
+                remote,
+            } => self.connect_media(line(caller), codec, remote),
+            AriEvent::Answered { caller } => self.line_input(line(caller), CallInput::Answered),
+            AriEvent::Key { caller, key } => self.line_input(line(caller), CallInput::Key(key)),
+            AriEvent::Hold { caller, held } => self.hold(line(caller), held),
+            AriEvent::HungUp { caller } => self.line_over(line(caller), CallInput::HungUp),
+            AriEvent::Lost {
+                caller,
+                channel,
+                asked,
+                status,
+            } => {
+                if let Some(call) = self.by_line.get(&line(caller)) {
+                    tracing::warn!(%call, channel, asked, status, "Asterisk did not do what a call needs; the call ends");
+                }
+                self.line_input(line(caller), CallInput::Lost);
+            }
+        }
+        true
+    }
+
+    fn asterisk_name(&self, index: usize) -> &str {
+        let asterisk = self.asterisks.all.get(index);
+        asterisk.map_or("", |asterisk| asterisk.name.as_str())
+    }
+
+    fn asterisk_connected(&mut self, index: usize) {
+        if let Some(asterisk) = self.asterisks.all.get_mut(index) {
+            asterisk.complained = false;
+            asterisk.away_since = None;
+            tracing::info!(asterisk = asterisk.name, "connected to Asterisk");
+        }
+    }
+
+    fn asterisk_replaced(&mut self, index: usize) {
+        tracing::error!(
+            asterisk = self.asterisk_name(index),
+            "another program took over this app name; give each node a name of its own in [[asterisk]] app and start again"
+        );
+        let its: Vec<AsteriskCaller> = self
+            .by_line
+            .keys()
+            .filter(|line| line.asterisk == index)
+            .copied()
+            .collect();
+        for line in its {
+            self.line_over(line, CallInput::Lost);
+        }
+    }
+
+    fn handle_arrival(&mut self, line: AsteriskCaller, incoming: IncomingCaller) {
+        let id = CallId(uuid::Uuid::now_v7());
+        let refused = self.refusal(None);
+        let dialled = self.settings.number_dialled(&incoming.number);
+        tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, "call arrived");
+        let call = Call::new(id, self.settings.call_limits.clone());
+        self.calls
+            .insert(id, ActiveCall::new(call, Line::Asterisk(line), None));
+        self.by_line.insert(line, id);
+        let arrival = Arrival {
+            kind: KIND,
+            caller: incoming.caller,
+            language: incoming
+                .language
+                .or(dialled.language)
+                .or(incoming.channel_language)
+                .unwrap_or(Language::English),
+            number: dialled.number,
+            pin: incoming.pin,
+            sip_call_id: incoming.sip_call_id,
+        };
+        let input = match refused {
+            _ if is_emergency(&incoming.number) || is_emergency(&arrival.number) => {
+                CallInput::Arrived(arrival)
+            }
+            Some(refused) => {
+                self.counters.admission_refused(refused);
+                CallInput::Unwanted(arrival, Rejection::Overload)
+            }
+            None if dialled.served => CallInput::Arrived(arrival),
+            None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
+        };
+        self.input(id, input);
+    }
+
+    /// Opens the leg and has Asterisk answer.
+    pub(super) fn answer_asterisk(&mut self, now: Instant, id: CallId, line: AsteriskCaller) {
+        let opened = match self.engine.open_leg() {
+            Ok(opened) => opened,
+            Err(error) => {
+                tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
+                self.input(id, CallInput::Lost);
+                return;
+            }
+        };
+        self.by_leg.insert(opened.leg, id);
+        if let Some(active) = self.calls.get_mut(&id) {
+            active.media = Some(Media {
+                leg: opened.leg,
+                agreed: None,
+                negotiation: None,
+            });
+        }
+        self.asterisks.answer(now, line, opened.rtp.port());
+    }
+
+    /// Asterisk says what to speak and where to.
+    fn connect_media(&mut self, line: AsteriskCaller, codec: Codec, remote: SocketAddr) {
+        let Some(&id) = self.by_line.get(&line) else {
+            return;
+        };
+        let Some(media) = self.calls.get_mut(&id).and_then(|a| a.media.as_mut()) else {
+            return;
+        };
+        let parameters = parameters(codec, remote);
+        media.agreed = Some(parameters);
+        if let Err(error) = self.engine.connect_leg(media.leg, &parameters) {
+            tracing::warn!(call = %id, %error, "no media for a call");
+            self.input(id, CallInput::Lost);
+        }
+    }
+
+    /// While a phone has us on hold Asterisk plays music into our leg, which nobody is to hear.
+    fn hold(&mut self, line: AsteriskCaller, held: bool) {
+        let id = self.by_line.get(&line);
+        let active = id.and_then(|id| self.calls.get_mut(id));
+        let Some(media) = active.and_then(|active| active.media.as_mut()) else {
+            return;
+        };
+        let Some(agreed) = media.agreed.as_mut() else {
+            return;
+        };
+        agreed.direction = if held {
+            Direction::SendOnly
+        } else {
+            Direction::SendRecv
+        };
+        let changed = *agreed;
+        if let Err(error) = self.engine.connect_leg(media.leg, &changed) {
+            tracing::warn!(%error, "a leg could not be put on hold");
+        }
+    }
+
+    /// A leg's figures came. Where neither connection nor audio is left Asterisk itself is gone: nothing else
+    /// would tell that this caller is.
+    pub(super) fn look_for_life(&mut self, id: CallId, before: u64, received: u64) {
+        let Some(Line::Asterisk(line)) = self.calls.get(&id).map(|active| &active.line) else {
+            return;
+        };
+        if received == before && self.asterisks.is_gone(clock::now(), *line) {
+            tracing::info!(call = %id, "Asterisk is gone, and the call with it");
+            self.input(id, CallInput::Lost);
+        }
+    }
+
+    fn line_input(&mut self, line: AsteriskCaller, input: CallInput) {
+        if let Some(&id) = self.by_line.get(&line) {
+            self.input(id, input);
+        }
+    }
+
+    /// The caller is no longer with us.
+    fn line_over(&mut self, line: AsteriskCaller, input: CallInput) {
+        let Some(id) = self.by_line.remove(&line) else {
+            return;
+        };
+        if let Some(active) = self.calls.get_mut(&id) {
+            active.line = Line::Gone;
+        }
+        self.input(id, input);
+    }
+}
+
+/// A leg whose other end is an externalMedia channel.
+fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
+    let payload_type = codec.static_payload_type().unwrap_or_default();
+    MediaParameters {
+        codec,
+        payload_type_send: payload_type,
+        payload_type_receive: payload_type,
+        // Keys are told as events; in the packets they are only taken out.
+        telephone_event: Some(TelephoneEvent {
+            payload_type: 101,
+            clock: 8_000,
+        }),
+        comfort_noise: None,
+        ptime: Ptime::DEFAULT,
+        direction: Direction::SendRecv,
+        remote_rtp: remote,
+        remote_rtcp: SocketAddr::new(remote.ip(), remote.port().wrapping_add(1)),
+        srtp: None,
+        signalling_source: Some(remote.ip()),
+    }
+}
+
+const KIND: &str = "asterisk";
+/// Without connection and audio an Asterisk is taken for gone.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+/// Messages of all Asterisks that may wait for the gateway.
+const NEWS: usize = 8_192;
+/// Messages that may wait for one Asterisk.
+const ORDERS: usize = 8_192;

@@ -1,0 +1,175 @@
+//! One Asterisk's websocket: opened, written and read as the gateway orders. No ARI is understood here.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use crate::config::AsteriskConfig;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// What the gateway wants of the connection.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Open it, whatever there was before.
+    Open,
+    /// Send this.
+    Text(String),
+    /// Drop it.
+    Close,
+}
+
+/// What the connection tells the gateway.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It is open; this address of ours is the one that Asterisk reaches us by.
+    Opened(IpAddr),
+    /// A message.
+    Text(String),
+    /// It is gone, or could not be made, for this reason.
+    Closed(String),
+}
+
+/// Runs one Asterisk's connection, until the gateway is gone.
+pub(super) async fn run(
+    config: AsteriskConfig,
+    index: usize,
+    mut orders: mpsc::Receiver<Order>,
+    news: mpsc::Sender<(usize, News)>,
+) {
+    let mut link = None;
+    loop {
+        let (next, told) = match link.take() {
+            None => match orders.recv().await {
+                Some(Order::Open) => open(&config).await,
+                Some(Order::Text(_) | Order::Close) => (None, None),
+                None => return,
+            },
+            Some(socket) => serve(socket, &mut orders).await,
+        };
+        link = next;
+        if let Some(told) = told
+            && news.send((index, told)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn open(config: &AsteriskConfig) -> (Option<Socket>, Option<News>) {
+    match tokio::time::timeout(HANDSHAKE, connect(config)).await {
+        Ok(Ok(socket)) => {
+            let address = local_address(&socket);
+            (Some(socket), Some(News::Opened(address)))
+        }
+        Ok(Err(error)) => (None, Some(News::Closed(in_words(&error)))),
+        Err(_) => (None, Some(News::Closed("no answer".to_owned()))),
+    }
+}
+
+/// Opens the websocket.
+pub(super) async fn connect(config: &AsteriskConfig) -> Result<Socket, Error> {
+    let mut request = config.websocket_url().into_client_request()?;
+    let credentials = format!("{}:{}", config.user, config.password.expose());
+    let mut header = tokio_tungstenite::tungstenite::http::HeaderValue::try_from(format!(
+        "Basic {}",
+        STANDARD.encode(credentials)
+    ))
+    .map_err(tokio_tungstenite::tungstenite::http::Error::from)?;
+    header.set_sensitive(true);
+    request.headers_mut().insert(AUTHORIZATION, header);
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_MAX))
+        .max_frame_size(Some(MESSAGE_MAX));
+    let (socket, _) = connect_async_with_config(request, Some(limits), true).await?;
+    Ok(socket)
+}
+
+/// The next thing that happens on an open connection.
+async fn serve(
+    mut socket: Socket,
+    orders: &mut mpsc::Receiver<Order>,
+) -> (Option<Socket>, Option<News>) {
+    tokio::select! {
+        message = socket.next() => match message {
+            Some(Ok(Message::Text(text))) => {
+                (Some(socket), Some(News::Text(text.as_str().to_owned())))
+            }
+            Some(Ok(Message::Close(_))) | None => (None, Some(News::Closed("closed".to_owned()))),
+            Some(Ok(_)) => (Some(socket), None),
+            Some(Err(error)) => (None, Some(News::Closed(in_words(&error)))),
+        },
+        order = orders.recv() => match order {
+            Some(Order::Text(text)) => match send(&mut socket, text, orders).await {
+                Ok(()) => (Some(socket), None),
+                Err(reason) => (None, Some(News::Closed(reason))),
+            },
+            // Dropped: what is to be replaced or given up needs no farewell.
+            Some(Order::Close) | None => (None, None),
+            Some(Order::Open) => (None, Some(News::Closed("to be opened again".to_owned()))),
+        },
+    }
+}
+
+/// Sends a text, and those that wait behind it in one go.
+async fn send(
+    socket: &mut Socket,
+    first: String,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Result<(), String> {
+    let all = async {
+        socket.feed(Message::text(first)).await?;
+        for _ in 0..BURST {
+            match orders.try_recv() {
+                Ok(Order::Text(text)) => socket.feed(Message::text(text)).await?,
+                Ok(Order::Close | Order::Open) => return Err(Error::ConnectionClosed),
+                Err(_) => break,
+            }
+        }
+        socket.flush().await
+    };
+    match tokio::time::timeout(SEND, all).await {
+        Ok(sent) => sent.map_err(|error| in_words(&error)),
+        Err(_) => Err("it takes nothing any more".to_owned()),
+    }
+}
+
+fn local_address(socket: &Socket) -> IpAddr {
+    let address = match socket.get_ref() {
+        MaybeTlsStream::Plain(tcp) => tcp.local_addr(),
+        MaybeTlsStream::Rustls(tls) => tls.get_ref().0.local_addr(),
+        _ => return Ipv4Addr::LOCALHOST.into(),
+    };
+    address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// What an operator can act on.
+pub(super) fn in_words(error: &Error) -> String {
+    let Error::Http(answer) = error else {
+        return error.to_string();
+    };
+    match answer.status().as_u16() {
+        401 | 403 => "user or password is wrong (ari.conf)".to_owned(),
+        404 => "there is no ARI at this address (is it enabled in ari.conf, and is the url right?)"
+            .to_owned(),
+        status => format!("HTTP status {status}"),
+    }
+}
+
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long the kernel may refuse bytes.
+const SEND: Duration = Duration::from_secs(5);
+/// Everything that an Asterisk with 30,000 channels may say in one message.
+const MESSAGE_MAX: usize = 16 << 20;
+/// Messages sent before the socket is read again.
+const BURST: usize = 64;

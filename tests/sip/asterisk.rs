@@ -1,0 +1,307 @@
+//! Callers by way of a real Asterisk, with the files that ship for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice};
+use crate::outcomes::wait_for_participants;
+use crate::server::Server;
+use crate::sipp::Scenario;
+
+#[test]
+fn callers_by_asterisk_in_four_codecs_and_direct_ones_hear_each_other_alike() {
+    let asterisk = Asterisk::start();
+    let server = asterisk.server("");
+    let meeting = server.book(&json!({}));
+    let port = |way: &Way| match way {
+        Way::Asterisk => asterisk.sip,
+        Way::Direct => server.sip_port,
+    };
+    let start = |(way, voice): &(Way, Voice)| Phone::calling(&server, voice, port(way));
+    let mut phones: Vec<Phone> = CALLERS.iter().map(start).collect();
+    thread::scope(|scope| {
+        for phone in &mut phones {
+            scope.spawn(|| phone.enter(&meeting));
+        }
+    });
+    wait_for_participants(&server, &meeting.id, CALLERS.len());
+    assert_kinds(&server, &meeting.id);
+    sleep(TALK);
+    for phone in &mut phones {
+        phone.write("\n/quit\n");
+    }
+    for (own, phone) in phones.into_iter().enumerate() {
+        let recording = phone.finish();
+        let name = format!("{:?} {}", CALLERS[own].0, CALLERS[own].1.codec);
+        let levels: Vec<f64> = CALLERS.iter().map(|(_, v)| recording.level(v)).collect();
+        eprintln!("{name}: {levels:.1?}");
+        for (other, level) in levels.iter().enumerate() {
+            if other == own {
+                assert!(*level < SENT_DBFS - SEPARATION_DB, "{name} hears himself");
+            } else {
+                let error = (level - SENT_DBFS).abs();
+                assert!(error <= LEVEL_ERROR_DB, "{name}, wrong level: {levels:.1?}");
+            }
+        }
+    }
+    asterisk.assert_nothing_is_left();
+    let records = server.calls();
+    let by_asterisk = records.iter().filter(|call| call["kind"] == "asterisk");
+    assert_eq!(by_asterisk.clone().count(), 4);
+    assert!(
+        by_asterisk.clone().all(|call| call["outcome"] == "joined"),
+        "{records:?}"
+    );
+}
+
+/// What the phones speak is what the legs speak, except that Opus becomes G.722.
+fn assert_kinds(server: &Server, meeting: &str) {
+    let people = server.get(&format!("/v1/meetings/{meeting}/participants"));
+    let mut codecs: Vec<(&str, &str)> = people["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| (text(&item["kind"]), text(&item["codec"])))
+        .collect();
+    codecs.sort_unstable();
+    let wanted = [
+        ("asterisk", "G722"),
+        ("asterisk", "G722"),
+        ("asterisk", "PCMA"),
+        ("asterisk", "PCMU"),
+        ("sip", "PCMU"),
+        ("sip", "opus"),
+    ];
+    assert_eq!(codecs, wanted, "{people}");
+}
+
+#[test]
+fn a_pin_by_asterisk_arrives_as_info_as_tones_and_as_events() {
+    let asterisk = Asterisk::start();
+    let server = asterisk.server("");
+    let meeting = server.book(&json!({}));
+    let mut by_info = Scenario::new("uac-pin-by-info");
+    for (position, digit) in meeting.guest.chars().enumerate() {
+        by_info = by_info.key(&format!("digit{position}"), &digit.to_string());
+    }
+    let tones = format!("{}#", meeting.guest);
+    let scenarios = [
+        by_info,
+        // The number says which endpoint it is: one that listens for tones.
+        Scenario::new("uac-pin-in-band")
+            .in_band_keys(&tones)
+            .number("1001"),
+        Scenario::new("uac-right-pin").key("pin", &meeting.guest),
+    ];
+    for (known, scenario) in scenarios.into_iter().enumerate() {
+        let name = scenario.name.to_owned();
+        scenario.by(asterisk.sip).run(&server);
+        let call = server.call_after(known);
+        assert_eq!(call["outcome"], "joined", "{name}: {call}");
+        assert_eq!(call["kind"], "asterisk", "{name}: {call}");
+        assert_eq!(call["number"], "1000", "{name}: {call}");
+    }
+    asterisk.assert_nothing_is_left();
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Asterisk,
+    Direct,
+}
+
+/// A running Asterisk with the shipped files, and a trunk that takes everybody on the loopback device.
+struct Asterisk {
+    folder: tempfile::TempDir,
+    sip: u16,
+    http: u16,
+}
+
+impl Asterisk {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let etc = folder.path().join("etc");
+        fs::create_dir(&etc).expect("made");
+        let write = |name: &str, text: &str| fs::write(etc.join(name), text).expect("written");
+        let ari = shipped("asterisk/ari.conf").replace("change-this-password", PASSWORD);
+        write("ari.conf", &format!("[general]\nenabled = yes\n{ari}"));
+        let http = shipped("asterisk/http.conf").replace("8088", "@HTTP_PORT@");
+        write("http.conf", &http);
+        write("pjsip.conf", PJSIP);
+        let dialplan = shipped("dialplans/stasis.conf");
+        write("extensions.conf", &format!("{EXTENSIONS}{dialplan}"));
+        let first = RTP.fetch_add(2_000, Ordering::Relaxed);
+        let run = folder.path().join("run");
+        let started = script()
+            .arg("start")
+            .args([&run, &etc])
+            .arg(format!("rtp={first}-{}", first + 1_999))
+            .output()
+            .expect("bash runs");
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert!(started.status.success(), "{said}");
+        let ports = fs::read_to_string(run.join("ports")).expect("ports");
+        let port = |name: &str| {
+            let line = ports.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a port").parse().expect("a number")
+        };
+        Self {
+            sip: port("sip="),
+            http: port("http="),
+            folder,
+        }
+    }
+
+    /// A node that is connected to it.
+    fn server(&self, extra: &str) -> Server {
+        let server = Server::start(&format!(
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\n",
+            self.http
+        ));
+        server.remember(&[PASSWORD]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self
+            .cli("ari show apps")
+            .contains("voicebridge-voicebridge")
+        {
+            assert!(
+                Instant::now() < deadline,
+                "not connected:\n{}",
+                server.log()
+            );
+            sleep(Duration::from_millis(50));
+        }
+        server
+    }
+
+    fn cli(&self, command: &str) -> String {
+        let output = script()
+            .arg("cli")
+            .args([self.run(), PathBuf::from(command)])
+            .output()
+            .expect("bash runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// No channel, no bridge, and nobody complained.
+    fn assert_nothing_is_left(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let (channels, bridges) = (self.cli("core show channels"), self.cli("bridge show all"));
+            if channels.contains("0 active channels") && bridges.lines().count() == 1 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{channels}\n{bridges}");
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn run(&self) -> PathBuf {
+        self.folder.path().join("run")
+    }
+}
+
+impl Drop for Asterisk {
+    fn drop(&mut self) {
+        let _stopped = script().arg("stop").arg(self.run()).status();
+    }
+}
+
+fn script() -> Command {
+    Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/asterisk"))
+}
+
+fn shipped(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(path).expect("it ships")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+const PCMU: Voice = Voice {
+    codec: "pcmu",
+    module: "g711.so",
+    rate: 8_000,
+    channels: 1,
+    transport: "udp",
+    encrypts: false,
+    tone_hz: 500.0,
+    on_ms: 300,
+    off_ms: 200,
+};
+const OPUS: Voice = Voice {
+    codec: "opus/48000/2",
+    module: "opus.so",
+    rate: 48_000,
+    channels: 2,
+    tone_hz: 2_500.0,
+    on_ms: 450,
+    off_ms: 300,
+    ..PCMU
+};
+const CALLERS: [(Way, Voice); 6] = [
+    (Way::Asterisk, PCMU),
+    (
+        Way::Asterisk,
+        Voice {
+            codec: "pcma",
+            tone_hz: 1_050.0,
+            on_ms: 350,
+            off_ms: 250,
+            ..PCMU
+        },
+    ),
+    (
+        Way::Asterisk,
+        Voice {
+            codec: "g722",
+            module: "g722.so",
+            rate: 16_000,
+            tone_hz: 1_850.0,
+            on_ms: 400,
+            off_ms: 150,
+            ..PCMU
+        },
+    ),
+    (Way::Asterisk, OPUS),
+    (
+        Way::Direct,
+        Voice {
+            tone_hz: 2_150.0,
+            on_ms: 330,
+            off_ms: 270,
+            ..PCMU
+        },
+    ),
+    (
+        Way::Direct,
+        Voice {
+            tone_hz: 2_900.0,
+            on_ms: 380,
+            off_ms: 210,
+            ..OPUS
+        },
+    ),
+];
+
+const PASSWORD: &str = "canary-of-the-ari-user";
+const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[inbound]\n\
+    exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \
+    same => n,Hangup()\ninclude => voicebridge-stasis\n\n";
+const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,ip\n\n\
+    [udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
+    [phones](!)\ntype = endpoint\ncontext = inbound\ndisallow = all\nallow = ulaw,alaw,g722,opus\n\
+    direct_media = no\n\n\
+    [info](phones)\ndtmf_mode = auto_info\n\n\
+    [info]\ntype = identify\nendpoint = info\nmatch = 127.0.0.1\n\n\
+    [tones](phones)\ndtmf_mode = auto\n\n\
+    [tones]\ntype = identify\nendpoint = tones\nmatch_request_uri = /^sip:1001@/\n";
+static RTP: AtomicU16 = AtomicU16::new(23_000);

@@ -327,6 +327,18 @@ fn the_first_key_stops_the_prompt_and_counts() {
 }
 
 #[test]
+fn keys_pressed_before_the_answer_is_acknowledged_count() {
+    let mut phone = Phone::new(CallLimits::default());
+    phone.on(CallInput::Arrived(arrival("100", None)));
+    assert_eq!(phone.keys("123"), [""; 0]);
+    assert_eq!(
+        phone.on(CallInput::Answered),
+        ["say en Welcome EnterPin", "quiet"]
+    );
+    assert_eq!(phone.keys("456#"), ["look up 123456"]);
+}
+
+#[test]
 fn keys_that_no_telephone_has_do_nothing() {
     let mut phone = Phone::greeted(CallLimits::default());
     assert_eq!(phone.keys("ABCD"), [""; 0]);

@@ -47,7 +47,11 @@ enum CallState {
     /// Rings until then.
     Ringing { until: Instant, pin: Option<Pin> },
     /// Answered, not acknowledged.
-    Answering { until: Instant, pin: Option<Pin> },
+    Answering {
+        until: Instant,
+        pin: Option<Pin>,
+        type_ahead: Vec<Key>,
+    },
     /// Greeted; PINs are keyed in.
     CollectingPin(CollectingPin),
     /// The bookings are asked.
@@ -301,20 +305,27 @@ impl Call {
         CallState::Answering {
             until: at.now + self.limits.acknowledge,
             pin,
+            type_ahead: Vec::new(),
         }
     }
 
     fn on_answered(&mut self, at: Moment, state: CallState) -> CallState {
-        let CallState::Answering { pin, .. } = state else {
+        let CallState::Answering {
+            pin, type_ahead, ..
+        } = state
+        else {
             return state;
         };
         self.record.answered(at.wall);
         self.call_until = Some(at.now + self.limits.call);
         let tries = Tries::until(at.now + self.limits.before_pin);
-        match pin {
+        let state = match pin {
             Some(pin) => self.look_up(at, tries, pin),
             None => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
-        }
+        };
+        type_ahead
+            .into_iter()
+            .fold(state, |state, key| self.on_key(at, state, key))
     }
 }
 
@@ -327,6 +338,19 @@ impl Call {
         }
         match state {
             CallState::CollectingPin(collecting) => self.on_pin_key(at, collecting, key),
+            // His phone has the answer, we have yet to hear of that.
+            CallState::Answering {
+                until,
+                pin,
+                mut type_ahead,
+            } => {
+                self.type_ahead(&mut type_ahead, key);
+                CallState::Answering {
+                    until,
+                    pin,
+                    type_ahead,
+                }
+            }
             CallState::LookingUp {
                 until,
                 tries,
@@ -357,7 +381,6 @@ impl Call {
             }
             CallState::New
             | CallState::Ringing { .. }
-            | CallState::Answering { .. }
             | CallState::Waiting { .. }
             | CallState::SayingGoodbye { .. }
             | CallState::Ended => state,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use voicebridge::media::codec::{Codec, Encoder};
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
-use voicebridge::media::mixer::Bridge;
+use voicebridge::media::mixer::{Bridge, Desk, Fitting};
 use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
@@ -34,6 +34,7 @@ struct Scene {
 
 struct World {
     bridges: Vec<Bridge>,
+    desk: Desk,
     legs: Vec<Option<Box<Leg>>>,
     addresses: Vec<SocketAddr>,
     talkers: usize,
@@ -160,7 +161,7 @@ fn mix(world: &mut World) {
     };
     let mut sent = Nowhere(0);
     for bridge in &mut world.bridges {
-        bridge.mix_tick(&tick, &mut world.legs, &mut sent);
+        bridge.mix_tick(&tick, &mut world.legs, &mut world.desk, &mut sent);
     }
     black_box(sent.0);
     world.frame += 1;
@@ -171,7 +172,11 @@ impl World {
         let start = now();
         let per_meeting = scene.legs.div_ceil(scene.meetings);
         let mut bridges: Vec<_> = (0..scene.meetings)
-            .map(|_| Bridge::new(per_meeting).expect("codecs"))
+            .map(|_| {
+                let mut bridge = Bridge::new(per_meeting);
+                bridge.fit(Fitting::encoder(scene.codec).expect("a codec"));
+                bridge
+            })
             .collect();
         let (mut legs, mut addresses) = (Vec::new(), Vec::new());
         for index in 0..scene.legs {
@@ -186,6 +191,7 @@ impl World {
             .collect();
         Self {
             bridges,
+            desk: Desk::new(),
             packets: vec![Vec::with_capacity(400); scene.legs],
             legs,
             addresses,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use voicebridge::engine::{Control, EngineConfig, EngineEvent, KnownPeer, MediaThread};
 use voicebridge::media::codec::Codec;
+use voicebridge::media::mixer::{Bridge, Fitting};
 use voicebridge::media::parameters::Direction;
 use voicebridge::media::treatment::SoundOptions;
 use voicebridge::units::{BridgeId, LegId};
@@ -21,11 +22,13 @@ struct Counting;
 thread_local! {
     static ARMED: Cell<bool> = const { Cell::new(false) };
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: usize) {
     if ARMED.get() {
         COUNT.set(COUNT.get() + 1);
+        BYTES.set(BYTES.get() + bytes);
     }
 }
 
@@ -33,17 +36,17 @@ fn count() {
 // thread-local cells that need neither initialisation nor destruction.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size());
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count();
+        count(0);
         // SAFETY: as the caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(size);
         // SAFETY: as the caller promises.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -55,6 +58,7 @@ static ALLOCATOR: Counting = Counting;
 /// Allocations and frees on this thread while `work` runs.
 fn counted(work: impl FnOnce()) -> u64 {
     COUNT.set(0);
+    BYTES.set(0);
     ARMED.set(true);
     work();
     ARMED.set(false);
@@ -394,6 +398,25 @@ fn an_overloaded_engine_neither_allocates_nor_frees() {
             .all(|thread| thread.skipped > 190)
     );
     world.close();
+}
+
+/// What a meeting of four takes beside its legs. The first one may make what all share.
+#[test]
+fn a_small_meeting_takes_little_memory() {
+    let bytes = |codec| {
+        let mut made = None;
+        for _ in 0..2 {
+            counted(|| {
+                let mut bridge = Box::new(Bridge::new(4));
+                bridge.fit(Fitting::encoder(codec).unwrap());
+                made = Some(bridge);
+            });
+        }
+        BYTES.get()
+    };
+    let [narrow, opus] = [Codec::Pcmu, Codec::Opus].map(bytes);
+    assert!((1..8 << 10).contains(&narrow), "{narrow} bytes");
+    assert!((1..44 << 10).contains(&opus), "{opus} bytes");
 }
 
 #[test]

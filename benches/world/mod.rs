@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use voicebridge::media::codec::Codec;
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
-use voicebridge::media::mixer::Bridge;
+use voicebridge::media::mixer::{Bridge, Desk, Fitting};
 use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
@@ -37,6 +37,7 @@ pub(crate) struct Cast<'a> {
 /// Bridges, their legs and the legs' peers.
 pub(crate) struct World {
     bridges: Vec<Bridge>,
+    desk: Desk,
     legs: Vec<Option<Box<Leg>>>,
     peers: Vec<Peer>,
     loops: Vec<Vec<Option<Vec<u8>>>>,
@@ -73,6 +74,7 @@ impl World {
     pub(crate) fn new(cast: &Cast<'_>) -> Self {
         let mut world = Self {
             bridges: Vec::new(),
+            desk: Desk::new(),
             legs: Vec::new(),
             peers: Vec::new(),
             loops: Vec::new(),
@@ -82,7 +84,10 @@ impl World {
         };
         let mut known: Vec<(Codec, Sound)> = Vec::new();
         for _ in 0..cast.bridges {
-            let mut bridge = Bridge::new(cast.legs).expect("codecs");
+            let mut bridge = Bridge::new(cast.legs);
+            for codec in cast.codecs {
+                bridge.fit(Fitting::encoder(*codec).expect("a codec"));
+            }
             for seat in 0..cast.legs {
                 let codec = cast.codecs[seat % cast.codecs.len()];
                 let sound = if seat < cast.talkers {
@@ -152,7 +157,7 @@ impl World {
         };
         let mut sent = Nowhere(0);
         for bridge in &mut self.bridges {
-            bridge.mix_tick(&tick, &mut self.legs, &mut sent);
+            bridge.mix_tick(&tick, &mut self.legs, &mut self.desk, &mut sent);
         }
         self.frame += 1;
         sent.0

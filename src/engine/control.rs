@@ -2,6 +2,7 @@
 //! into a backlog; a leg that is on its way from one thread to another has its commands kept
 //! until it has arrived.
 
+mod bridges;
 mod origin;
 mod overload;
 mod ways;
@@ -22,16 +23,15 @@ use crate::engine::sound::SoundAsked;
 use crate::engine::thread::{MediaThread, ThreadPlace};
 use crate::media::clip::Rendition;
 use crate::media::command::{
-    BridgeSlot, EngineEvent, LegCommand, LegKind, LegPort, LegReport, LegSlot, MixerCommand,
-    Returned, Route,
+    EngineEvent, LegCommand, LegKind, LegPort, LegReport, LegSlot, MixerCommand, Returned, Route,
 };
 use crate::media::leg::{CodecSet, Leg, LegConfig, LegStart, LegUpdate};
-use crate::media::mixer::Bridge;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{BridgeClip, Playlist, SilenceFrames};
 use crate::media::rtcp::NtpClock;
 use crate::media::srtp::Srtp;
 use crate::units::{BridgeId, LegId};
+use bridges::BridgeEntry;
 use origin::{random, random_origin, wall_clock};
 use ways::Way;
 
@@ -97,12 +97,6 @@ impl LegEntry {
             LegState::Opened { .. } | LegState::Closing => Route::Nowhere,
         }
     }
-}
-
-struct BridgeEntry {
-    thread: usize,
-    slot: BridgeSlot,
-    members: usize,
 }
 
 impl Control {
@@ -176,6 +170,8 @@ impl Control {
         parameters: &MediaParameters,
     ) -> Result<(), EngineError> {
         let receiver = self.config.receiver;
+        let entry = self.legs.get(&leg).ok_or(EngineError::UnknownLeg)?;
+        self.fit_codec(entry.bridge, Some(parameters.codec));
         let entry = self.legs.get_mut(&leg).ok_or(EngineError::UnknownLeg)?;
         let codecs = if entry
             .parameters
@@ -327,10 +323,10 @@ impl Control {
         if matches!(entry.state, LegState::Closing) || entry.bridge == Some(bridge) {
             return Ok(());
         }
+        let codec = entry.parameters.map(|parameters| parameters.codec);
         let (thread, slot) = self.bridge_for(bridge, entry.thread)?;
-        if let Some(entry) = self.bridges.get_mut(&bridge) {
-            entry.members += 1;
-        }
+        self.fit_codec(Some(bridge), codec);
+        self.fit_one_more(bridge);
         let left = self
             .legs
             .get_mut(&leg)
@@ -435,47 +431,6 @@ impl Control {
         self.leave_bridge(left);
     }
 
-    /// Finds a bridge, or makes it: on the thread of its first leg, unless others have less to do.
-    fn bridge_for(
-        &mut self,
-        bridge: BridgeId,
-        near: usize,
-    ) -> Result<(usize, BridgeSlot), EngineError> {
-        if let Some(entry) = self.bridges.get(&bridge) {
-            return Ok((entry.thread, entry.slot));
-        }
-        let thread = self.least_loaded(Some(near));
-        let new = Box::new(Bridge::new(self.config.legs_max)?);
-        let port = &mut self.threads[thread];
-        let slot = port.take_bridge_slot().ok_or(EngineError::LegsExhausted)?;
-        port.bridges += 1;
-        port.push(MixerCommand::OpenBridge { bridge: slot, new });
-        self.bridges.insert(
-            bridge,
-            BridgeEntry {
-                thread,
-                slot,
-                members: 0,
-            },
-        );
-        Ok((thread, slot))
-    }
-
-    /// One member less; the last one closes the bridge.
-    fn leave_bridge(&mut self, bridge: Option<BridgeId>) {
-        let Some(id) = bridge else { return };
-        let Some(entry) = self.bridges.get_mut(&id) else {
-            return;
-        };
-        entry.members = entry.members.saturating_sub(1);
-        if entry.members == 0 {
-            let port = &mut self.threads[entry.thread];
-            port.bridges -= 1;
-            port.push(MixerCommand::CloseBridge { bridge: entry.slot });
-            self.bridges.remove(&id);
-        }
-    }
-
     fn collect_events(&mut self, thread: usize) {
         while let Some(event) = self.threads[thread].pop_event() {
             self.events.push_back(event);
@@ -509,7 +464,8 @@ impl Control {
             | Returned::Clip(_)
             | Returned::Port(_)
             | Returned::Update(_)
-            | Returned::Denoiser(_) => {}
+            | Returned::Denoiser(_)
+            | Returned::Fitting(_) => {}
         }
     }
 

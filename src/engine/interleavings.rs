@@ -385,6 +385,10 @@ impl World {
             }
         }
         for thread in 0..self.threads.len() {
+            assert!(
+                self.threads[thread].is_all_fitted(),
+                "a leg came before what its bridge needs for it"
+            );
             let mut slots: Vec<LegSlot> = self.control.port(thread).free_legs().to_vec();
             let mut found: Vec<(LegSlot, LegId)> = self.threads[thread]
                 .residents()
@@ -525,6 +529,7 @@ impl World {
             believed.hash(&mut hasher);
         }
         self.control.bridges_believed().hash(&mut hasher);
+        self.control.fitted().hash(&mut hasher);
         for thread in 0..self.threads.len() {
             let mut passing = self.threads[thread].commands_waiting();
             let commands = passing.len();

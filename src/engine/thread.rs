@@ -18,7 +18,7 @@ use crate::media::command::{
     BridgeSlot, EngineEvent, LegCommand, LegPort, LegSlot, MixerCommand, Returned,
 };
 use crate::media::leg::{Leg, Tick};
-use crate::media::mixer::Bridge;
+use crate::media::mixer::{Bridge, Desk, Fitting};
 use crate::media::playback::SilenceFrames;
 use crate::media::sender::PacketBuffer;
 use crate::media::treatment::Denoiser;
@@ -33,6 +33,7 @@ pub struct MediaThread {
     /// By leg slot: its way to its peer.
     ports: Box<[Option<LegPort>]>,
     bridges: Box<[Option<Box<Bridge>>]>,
+    desk: Box<Desk>,
     phases: Phases,
     rings: Rings,
     inlet: Inlet,
@@ -75,6 +76,7 @@ impl MediaThread {
             legs: (0..legs_max).map(|_| None).collect(),
             ports: (0..legs_max).map(|_| None).collect(),
             bridges: (0..config.bridges_max()).map(|_| None).collect(),
+            desk: Box::default(),
             phases: Phases::new(legs_max, config.bridges_max()),
             rings,
             inlet: Inlet::new(place.index, legs_max, config.shared, place.links)?,
@@ -182,6 +184,7 @@ impl MediaThread {
             MixerCommand::Leg { slot, command } => self.handle_leg_command(now, slot, command),
             MixerCommand::OpenBridge { bridge, new } => self.open_bridge(bridge, new),
             MixerCommand::CloseBridge { bridge } => self.close_bridge(bridge),
+            MixerCommand::FitBridge { bridge, fitting } => self.fit_bridge(bridge, fitting),
             MixerCommand::PlayToBridge { bridge, clip } => {
                 let replaced = match self.bridges.get_mut(bridge.0 as usize) {
                     Some(Some(bridge)) => bridge.play(clip),
@@ -333,6 +336,14 @@ impl MediaThread {
         }
     }
 
+    fn fit_bridge(&mut self, slot: BridgeSlot, fitting: Fitting) {
+        let unused = match self.bridges.get_mut(slot.0 as usize) {
+            Some(Some(bridge)) => bridge.fit(fitting),
+            Some(None) | None => Some(fitting),
+        };
+        self.rings.give_back(unused.map(Returned::Fitting));
+    }
+
     fn close_bridge(&mut self, slot: BridgeSlot) {
         while let Some(member) = self.any_member(slot) {
             self.seat_alone(member, false);
@@ -355,6 +366,7 @@ impl MediaThread {
         let Self {
             legs,
             bridges,
+            desk,
             phases,
             rings,
             frame,
@@ -376,7 +388,7 @@ impl MediaThread {
             let Some(Some(bridge)) = bridges.get_mut(slot.0 as usize) else {
                 continue;
             };
-            bridge.mix_tick(&tick, legs, &mut outlet);
+            bridge.mix_tick(&tick, legs, desk, &mut outlet);
             outlet.flush();
             if rings.has_room_back() {
                 rings.give_back(bridge.poll_finished().map(Returned::Clip));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
 use crate::media::leg::{Leg, LegUpdate};
-use crate::media::mixer::Bridge;
+use crate::media::mixer::{Bridge, Fitting};
 use crate::media::playback::{BridgeClip, Playlist};
 use crate::media::treatment::{Denoiser, Echo};
 use crate::units::{Decibels, Key, LegId};
@@ -131,6 +131,13 @@ pub enum MixerCommand {
         /// Which.
         bridge: BridgeSlot,
     },
+    /// A bridge gets what it needs for who comes next.
+    FitBridge {
+        /// Which.
+        bridge: BridgeSlot,
+        /// With what.
+        fitting: Fitting,
+    },
     /// Plays to everybody in a bridge, instead of what is playing there.
     PlayToBridge {
         /// Where.
@@ -231,6 +238,8 @@ pub enum Returned {
     Update(Box<LegUpdate>),
     /// A denoiser that is no longer used.
     Denoiser(Box<Denoiser>),
+    /// What a bridge has no use for.
+    Fitting(Fitting),
 }
 
 /// What the engine tells the gateway.

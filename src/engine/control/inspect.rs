@@ -8,6 +8,7 @@ use super::{Control, LegState};
 use crate::engine::config::{EngineConfig, EngineError};
 use crate::engine::port::{RingSizes, ThreadPort};
 use crate::engine::thread::{Asked, MediaThread};
+use crate::media::codec::Codec;
 use crate::media::command::{BridgeSlot, LegSlot};
 use crate::media::playback::SilenceFrames;
 use crate::units::{BridgeId, LegId};
@@ -98,5 +99,16 @@ impl Control {
             .collect();
         bridges.sort_by_key(|(bridge, ..)| bridge.0);
         bridges
+    }
+
+    /// What each bridge was fitted for, in the order of their names.
+    pub(in crate::engine) fn fitted(&self) -> Vec<(BridgeId, [bool; Codec::ALL.len()])> {
+        let mut fitted: Vec<_> = self
+            .bridges
+            .iter()
+            .map(|(bridge, entry)| (*bridge, entry.codecs))
+            .collect();
+        fitted.sort_by_key(|(bridge, _)| bridge.0);
+        fitted
     }
 }

@@ -13,6 +13,7 @@ pub(in crate::engine) enum Passing {
     Leg(LegSlot, Asked),
     OpenBridge(BridgeSlot),
     CloseBridge(BridgeSlot),
+    FitBridge(BridgeSlot),
     PlayToBridge(BridgeSlot),
     Closed(LegSlot, LegId),
     Released(LegSlot, LegId),
@@ -73,6 +74,7 @@ impl Passing {
             MixerCommand::OpenPort { .. } | MixerCommand::Route { .. } => Self::Way,
             MixerCommand::OpenBridge { bridge, .. } => Self::OpenBridge(*bridge),
             MixerCommand::CloseBridge { bridge } => Self::CloseBridge(*bridge),
+            MixerCommand::FitBridge { bridge, .. } => Self::FitBridge(*bridge),
             MixerCommand::PlayToBridge { bridge, .. } => Self::PlayToBridge(*bridge),
         }
     }
@@ -87,6 +89,7 @@ impl Passing {
             | Returned::Clip(_)
             | Returned::Port(_)
             | Returned::Denoiser(_)
+            | Returned::Fitting(_)
             | Returned::Update(_) => Self::Scrap,
         }
     }
@@ -144,6 +147,18 @@ impl MediaThread {
             .map(LegSlot)
             .zip(&self.legs)
             .filter_map(|(slot, leg)| Some((slot, leg.as_ref()?.id(), self.phases.bridge_of(slot))))
+    }
+
+    /// Is every member's bridge fitted for its codec?
+    pub(in crate::engine) fn is_all_fitted(&self) -> bool {
+        self.residents().all(|(slot, _, bridge)| {
+            let leg = self.legs[slot.0 as usize].as_ref();
+            let bridge = bridge.and_then(|bridge| self.bridges[bridge.0 as usize].as_ref());
+            let (Some(leg), Some(bridge)) = (leg, bridge) else {
+                return true;
+            };
+            bridge.is_fitted_for(leg.parameters().codec)
+        })
     }
 
     /// The bridges here and their members.

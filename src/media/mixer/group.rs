@@ -3,7 +3,7 @@
 //! decoder notices nothing; it comes back only where the difference between the two states can't
 //! be heard.
 
-use crate::media::codec::{Codec, CodecError, Encoder};
+use crate::media::codec::{Codec, Encoder};
 use crate::media::leg::{Hears, Leg};
 use crate::media::limiter::Limiter;
 use crate::media::mixer::Comfort;
@@ -14,27 +14,36 @@ use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
 /// The shared encoder of one codec in one bridge.
 pub(super) struct Group {
     codec: Codec,
-    encoder: Encoder,
+    /// `None` until somebody may hear it: then everybody has a mix of his own.
+    encoder: Option<Box<Encoder>>,
     limiter: Limiter,
     /// Legs that hear it. With none, its state is nobody's.
     listeners: u32,
-    frame: PacketBuffer,
 }
 
 impl Group {
-    pub(super) fn new(codec: Codec) -> Result<Self, CodecError> {
-        Ok(Self {
+    pub(super) fn new(codec: Codec) -> Self {
+        Self {
             codec,
-            encoder: Encoder::new(codec)?,
+            encoder: None,
             limiter: Limiter::default(),
             listeners: 0,
-            frame: PacketBuffer::default(),
-        })
+        }
+    }
+
+    /// Its encoder comes; returned where there is one already.
+    pub(super) fn equip(&mut self, encoder: Box<Encoder>) -> Option<Box<Encoder>> {
+        if self.encoder.is_some() {
+            return Some(encoder);
+        }
+        self.encoder = Some(encoder);
+        None
     }
 
     /// Decides what this leg hears in this frame, before any encoder has seen it.
     /// `comfort`: how much comfort noise those who hear the same had until now.
     pub(super) fn place(&mut self, leg: &mut Leg, own: bool, sums: &Sums, comfort: Comfort) {
+        let own = own || self.encoder.is_none();
         match (leg.hears(), own) {
             (Hears::Shared, false) => {}
             (Hears::Shared, true) => self.part(leg, comfort),
@@ -60,29 +69,35 @@ impl Group {
     }
 
     /// Encodes this frame, if anybody hears it.
-    pub(super) fn encode(&mut self, sums: &Sums, narrow: &mut [i16; FRAME_SAMPLES_MAX]) {
-        if self.listeners == 0 {
+    pub(super) fn encode(
+        &mut self,
+        sums: &Sums,
+        narrow: &mut [i16; FRAME_SAMPLES_MAX],
+        frame: &mut PacketBuffer,
+    ) {
+        let Some(encoder) = self.encoder.as_mut().filter(|_| self.listeners > 0) else {
             return;
-        }
+        };
         let rate = self.codec.sample_rate();
         let narrow = &mut narrow[..rate.frame_samples()];
         self.limiter.process(sums.total(rate), narrow);
-        let encoder = &mut self.encoder;
-        self.frame.fill(|room| encoder.encode(narrow, room).ok());
+        frame.fill(|room| encoder.encode(narrow, room).ok());
+    }
+
+    #[cfg(test)]
+    pub(super) const fn is_equipped(&self) -> bool {
+        self.encoder.is_some()
     }
 
     pub(super) fn is_heard_by(&self, leg: &Leg) -> bool {
         leg.hears() == Hears::Shared
     }
 
-    pub(super) const fn frame_mut(&mut self) -> &mut PacketBuffer {
-        &mut self.frame
-    }
-
     /// Shared to own: the state goes with it.
     fn part(&mut self, leg: &mut Leg, comfort: Comfort) {
         let codecs = leg.codecs_mut();
-        if codecs.encoder.copy_state_from(&self.encoder).is_err() {
+        let shared = self.encoder.as_ref();
+        if shared.is_none_or(|shared| codecs.encoder.copy_state_from(shared).is_err()) {
             codecs.encoder.reset();
         }
         codecs.limiter = self.limiter;
@@ -94,7 +109,7 @@ impl Group {
     /// Whoever comes from prompts has no state to lose.
     fn take_fresh(&mut self, leg: &mut Leg) {
         if self.listeners == 0 {
-            self.encoder.reset();
+            self.encoder.iter_mut().for_each(|encoder| encoder.reset());
             self.limiter.reset();
         }
         self.listeners += 1;
@@ -107,8 +122,10 @@ impl Group {
         let codecs = leg.codecs_mut();
         if self.listeners == 0 {
             self.limiter = codecs.limiter;
-            if self.encoder.copy_state_from(&codecs.encoder).is_err() {
-                self.encoder.reset();
+            if let Some(encoder) = &mut self.encoder
+                && encoder.copy_state_from(&codecs.encoder).is_err()
+            {
+                encoder.reset();
             }
         } else {
             let same_gain = self.limiter == codecs.limiter;

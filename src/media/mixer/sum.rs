@@ -11,14 +11,12 @@ use crate::units::{FRAME_SAMPLES_MAX, SampleRate};
 
 const RATES: usize = SampleRate::ALL.len();
 
-/// The sums of one 20 ms tick.
+/// The sums of one 20 ms tick of one bridge after the other.
 pub(super) struct Sums {
     /// What was added at each rate.
     native: [Wide; RATES],
     /// Everything, at each rate in use.
     total: [Wide; RATES],
-    /// From each rate, a converter to each other one.
-    converters: [[Converter; RATES]; RATES],
     input: Box<[f32; FRAME_SAMPLES_MAX]>,
     output: Box<[f32; FRAME_SAMPLES_MAX]>,
 }
@@ -30,6 +28,9 @@ struct Wide {
     parts: usize,
 }
 
+/// What one bridge keeps from tick to tick: from each rate, a converter to each other one.
+pub(super) struct Converters([[Converter; RATES]; RATES]);
+
 /// A resampler that rests while there is nothing to convert.
 struct Converter {
     /// `None` between equal rates.
@@ -39,14 +40,12 @@ struct Converter {
 }
 
 impl Sums {
-    /// All buffers and converters.
+    /// All buffers.
     #[must_use]
     pub(super) fn new() -> Self {
         Self {
             native: SampleRate::ALL.map(Wide::new),
             total: SampleRate::ALL.map(Wide::new),
-            converters: SampleRate::ALL
-                .map(|from| SampleRate::ALL.map(|to| Converter::new(from, to))),
             input: Box::new([0.0; FRAME_SAMPLES_MAX]),
             output: Box::new([0.0; FRAME_SAMPLES_MAX]),
         }
@@ -76,7 +75,7 @@ impl Sums {
     }
 
     /// Makes the totals of the rates that are in use.
-    pub(super) fn spread(&mut self, in_use: [bool; RATES]) {
+    pub(super) fn spread(&mut self, converters: &mut Converters, in_use: [bool; RATES]) {
         for to in SampleRate::ALL
             .into_iter()
             .filter(|rate| in_use[rate.index()])
@@ -88,10 +87,11 @@ impl Sums {
                 if from == to {
                     continue;
                 }
+                let converter = &mut converters.0[from.index()][to.index()];
                 if in_use[to.index()] {
-                    self.convert(from, to);
+                    self.convert(from, to, converter);
                 } else {
-                    self.converters[from.index()][to.index()].rest();
+                    converter.rest();
                 }
             }
         }
@@ -144,9 +144,8 @@ impl Sums {
         }
     }
 
-    fn convert(&mut self, from: SampleRate, to: SampleRate) {
+    fn convert(&mut self, from: SampleRate, to: SampleRate, converter: &mut Converter) {
         let source = &self.native[from.index()];
-        let converter = &mut self.converters[from.index()][to.index()];
         let Some(resampler) = &mut converter.resampler else {
             return;
         };
@@ -208,6 +207,12 @@ impl Wide {
     }
 }
 
+impl Converters {
+    pub(super) fn new() -> Self {
+        Self(SampleRate::ALL.map(|from| SampleRate::ALL.map(|to| Converter::new(from, to))))
+    }
+}
+
 impl Converter {
     fn new(from: SampleRate, to: SampleRate) -> Self {
         let resampler = (from != to).then(|| Resampler::new(from, to));
@@ -246,7 +251,7 @@ mod tests {
         for v in &voices {
             sums.add(NARROW, v);
         }
-        sums.spread([true, false, false]);
+        sums.spread(&mut Converters::new(), [true, false, false]);
         let mut mix = [0; 160];
         for (listener, own) in voices.iter().enumerate() {
             sums.for_listener(NARROW, Some(own), None, &mut mix);
@@ -262,7 +267,7 @@ mod tests {
         let mut sums = Sums::new();
         sums.begin();
         sums.add(NARROW, &voice(1));
-        sums.spread([true, false, false]);
+        sums.spread(&mut Converters::new(), [true, false, false]);
         let (mut mix, whisper) = ([0; 160], voice(9));
         sums.for_listener(NARROW, None, Some(&whisper), &mut mix);
         assert!((0..160).all(|i| mix[i] == i32::from(voice(1)[i]) + i32::from(whisper[i])));
@@ -274,10 +279,10 @@ mod tests {
         let mut sums = Sums::new();
         sums.begin();
         sums.add(NARROW, &voice(1));
-        sums.spread([true, false, false]);
+        sums.spread(&mut Converters::new(), [true, false, false]);
         assert!(!sums.is_silent(NARROW));
         sums.begin();
-        sums.spread([true, false, false]);
+        sums.spread(&mut Converters::new(), [true, false, false]);
         assert!(sums.is_silent(NARROW));
         assert_eq!(sums.total(NARROW), [0; 160]);
     }
@@ -297,7 +302,7 @@ mod tests {
     fn all_rates_hear_each_other_at_the_same_level() {
         for from in SampleRate::ALL {
             for hz in [300.0, 1000.0, 2500.0, 3000.0] {
-                let mut sums = Sums::new();
+                let (mut sums, mut converters) = (Sums::new(), Converters::new());
                 let mut heard: [Vec<i32>; 3] = Default::default();
                 for frame in 0..12 {
                     let start = frame * from.frame_samples();
@@ -310,7 +315,7 @@ mod tests {
                         .collect();
                     sums.begin();
                     sums.add(from, &pcm);
-                    sums.spread([true; 3]);
+                    sums.spread(&mut converters, [true; 3]);
                     if frame >= 2 {
                         for to in SampleRate::ALL {
                             heard[to.index()].extend(sums.total(to));

@@ -11,7 +11,7 @@ use crate::media::parameters::{Direction, MediaParameters};
 use crate::media::playback::{Playlist, SilenceFrames};
 use crate::media::receive::ReceiverConfig;
 use crate::media::rtcp::{NtpClock, NtpTime};
-use crate::media::sender::RtpOrigin;
+use crate::media::sender::{PacketBuffer, RtpOrigin};
 use crate::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
 
 mod smooth;
@@ -20,6 +20,7 @@ mod speech;
 /// A bridge with its legs, a pushed clock and what each leg was sent.
 struct World {
     bridge: Bridge,
+    desk: Desk,
     legs: Vec<Option<Box<Leg>>>,
     peers: Vec<Peer>,
     silence: SilenceFrames,
@@ -47,6 +48,15 @@ struct Peer {
     /// All that it was sent and has heard.
     packets: Vec<Vec<u8>>,
     heard: Vec<i16>,
+}
+
+/// For any codec.
+fn bridge(seats: usize) -> Bridge {
+    let mut bridge = Bridge::new(seats);
+    for codec in Codec::ALL {
+        assert!(bridge.fit(Fitting::encoder(codec).unwrap()).is_none());
+    }
+    bridge
 }
 
 #[derive(Default)]
@@ -80,7 +90,8 @@ impl World {
     fn new(codecs: &[Codec]) -> Self {
         let start = now();
         let mut world = Self {
-            bridge: Bridge::new(codecs.len()).unwrap(),
+            bridge: bridge(codecs.len()),
+            desk: Desk::new(),
             legs: Vec::new(),
             peers: Vec::new(),
             silence: SilenceFrames::new().unwrap(),
@@ -151,7 +162,8 @@ impl World {
                 number: 4 * self.frame,
                 silence: &self.silence,
             };
-            self.bridge.mix_tick(&tick, &mut self.legs, &mut self.sent);
+            self.bridge
+                .mix_tick(&tick, &mut self.legs, &mut self.desk, &mut self.sent);
             for (index, leg) in self.legs.iter_mut().enumerate() {
                 let slot = LegSlot(index as u32);
                 if let Some(leg) = leg
@@ -334,7 +346,9 @@ fn given_packets_give_given_packets() {
         silence: &world.silence,
     };
     let mut sent = Sent::default();
-    world.bridge.mix_tick(&tick, &mut world.legs, &mut sent);
+    world
+        .bridge
+        .mix_tick(&tick, &mut world.legs, &mut world.desk, &mut sent);
     let speech: Vec<Vec<i16>> = (0..2)
         .map(|peer| world.leg(peer).speech().unwrap().to_vec())
         .collect();
@@ -387,7 +401,7 @@ fn at_most_the_eight_loudest_are_heard() {
             "speaker {peer} is heard at {heard}"
         );
     }
-    assert!(world.bridge.talkers.count <= TALKERS_MAX);
+    assert!(world.desk.talkers.count <= TALKERS_MAX);
 }
 
 #[test]
@@ -464,7 +478,7 @@ fn alone_in_a_bridge_one_hears_music_until_somebody_comes() {
     world.run(60, |_, _, _| 0.0);
     assert!(world.level(0, 600.0, 40) > -20.0);
     world.bridge = {
-        let mut bridge = Bridge::new(2).unwrap();
+        let mut bridge = bridge(2);
         bridge.join(LegSlot(0));
         bridge
     };

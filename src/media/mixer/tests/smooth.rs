@@ -102,8 +102,8 @@ fn parting_from_the_shared_mix_is_not_heard() {
             let shared = world.leg(1).hears() == Hears::Shared;
             parted += usize::from(!shared);
             let mut mix = vec![0; rate.frame_samples()];
-            let own = world.bridge.talkers.own(LegSlot(1));
-            world.bridge.sums.for_listener(rate, own, None, &mut mix);
+            let own = world.desk.talkers.own(LegSlot(1));
+            world.desk.sums.for_listener(rate, own, None, &mut mix);
             let all = world.bridge.noise.shared(rate);
             let from = if was_shared { all.from } else { own_before };
             let to = world.leg(1).codecs_mut().comfort;
@@ -329,7 +329,7 @@ fn what_is_encoded_of_a_voice_at_full_scale_is_below_the_ceiling() {
                     sine(loud, 440.0 + 170.0 * peer as f64, t)
                 });
                 // Listener 2 is sent the whole sum: what is in its packet is what is measured here.
-                limiter.process(world.bridge.sums.total(rate), &mut narrow);
+                limiter.process(world.desk.sums.total(rate), &mut narrow);
                 let mut payload = [0; 400];
                 let length = encoder.encode(&narrow, &mut payload).unwrap();
                 assert_eq!(&world.peers[2].packets[frame][12..], &payload[..length]);

@@ -41,6 +41,7 @@ impl Leg {
                 clock: codec.rtp_clock(),
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
             remote_rtp: "127.0.0.1:4000".parse().expect("an address"),

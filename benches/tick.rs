@@ -281,6 +281,7 @@ fn leg(index: u32, scene: &Scene, address: SocketAddr, start: Instant) -> Leg {
             clock: scene.codec.rtp_clock(),
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: address,

@@ -57,6 +57,7 @@ fn receive(voice: &[i16], lost: impl Fn(usize) -> bool) -> Vec<i16> {
             clock: 8_000,
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: address,

@@ -62,6 +62,7 @@ fn parameters(codec: Codec) -> MediaParameters {
             clock: codec.rtp_clock(),
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: "198.51.100.7:4000".parse().unwrap(),

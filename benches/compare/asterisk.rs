@@ -71,6 +71,7 @@ impl Server for Asterisk {
             uri: format!("sip:7{:03}@{}", seat.meeting, self.sip),
             pin: None,
             codec: seat.codec,
+            levels: seat.levels,
         });
         lines.place(dials, answered)
     }

@@ -23,6 +23,8 @@ pub(crate) struct Dial {
     pub(crate) pin: Option<String>,
     /// The one codec that is offered.
     pub(crate) codec: Codec,
+    /// It would tell the level of each packet (RFC 6464).
+    pub(crate) levels: bool,
 }
 
 /// What was agreed on.
@@ -34,6 +36,8 @@ pub(crate) struct Answered {
     pub(crate) to: SocketAddrV4,
     /// Of which payload type.
     pub(crate) payload_type: u8,
+    /// The server wants to know each packet's level.
+    pub(crate) levels: bool,
 }
 
 /// A SIP endpoint with all the calls of a run.
@@ -132,7 +136,11 @@ impl Lines {
         } else {
             &headers[..]
         };
-        let offer = Some(sdp::offer(&local));
+        let mut offer = sdp::offer(&local).to_vec();
+        if dial.levels {
+            offer.extend_from_slice(LEVELS_OFFERED);
+        }
+        let offer = Some(offer.into());
         let dialog = self
             .endpoint
             .invite(now(), self.flow, &dial.uri, &from, offer, headers)
@@ -171,6 +179,7 @@ impl Lines {
                         index,
                         to,
                         payload_type: agreed.payload_type_send,
+                        levels: sdp.windows(LEVELS.len()).any(|part| part == LEVELS),
                     });
                 }
             }
@@ -204,6 +213,11 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// The only audio line is the last, so that this belongs to it. Our own stack's offer, which only receives
+/// levels, comes before and under another number.
+const LEVELS_OFFERED: &[u8] =
+    b"a=extmap:2/sendonly urn:ietf:params:rtp-hdrext:ssrc-audio-level vad=on\r\n";
+const LEVELS: &[u8] = b"a=extmap:2/recvonly urn:ietf:params:rtp-hdrext:ssrc-audio-level";
 /// Calls that ring at the same time.
 const AT_ONCE: usize = 16;
 /// Q.850.

@@ -85,6 +85,7 @@ impl Server for Floor {
                 index: seat.index,
                 to: SocketAddrV4::new(HERE, port),
                 payload_type: 0,
+                levels: false,
             });
         }
         Ok(())

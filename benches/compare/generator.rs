@@ -10,11 +10,12 @@ use std::sync::mpsc::Receiver;
 
 use crate::histogram::Histogram;
 use crate::system::{self, MILLISECOND, SECOND};
-use crate::wire::{BATCH, Fan, Outgoing};
+use crate::wire::{BATCH, Fan, HEADER_BYTES, Header, Outgoing};
 
 /// A sound that many participants send, from different places on.
 pub(crate) struct SoundLoop {
     frames: Vec<Option<Vec<u8>>>,
+    levels: Vec<u8>,
     /// How many frames before each are really sent.
     sent_before: Vec<u32>,
     sent: u32,
@@ -29,6 +30,8 @@ pub(crate) struct Caller {
     pub(crate) to: SocketAddrV4,
     /// RTP payload type.
     pub(crate) payload_type: u8,
+    /// Tells the level of each packet.
+    pub(crate) levels: bool,
     /// RTP ticks per frame.
     pub(crate) step: u32,
     /// What it sends.
@@ -112,7 +115,7 @@ pub(crate) struct Generator {
 }
 
 impl SoundLoop {
-    pub(crate) fn new(frames: Vec<Option<Vec<u8>>>) -> Self {
+    pub(crate) fn new(frames: Vec<Option<Vec<u8>>>, levels: Vec<u8>) -> Self {
         let mut sent = 0;
         let sent_before = frames
             .iter()
@@ -124,6 +127,7 @@ impl SoundLoop {
             .collect();
         Self {
             frames,
+            levels,
             sent_before,
             sent,
         }
@@ -137,6 +141,11 @@ impl SoundLoop {
     /// The frames, as they are sent.
     pub(crate) fn frames(&self) -> &[Option<Vec<u8>>] {
         &self.frames
+    }
+
+    /// How loud the `frame`th frame from the start is, in dB below overload.
+    fn level(&self, frame: usize) -> u8 {
+        self.levels[frame % self.len()]
     }
 
     /// The payload of the `frame`th frame from the start, and its sequence number.
@@ -363,14 +372,21 @@ fn payload_of(packet: &[u8]) -> Option<&[u8]> {
     packet.get(start..)
 }
 
-fn header(caller: &Caller, sequence: u16, frame: u64) -> [u8; 12] {
-    let mut header = [0; 12];
+fn header(caller: &Caller, sequence: u16, frame: u64) -> Header {
+    let mut header = [0; HEADER_BYTES];
     header[0] = 0x80;
     header[1] = caller.payload_type;
     header[2..4].copy_from_slice(&sequence.to_be_bytes());
     header[4..8].copy_from_slice(&(frame as u32).wrapping_mul(caller.step).to_be_bytes());
     header[8..12].copy_from_slice(&(0x5EED_0000 + caller.index as u32).to_be_bytes());
-    header
+    if !caller.levels {
+        return Header::new(header, 12);
+    }
+    // A header extension of one word (RFC 8285 section 4.2); the voice flag is set, as many always do.
+    let level = caller.sound.level(caller.offset + frame as usize);
+    header[0] |= 0x10;
+    header[12..18].copy_from_slice(&[0xBE, 0xDE, 0, 1, 2 << 4, 0x80 | level]);
+    Header::new(header, HEADER_BYTES)
 }
 
 /// A timer that does nothing but notice how late it is woken, every 5 ms: what any program on that core has to

@@ -132,6 +132,7 @@ impl Server for Janus {
                 index: self.seats[place].index,
                 to,
                 payload_type,
+                levels: false,
             });
         }
         Ok(())

@@ -179,6 +179,7 @@ fn caller(seat: &Seat, answered: Answered, sounds: &mut Sounds) -> Caller {
         index: seat.index,
         to: answered.to,
         payload_type: answered.payload_type,
+        levels: answered.levels,
         step: seat.codec.rtp_clock() / 50,
         sound: sounds.get(seat.codec, seat.sound),
         offset: seat.offset,

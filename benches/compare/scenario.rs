@@ -7,7 +7,7 @@ use voicebridge::media::codec::Codec;
 
 use crate::generator::{FRAME, Network, SoundLoop};
 use crate::server::Kind;
-use crate::sound::{Sound, payloads};
+use crate::sound::{Sound, levels, payloads};
 
 /// One block of the table.
 pub(crate) struct Scenario {
@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) codecs: &'static [Codec],
     /// What the others send.
     pub(crate) listeners: Sound,
+    /// Do all offer to tell the level of each packet?
+    pub(crate) levels: bool,
     /// What lies between.
     pub(crate) network: Network,
     /// Every other participant's clock is off by so much one way, the rest the other way.
@@ -50,6 +52,8 @@ pub(crate) struct Seat {
     pub(crate) codec: Codec,
     /// What it sends.
     pub(crate) sound: Sound,
+    /// Offers to tell the level of each packet.
+    pub(crate) levels: bool,
     /// From which frame of it on.
     pub(crate) offset: usize,
     /// When it sends within the 20 ms, ns.
@@ -76,6 +80,14 @@ impl Scenario {
             one("opus-50-dtx", "one meeting of 50, Opus with DTX", 50, OPUS)
                 .dtx()
                 .rounds(3, 3),
+            one(
+                "opus-50-levels",
+                "one meeting of 50, Opus, each packet's level told",
+                50,
+                OPUS,
+            )
+            .levels()
+            .rounds(3, 3),
             one("opus-400", "one meeting of 400, Opus", 400, OPUS)
                 .of(OURS)
                 .rounds(3, 3),
@@ -182,6 +194,7 @@ impl Scenario {
                 } else {
                     self.listeners
                 },
+                levels: self.levels,
                 offset: 61 * index,
                 // The golden section spreads any number of them evenly.
                 phase: (index as u64 * 12_360_680) % FRAME,
@@ -207,6 +220,11 @@ impl Scenario {
 
     const fn dtx(mut self) -> Self {
         self.listeners = Sound::RoomDtx;
+        self
+    }
+
+    const fn levels(mut self) -> Self {
+        self.levels = true;
         self
     }
 
@@ -240,7 +258,7 @@ impl Sounds {
             Sound::Silence => u32::MAX - 2,
         };
         let made = self.0.entry((codec.encoding_name(), number));
-        let make = || Arc::new(SoundLoop::new(payloads(codec, sound)));
+        let make = || Arc::new(SoundLoop::new(payloads(codec, sound), levels(codec, sound)));
         Arc::clone(made.or_insert_with(make))
     }
 }
@@ -258,6 +276,7 @@ fn one(
         participants,
         codecs,
         listeners: Sound::Room,
+        levels: false,
         network: Network {
             jitter_ms: 0,
             loss_permille: 0,

@@ -74,6 +74,7 @@ impl Server for Voicebridge {
             uri: format!("sip:1000@{}", self.sip),
             pin: Some(self.pins[seat.meeting].clone()),
             codec: seat.codec,
+            levels: seat.levels,
         });
         lines.place(dials, answered)
     }

@@ -26,9 +26,23 @@ pub(crate) struct Outgoing<'a> {
     /// Whereto.
     pub(crate) to: SocketAddrV4,
     /// RTP header.
-    pub(crate) header: [u8; 12],
+    pub(crate) header: Header,
     /// What it carries.
     pub(crate) payload: &'a [u8],
+}
+
+/// An RTP header, perhaps with an extension.
+#[derive(Clone, Copy)]
+pub(crate) struct Header {
+    bytes: [u8; HEADER_BYTES],
+    length: usize,
+}
+
+impl Header {
+    /// The first `length` bytes of these.
+    pub(crate) const fn new(bytes: [u8; HEADER_BYTES], length: usize) -> Self {
+        Self { bytes, length }
+    }
 }
 
 /// The socket.
@@ -92,7 +106,10 @@ impl Fan {
         for (index, packet) in packets.iter().take(count).enumerate() {
             names[index].sin_port = packet.to.port().to_be();
             names[index].sin_addr.s_addr = u32::from(*packet.to.ip()).to_be();
-            parts[index] = [part(&packet.header), part(packet.payload)];
+            parts[index] = [
+                part(&packet.header.bytes[..packet.header.length]),
+                part(packet.payload),
+            ];
             let header = &mut headers[index].msg_hdr;
             header.msg_name = (&raw mut names[index]).cast();
             header.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
@@ -243,6 +260,8 @@ fn set(socket: &UdpSocket, level: i32, name: i32, value: i32) -> io::Result<()> 
     }
 }
 
+/// Of a header with an extension of one word.
+pub(crate) const HEADER_BYTES: usize = 20;
 /// Packets per system call.
 pub(crate) const BATCH: usize = 64;
 const BATCHES_MAX: usize = 256;

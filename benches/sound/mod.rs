@@ -42,6 +42,19 @@ pub(crate) fn payloads(codec: Codec, sound: Sound) -> Vec<Option<Vec<u8>>> {
         .collect()
 }
 
+/// How loud each of these frames is, in dB below overload (RFC 6464 section 3).
+pub(crate) fn levels(codec: Codec, sound: Sound) -> Vec<u8> {
+    let rate = codec.sample_rate();
+    let level = |frame: &[i16]| {
+        let power = frame.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / frame.len() as f64;
+        (-10.0 * (power / 32_768.0_f64.powi(2)).log10()).clamp(0.0, 127.0) as u8
+    };
+    samples(rate.hz(), sound)
+        .chunks(rate.frame_samples())
+        .map(level)
+        .collect()
+}
+
 fn samples(hz: u32, sound: Sound) -> Vec<i16> {
     let count = (hz * SECONDS) as usize;
     match sound {

@@ -189,6 +189,7 @@ fn leg(index: u32, codec: Codec, address: SocketAddr, start: Instant) -> Leg {
             clock: codec.rtp_clock(),
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: address,

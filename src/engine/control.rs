@@ -519,6 +519,7 @@ fn same_payloads(old: &MediaParameters, new: &MediaParameters) -> bool {
         && old.payload_type_receive == new.payload_type_receive
         && old.telephone_event == new.telephone_event
         && old.comfort_noise == new.comfort_noise
+        && old.audio_level == new.audio_level
 }
 
 #[cfg(test)]

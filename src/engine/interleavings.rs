@@ -613,6 +613,7 @@ impl Call {
                 clock: 8_000,
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
             remote_rtp: phone,

@@ -141,6 +141,7 @@ impl Phone {
                 clock: self.codec.rtp_clock(),
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::DEFAULT,
             direction,
             remote_rtp: self.rtp.local_addr().unwrap(),

@@ -310,9 +310,12 @@ impl Leg {
         let missed = u32::try_from(missed).unwrap_or(u32::MAX);
         self.skip(missed, slot, sink);
         self.codecs.receiver.skip_frames(missed);
+        self.hold.next_frame();
+        if !self.may_speak() && !self.echo {
+            self.codecs.receiver.note_muted();
+        }
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
-        self.hold.next_frame();
         let talks = voice.active && self.may_speak() && !self.treatment.is_only_echo();
         self.talking.follow(talks);
         let direction = self.parameters.direction;

@@ -1,7 +1,7 @@
 //! The path of a packet, without sockets, clocks or locks. Nothing here allocates after construction.
 //!
 //! 1. `source`: is it the peer the leg is locked to?
-//! 2. `rtp`: header and payload
+//! 2. `rtp`, `audio_level`: header and payload, and how loud it is said to be
 //! 3. `jitter` (+ `plc`, `dtmf`): in order, in samples, gaps concealed, keys taken out
 //! 4. `codec`: payload to PCM
 //! 5. `voice`: level and voice activity
@@ -12,6 +12,7 @@
 //! `receive` ties 2 to 5 for one leg, `leg` adds the sending side, `command` is all that crosses
 //! the line between the control side and a media thread.
 
+pub mod audio_level;
 pub mod clip;
 pub mod codec;
 pub mod command;

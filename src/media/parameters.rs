@@ -55,6 +55,8 @@ pub struct MediaParameters {
     pub telephone_event: Option<TelephoneEvent>,
     /// Comfort noise payload type (RFC 3389), where agreed.
     pub comfort_noise: Option<u8>,
+    /// By which identifier the packets that we receive may tell their level (RFC 6464).
+    pub audio_level: Option<u8>,
     /// Packet time that we send with.
     pub ptime: Ptime,
     /// Which way audio flows.

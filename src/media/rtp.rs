@@ -11,8 +11,19 @@ use crate::units::{RtpTicks, SeqNo, Ssrc};
 pub struct RtpPacket<'a> {
     /// The fixed header.
     pub header: RtpHeader,
+    /// The header extension, where there is one (RFC 3550 section 5.3.1).
+    pub extension: Option<RtpExtension<'a>>,
     /// What is left without header, extension and padding. May be empty.
     pub payload: &'a [u8],
+}
+
+/// A header extension, not looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtpExtension<'a> {
+    /// What kind it is.
+    pub profile: u16,
+    /// Whole words of 32 bits.
+    pub data: &'a [u8],
 }
 
 impl<'a> RtpPacket<'a> {
@@ -30,6 +41,9 @@ impl<'a> RtpPacket<'a> {
                 timestamp: RtpTicks(reader.timestamp()),
                 ssrc: Ssrc(reader.ssrc()),
             },
+            extension: reader
+                .extension()
+                .map(|(profile, data)| RtpExtension { profile, data }),
             payload: reader.payload(),
         })
     }
@@ -107,12 +121,18 @@ mod tests {
         assert_eq!(packet.header.timestamp, RtpTicks(160));
         assert_eq!(packet.header.ssrc, Ssrc(0xCAFE_BABE));
         assert_eq!(packet.payload, [0xFF, 0x7F]);
+        assert_eq!(packet.extension, None);
     }
 
     #[test]
     fn csrcs_extension_and_padding_are_not_payload() {
         let packet = RtpPacket::parse(&FULL).unwrap();
         assert_eq!(packet.payload, [0xD5, 0x55]);
+        let extension = RtpExtension {
+            profile: 0xBEDE,
+            data: &[0x10, 0x80, 0, 0],
+        };
+        assert_eq!(packet.extension, Some(extension));
         assert_eq!(packet.header.timestamp, RtpTicks(0xFFFF_FF60));
         assert!(!packet.header.marker);
     }
@@ -167,7 +187,8 @@ mod tests {
             }
             let len = random.below(34);
             if let Ok(packet) = RtpPacket::parse(&bytes[..len]) {
-                assert!(packet.payload.len() + 12 <= len);
+                let extension = packet.extension.map_or(0, |extension| extension.data.len());
+                assert!(packet.payload.len() + extension + 12 <= len);
             }
         }
     }

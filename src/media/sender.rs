@@ -277,6 +277,7 @@ mod tests {
             payload_type_receive: codec.static_payload_type().unwrap_or(96),
             telephone_event: None,
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::nearest(ptime),
             direction: Direction::SendRecv,
             remote_rtp: "127.0.0.1:4000".parse().unwrap(),

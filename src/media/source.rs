@@ -404,6 +404,7 @@ mod tests {
                 clock: 8000,
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
             remote_rtp: remote.parse().unwrap(),

@@ -89,6 +89,21 @@ impl VoiceDetector {
         self.voice
     }
 
+    /// A 20 ms frame that is as loud as its sender says was left out.
+    pub fn process_told(&mut self, level: Decibels) -> Voice {
+        // A room that got quieter is followed at once, as a voice in it may be quieter too.
+        let fall = (level.0 - self.floor).min(0.0) * FALL;
+        self.floor = (self.floor + fall).max(FLOOR_LEAST);
+        self.voice.noise_floor = Decibels(self.floor);
+        self.process_skipped(Some(level))
+    }
+
+    /// Might a frame that is so loud as a whole be the beginning of a voice?
+    #[must_use]
+    pub fn may_begin(&self, level: Decibels) -> bool {
+        level.0 + HALF + MARGIN > self.threshold()
+    }
+
     /// The judgement on the last frame.
     #[must_use]
     pub const fn voice(&self) -> Voice {
@@ -339,6 +354,8 @@ const FLOOR_LEAST: f32 = -75.0;
 const FLOOR_MOST: f32 = -35.0;
 /// dB by which filtering might make a half louder.
 const MARGIN: f32 = 1.0;
+/// dB by which the louder half of a frame is louder than all of it, at most.
+const HALF: f32 = 3.0;
 /// How far above the threshold a voice is beyond doubt.
 const SURE: f32 = 6.0;
 /// 1 s, and 60 ms.

@@ -392,6 +392,7 @@ fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
             clock: 8_000,
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: remote,

@@ -9,8 +9,8 @@
 //! 5. `dialog`: the state of one call's signalling
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
-//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `limits` says how much a
-//! source may ask for.
+//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `extmap` their header
+//! extensions, `limits` says how much a source may ask for.
 
 mod address;
 mod compose;
@@ -18,6 +18,7 @@ mod dialog;
 pub mod dtmf_info;
 pub mod endpoint;
 pub mod event;
+mod extmap;
 mod framing;
 mod guard;
 mod limits;

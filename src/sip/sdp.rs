@@ -14,6 +14,7 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::media::srtp::SrtpKeys;
+use crate::sip::extmap;
 use crate::sip::sdes::{Crypto, LocalKeys};
 use crate::units::Ptime;
 
@@ -113,6 +114,7 @@ pub fn offer(local: &LocalMedia) -> Bytes {
     }
     attributes.push(Attribute::with_value("ptime", Ptime::DEFAULT.ms()));
     attributes.push(Attribute::new(direction_word(local.direction)));
+    attributes.extend(level_attribute(local.direction, Some(extmap::OFFERED_ID)));
     let crypto = local.keys.and_then(|keys| {
         let key = keys.key(keys.in_use?);
         Some(Crypto { tag: 1, key })
@@ -207,6 +209,9 @@ fn negotiate(
         payload_type_receive: payload_type,
         telephone_event: pick_event(&formats, codec),
         comfort_noise: None,
+        audio_level: extmap::peers_level(
+            values(&media.attributes, "extmap").chain(values(&session.attributes, "extmap")),
+        ),
         ptime: packet_time(session, media, codec),
         direction,
         remote_rtp,
@@ -432,6 +437,10 @@ fn answered(media: &Media, parameters: &MediaParameters, local: &LocalMedia) -> 
     }
     attributes.push(Attribute::with_value("ptime", parameters.ptime.ms()));
     attributes.push(Attribute::new(direction_word(parameters.direction)));
+    attributes.extend(level_attribute(
+        parameters.direction,
+        parameters.audio_level,
+    ));
     if media.has_attribute("rtcp-mux") {
         attributes.push(Attribute::new("rtcp-mux"));
     }
@@ -495,6 +504,12 @@ fn event_attributes(event: TelephoneEvent) -> [Attribute; 2] {
         Attribute::with_value("rtpmap", format!("{payload_type} telephone-event/{clock}")),
         Attribute::with_value("fmtp", format!("{payload_type} 0-15")),
     ]
+}
+
+/// Taken only where we receive: a header extension can't flow where its stream doesn't (RFC 8285 section 6).
+fn level_attribute(direction: Direction, id: Option<u8>) -> Option<Attribute> {
+    let id = id.filter(|_| direction.receives())?;
+    Some(Attribute::with_value("extmap", extmap::our_level(id)))
 }
 
 fn offered_payload_type(codec: Codec) -> u8 {
@@ -610,6 +625,7 @@ mod tests {
                 clock: 8000,
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::nearest(30),
             direction: Direction::SendRecv,
             remote_rtp: "192.0.2.7:4000".parse().unwrap(),
@@ -654,6 +670,43 @@ mod tests {
                 payload_type: 97,
                 clock: 8000
             })
+        );
+    }
+
+    #[test]
+    fn a_peer_that_tells_levels_is_asked_for_them_and_others_are_not() {
+        let line = |text: &str| {
+            text.lines()
+                .find(|line| line.starts_with("a=extmap"))
+                .map(str::to_owned)
+        };
+        let urn = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+        let audio = "m=audio 4000 RTP/AVP 0\r\n";
+        for offer in [
+            format!("{audio}a=extmap:2 urn:x\r\na=extmap:5 {urn} vad=off\r\n"),
+            format!("a=extmap:5/sendonly {urn}\r\n{audio}"),
+        ] {
+            let (parameters, text) = answer_to(&offer);
+            assert_eq!(parameters.audio_level, Some(5), "{offer}");
+            assert_eq!(line(&text), Some(format!("a=extmap:5/recvonly {urn}")));
+        }
+        let (parameters, text) = answer_to(&format!("{audio}a=extmap:5/recvonly {urn}\r\n"));
+        assert_eq!((parameters.audio_level, line(&text)), (None, None));
+        // Who only listens to us tells nothing; what was agreed on holds when he speaks again.
+        let (parameters, text) = answer_to(&format!("{audio}a=recvonly\r\na=extmap:5 {urn}\r\n"));
+        assert_eq!((parameters.audio_level, line(&text)), (Some(5), None));
+        let text = String::from_utf8(offer(&local()).to_vec()).unwrap();
+        assert_eq!(line(&text), Some(format!("a=extmap:1/recvonly {urn}")));
+        let taken = offered(&format!("{audio}a=extmap:1/sendonly {urn}\r\n"));
+        assert_eq!(
+            accept(taken.as_bytes(), &local()).unwrap().audio_level,
+            Some(1)
+        );
+        assert_eq!(
+            accept(offered(audio).as_bytes(), &local())
+                .unwrap()
+                .audio_level,
+            None
         );
     }
 

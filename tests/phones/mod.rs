@@ -61,6 +61,7 @@ impl Phone {
                 clock: self.codec.rtp_clock(),
             }),
             comfort_noise: None,
+            audio_level: None,
             ptime: Ptime::DEFAULT,
             direction,
             remote_rtp: self.rtp.local_addr().expect("the loopback device works"),

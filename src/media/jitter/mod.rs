@@ -17,6 +17,7 @@ pub(crate) mod stretch;
 
 use std::time::{Duration, Instant};
 
+use crate::media::audio_level::AudioLevel;
 use crate::units::{ExtSeqNo, RtpTicks};
 use absence::Absence;
 use delay::{DelayEstimator, PLAUSIBLE};
@@ -141,13 +142,14 @@ impl JitterBuffer {
             .is_none_or(|relative| relative.abs() < limit)
     }
 
-    /// Takes an audio packet of `ticks`.
+    /// Takes an audio packet of `ticks`, as loud as its sender says, if he says it.
     pub fn insert(
         &mut self,
         now: Instant,
         sequence: ExtSeqNo,
         timestamp: RtpTicks,
         ticks: u32,
+        level: Option<AudioLevel>,
         payload: &[u8],
     ) -> Inserted {
         if payload.is_empty() || payload.len() > self.config.payload_max || ticks == 0 {
@@ -162,6 +164,7 @@ impl JitterBuffer {
             timestamp,
             ticks,
             place: Place::default(),
+            level,
             arrival,
             relative,
         };
@@ -244,6 +247,12 @@ impl JitterBuffer {
     pub fn payload(&self, slot: usize) -> &[u8] {
         let place = self.slots.get(slot).map(|slot| slot.place);
         self.payloads.get(place.unwrap_or_default())
+    }
+
+    /// How loud the packet in a slot that [`Self::next`] named is said to be.
+    #[must_use]
+    pub fn level(&self, slot: usize) -> Option<AudioLevel> {
+        self.slots.get(slot)?.level
     }
 
     /// So many ticks were filled in for what is missing.
@@ -542,6 +551,7 @@ struct Slot {
     timestamp: i64,
     ticks: u32,
     place: Place,
+    level: Option<AudioLevel>,
     /// Microseconds.
     arrival: i64,
     /// How much slower than the fastest, in microseconds.
@@ -557,6 +567,7 @@ impl Slot {
             start: 0,
             length: 0,
         },
+        level: None,
         arrival: 0,
         relative: 0,
     };

@@ -34,6 +34,7 @@ impl Scene {
             ExtSeqNo(number),
             RtpTicks(timestamp),
             PTIME,
+            None,
             &[number as u8; 160],
         )
     }
@@ -225,7 +226,7 @@ fn payloads_of_all_lengths_come_out_as_they_went_in() {
             let sequence = ExtSeqNo(number + 1_000);
             let taken = scene
                 .buffer
-                .insert(scene.now, sequence, timestamp, 80, &payload);
+                .insert(scene.now, sequence, timestamp, 80, None, &payload);
             assert_ne!(taken, Inserted::Misfit);
         }
         most = most.max(scene.buffer.len());
@@ -266,6 +267,7 @@ fn a_buffer_full_of_bytes_drops_the_oldest_too() {
             ExtSeqNo(number),
             RtpTicks(number as u32 * 480),
             480,
+            None,
             &[number as u8; 480],
         );
         assert_eq!(taken, Inserted::Stored, "{number}");
@@ -273,7 +275,7 @@ fn a_buffer_full_of_bytes_drops_the_oldest_too() {
     let (number, timestamp) = (ExtSeqNo(10), RtpTicks(4_800));
     let taken = scene
         .buffer
-        .insert(scene.now, number, timestamp, 480, &[10; 480]);
+        .insert(scene.now, number, timestamp, 480, None, &[10; 480]);
     assert_eq!((taken, scene.buffer.len()), (Inserted::Overflow, 10));
     for n in 0..10 {
         let (slot, _) = scene.buffer.held(n).unwrap();
@@ -288,11 +290,13 @@ fn what_does_not_fit_a_slot_is_refused() {
     assert_eq!(
         scene
             .buffer
-            .insert(now, ExtSeqNo(0), RtpTicks(0), 481, &[0; 481]),
+            .insert(now, ExtSeqNo(0), RtpTicks(0), 481, None, &[0; 481]),
         Inserted::Misfit
     );
     assert_eq!(
-        scene.buffer.insert(now, ExtSeqNo(0), RtpTicks(0), 160, &[]),
+        scene
+            .buffer
+            .insert(now, ExtSeqNo(0), RtpTicks(0), 160, None, &[]),
         Inserted::Misfit
     );
 }

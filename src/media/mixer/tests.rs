@@ -77,6 +77,7 @@ fn parameters(codec: Codec, address: SocketAddr) -> MediaParameters {
         payload_type_receive: payload_type,
         telephone_event: None,
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: address,
@@ -249,6 +250,26 @@ fn sine(amplitude: f64, hz: f64, seconds: f64) -> f64 {
 }
 
 const TONES: [f64; 4] = [500.0, 800.0, 1_250.0, 1_900.0];
+
+#[test]
+fn a_muted_leg_is_decoded_only_where_its_keys_are_tones() {
+    // Keys come as events or not at all in Opus, as tones in G.711 without events.
+    let mut world = World::new(&[Codec::Opus, Codec::Pcmu, Codec::Pcmu]);
+    for index in 0..2 {
+        world.leg(index).set_muted(true);
+    }
+    world.run(80, |_, _, _| 0.0);
+    let quiet = world.leg(0).report().level;
+    world.run(60, |_, _, t| sine(9_000.0, 700.0, t));
+    assert_eq!(world.leg(0).report().level, quiet);
+    assert!(world.leg(1).report().level.0 > -20.0);
+    assert!(world.level(1, 700.0, 50) > -30.0 && world.level(2, 700.0, 50) < -60.0);
+    world.leg(0).set_muted(false);
+    world.run(20, |peer, _, t| {
+        sine(if peer == 0 { 9_000.0 } else { 0.0 }, 700.0, t)
+    });
+    assert!(world.level(2, 700.0, 10) > -20.0);
+}
 
 #[test]
 fn everybody_hears_the_others_and_not_himself() {

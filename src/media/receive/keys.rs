@@ -91,6 +91,11 @@ impl Keys {
         matches!(&self.source, Source::Events(events) if events.is_pressed())
     }
 
+    /// Do keys come in the sound itself?
+    pub(super) const fn listens_to_tones(&self) -> bool {
+        matches!(self.source, Source::Inband(_))
+    }
+
     pub(super) const fn allocated(&self) -> usize {
         let detector = if matches!(self.source, Source::Inband(_)) {
             size_of::<InbandDetector>()

@@ -2,6 +2,7 @@
 //! keys taken out and the voice judged.
 
 mod absence;
+mod claims;
 mod comfort;
 mod keys;
 mod sound;
@@ -12,22 +13,24 @@ mod unheard;
 
 use std::time::{Duration, Instant};
 
+use crate::media::audio_level::AudioLevel;
 use crate::media::codec::{Codec, CodecError, Decoder};
 pub use crate::media::dtmf::KeyPress;
 use crate::media::jitter::{Inserted, JitterBuffer, JitterConfig, Next, Plan};
 use crate::media::parameters::MediaParameters;
 use crate::media::plc::Concealer;
 use crate::media::rtcp::{NtpTime, ReceptionReport};
-use crate::media::rtp::{RtpHeader, RtpPacket};
+use crate::media::rtp::RtpPacket;
 use crate::media::voice::{Voice, VoiceDetector};
 use crate::units::{Decibels, ExtSeqNo, Ssrc};
+use claims::Claims;
 use comfort::ComfortNoise;
 use keys::Keys;
 use staging::{Staging, Willing};
 pub use statistics::ReceiveStatistics;
 use statistics::{Counts, LossRate};
 use stream::{Fit, Stream};
-use unheard::Unheard;
+use unheard::{Audience, Loudness, Unheard};
 
 /// What may be chosen; the defaults suit telephones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,7 @@ pub struct Receiver {
     voice: VoiceDetector,
     staging: Staging,
     unheard: Unheard,
+    claims: Claims,
     kind: FrameKind,
     /// Samples concealed without a break.
     concealed: usize,
@@ -122,6 +126,7 @@ impl Receiver {
             voice: VoiceDetector::new(rate),
             staging: Staging::new(rate),
             unheard: Unheard::new(codec),
+            claims: Claims::default(),
             kind: FrameKind::Silence,
             concealed: 0,
             paused: 0,
@@ -154,7 +159,11 @@ impl Receiver {
             self.kind = FrameKind::Silence;
         }
         let voice = match self.kind {
-            FrameKind::Skipped => self.voice.process_skipped(self.unheard.level()),
+            FrameKind::Skipped => match self.unheard.loudness() {
+                Loudness::AsBefore => self.voice.process_skipped(None),
+                Loudness::Made(level) => self.voice.process_skipped(Some(level)),
+                Loudness::Told(level) => self.voice.process_told(level),
+            },
             FrameKind::ComfortNoise => self.voice.process_comfort(self.staging.frame()),
             FrameKind::Silence | FrameKind::Concealed | FrameKind::Voice => {
                 self.voice.process(self.staging.frame())
@@ -167,7 +176,15 @@ impl Receiver {
     /// The frame pulled next will be heard by nobody unless somebody speaks in it: what is silent by
     /// the sender's own word need not be decoded. To be said before each such pull.
     pub const fn note_unheard(&mut self) {
-        self.unheard.note();
+        self.unheard.note(Audience::IfVoice);
+    }
+
+    /// The frame pulled next will be heard by nobody, whatever is in it: only keys that come as tones
+    /// need it decoded. To be said before each such pull.
+    pub const fn note_muted(&mut self) {
+        if !self.keys.listens_to_tones() {
+            self.unheard.note(Audience::Nobody);
+        }
     }
 
     /// A sender report of the peer's came in by RTCP.
@@ -275,7 +292,7 @@ impl Receiver {
         };
         self.counts.loss_runs += self.loss.note(sequence);
         match meaning {
-            Meaning::Audio => self.take_audio(now, &rtp.header, sequence, ticks, rtp.payload),
+            Meaning::Audio => self.take_audio(now, rtp, sequence, ticks),
             Meaning::Key => {
                 self.jitter.note_other(sequence);
                 self.keys.take_event(now, &rtp.header, rtp.payload);
@@ -320,11 +337,13 @@ impl Receiver {
     fn take_audio(
         &mut self,
         now: Instant,
-        header: &RtpHeader,
+        rtp: &RtpPacket<'_>,
         sequence: ExtSeqNo,
         ticks: u32,
-        payload: &[u8],
     ) -> PacketVerdict {
+        let header = &rtp.header;
+        let level = (self.parameters.audio_level.zip(rtp.extension))
+            .and_then(|(id, extension)| AudioLevel::read(id, extension));
         let arrival = self.jitter.ticks_at(now);
         // Both wrap at 32 bit; only differences count (RFC 3550 appendix A.8).
         self.stream.note_transit(i64::from(
@@ -332,7 +351,7 @@ impl Receiver {
         ));
         match self
             .jitter
-            .insert(now, sequence, header.timestamp, ticks, payload)
+            .insert(now, sequence, header.timestamp, ticks, level, rtp.payload)
         {
             Inserted::Stored => PacketVerdict::Accepted,
             Inserted::Late => PacketVerdict::Late,
@@ -345,6 +364,7 @@ impl Receiver {
         self.jitter.restart();
         self.decoder.reset();
         self.unheard.restart();
+        self.claims = Claims::default();
         self.comfort.end();
         self.keys.restart(now);
         self.loss = LossRate::default();
@@ -370,6 +390,9 @@ impl Receiver {
     }
 
     fn play(&mut self, next: Next, needed: usize) {
+        if !matches!(next, Next::Packet { .. }) {
+            self.claims.interrupt();
+        }
         match next {
             Next::Packet { slot, skip } => {
                 self.decode(slot, skip as usize * self.samples_per_tick())

@@ -1,25 +1,36 @@
 //! Where the sound of a frame comes from: decoded, made good from a copy, made up, or left out where
 //! nobody would hear it.
 
+use super::unheard::{Loudness, Turn};
 use super::{FrameKind, Receiver};
+use crate::media::audio_level::AudioLevel;
 use crate::media::codec::Codec;
+use crate::units::Decibels;
 
 impl Receiver {
     /// Plays a packet but for its first `skip` samples.
     pub(super) fn decode(&mut self, slot: usize, skip: usize) {
-        let payload = self.jitter.payload(slot);
-        let announces_pause =
-            self.parameters.codec == Codec::Opus && payload.len() <= OPUS_DTX_BYTES;
-        if self.unheard.may_skip(&self.decoder, payload) {
-            let samples = self.decoder.samples_in(payload).unwrap_or(0);
-            self.unheard.keep(payload);
-            self.staging.skip_over(samples.saturating_sub(skip));
-            self.note_played(announces_pause);
-            return;
+        let (payload, level) = (self.jitter.payload(slot), self.jitter.level(slot));
+        let codec = self.parameters.codec;
+        let announces_pause = codec == Codec::Opus && payload.len() <= OPUS_DTX_BYTES;
+        let told = self.claims.trusted(level);
+        let silent = told.is_some_and(|told| self.is_silent(payload, told));
+        match self.unheard.turn(&self.decoder, payload, silent) {
+            Turn::Skip => {
+                let loudness = told.map_or(Loudness::AsBefore, Loudness::Told);
+                self.unheard.skip(codec, payload, loudness);
+                self.leave_out(slot, skip, level);
+                self.note_played(announces_pause);
+                return;
+            }
+            Turn::Look => self.unheard.look(payload),
+            Turn::Decode => {
+                self.catch_up();
+                let payload = self.jitter.payload(slot);
+                self.unheard.note_decoded(&self.decoder, payload);
+            }
         }
-        self.unheard
-            .catch_up(&mut self.decoder, self.staging.room());
-        self.unheard.note_decoded(&self.decoder, payload);
+        let payload = self.jitter.payload(slot);
         let Ok(decoded) = self.decoder.decode(payload, self.staging.room()) else {
             // Good framing, bad contents: as if it had not come.
             let samples = self.decoder.samples_in(payload).unwrap_or(0);
@@ -27,12 +38,38 @@ impl Receiver {
             self.conceal(samples.saturating_sub(skip).max(1));
             return;
         };
+        let room = self.staging.room();
+        self.claims
+            .compare(level, room.get(..decoded).unwrap_or_default());
         let skipped = self.staging.skip(decoded, skip.min(decoded));
         if let Some(concealer) = &mut self.concealer {
             concealer.good(self.staging.room().get_mut(..skipped).unwrap_or_default());
         }
         self.staging.commit(skipped, FrameKind::Voice);
         self.note_played(announces_pause);
+    }
+
+    /// Would nobody take this packet for a voice if it is as loud as `told`?
+    fn is_silent(&self, payload: &[u8], told: Decibels) -> bool {
+        // The level is that of a whole packet; in a longer one a part may be louder.
+        let samples = self.decoder.samples_in(payload);
+        samples.is_some_and(|samples| samples <= self.frame_samples())
+            && !self.voice.may_begin(told)
+    }
+
+    /// Goes over a packet but for its first `skip` samples.
+    fn leave_out(&mut self, slot: usize, skip: usize, level: Option<AudioLevel>) {
+        let samples = self.decoder.samples_in(self.jitter.payload(slot));
+        self.claims.note(level);
+        self.staging
+            .skip_over(samples.unwrap_or(0).saturating_sub(skip));
+    }
+
+    /// The decoder hears what was left out, as far as it matters.
+    fn catch_up(&mut self) {
+        let room = self.staging.room();
+        self.unheard
+            .catch_up(&mut self.decoder, self.concealer.as_mut(), room);
     }
 
     /// A packet had its turn.
@@ -64,8 +101,7 @@ impl Receiver {
         if missing > COPY_MS_MAX * self.frame_samples() / 20 {
             return None;
         }
-        self.unheard
-            .catch_up(&mut self.decoder, self.staging.room());
+        self.catch_up();
         let room = self.staging.room().get_mut(..missing)?;
         self.decoder
             .decode_fec(self.jitter.payload(slot), room)
@@ -77,6 +113,7 @@ impl Receiver {
         if self.concealed >= CONCEALED_MS_MAX * self.frame_samples() / 20 {
             return self.fall_silent(samples);
         }
+        self.catch_up();
         let made = if let Some(concealer) = &mut self.concealer {
             let room = self.staging.room().get_mut(..samples).unwrap_or_default();
             concealer.conceal(room);
@@ -92,8 +129,7 @@ impl Receiver {
     /// libopus conceals in steps of 2.5 ms.
     fn conceal_opus(&mut self, samples: usize) -> usize {
         let whole = samples.next_multiple_of(OPUS_STEP);
-        self.unheard
-            .catch_up(&mut self.decoder, self.staging.room());
+        self.catch_up();
         let room = self.staging.room();
         let Some(room) = room.get_mut(..whole) else {
             return 0;
@@ -122,7 +158,7 @@ impl Receiver {
     /// Noise as the sender has announced it (RFC 3389), where somebody may hear it.
     fn pause_with_noise(&mut self, samples: usize) -> usize {
         if self.unheard.is_quiet() {
-            self.unheard.show(self.comfort.level());
+            self.unheard.skip_noise(self.comfort.level());
             return self.staging.skip_over(samples);
         }
         let room = self.staging.room().get_mut(..samples).unwrap_or_default();
@@ -136,7 +172,7 @@ impl Receiver {
     /// asked only for the beginning, out of which ours goes on as loud.
     fn pause_opus(&mut self, samples: usize) -> usize {
         if self.unheard.is_quiet() {
-            self.unheard.keep(&[]);
+            self.unheard.skip_gap();
             return self.staging.skip_over(samples);
         }
         let made = if self.paused < PAUSE_MADE_MS_MAX * self.frame_samples() / 20 {

@@ -2,6 +2,7 @@ use super::*;
 use crate::media::codec::{Encoder, PAYLOAD_BYTES_MAX};
 use crate::media::dtmf::sender::KeySender;
 use crate::media::parameters::{Direction, TelephoneEvent};
+use crate::media::rtp::RtpHeader;
 use crate::media::seeded::{self, Random};
 use crate::units::{Key, Ptime, RtpTicks, SeqNo};
 
@@ -15,6 +16,7 @@ fn parameters(codec: Codec) -> MediaParameters {
             clock: codec.rtp_clock(),
         }),
         comfort_noise: None,
+        audio_level: None,
         ptime: Ptime::DEFAULT,
         direction: Direction::SendRecv,
         remote_rtp: "198.51.100.7:4000".parse().unwrap(),

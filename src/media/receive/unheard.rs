@@ -1,9 +1,11 @@
-//! Packets that are silent by their sender's own word are not decoded while nobody hears the leg. The
-//! last of them are kept and replayed into the decoder before it is heard again: a decoder predicts
-//! from what came before, and speech that follows would set in wrong.
+//! Packets that nobody would hear are not decoded: all of a muted leg's, and while a leg hasn't the floor,
+//! those that are silent by their sender's own word. The last of them are kept and replayed into the
+//! decoder before it is heard again: a decoder predicts from what came before, and speech that follows
+//! would set in wrong.
 
 use super::sound::OPUS_DTX_BYTES;
 use crate::media::codec::{Codec, Decoder};
+use crate::media::plc::Concealer;
 use crate::units::Decibels;
 
 /// What is left out, and what is kept of it.
@@ -15,16 +17,51 @@ pub(super) struct Unheard {
     count: usize,
     /// Of these the newest so many without sound.
     gaps: usize,
-    /// Said of the next frame, and of this one.
-    next: bool,
-    now: bool,
+    /// Of the next frame, and of this one.
+    next: Audience,
+    now: Audience,
     /// Frames without a voice, in a row.
     quiet: u16,
+    /// Frames that nobody could hear, in a row.
+    muted: u16,
     /// Packets left out since the last one decoded.
     skipped: u16,
     /// This sender's voice detector has been seen to find a voice: its word counts.
     trusted: bool,
-    level: Option<Decibels>,
+    loudness: Loudness,
+}
+
+/// Who hears a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Somebody does.
+    Somebody,
+    /// Somebody does if a voice is in it.
+    IfVoice,
+    /// Nobody does, whatever is in it.
+    Nobody,
+}
+
+/// What is to become of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is heard.
+    Decode,
+    /// It is left out.
+    Skip,
+    /// It is decoded only to see whether its sender tells the truth: that needs nothing replayed.
+    Look,
+}
+
+/// How loud what was left out is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Loudness {
+    /// Nobody knows: as what was decoded last.
+    AsBefore,
+    /// As loud as noise would have been made.
+    Made(Decibels),
+    /// As its sender says.
+    Told(Decibels),
 }
 
 /// A payload, or where it is empty a gap of 20 ms.
@@ -37,31 +74,37 @@ struct Past {
 impl Unheard {
     pub(super) fn new(codec: Codec) -> Self {
         let places = match codec {
-            Codec::Opus => PAST,
-            Codec::Pcmu | Codec::Pcma | Codec::G722 => 0,
+            Codec::Opus | Codec::Pcmu | Codec::Pcma => PAST,
+            // Its decoder adapts too slowly for a few packets to bring it up to date.
+            Codec::G722 => 0,
         };
         Self {
             past: vec![Past::EMPTY; places].into(),
             first: 0,
             count: 0,
             gaps: 0,
-            next: false,
-            now: false,
+            next: Audience::Somebody,
+            now: Audience::Somebody,
             quiet: 0,
+            muted: 0,
             skipped: 0,
             trusted: false,
-            level: None,
+            loudness: Loudness::AsBefore,
         }
     }
 
-    /// Nobody hears the next frame.
-    pub(super) const fn note(&mut self) {
-        self.next = true;
+    /// Who hears the next frame.
+    pub(super) const fn note(&mut self, audience: Audience) {
+        self.next = audience;
     }
 
     pub(super) const fn begin_frame(&mut self) {
         self.now = self.next;
-        self.next = false;
+        self.next = Audience::Somebody;
+        self.muted = match self.now {
+            Audience::Nobody => self.muted.saturating_add(1),
+            Audience::Somebody | Audience::IfVoice => 0,
+        };
     }
 
     pub(super) const fn end_frame(&mut self, active: bool) {
@@ -81,28 +124,59 @@ impl Unheard {
         self.trusted = false;
     }
 
-    /// Nobody hears this frame, nor was there anything to hear for a while.
+    /// Nobody hears this frame, nor was there anything to be heard for a while.
     pub(super) const fn is_quiet(&self) -> bool {
-        self.now && self.quiet >= QUIET_FRAMES
-    }
-
-    /// May this packet be left out? Now and then one is decoded all the same, so that level and
-    /// noise floor stay true, and a sender whose word is wrong is found out.
-    pub(super) fn may_skip(&self, decoder: &Decoder, payload: &[u8]) -> bool {
-        self.is_quiet()
-            && !self.past.is_empty()
-            && payload.len() <= PAYLOAD_MAX
-            && self.skipped < LOOK_EVERY
-            && (payload.len() <= OPUS_DTX_BYTES || self.trusted && decoder.is_voiceless(payload))
-    }
-
-    /// A packet, or where it is empty a gap, is left out.
-    pub(super) fn keep(&mut self, payload: &[u8]) {
-        self.level = None;
-        if !payload.is_empty() {
-            self.skipped = self.skipped.saturating_add(1);
+        match self.now {
+            Audience::Somebody => false,
+            Audience::IfVoice => self.quiet >= QUIET_FRAMES,
+            Audience::Nobody => self.muted >= MUTED_FRAMES,
         }
-        let is_gap = payload.len() <= OPUS_DTX_BYTES;
+    }
+
+    /// What is to become of this packet, which is no voice if its level is `told` truly? Now and then
+    /// one is decoded all the same, so that level and noise floor stay true, and a sender whose word is
+    /// wrong is found out.
+    pub(super) fn turn(&self, decoder: &Decoder, payload: &[u8], told: bool) -> Turn {
+        if !self.is_quiet() || self.past.is_empty() || payload.len() > PAYLOAD_MAX {
+            return Turn::Decode;
+        }
+        let is_gap = is_gap(decoder.codec(), payload);
+        let flagged = is_gap || self.trusted && decoder.is_voiceless(payload);
+        let unheard = flagged || self.now == Audience::Nobody;
+        let most = match (unheard, told) {
+            (true, _) => LOOK_EVERY,
+            (false, true) => LOOK_EVERY_TOLD,
+            (false, false) => 0,
+        };
+        if self.skipped < most {
+            Turn::Skip
+        } else if told && !is_gap {
+            Turn::Look
+        } else {
+            Turn::Decode
+        }
+    }
+
+    /// A packet is left out.
+    pub(super) fn skip(&mut self, codec: Codec, payload: &[u8], loudness: Loudness) {
+        self.skipped = self.skipped.saturating_add(1);
+        self.loudness = loudness;
+        self.keep(payload, is_gap(codec, payload));
+    }
+
+    /// Nothing came, nor was anything sent.
+    pub(super) fn skip_gap(&mut self) {
+        self.loudness = Loudness::AsBefore;
+        self.keep(&[], true);
+    }
+
+    /// A packet is decoded out of its turn.
+    pub(super) fn look(&mut self, payload: &[u8]) {
+        self.skipped = 0;
+        self.keep(payload, false);
+    }
+
+    fn keep(&mut self, payload: &[u8], is_gap: bool) {
         self.gaps = if is_gap { self.gaps + 1 } else { 0 };
         // However long a pause is, what came before it isn't forgotten.
         if self.gaps > GAPS_KEPT {
@@ -125,19 +199,27 @@ impl Unheard {
     }
 
     /// The decoder is about to be used: it hears what was kept, into `room`, where it is dropped.
-    pub(super) fn catch_up(&mut self, decoder: &mut Decoder, room: &mut [i16]) {
+    pub(super) fn catch_up(
+        &mut self,
+        decoder: &mut Decoder,
+        mut concealer: Option<&mut Concealer>,
+        room: &mut [i16],
+    ) {
         for n in 0..self.count {
             let Some(past) = self.past.get((self.first + n) % self.past.len()) else {
                 break;
             };
             let payload = past.bytes.get(..past.length.into()).unwrap_or_default();
             // What can't be decoded would have been left out as well.
-            let _told = if payload.is_empty() {
+            let replayed = if payload.is_empty() {
                 let frame = decoder.codec().sample_rate().frame_samples();
                 decoder.conceal(room.get_mut(..frame).unwrap_or_default())
             } else {
                 decoder.decode(payload, room)
             };
+            if let (Some(concealer), Ok(samples)) = (&mut concealer, replayed) {
+                concealer.good(room.get_mut(..samples).unwrap_or_default());
+            }
         }
         self.count = 0;
         self.gaps = 0;
@@ -146,20 +228,25 @@ impl Unheard {
     /// This packet is decoded.
     pub(super) fn note_decoded(&mut self, decoder: &Decoder, payload: &[u8]) {
         self.skipped = 0;
-        let flagged = !self.past.is_empty() && payload.first().is_some_and(|toc| *toc < CELT_ONLY);
-        if !self.trusted && flagged && payload.len() > OPUS_DTX_BYTES {
+        let flagged = decoder.codec() == Codec::Opus
+            && payload.len() > OPUS_DTX_BYTES
+            && payload.first().is_some_and(|toc| *toc < CELT_ONLY);
+        if !self.trusted && flagged {
             self.trusted = !decoder.is_voiceless(payload);
         }
     }
 
-    /// How loud what was left out is said to be.
-    pub(super) const fn show(&mut self, level: Option<Decibels>) {
-        self.level = level;
+    /// Noise is not made that would have been so loud.
+    pub(super) const fn skip_noise(&mut self, level: Option<Decibels>) {
+        self.loudness = match level {
+            Some(level) => Loudness::Made(level),
+            None => Loudness::AsBefore,
+        };
     }
 
-    /// How loud what was left out is, where that is known.
-    pub(super) const fn level(&self) -> Option<Decibels> {
-        self.level
+    /// How loud what was left out is.
+    pub(super) const fn loudness(&self) -> Loudness {
+        self.loudness
     }
 
     pub(super) fn allocated(&self) -> usize {
@@ -174,6 +261,11 @@ impl Past {
     };
 }
 
+/// Does this packet only say that there is nothing?
+const fn is_gap(codec: Codec, payload: &[u8]) -> bool {
+    matches!(codec, Codec::Opus) && payload.len() <= OPUS_DTX_BYTES
+}
+
 /// Packets replayed.
 const PAST: usize = 4;
 /// Of these without sound.
@@ -182,8 +274,12 @@ const GAPS_KEPT: usize = 2;
 const PAYLOAD_MAX: usize = 160;
 /// 300 ms, beside the hangover of the voice detector: longer than a leg keeps the floor.
 const QUIET_FRAMES: u16 = 15;
-/// Packets: 2 s of 20 ms.
+/// 1 s: who is muted for less is as he was.
+const MUTED_FRAMES: u16 = 50;
+/// Packets: 2 s of 20 ms, and half a second of those whose level alone speaks for leaving them out: that
+/// is how long a sender who says too little of it may go unheard.
 const LOOK_EVERY: u16 = 100;
+const LOOK_EVERY_TOLD: u16 = 25;
 /// From here on a packet's first byte says that it has no voice flags (RFC 6716 table 2).
 const CELT_ONLY: u8 = 16 << 3;
 
@@ -206,6 +302,7 @@ mod tests {
             payload_type_receive: 111,
             telephone_event: None,
             comfort_noise: None,
+            audio_level: Some(LEVEL_ID),
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
             remote_rtp: "198.51.100.7:4000".parse().unwrap(),
@@ -221,6 +318,9 @@ mod tests {
         thorough: Receiver,
         now: Instant,
         quiet: u32,
+        /// dB below overload, as told.
+        level: Option<u8>,
+        muted: bool,
         sequence: u16,
         timestamp: u32,
         /// Of frames since the last call of `kinds`.
@@ -237,6 +337,8 @@ mod tests {
                 thorough: receiver(),
                 now: seeded::start(),
                 quiet: 0,
+                level: None,
+                muted: false,
                 sequence: 0,
                 timestamp: 0,
                 kinds: Vec::new(),
@@ -256,6 +358,11 @@ mod tests {
                     ssrc: Ssrc(7),
                 };
                 header.write(&mut bytes).unwrap();
+                if let Some(level) = self.level {
+                    bytes[0] |= 0x10;
+                    // The voice flag is set, as some senders always do.
+                    bytes.extend([0xBE, 0xDE, 0, 1, LEVEL_ID << 4, 0x80 | level, 0, 0]);
+                }
                 bytes.extend(payload);
                 self.sequence = self.sequence.wrapping_add(1);
                 if !lost {
@@ -265,7 +372,9 @@ mod tests {
             }
             self.timestamp += 960;
             // As in a bridge, which keeps the floor for 300 ms and tells of it a frame later.
-            if self.quiet > 16 {
+            if self.muted {
+                self.thrifty.note_muted();
+            } else if self.quiet > 16 {
                 self.thrifty.note_unheard();
             }
             self.kinds.push(self.thrifty.pull_frame(self.now));
@@ -351,6 +460,11 @@ mod tests {
         }
 
         fn payload(&mut self, talks: bool) -> Option<Vec<u8>> {
+            self.payload_and_level(talks).0
+        }
+
+        /// The level in dB below overload.
+        fn payload_and_level(&mut self, talks: bool) -> (Option<Vec<u8>>, u8) {
             let pcm: Vec<i16> = (0..960)
                 .map(|_| {
                     let t = self.sample as f32 / 48_000.0;
@@ -370,7 +484,11 @@ mod tests {
             let mut payload = [0; PAYLOAD_BYTES_MAX];
             let length = self.encoder.encode(&pcm, &mut payload).unwrap();
             // As libopus tells its users to: what has no more than two bytes is not sent.
-            (self.sends_all || length > OPUS_DTX_BYTES).then(|| payload[..length].to_vec())
+            let power = pcm.iter().map(|x| f32::from(*x).powi(2)).sum::<f32>() / 960.0;
+            let level = Decibels::from_amplitude(power.sqrt() / 32_768.0);
+            let sent =
+                (self.sends_all || length > OPUS_DTX_BYTES).then(|| payload[..length].to_vec());
+            (sent, (-level.0).clamp(0.0, 127.0) as u8)
         }
     }
 
@@ -454,26 +572,147 @@ mod tests {
         assert!(floors.abs() < 4.0, "{thrifty:?} {thorough:?}");
     }
 
+    /// Room noise in which the sender's own detector hears a voice often enough.
+    const ROOM: f32 = -55.0;
+    const LEVEL_ID: u8 = 5;
+
+    /// 100 frames of voice, then of noise, levels told; returns what was left out of the noise.
+    fn told_silence(scene: &mut Scene, caller: &mut Caller, silent: usize) -> usize {
+        for n in 0..100 + silent {
+            let (payload, level) = caller.payload_and_level(n < 100);
+            scene.level = Some(level);
+            scene.frame(payload.as_deref(), caller.loses && n % 37 == 36);
+        }
+        scene.skipped()
+    }
+
+    fn worst_of_a_word(scene: &mut Scene, caller: &mut Caller) -> f32 {
+        for _ in 0..20 {
+            let (payload, level) = caller.payload_and_level(true);
+            scene.level = Some(level);
+            scene.frame(payload.as_deref(), false);
+        }
+        let worst = scene.likeness.iter().skip(1).copied();
+        worst.fold(f32::INFINITY, f32::min)
+    }
+
+    #[test]
+    fn noise_that_is_told_to_be_quiet_is_left_out_and_the_word_after_it_is_whole() {
+        for (bitrate, loses, silent) in [
+            (16_000, false, 200),
+            (24_000, false, 203),
+            (24_000, true, 201),
+            (64_000, false, 207),
+        ] {
+            let settings = OpusSettings {
+                bitrate,
+                ..OpusSettings::default()
+            };
+            let mut caller = Caller {
+                loses,
+                ..Caller::new(settings, ROOM)
+            };
+            let mut scene = Scene::new();
+            let skipped = told_silence(&mut scene, &mut caller, silent);
+            let voice = (scene.thrifty.voice(), scene.thorough.voice());
+            let likeness = worst_of_a_word(&mut scene, &mut caller);
+            let case = format!("{bitrate} {loses} {silent}: {skipped}, {likeness} dB, {voice:?}");
+            assert!(skipped >= if loses { 110 } else { 150 }, "{case}");
+            assert!(likeness >= 40.0, "{case}");
+            assert!((voice.0.level.0 - ROOM).abs() < 2.0, "{case}");
+            let floors = voice.0.noise_floor.0 - voice.1.noise_floor.0;
+            assert!(floors.abs() < 4.0, "{case}");
+            scene.assert_counts_alike();
+        }
+    }
+
+    #[test]
+    fn a_talker_whose_phone_tells_silence_is_heard_within_a_second_and_from_then_on() {
+        for lie in [127, 70, 55] {
+            let mut scene = Scene::new();
+            let mut caller = Caller::new(OpusSettings::default(), ROOM);
+            assert!(told_silence(&mut scene, &mut caller, 150) > 50);
+            let speak = |scene: &mut Scene, caller: &mut Caller, frames| {
+                for _ in 0..frames {
+                    let payload = caller.payload(true);
+                    scene.level = Some(lie);
+                    scene.frame(payload.as_deref(), false);
+                }
+                scene.skipped()
+            };
+            let missed = speak(&mut scene, &mut caller, 50);
+            assert!((1..=40).contains(&missed), "{lie}: {missed} frames");
+            assert!(scene.thrifty.voice().active);
+            // Pauses, then speaks again: his phone isn't believed a second time.
+            for _ in 0..100 {
+                let payload = caller.payload(false);
+                scene.frame(payload.as_deref(), false);
+            }
+            scene.skipped();
+            assert_eq!(speak(&mut scene, &mut caller, 50), 0, "{lie}");
+        }
+    }
+
+    #[test]
+    fn levels_speak_for_who_never_spoke_but_only_by_the_identifier_agreed_on() {
+        let left_out = |audio_level| {
+            let parameters = MediaParameters {
+                audio_level,
+                ..parameters()
+            };
+            let mut scene = Scene::new();
+            scene.thrifty = Receiver::new(&parameters, ReceiverConfig::default()).unwrap();
+            let mut caller = Caller::new(OpusSettings::default(), -65.0);
+            for _ in 0..200 {
+                let (payload, level) = caller.payload_and_level(false);
+                scene.level = Some(level);
+                scene.frame(payload.as_deref(), false);
+            }
+            scene.skipped()
+        };
+        assert!(left_out(Some(LEVEL_ID)) > 150);
+        assert_eq!(left_out(Some(LEVEL_ID + 1)), 0);
+        assert_eq!(left_out(None), 0);
+    }
+
+    #[test]
+    fn nothing_of_a_muted_voice_is_decoded_and_once_it_is_heard_it_is_whole() {
+        let mut scene = Scene::new();
+        let mut caller = Caller::new(OpusSettings::default(), ROOM);
+        for n in 0..403 {
+            scene.muted = n >= 100;
+            let payload = caller.payload(true);
+            scene.frame(payload.as_deref(), false);
+        }
+        let skipped = scene.skipped();
+        assert!(skipped >= 245, "{skipped}");
+        scene.muted = false;
+        let likeness = worst_of_a_word(&mut scene, &mut caller);
+        assert!(likeness >= 40.0, "{likeness} dB");
+        assert!(scene.thrifty.voice().active);
+        scene.assert_counts_alike();
+    }
+
     #[test]
     fn a_sender_whose_flags_never_told_of_a_voice_is_not_believed() {
         let mut silence = Unheard::new(Codec::Opus);
         let decoder = Decoder::new(Codec::Opus).unwrap();
         let (voiceless, voiced) = ([0x48, 0x7F, 1], [0x48, 0x80, 1]);
         for _ in 0..30 {
-            silence.note();
+            silence.note(Audience::IfVoice);
             silence.begin_frame();
-            assert!(!silence.may_skip(&decoder, &voiceless));
+            assert_eq!(silence.turn(&decoder, &voiceless, false), Turn::Decode);
             silence.note_decoded(&decoder, &voiceless);
             silence.end_frame(false);
         }
         silence.note_decoded(&decoder, &voiced);
-        assert!(silence.may_skip(&decoder, &voiceless));
-        assert!(!silence.may_skip(&decoder, &voiced));
+        assert_eq!(silence.turn(&decoder, &voiceless, false), Turn::Skip);
+        assert_eq!(silence.turn(&decoder, &voiced, false), Turn::Decode);
         // Nor for ever.
         let skipped = (0..1_000).take_while(|_| {
-            let may = silence.may_skip(&decoder, &voiceless);
-            silence.keep(&voiceless);
-            may
+            let turn = silence.turn(&decoder, &voiceless, false);
+            silence.skip(Codec::Opus, &voiceless, Loudness::AsBefore);
+            turn == Turn::Skip
         });
         assert_eq!(skipped.count(), usize::from(LOOK_EVERY));
     }

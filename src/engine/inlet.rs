@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::health::Counters;
-use crate::engine::io::{BATCH, Inbox, PACKET_BYTES, Poller};
+use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller};
 use crate::engine::link::{Envelope, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
@@ -97,21 +97,21 @@ impl Inlet {
     /// Fetches what came in since the last tick.
     pub(super) fn receive(
         &mut self,
-        now: Instant,
+        at: Moment,
         legs: &mut LegTable,
         ports: &[Option<LegPort>],
         counters: &Counters,
     ) {
         for home in 0..self.homes.len() {
             for is_rtcp in [false, true] {
-                self.receive_shared(now, home, is_rtcp, legs, counters);
+                self.receive_shared(at, home, is_rtcp, legs, counters);
             }
         }
         for _ in 0..POLLS_PER_TICK {
             let ready = self.poller.poll();
             for index in 0..ready {
                 if let Some(mark) = self.poller.mark(index) {
-                    self.receive_own(now, mark, legs, ports, counters);
+                    self.receive_own(at, mark, legs, ports, counters);
                 }
             }
             if ready < self.poller.batch() {
@@ -168,7 +168,7 @@ impl Inlet {
 
     fn receive_shared(
         &mut self,
-        now: Instant,
+        at: Moment,
         home: usize,
         is_rtcp: bool,
         legs: &mut LegTable,
@@ -181,7 +181,11 @@ impl Inlet {
         for _ in 0..BATCHES_PER_SHARED_SOCKET {
             let count = self.inbox.receive(socket, BATCH);
             counters.packets_in.add(count as u64);
-            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
+            for index in 0..count {
+                let Some((from, packet)) = self.inbox.packet(index) else {
+                    continue;
+                };
+                let came = at.came(self.inbox.stamp(index));
                 let source = SharedSource {
                     port,
                     is_rtcp,
@@ -189,11 +193,11 @@ impl Inlet {
                 };
                 match self.routes.find(source) {
                     Route::To { thread, slot, leg } => {
-                        let envelope = envelope(slot, leg, source, now);
+                        let envelope = envelope(slot, leg, source, came);
                         let links = &mut self.links;
                         links.pass(self.thread, thread, legs, &envelope, packet, counters);
                     }
-                    Route::Parked => park(&mut self.parked, source, now, packet, counters),
+                    Route::Parked => park(&mut self.parked, source, came, packet, counters),
                     Route::Nowhere => counters.unknown_sources.add(1),
                 }
             }
@@ -207,7 +211,7 @@ impl Inlet {
     /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
     fn receive_own(
         &mut self,
-        now: Instant,
+        at: Moment,
         mark: u64,
         legs: &mut LegTable,
         ports: &[Option<LegPort>],
@@ -223,11 +227,15 @@ impl Inlet {
         for _ in 0..BATCHES_PER_OWN_SOCKET {
             let count = self.inbox.receive(sockets.of(is_rtcp), OWN_BATCH);
             counters.packets_in.add(count as u64);
-            for (from, packet) in (0..count).filter_map(|index| self.inbox.packet(index)) {
+            for index in 0..count {
+                let Some((from, packet)) = self.inbox.packet(index) else {
+                    continue;
+                };
+                let came = at.came(self.inbox.stamp(index));
                 if is_rtcp {
-                    leg.handle_rtcp(now, from, packet);
+                    leg.handle_rtcp(came, from, packet);
                 } else {
-                    leg.handle_rtp(now, from, packet);
+                    leg.handle_rtp(came, from, packet);
                 }
             }
             if count < OWN_BATCH {

@@ -5,6 +5,7 @@ mod address;
 mod inbox;
 mod options;
 mod outbox;
+mod stamp;
 
 use std::io;
 use std::net::UdpSocket;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub(super) use inbox::{BATCH, Inbox};
 pub(super) use options::{RECEIVE_BYTES, enlarge, expedite};
 pub(super) use outbox::{Outbox, Sent};
+pub(super) use stamp::{Moment, stamp};
 
 /// Tells which of many sockets have packets.
 pub(super) struct Poller {
@@ -98,16 +100,7 @@ impl Sleeper {
         reason = "the engine is a shell: it owns the media clock"
     )]
     pub(super) fn new() -> Self {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: `time` is a living timespec.
-        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-        let at_epoch = Duration::new(
-            time.tv_sec.unsigned_abs(),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        );
+        let at_epoch = read_clock(libc::CLOCK_MONOTONIC);
         Self {
             epoch: Instant::now(),
             at_epoch,
@@ -120,11 +113,7 @@ impl Sleeper {
     }
 
     /// Sleeps until `since_epoch`, returns the time then.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the engine is a shell: it owns the media clock"
-    )]
-    pub(super) fn sleep_until(&self, since_epoch: Duration) -> Instant {
+    pub(super) fn sleep_until(&self, since_epoch: Duration) -> Moment {
         let until = self.at_epoch + since_epoch;
         let time = libc::timespec {
             tv_sec: libc::time_t::try_from(until.as_secs()).unwrap_or(libc::time_t::MAX),
@@ -140,7 +129,7 @@ impl Sleeper {
                 ptr::null_mut(),
             )
         };
-        Instant::now()
+        Moment::read()
     }
 }
 
@@ -158,6 +147,20 @@ pub(super) fn thread_cpu(thread: &JoinHandle<()>) -> Duration {
             libc::clock_gettime(clock, &raw mut time);
         }
     }
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// What a clock of the system shows.
+fn read_clock(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a living timespec.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     Duration::new(
         time.tv_sec.unsigned_abs(),
         u32::try_from(time.tv_nsec).unwrap_or(0),
@@ -224,6 +227,6 @@ mod tests {
     fn sleeping_ends_at_its_time_and_not_before() {
         let sleeper = Sleeper::new();
         let woken = sleeper.sleep_until(Duration::from_millis(12));
-        assert!(woken.duration_since(sleeper.epoch()) >= Duration::from_micros(11_900));
+        assert!(woken.now().duration_since(sleeper.epoch()) >= Duration::from_micros(11_900));
     }
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use crate::engine::config::EngineError;
-use crate::engine::io::expedite;
+use crate::engine::io::{expedite, stamp};
 use crate::media::command::LegSockets;
 
 /// The ports that legs may have.
@@ -63,8 +63,10 @@ impl PortRange {
             expedite(&socket);
             Ok::<_, io::Error>(socket)
         };
+        let rtp = bind(port)?;
+        stamp(&rtp);
         Ok(LegSockets {
-            rtp: bind(port)?,
+            rtp,
             rtcp: bind(port + 1)?,
         })
     }

@@ -11,7 +11,7 @@ use rtrb::{Consumer, Producer};
 use crate::engine::config::EngineConfig;
 use crate::engine::health::Counters;
 use crate::engine::inlet::{Inlet, Links};
-use crate::engine::io::Sleeper;
+use crate::engine::io::{Moment, Sleeper};
 use crate::engine::outlet::{Outlet, SharedOutlet};
 use crate::engine::phases::{PHASES, Phases};
 use crate::media::command::{
@@ -90,13 +90,19 @@ impl MediaThread {
     /// Ticks until it is told to stop.
     pub(super) fn run(mut self, sleeper: Sleeper, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            let now = sleeper.sleep_until(tick_time(self.next_tick));
-            self.tick(now);
+            let at = sleeper.sleep_until(tick_time(self.next_tick));
+            self.tick_at(at);
         }
     }
 
-    /// Everything that is due at `now`; nothing, where that is before the next tick.
+    /// Everything that is due at `now`; nothing, where that is before the next tick. Packets come when
+    /// they are fetched.
     pub fn tick(&mut self, now: Instant) {
+        self.tick_at(Moment::pushed(now));
+    }
+
+    fn tick_at(&mut self, at: Moment) {
+        let now = at.now();
         let passed = now.saturating_duration_since(self.epoch);
         let current = u64::try_from(passed.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
         let Some(behind) = current.checked_sub(self.next_tick) else {
@@ -111,7 +117,7 @@ impl MediaThread {
         self.counters.skipped.add(skipped);
         self.counters.doubled.add(behind - skipped);
         self.inlet
-            .receive(now, &mut self.legs, &self.ports, &self.counters);
+            .receive(at, &mut self.legs, &self.ports, &self.counters);
         self.obey(now);
         self.inlet.take_forwarded(&mut self.legs, &self.counters);
         for number in self.next_tick + skipped..=current {

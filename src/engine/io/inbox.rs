@@ -4,14 +4,17 @@ use std::mem;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::Duration;
 
 use super::PACKET_BYTES;
 use super::address::RawAddress;
+use super::stamp::{STAMP_BYTES, StampRoom, stamp_of};
 
 /// Room for one batch of packets from one socket.
 pub(in crate::engine) struct Inbox {
     buffers: Box<[[u8; PACKET_BYTES]; BATCH]>,
     senders: Box<[RawAddress; BATCH]>,
+    stamps: Box<[StampRoom; BATCH]>,
     parts: Box<[libc::iovec; BATCH]>,
     headers: Box<[libc::mmsghdr; BATCH]>,
     count: usize,
@@ -32,6 +35,7 @@ impl Inbox {
         Self {
             buffers: Box::new([[0; PACKET_BYTES]; BATCH]),
             senders: Box::new([RawAddress::empty(); BATCH]),
+            stamps: Box::new([StampRoom::EMPTY; BATCH]),
             parts: Box::new([part; BATCH]),
             headers: Box::new([header; BATCH]),
             count: 0,
@@ -43,7 +47,7 @@ impl Inbox {
     pub(in crate::engine) fn receive(&mut self, socket: &UdpSocket, most: usize) -> usize {
         let most = most.min(BATCH);
         self.prepare(most);
-        // SAFETY: the first `most` headers point into `parts`, `senders` and `buffers`, which
+        // SAFETY: the first `most` headers point into `parts`, `senders`, `stamps` and `buffers`, which
         // outlive the call and are as long as the headers say; a null timeout is allowed.
         let count = unsafe {
             libc::recvmmsg(
@@ -68,16 +72,26 @@ impl Inbox {
         (!is_cut && !packet.is_empty()).then_some((from, packet))
     }
 
+    /// When the kernel took the `index`th packet of the batch in, by the wall clock; `None` where the
+    /// socket doesn't [`stamp`](super::stamp()).
+    pub(in crate::engine) fn stamp(&self, index: usize) -> Option<Duration> {
+        let header = self.headers.get(index).filter(|_| index < self.count)?;
+        stamp_of(&header.msg_hdr)
+    }
+
     fn prepare(&mut self, most: usize) {
         let places = self.buffers.iter_mut().zip(self.senders.iter_mut());
+        let places = places.zip(self.stamps.iter_mut());
         let heads = self.headers.iter_mut().zip(self.parts.iter_mut());
-        for ((buffer, sender), (header, part)) in places.zip(heads).take(most) {
+        for (((buffer, sender), stamp), (header, part)) in places.zip(heads).take(most) {
             part.iov_base = buffer.as_mut_ptr().cast();
             part.iov_len = PACKET_BYTES;
             header.msg_hdr.msg_name = (&raw mut sender.storage).cast();
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             header.msg_hdr.msg_iov = part;
             header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = stamp.as_mut_ptr();
+            header.msg_hdr.msg_controllen = STAMP_BYTES as _;
             header.msg_hdr.msg_flags = 0;
         }
     }

@@ -32,7 +32,7 @@ pub(in crate::engine) fn enlarge(socket: &UdpSocket) -> Option<usize> {
     (got < RECEIVE_BYTES).then(|| usize::try_from(got).unwrap_or(0))
 }
 
-fn set(socket: &UdpSocket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set(socket: &UdpSocket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the value is a living int, as all these options want.
     super::check(unsafe {
         libc::setsockopt(

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::MediaThread;
+use crate::engine::io::Moment;
 use crate::media::command::{BridgeSlot, LegCommand, LegSlot, MixerCommand, Returned};
 use crate::units::LegId;
 
@@ -120,8 +121,12 @@ impl MediaThread {
 
     /// Fetches what its sockets have.
     pub(in crate::engine) fn hear(&mut self, now: Instant) {
-        self.inlet
-            .receive(now, &mut self.legs, &self.ports, &self.counters);
+        self.inlet.receive(
+            Moment::pushed(now),
+            &mut self.legs,
+            &self.ports,
+            &self.counters,
+        );
     }
 
     pub(in crate::engine) fn can_tell(&self) -> bool {

@@ -305,11 +305,15 @@ impl Leg {
         }
         self.last_tick = Some(tick.number);
         // Another seat may lie a whole frame later: that is delay, not a gap.
-        let grace = u64::from(std::mem::take(&mut self.reseated));
+        let reseated = std::mem::take(&mut self.reseated);
+        let grace = u64::from(reseated);
         let missed = (passed.saturating_sub(grace) / TICKS_PER_FRAME).saturating_sub(1);
         let missed = u32::try_from(missed).unwrap_or(u32::MAX);
         self.skip(missed, slot, sink);
         self.codecs.receiver.skip_frames(missed);
+        if reseated {
+            self.codecs.receiver.reseat(tick.now);
+        }
         self.hold.next_frame();
         if !self.may_speak() && !self.echo {
             self.codecs.receiver.note_muted();

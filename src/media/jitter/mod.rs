@@ -13,6 +13,7 @@ mod delay;
 mod margin;
 mod payloads;
 mod received;
+mod seat;
 pub(crate) mod stretch;
 
 use std::time::{Duration, Instant};
@@ -158,14 +159,12 @@ impl JitterBuffer {
         let timestamp = self.extend(timestamp);
         let relative = self.delay.observe(now, timestamp);
         self.received.mark(sequence, true);
-        let arrival = self.delay.micros(now);
         let slot = Slot {
             sequence,
             timestamp,
             ticks,
             place: Place::default(),
             level,
-            arrival,
             relative,
         };
         if self.is_over(&slot) {
@@ -338,8 +337,9 @@ impl JitterBuffer {
         }
         let (_, head) = self.head()?;
         let micros = self.delay.micros(now);
-        let waited = micros - head.arrival >= self.target(micros);
-        (waited || self.count == self.slots.len()).then_some(head.timestamp)
+        let waited = self.delay.relative(now, head.timestamp).unwrap_or(0);
+        let is_due = waited >= self.target(micros) || self.count == self.slots.len();
+        is_due.then_some(head.timestamp)
     }
 
     /// Drops what can't be caught up with by small corrections; returns how many packets.
@@ -552,8 +552,6 @@ struct Slot {
     ticks: u32,
     place: Place,
     level: Option<AudioLevel>,
-    /// Microseconds.
-    arrival: i64,
     /// How much slower than the fastest, in microseconds.
     relative: i64,
 }
@@ -568,7 +566,6 @@ impl Slot {
             length: 0,
         },
         level: None,
-        arrival: 0,
         relative: 0,
     };
 

@@ -4,13 +4,13 @@ use crate::media::seeded;
 const PTIME: u32 = 160;
 
 /// A buffer for G.711 and a pushed clock.
-struct Scene {
-    buffer: JitterBuffer,
-    now: Instant,
+pub(super) struct Scene {
+    pub(super) buffer: JitterBuffer,
+    pub(super) now: Instant,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = JitterConfig {
             clock: 8000,
             delay_max: Duration::from_millis(200),
@@ -24,7 +24,7 @@ impl Scene {
         }
     }
 
-    fn insert(&mut self, number: u64) -> Inserted {
+    pub(super) fn insert(&mut self, number: u64) -> Inserted {
         self.insert_at(number, number as u32 * PTIME)
     }
 
@@ -40,7 +40,7 @@ impl Scene {
     }
 
     /// Pulls one frame's worth, fills in what is missing, and says what it was.
-    fn pull(&mut self) -> Vec<Next> {
+    pub(super) fn pull(&mut self) -> Vec<Next> {
         let (mut staged, mut all) = (0, Vec::new());
         while staged < PTIME {
             let (next, _) = self.buffer.next(self.now, staged);
@@ -61,7 +61,7 @@ impl Scene {
     }
 
     /// The packet that fills the next frame, by the byte its payload is made of.
-    fn played(&mut self) -> Option<u8> {
+    pub(super) fn played(&mut self) -> Option<u8> {
         match self.pull()[..] {
             [Next::Packet { slot, skip: 0 }] => self.buffer.payload(slot).first().copied(),
             _ => None,

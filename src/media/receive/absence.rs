@@ -1,4 +1,5 @@
-//! What a receiver is told when the thread that it lives on stood still.
+//! What a receiver is told when it isn't pulled as before: the thread that it lives on stood still, or
+//! its leg has moved.
 
 use std::time::Instant;
 
@@ -15,5 +16,13 @@ impl Receiver {
         let ticks = self.frame_samples() / self.samples_per_tick();
         let ticks = u32::try_from(ticks).unwrap_or(0);
         self.jitter.skip(frames.saturating_mul(ticks));
+    }
+
+    /// The next frame is pulled at another time within the 20 ms than those before, by somebody who
+    /// hasn't heard them.
+    pub fn reseat(&mut self, now: Instant) {
+        if self.jitter.reseat(now) {
+            self.staging.clear();
+        }
     }
 }

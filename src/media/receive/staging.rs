@@ -138,6 +138,12 @@ impl Staging {
         self.samples.get_mut(..self.frame).unwrap_or_default()
     }
 
+    /// What is staged won't be heard.
+    pub(super) fn clear(&mut self) {
+        self.length = 0;
+        self.runs = [Run::EMPTY; RUNS];
+    }
+
     /// The frame taken last is over; what was staged behind it comes to the front.
     pub(super) fn release(&mut self) {
         self.samples

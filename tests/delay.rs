@@ -1,0 +1,223 @@
+//! How long a voice waits in the receive path, seen as a bridge sees it: packets fetched every 5 ms by a
+//! thread that wakes a little late, a frame pulled every 20 ms. No socket, and no clock but a pushed one.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::print_stdout, reason = "figures, for `--nocapture`")]
+
+use std::time::{Duration, Instant};
+
+use voicebridge::media::codec::{Codec, Decoder};
+use voicebridge::media::parameters::{Direction, MediaParameters};
+use voicebridge::media::receive::{FrameKind, ReceiveStatistics, Receiver, ReceiverConfig};
+use voicebridge::media::rtp::RtpHeader;
+use voicebridge::units::{Ptime, RtpTicks, SeqNo, Ssrc};
+
+/// A linear congruential generator, its high half used.
+struct Random(u64);
+
+impl Random {
+    const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
+    }
+
+    const fn next(&mut self) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    /// From 0 to 1.
+    fn unit(&mut self) -> f64 {
+        f64::from(self.next()) / 4_294_967_296.0
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "only a place to count from")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn parameters() -> MediaParameters {
+    MediaParameters {
+        codec: Codec::Pcmu,
+        payload_type_send: 0,
+        payload_type_receive: 0,
+        telephone_event: None,
+        comfort_noise: None,
+        ptime: Ptime::DEFAULT,
+        direction: Direction::SendRecv,
+        remote_rtp: "198.51.100.7:4000".parse().unwrap(),
+        remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
+        srtp: None,
+        signalling_source: None,
+        audio_level: None,
+    }
+}
+
+/// One sender, the way to us, and the thread that fetches and mixes.
+#[derive(Debug, Clone, Copy)]
+struct Scene {
+    seed: u64,
+    seconds: usize,
+    /// When its packets come within the 20 ms.
+    phase_ms: f64,
+    jitter_ms: f64,
+    loss: f64,
+    /// How late one wake-up in fifty is, at most; the others hardly are.
+    wakes_late_ms: f64,
+    /// In which of the four ticks its frames were made before it came into the bridge, whose is the last.
+    seat: usize,
+}
+
+const CLEAN: Scene = Scene {
+    seed: 1,
+    seconds: 20,
+    phase_ms: 0.0,
+    jitter_ms: 0.2,
+    loss: 0.0,
+    wakes_late_ms: 4.0,
+    seat: 3,
+};
+
+struct Heard {
+    /// Of each frame heard in the bridge that begins with something sent, ms; without the network's own.
+    delays: Vec<f64>,
+    statistics: ReceiveStatistics,
+    concealed: usize,
+    sent: usize,
+}
+
+impl Scene {
+    fn run(&self) -> Heard {
+        let mut random = Random::new(self.seed);
+        let frames = self.seconds * 50;
+        let mut plain = Decoder::new(Codec::Pcmu).unwrap();
+        let codes: Vec<u8> = (0..160 * frames).map(|_| random.next() as u8).collect();
+        let mut pcm = vec![0; codes.len()];
+        for (codes, pcm) in codes.chunks(160).zip(pcm.chunks_mut(160)) {
+            plain.decode(codes, pcm).unwrap();
+        }
+        let nominal = |n: usize| 100.0 + self.phase_ms + n as f64 * 20.0;
+        let mut arrivals: Vec<(f64, usize)> = (0..frames)
+            .filter_map(|n| {
+                let (lost, late) = (random.unit() < self.loss, random.unit() * self.jitter_ms);
+                (!lost).then_some((nominal(n) + late, n))
+            })
+            .collect();
+        arrivals.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut receiver = Receiver::new(&parameters(), ReceiverConfig::default()).unwrap();
+        let begin = start();
+        let at = |ms: f64| begin + Duration::from_secs_f64(ms / 1000.0);
+        let mut waiting = arrivals.into_iter().peekable();
+        let (mut delays, mut concealed) = (Vec::new(), 0);
+        for tick in 0..frames * 4 {
+            let wake = tick as f64 * 5.0 + self.lateness(&mut random);
+            while let Some((came, n)) = waiting.next_if(|(came, _)| *came <= wake) {
+                let bytes = packet(n, &codes[n * 160..][..160]);
+                receiver.handle_rtp(at(came), &bytes);
+            }
+            let phase = if tick < frames { self.seat } else { 3 };
+            if tick == frames + 3 {
+                receiver.reseat(at(wake));
+            }
+            if tick % 4 == phase {
+                let kind = receiver.pull_frame(at(wake));
+                if tick > frames {
+                    concealed += usize::from(kind == FrameKind::Concealed);
+                    delays.extend(find(&pcm, receiver.pcm(), wake, &nominal));
+                }
+            }
+        }
+        Heard {
+            delays,
+            statistics: receiver.statistics(),
+            concealed,
+            sent: frames,
+        }
+    }
+
+    fn lateness(&self, random: &mut Random) -> f64 {
+        let usual = 0.05 + 0.1 * random.unit();
+        if random.unit() < 0.02 {
+            usual + self.wakes_late_ms * random.unit()
+        } else {
+            usual
+        }
+    }
+}
+
+fn packet(n: usize, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; RtpHeader::LEN];
+    let header = RtpHeader {
+        marker: false,
+        payload_type: 0,
+        sequence: SeqNo(n as u16),
+        timestamp: RtpTicks(n as u32 * 160),
+        ssrc: Ssrc(7),
+    };
+    header.write(&mut bytes).unwrap();
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// How long ago what begins a frame could have come at the earliest, if it is found.
+fn find(sent: &[i16], frame: &[i16], now: f64, nominal: &impl Fn(usize) -> f64) -> Option<f64> {
+    let newest = ((now - nominal(0)) / 20.0).max(0.0) as usize * 160 + 320;
+    let from = newest.saturating_sub(20 * 160);
+    let room = sent.get(from..newest.min(sent.len()))?;
+    let place = room.windows(24).position(|w| w == &frame[..24])? + from;
+    Some(now - nominal(place / 160) - (place % 160) as f64 / 8.0)
+}
+
+fn percentile(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values
+        .get(values.len() * percent / 100)
+        .copied()
+        .unwrap_or(f64::NAN)
+}
+
+/// The same at many phases against the bridge's frames.
+fn at_all_phases(scene: Scene) -> (Vec<f64>, f64, f64) {
+    let (mut delays, mut late, mut concealed, mut sent) = (Vec::new(), 0, 0, 0);
+    for n in 0..40 {
+        let heard = Scene {
+            seed: n,
+            phase_ms: n as f64 * 12.360_68 % 20.0,
+            seat: (n * 7 % 4) as usize,
+            ..scene
+        }
+        .run();
+        delays.extend(heard.delays);
+        late += heard.statistics.late;
+        concealed += heard.concealed;
+        sent += heard.sent;
+    }
+    let share = |count: f64| 100.0 * count / sent as f64;
+    (delays, share(late as f64), share(concealed as f64))
+}
+
+#[test]
+fn on_a_clean_network_a_voice_waits_for_its_frame_and_for_nothing_else() {
+    let (mut delays, late, concealed) = at_all_phases(CLEAN);
+    let (p50, p95) = (percentile(&mut delays, 50), percentile(&mut delays, 95));
+    println!("p50 {p50:.1} p95 {p95:.1} ms, late {late:.2} %, concealed {concealed:.2} %");
+    assert!(delays.len() > 20_000);
+    assert!(p50 <= 11.0 && p95 <= 20.0, "{p50:.1} {p95:.1} ms");
+    assert!(late + concealed == 0.0);
+}
+
+#[test]
+fn jitter_of_40_ms_loses_next_to_nothing_and_costs_little_more_than_itself() {
+    let (mut delays, late, concealed) = at_all_phases(Scene {
+        jitter_ms: 40.0,
+        loss: 0.02,
+        ..CLEAN
+    });
+    let (p50, p95) = (percentile(&mut delays, 50), percentile(&mut delays, 95));
+    println!("p50 {p50:.1} p95 {p95:.1} ms, late {late:.2} %, concealed {concealed:.2} %");
+    assert!(late <= 0.3, "{late:.2} %");
+    assert!(p50 <= 53.0 && p95 <= 65.0, "{p50:.1} {p95:.1} ms");
+}

@@ -16,7 +16,11 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    super::runtime()?.block_on(serve(config, file))?;
+    let runtime = super::runtime()?;
+    let served = runtime.block_on(serve(config, file));
+    // Prompts that are still being encoded are no reason to keep the next process waiting.
+    runtime.shutdown_background();
+    served?;
     Ok(ExitCode::SUCCESS)
 }
 

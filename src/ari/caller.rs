@@ -12,6 +12,8 @@ use crate::media::codec::Codec;
 pub(super) struct Caller {
     /// Asterisk's name of his channel.
     pub(super) channel: String,
+    /// What is to stand beside him for whoever finds him next; `None`: nothing was ever written.
+    past: Option<String>,
     stage: Stage,
 }
 
@@ -86,6 +88,7 @@ impl Caller {
     pub(super) const fn new(channel: String) -> Self {
         Self {
             channel,
+            past: None,
             stage: Stage::Arrived,
         }
     }
@@ -194,15 +197,29 @@ impl Caller {
         }
     }
 
+    /// Something else is to stand beside him.
+    pub(super) fn remember(&mut self, past: String) {
+        self.past = Some(past);
+    }
+
+    /// The request that writes down what is to stand beside him. The dialplan may bring him back, to be asked
+    /// again: nothing must then be left of what was.
+    pub(super) fn memory_request(&self) -> Option<Request> {
+        let past = self.past.as_ref()?;
+        let past = if self.is_leaving() { "" } else { past };
+        Some(Request::set_variable(&self.channel, PAST, past))
+    }
+
     /// The requests that send him back to the dialplan, if that is where he is to go.
-    pub(super) fn parting_requests(&self) -> Option<[Request; 2]> {
+    pub(super) fn parting_requests(&self) -> Vec<Request> {
         let Stage::Leaving { outcome } = self.stage else {
-            return None;
+            return Vec::new();
         };
-        Some([
+        let last = [
             Request::set_variable(&self.channel, OUTCOME, outcome),
             Request::go_on_in_dialplan(&self.channel),
-        ])
+        ];
+        self.memory_request().into_iter().chain(last).collect()
     }
 
     /// He is half way in: that can't go on once the connection was away.
@@ -240,5 +257,7 @@ impl Settling {
     }
 }
 
+/// What the next life of this program finds.
+pub(super) const PAST: &str = "VOICEBRIDGE_STATE";
 /// What the dialplan finds on return: the outcome of the call's record.
 const OUTCOME: &str = "VOICEBRIDGE_OUTCOME";

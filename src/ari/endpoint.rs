@@ -1,7 +1,8 @@
 //! One Asterisk: its connection, its callers, the requests that are under way; `order` sees to it that nothing is
-//! left lying.
+//! left lying, `owner` that no two processes are at it.
 
 mod order;
+mod owner;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pending: BTreeMap<u64, Pending>,
     last_request: u64,
     sweep_at: Option<Instant>,
+    /// What was written beside callers may not have arrived.
+    memory_unsure: bool,
     counters: AriCounters,
     transmits: VecDeque<Transmit>,
     events: VecDeque<AriEvent>,
@@ -151,13 +154,27 @@ struct Pending {
 /// What an answer is for.
 enum What {
     Step(CallerId, Step),
-    /// A channel in our application that nobody told us of.
-    Stranger,
+    /// What stands beside a channel in our application that nobody told us of.
+    Stranger(String),
+    /// Who that is, and what stands beside him.
+    Found(Option<String>),
     /// All that is in our application; of callers, those up to this one were there already.
     Application(u64),
     Bridges,
+    /// Who has our application's name.
+    Owner,
     /// Nothing follows from it.
     Notice,
+}
+
+impl Pending {
+    fn new(now: Instant, what: What, request: &Request) -> Self {
+        Self {
+            what,
+            asked: request.purpose(),
+            deadline: now + ANSWER,
+        }
+    }
 }
 
 /// From the wire.
@@ -175,6 +192,7 @@ impl Endpoint {
             pending: BTreeMap::new(),
             last_request: 0,
             sweep_at: None,
+            memory_unsure: false,
             counters: AriCounters::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -186,12 +204,16 @@ impl Endpoint {
         self.link.opened(now);
         self.counters.connections += 1;
         self.events.push_back(AriEvent::Connected);
+        self.write_down_owner(now);
         self.ask(now, What::Notice, Request::filter_events(&self.config.app));
         self.sweep(now);
     }
 
     /// A text message came.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
+        if self.link.is_contested() {
+            self.handle_contested(now, text);
+        }
         if !self.link.is_open() {
             return;
         }
@@ -215,6 +237,7 @@ impl Endpoint {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.link.handle_timeout(now) {
             Some(Due::Connect) => self.transmits.push_back(Transmit::Open),
+            Some(Due::AskOwner) => self.ask_owner(now),
             Some(Due::Ping) => self.ask(now, What::Notice, Request::ping()),
             Some(Due::GiveUp) => {
                 self.handle_closed(now);
@@ -229,7 +252,7 @@ impl Endpoint {
         {
             let pending = late.remove();
             self.counters.unanswered += 1;
-            self.handle_refusal(now, &pending, None);
+            self.handle_refusal(now, pending, None);
         }
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep(now);
@@ -261,7 +284,7 @@ impl Endpoint {
             Event::StasisStart { args, channel } => match self.by_media.get(&channel.id) {
                 Some(&caller) => self.with_caller(now, caller, Caller::media_in_stasis),
                 None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
-                None => self.arrived(channel.into_caller(Some(args))),
+                None => self.arrived(channel.into_caller(Some(args), None)),
             },
             Event::StasisEnd { channel } => self.handle_left(now, &channel.id),
             Event::ChannelDtmfReceived { digit, channel } => {
@@ -271,7 +294,7 @@ impl Endpoint {
             }
             Event::ChannelHold { channel } => self.handle_hold(&channel, true),
             Event::ChannelUnhold { channel } => self.handle_hold(&channel, false),
-            Event::ApplicationReplaced => self.handle_replaced(),
+            Event::ApplicationReplaced => self.handle_replaced(now),
             Event::Response(response) => self.handle_response(now, &response),
             Event::Other => self.counters.ignored += 1,
         }
@@ -281,17 +304,6 @@ impl Endpoint {
         if let Some(caller) = self.staying(channel) {
             self.events.push_back(AriEvent::Hold { caller, held });
         }
-    }
-
-    fn handle_replaced(&mut self) {
-        self.link.replaced();
-        self.connection_lost();
-        self.callers.clear();
-        self.by_channel.clear();
-        self.by_media.clear();
-        self.transmits.clear();
-        self.transmits.push_back(Transmit::Close);
-        self.events.push_back(AriEvent::Replaced);
     }
 
     /// A channel left our application: a caller, or an externalMedia channel.
@@ -314,18 +326,15 @@ impl Endpoint {
             return;
         };
         if !(200..300).contains(&response.status) {
-            self.handle_refusal(now, &pending, Some(response.status));
+            self.handle_refusal(now, pending, Some(response.status));
             return;
         }
         let body = response.body.as_str();
         match pending.what {
             What::Step(caller, step) => self.step_done(now, caller, step, &pending, body),
-            What::Stranger => match Channel::parse(body) {
-                Ok(channel) if !self.by_channel.contains_key(&channel.id) => {
-                    self.counters.adopted += 1;
-                    self.arrived(channel.into_caller(None));
-                }
-                Ok(_) => {}
+            What::Stranger(channel) => self.ask_who(now, &channel, event::variable(body)),
+            What::Found(past) => match Channel::parse(body) {
+                Ok(channel) => self.adopt(channel, past),
                 Err(event::Malformed) => self.counters.malformed += 1,
             },
             What::Application(up_to) => match serde_json::from_str(body) {
@@ -336,11 +345,11 @@ impl Endpoint {
                 Ok(bridges) => self.remove_orphaned_bridges(now, &bridges),
                 Err(_) => self.counters.malformed += 1,
             },
-            What::Notice => {}
+            What::Owner | What::Notice => {}
         }
     }
 
-    fn handle_refusal(&mut self, now: Instant, pending: &Pending, status: Option<u16>) {
+    fn handle_refusal(&mut self, now: Instant, pending: Pending, status: Option<u16>) {
         // What is no longer there needs nothing more.
         let gone = matches!(status, Some(404 | 409));
         match pending.what {
@@ -348,12 +357,18 @@ impl Endpoint {
                 self.counters.refused += 1;
                 self.lost(caller, pending.asked, status);
             }
-            What::Stranger | What::Application(_) | What::Bridges if !gone => {
+            What::Stranger(channel) if gone => self.ask_who(now, &channel, None),
+            What::Stranger(_) | What::Found(_) | What::Application(_) | What::Bridges if !gone => {
                 self.counters.refused += 1;
                 self.sweep_at = Some(now + SWEEP_AGAIN);
             }
             What::Notice if !gone => self.counters.refused += 1,
-            What::Stranger | What::Application(_) | What::Bridges | What::Notice => {}
+            What::Stranger(_)
+            | What::Found(_)
+            | What::Application(_)
+            | What::Bridges
+            | What::Owner
+            | What::Notice => {}
         }
     }
 }
@@ -386,6 +401,25 @@ impl Endpoint {
         }
     }
 
+    /// Writes down beside him what whoever finds him next has to know ([`IncomingCaller::past`]); an empty
+    /// text takes it away. At most 2,000 bytes.
+    pub fn remember(&mut self, now: Instant, caller: CallerId, past: String) {
+        let Some(entry) = self.callers.get_mut(&caller) else {
+            return;
+        };
+        entry.remember(past);
+        if let Some(request) = entry.memory_request() {
+            self.ask(now, What::Notice, request);
+        }
+    }
+
+    /// Asterisk's name of his channel.
+    #[must_use]
+    pub fn channel(&self, caller: CallerId) -> Option<&str> {
+        let entry = self.callers.get(&caller)?;
+        Some(&entry.channel)
+    }
+
     /// Sends him back to the dialplan, which finds `outcome` in `VOICEBRIDGE_OUTCOME`. He is told of no more.
     pub fn leave(&mut self, now: Instant, caller: CallerId, outcome: &'static str) {
         let Some(entry) = self.callers.get_mut(&caller) else {
@@ -413,6 +447,12 @@ impl Endpoint {
     pub fn callers(&self) -> usize {
         self.callers.len()
     }
+
+    /// Nobody is on his way out, and everything that was asked is answered.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty() && !self.callers.values().any(Caller::is_leaving)
+    }
 }
 
 /// Callers.
@@ -424,8 +464,11 @@ impl Endpoint {
         self.last_caller += 1;
         let caller = CallerId(self.last_caller);
         self.by_channel.insert(incoming.channel.clone(), caller);
-        self.callers
-            .insert(caller, Caller::new(incoming.channel.clone()));
+        let mut entry = Caller::new(incoming.channel.clone());
+        if let Some(past) = incoming.past.clone() {
+            entry.remember(past);
+        }
+        self.callers.insert(caller, entry);
         let incoming = Box::new(incoming);
         self.events
             .push_back(AriEvent::Arrived { caller, incoming });
@@ -511,7 +554,7 @@ impl Endpoint {
     }
 
     fn send_away(&mut self, now: Instant, caller: CallerId) {
-        let requests = self.callers.get(&caller).and_then(Caller::parting_requests);
+        let requests = self.callers.get(&caller).map(Caller::parting_requests);
         for request in requests.into_iter().flatten() {
             self.ask(now, What::Notice, request);
         }
@@ -535,12 +578,7 @@ impl Endpoint {
         let id = self.last_request;
         self.transmits
             .push_back(Transmit::Text(request.to_text(id)));
-        let pending = Pending {
-            what,
-            asked: request.purpose(),
-            deadline: now + ANSWER,
-        };
-        self.pending.insert(id, pending);
+        self.pending.insert(id, Pending::new(now, what, &request));
     }
 }
 

@@ -112,6 +112,8 @@ pub struct IncomingCaller {
     pub pin: Option<Pin>,
     /// The SIP Call-ID between the phone and Asterisk.
     pub sip_call_id: Option<String>,
+    /// What [`super::Endpoint::remember`] wrote down beside him in another life of this program.
+    pub past: Option<String>,
 }
 
 /// A message that can't be read.
@@ -130,7 +132,11 @@ impl Channel {
     }
 
     /// The caller, with the arguments that came with him; without those the dialplan's own.
-    pub(super) fn into_caller(self, arguments: Option<StasisArguments>) -> IncomingCaller {
+    pub(super) fn into_caller(
+        self,
+        arguments: Option<StasisArguments>,
+        past: Option<String>,
+    ) -> IncomingCaller {
         let arguments = arguments.unwrap_or(self.dialplan.app_data);
         IncomingCaller {
             channel: self.id,
@@ -140,6 +146,7 @@ impl Channel {
             channel_language: self.language.parse().ok(),
             pin: arguments.pin,
             sip_call_id: Some(self.protocol_id).filter(|id| !id.is_empty()),
+            past,
         }
     }
 

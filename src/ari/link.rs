@@ -23,6 +23,8 @@ enum State {
         heard_at: Instant,
         asked: bool,
     },
+    /// Somebody connected under our name; it may have been us. Says nothing until `at`.
+    Contested { at: Instant, asked: bool },
     /// Somebody else has our name: we keep away, or we would take it from each other for ever.
     Replaced,
 }
@@ -34,6 +36,8 @@ pub(super) enum Due {
     Connect,
     /// Ask whether the other end lives.
     Ping,
+    /// Ask who has our name.
+    AskOwner,
     /// It doesn't: close, it counts as closed now.
     GiveUp,
 }
@@ -75,6 +79,17 @@ impl Link {
         };
     }
 
+    pub(super) fn contested(&mut self, now: Instant) {
+        self.state = State::Contested {
+            at: now + OWNER_AFTER,
+            asked: false,
+        };
+    }
+
+    pub(super) const fn is_contested(&self) -> bool {
+        matches!(self.state, State::Contested { .. })
+    }
+
     pub(super) const fn replaced(&mut self) {
         self.state = State::Replaced;
     }
@@ -90,6 +105,7 @@ impl Link {
             State::Open { heard_at, asked } => {
                 Some(heard_at + if asked { HUNG_AFTER } else { PING_AFTER })
             }
+            State::Contested { at, .. } => Some(at),
             State::Replaced => None,
         }
     }
@@ -110,7 +126,14 @@ impl Link {
                 *asked = true;
                 Some(Due::Ping)
             }
-            State::Opening { .. } | State::Open { .. } => Some(Due::GiveUp),
+            State::Contested { at, asked } if !*asked => {
+                *asked = true;
+                *at = now + HUNG_AFTER;
+                Some(Due::AskOwner)
+            }
+            State::Opening { .. } | State::Open { .. } | State::Contested { .. } => {
+                Some(Due::GiveUp)
+            }
             State::Replaced => None,
         }
     }
@@ -136,6 +159,8 @@ impl Link {
 const PING_AFTER: Duration = Duration::from_secs(2);
 /// Silence after which it is not.
 pub(super) const HUNG_AFTER: Duration = Duration::from_secs(4);
+/// How long whoever took our name has to write down his.
+const OWNER_AFTER: Duration = Duration::from_secs(1);
 /// For TCP, TLS and the websocket's handshake together.
 const CONNECT: Duration = Duration::from_secs(3);
 const PAUSE_FIRST: Duration = Duration::from_millis(250);

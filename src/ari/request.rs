@@ -112,6 +112,15 @@ impl Request {
         .with("channel", &channels.join(","))
     }
 
+    pub(super) fn variable(channel: &str, name: &str) -> Self {
+        Self::new(
+            "GET",
+            &["channels", channel, "variable"],
+            "a channel variable",
+        )
+        .with("variable", name)
+    }
+
     pub(super) fn set_variable(channel: &str, name: &str, value: &str) -> Self {
         Self::new(
             "POST",
@@ -120,6 +129,16 @@ impl Request {
         )
         .with("variable", name)
         .with("value", value)
+    }
+
+    pub(super) fn global(name: &str) -> Self {
+        Self::new("GET", &["asterisk", "variable"], "a global variable").with("variable", name)
+    }
+
+    pub(super) fn set_global(name: &str, value: &str) -> Self {
+        Self::new("POST", &["asterisk", "variable"], "a global variable")
+            .with("variable", name)
+            .with("value", value)
     }
 
     pub(super) fn go_on_in_dialplan(channel: &str) -> Self {

@@ -33,6 +33,7 @@ struct FakeAsterisk {
     dice: Dice,
     channels: BTreeMap<String, FakeChannel>,
     bridges: BTreeMap<String, BTreeSet<String>>,
+    globals: BTreeMap<String, String>,
     /// Messages on their way, each with the time of its arrival.
     saying: Vec<(u64, String)>,
     connected: bool,
@@ -41,6 +42,8 @@ struct FakeAsterisk {
     refuses: u64,
     format: &'static str,
     left: Vec<(String, Option<String>)>,
+    /// What stood beside those who left.
+    left_behind: Vec<Option<String>>,
 }
 
 impl FakeAsterisk {
@@ -49,12 +52,14 @@ impl FakeAsterisk {
             dice: Dice(seed | 1),
             channels: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            globals: BTreeMap::new(),
             saying: Vec::new(),
             connected: false,
             hung: false,
             refuses: 0,
             format: "(ulaw)",
             left: Vec::new(),
+            left_behind: Vec::new(),
         }
     }
 
@@ -152,6 +157,15 @@ impl FakeAsterisk {
                     json!({"name": "vb", "channel_ids": names, "bridge_ids": []}),
                 )
             }
+            ("POST", ["asterisk", "variable"]) => {
+                let (name, value) = (&query["variable"], &query["value"]);
+                self.globals.insert(name.clone(), value.clone());
+                (204, Value::Null)
+            }
+            ("GET", ["asterisk", "variable"]) => match self.globals.get(&query["variable"]) {
+                Some(value) => (200, json!({"value": value})),
+                None => (404, Value::Null),
+            },
             ("GET", ["bridges"]) => {
                 let all: Vec<_> = self.bridges.keys().map(|id| json!({"id": id})).collect();
                 (200, json!(all))
@@ -208,7 +222,13 @@ impl FakeAsterisk {
                 self.end(now, name);
                 (204, Value::Null)
             }
-            ("GET", ["variable"]) => (200, json!({"value": format})),
+            ("GET", ["variable"]) => match query["variable"].as_str() {
+                "CHANNEL(audionativeformat)" => (200, json!({"value": format})),
+                name => match channel.variables.get(name) {
+                    Some(value) => (200, json!({"value": value})),
+                    None => (404, Value::Null),
+                },
+            },
             ("POST", ["variable"]) => {
                 channel
                     .variables
@@ -219,7 +239,9 @@ impl FakeAsterisk {
             ("POST", ["answer" | "ring"]) => (204, Value::Null),
             ("POST", ["continue"]) => {
                 let outcome = channel.variables.get("VOICEBRIDGE_OUTCOME").cloned();
+                let past = channel.variables.get(PAST).cloned();
                 self.left.push((name.to_owned(), outcome));
+                self.left_behind.push(past);
                 self.end(now, name);
                 (204, Value::Null)
             }
@@ -244,6 +266,8 @@ struct World {
     /// Callers that arrived and have not ended.
     there: BTreeMap<CallerId, String>,
     up: BTreeSet<CallerId>,
+    /// By channel: what stood beside a caller when he arrived.
+    pasts: BTreeMap<String, Option<String>>,
     told: Vec<AriEvent>,
     arrived: u64,
     ended: u64,
@@ -268,11 +292,20 @@ impl World {
             endpoint: Endpoint::new(start, config),
             there: BTreeMap::new(),
             up: BTreeSet::new(),
+            pasts: BTreeMap::new(),
             told: Vec::new(),
             arrived: 0,
             ended: 0,
             reachable: true,
         }
+    }
+
+    /// The process is gone without a word, and another one starts.
+    fn next_process(self, seed: u64) -> Self {
+        let mut next = Self::new(seed);
+        next.asterisk = self.asterisk;
+        next.disconnect();
+        next
     }
 
     fn now(&self) -> Instant {
@@ -335,12 +368,15 @@ impl World {
             AriEvent::Arrived { caller, incoming } => {
                 assert_eq!(incoming.number, "+39061");
                 self.arrived += 1;
+                self.pasts.insert(incoming.channel.clone(), incoming.past);
                 self.there.insert(caller, incoming.channel);
                 self.endpoint
                     .answer(now, caller, "192.0.2.1:20000".parse().unwrap());
             }
             AriEvent::Answered { caller } => {
                 assert!(self.up.insert(caller), "answered twice");
+                let past = format!("where {} is", self.there[&caller]);
+                self.endpoint.remember(now, caller, past);
             }
             AriEvent::HungUp { caller } => self.over(caller),
             AriEvent::Lost { caller, .. } => {
@@ -532,39 +568,215 @@ fn a_new_process_finds_the_callers_of_the_old_one_and_removes_its_remains() {
     world.asterisk.call(ms, "c1");
     world.run(300);
     assert_eq!(world.asterisk.bridges.len(), 1);
-    let asterisk = std::mem::replace(&mut world.asterisk, FakeAsterisk::new(9));
-    let mut world = World::new(6);
-    world.asterisk = asterisk;
-    world.disconnect();
+    let ms = world.ms;
+    world.asterisk.call(ms, "c2");
+    world.run(5);
+    let mut world = world.next_process(6);
     world.run(500);
-    assert_eq!(world.up.len(), 1);
-    assert_eq!(world.endpoint.counters().adopted, 1);
+    assert_eq!(world.up.len(), 2);
+    assert_eq!(world.endpoint.counters().adopted, 2);
+    assert_eq!(world.pasts["c1"].as_deref(), Some("where c1 is"));
+    assert_eq!(world.pasts["c2"], None, "he was nowhere yet");
     assert_eq!(
         world.endpoint.counters().orphans,
         2,
         "a media channel and a bridge"
     );
-    assert_eq!(world.asterisk.channels.len(), 2);
-    assert_eq!(world.asterisk.bridges.len(), 1);
+    assert_eq!(world.asterisk.channels.len(), 4);
+    assert_eq!(world.asterisk.bridges.len(), 2);
 }
 
 #[test]
-fn who_is_replaced_lets_go_and_keeps_away() {
+fn a_hundred_callers_are_back_within_a_second_of_their_asterisk_s_time() {
+    let mut world = World::new(11);
+    world.run(100);
+    for n in 0..100 {
+        let ms = world.ms;
+        world.asterisk.call(ms, &format!("c{n}"));
+    }
+    world.run(1_000);
+    let mut world = world.next_process(12);
+    world.run(1_000);
+    assert_eq!(world.up.len(), 100);
+    assert!(
+        world
+            .pasts
+            .iter()
+            .all(|(name, past)| past.as_ref() == Some(&format!("where {name} is")))
+    );
+    world.run(60_000);
+    assert_eq!(
+        (world.asterisk.channels.len(), world.asterisk.bridges.len()),
+        (200, 100)
+    );
+    assert_eq!((world.arrived, world.ended), (100, 0));
+}
+
+#[test]
+fn nothing_stands_beside_a_caller_who_goes_back_to_the_dialplan() {
+    let mut world = World::new(13);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let mut world = world.next_process(14);
+    world.run(300);
+    let (&caller, _) = world.there.first_key_value().unwrap();
+    world.leave(caller, "joined");
+    world.run(200);
+    assert_eq!(world.asterisk.left_behind, [Some(String::new())]);
+}
+
+#[test]
+fn what_changes_while_the_connection_is_away_is_written_down_when_it_is_back() {
+    let mut world = World::new(15);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    world.reachable = false;
+    world.cut();
+    world.run(1_000);
+    let (&caller, _) = world.there.first_key_value().unwrap();
+    world
+        .endpoint
+        .remember(world.now(), caller, "muted".to_owned());
+    world.run(9_000);
+    assert_eq!(world.asterisk.channels["c1"].variables[PAST], "where c1 is");
+    world.reachable = true;
+    world.run(3_000);
+    assert_eq!(world.asterisk.channels["c1"].variables[PAST], "muted");
+    assert_eq!(
+        world.up.len(),
+        1,
+        "ten seconds without it cost nobody anything"
+    );
+}
+
+#[test]
+fn an_asterisk_that_starts_anew_has_lost_its_callers_and_they_are_told_lost() {
+    let mut world = World::new(16);
+    world.run(100);
+    for name in ["c1", "c2", "c3"] {
+        let ms = world.ms;
+        world.asterisk.call(ms, name);
+    }
+    world.run(300);
+    world.reachable = false;
+    world.cut();
+    world.asterisk = FakeAsterisk::new(17);
+    world.run(2_000);
+    world.reachable = true;
+    world.run(2_500);
+    assert_eq!(world.ended, 3, "within five seconds");
+    world.assert_nothing_is_left();
+    let ms = world.ms;
+    world.asterisk.call(ms, "c4");
+    world.run(300);
+    assert_eq!(world.up.len(), 1, "it goes on by itself");
+}
+
+#[test]
+fn what_could_not_be_deleted_is_found_again_within_half_a_minute() {
+    let mut world = World::new(18);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let ms = world.ms;
+    world.asterisk.refuses = 1;
+    world.asterisk.end(ms, "c1");
+    world.run(200);
+    world.asterisk.refuses = 0;
+    assert_eq!(
+        (world.asterisk.channels.len(), world.asterisk.bridges.len()),
+        (1, 1)
+    );
+    world.run(30_000);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn of_two_processes_with_one_name_the_later_has_the_callers_and_the_earlier_is_silent() {
+    let mut earlier = World::new(19);
+    earlier.run(100);
+    let ms = earlier.ms;
+    earlier.asterisk.call(ms, "c1");
+    earlier.run(300);
+    let mut later = World::new(20);
+    std::mem::swap(&mut earlier.asterisk, &mut later.asterisk);
+    later.disconnect();
+    earlier.asterisk.connected = true;
+    earlier.asterisk.hung = true;
+    later.run(500);
+    assert_eq!(later.up.len(), 1);
+    assert_eq!(later.pasts["c1"].as_deref(), Some("where c1 is"));
+    let replaced = json!({"type": "ApplicationReplaced", "application": "vb"}).to_string();
+    let now = earlier.now();
+    earlier.endpoint.handle_text(now, &replaced);
+    let (&caller, _) = earlier.there.first_key_value().unwrap();
+    earlier
+        .endpoint
+        .remember(now, caller, "elsewhere".to_owned());
+    earlier.endpoint.leave(now, caller, "error");
+    assert_eq!(earlier.endpoint.poll_transmit(), None, "not a word");
+    let now = now + Duration::from_secs(1);
+    earlier.endpoint.handle_timeout(now);
+    let Some(Transmit::Text(asks)) = earlier.endpoint.poll_transmit() else {
+        panic!("it asks whose the name is");
+    };
+    assert_eq!(earlier.endpoint.poll_transmit(), None);
+    let asks: Value = serde_json::from_str(&asks).unwrap();
+    let owner = later.asterisk.globals["VOICEBRIDGE_OWNER_vb"].clone();
+    let answer = json!({"type": "RESTResponse", "request_id": asks["request_id"],
+        "status_code": 200, "message_body": json!({"value": owner}).to_string()});
+    earlier.endpoint.handle_text(now, &answer.to_string());
+    assert_eq!(earlier.endpoint.poll_transmit(), Some(Transmit::Close));
+    assert_eq!(earlier.endpoint.poll_timeout(), None);
+    assert_eq!(earlier.endpoint.callers(), 0);
+}
+
+/// Somebody connected under our name.
+fn replace(world: &mut World, owner: Option<&str>) {
+    if let Some(owner) = owner {
+        let name = "VOICEBRIDGE_OWNER_vb".to_owned();
+        world.asterisk.globals.insert(name, owner.to_owned());
+    }
+    let ms = world.ms;
+    let replaced = json!({"type": "ApplicationReplaced", "application": "vb"});
+    world.asterisk.say(ms, &replaced);
+}
+
+#[test]
+fn who_is_replaced_by_another_lets_go_and_keeps_away() {
     let mut world = World::new(7);
     world.run(100);
     let ms = world.ms;
     world.asterisk.call(ms, "c1");
     world.run(300);
     let asked = world.endpoint.counters().connections;
-    let ms = world.ms;
-    world.asterisk.say(
-        ms,
-        &json!({"type": "ApplicationReplaced", "application": "vb"}),
-    );
+    replace(&mut world, Some("another"));
     world.run(60_000);
     assert!(world.told.iter().any(|e| matches!(e, AriEvent::Replaced)));
     assert_eq!(world.endpoint.counters().connections, asked);
     assert_eq!(world.asterisk.channels.len(), 2, "they are another's now");
+}
+
+#[test]
+fn a_connection_of_our_own_that_comes_late_costs_nobody_anything() {
+    let mut world = World::new(21);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    for _ in 0..3 {
+        replace(&mut world, None);
+        world.run(1_500);
+    }
+    assert!(world.endpoint.is_connected());
+    assert!(!world.told.iter().any(|e| matches!(e, AriEvent::Replaced)));
+    assert_eq!(world.up.len(), 1);
+    assert_eq!(world.asterisk.channels.len(), 2);
 }
 
 #[test]
@@ -622,6 +834,8 @@ fn whatever_happens_every_end_is_told_once_and_nothing_is_left() {
         assert!(calls > 5, "seed {seed}");
     }
 }
+
+const PAST: &str = "VOICEBRIDGE_STATE";
 
 fn trouble(world: &mut World, dice: &mut Dice, calls: &mut u64) {
     let ms = world.ms;

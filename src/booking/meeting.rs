@@ -239,6 +239,12 @@ impl Meeting {
     /// What a valid PIN of this meeting is worth at `now`.
     #[must_use]
     pub fn verdict(&self, now: Timestamp, pin: &PinRecord) -> PinVerdict {
+        self.grants(now, pin.role, pin.label.as_deref())
+    }
+
+    /// What somebody may at `now` whose PIN made him this.
+    #[must_use]
+    pub fn grants(&self, now: Timestamp, role: Role, name: Option<&str>) -> PinVerdict {
         let session = self.session(now);
         match session.phase {
             MeetingState::Cancelled => PinVerdict::Refused(Refusal::Cancelled),
@@ -247,7 +253,7 @@ impl Meeting {
                 opens_at: Box::new(self.local(session.opens_at)),
             }),
             MeetingState::Open | MeetingState::Live => {
-                PinVerdict::Admitted(Box::new(self.admission(&session, pin)))
+                PinVerdict::Admitted(Box::new(self.admission(&session, role, name)))
             }
         }
     }
@@ -298,13 +304,13 @@ impl Meeting {
             .map(|p| &p.pin)
     }
 
-    fn admission(&self, session: &Session, pin: &PinRecord) -> Admission {
+    fn admission(&self, session: &Session, role: Role, name: Option<&str>) -> Admission {
         Admission {
             meeting: self.id,
             occurrence: session.occurrence,
             organisation: self.organisation,
-            role: pin.role,
-            name: pin.label.clone(),
+            role,
+            name: name.map(str::to_owned),
             opens_at: session.starts_at,
             ends_at: session.ends_at,
             overrun: Duration::from_secs(u64::from(self.options.overrun_minutes) * 60),

@@ -35,6 +35,8 @@ pub struct CallLimits {
     pub waiting: Duration,
     /// Alone in a meeting.
     pub alone: Duration,
+    /// How long those who come back together with a caller may take before he is taken for alone.
+    pub company_returns: Duration,
     /// A whole call, from its answer.
     pub call: Duration,
     /// Last words.
@@ -59,6 +61,7 @@ impl Default for CallLimits {
             half_command: Duration::from_secs(3),
             waiting: Duration::from_secs(30 * 60),
             alone: Duration::from_secs(30 * 60),
+            company_returns: Duration::from_secs(5),
             call: Duration::from_secs(12 * 60 * 60),
             goodbye: Duration::from_secs(10),
         }

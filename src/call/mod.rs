@@ -3,24 +3,27 @@
 //!
 //! 1. [`Call`] (`state`, `state/collecting`, `state/meeting`): one per call. `emergency` turns away what must never be answered, `pin`
 //!    collects the keys of a PIN, `keypad` makes commands of pairs of keys, `voice` knows who muted
-//!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count.
-//! 2. [`Rooms`] (`rooms`): all meetings of the node, each a `room` with those who are in and those
-//!    who wait; `schedule` turns the booked times into monotonic ones.
+//!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count. `past` is what
+//!    brings a caller back into his meeting when another process has lost him (`state/returning`).
+//! 2. [`Rooms`] (`rooms`): all meetings of the node, each a `room` with a `seat` for each who is in or
+//!    waits; `schedule` turns the booked times into monotonic ones.
 //!
 //! Both are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
 //! `handle_timeout` drain `poll_output`, then ask `poll_timeout` when to call `handle_timeout`. The
-//! shell owes the machines three things: an answer to every [`CallOutput::LookUpPin`] and
-//! [`CallOutput::Enter`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
+//! shell owes the machines three things: an answer to every [`CallOutput::LookUpPin`],
+//! [`CallOutput::LookUpPast`], [`CallOutput::Enter`] and [`CallOutput::Return`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
 //! and [`Rooms::leave`] for every [`CallOutput::Leave`] (also for one that is no longer needed).
 
 mod emergency;
 mod keypad;
 mod limits;
+mod past;
 mod pin;
 mod record;
 mod room;
 mod rooms;
 mod schedule;
+mod seat;
 mod state;
 mod voice;
 
@@ -36,10 +39,12 @@ mod walk;
 
 pub use emergency::is_emergency;
 pub use limits::CallLimits;
+pub use past::Past;
 pub use phrase::{Phrase, Speaker};
-pub use room::{RoomTerms, Seat, SeatState};
+pub use room::RoomTerms;
 pub use rooms::{NoSuchParticipant, RoomOutput, Rooms};
 pub use roster::MutedBy;
+pub use seat::{Seat, SeatState};
 pub use state::{Call, CallPhase, CallSummary};
 
 use crate::booking::{
@@ -60,6 +65,8 @@ pub struct Arrival {
     pub language: Language,
     /// A PIN that came with the call (`;pin=`, `X-Conf-PIN`): no prompt.
     pub pin: Option<Pin>,
+    /// He was in a meeting already when another process lost him: he goes back there, whatever the PIN.
+    pub past: Option<Box<Past>>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
 }
@@ -77,9 +84,9 @@ pub enum CallInput {
     Key(Key),
     /// The phrases of the last `Say` were heard to their end.
     SayFinished,
-    /// The bookings' answer to `LookUpPin`.
+    /// The bookings' answer to `LookUpPin` or `LookUpPast`.
     PinVerdict(PinVerdict),
-    /// The room's answer to `Enter`.
+    /// The room's answer to `Enter` or `Return`.
     RoomVerdict(RoomVerdict),
     /// What the room tells a participant later.
     Room(RoomNotice),
@@ -188,8 +195,17 @@ pub enum CallOutput {
     Music(bool),
     /// Ask the bookings.
     LookUpPin(Pin),
+    /// Ask the bookings whether the meeting he was in is still on; answered by a `PinVerdict`.
+    LookUpPast(Box<Past>),
     /// Ask the room.
     Enter(Box<Admission>),
+    /// Ask the room to put him back where he was.
+    Return {
+        /// What the bookings say of the meeting now.
+        admission: Box<Admission>,
+        /// Where he was.
+        past: Box<Past>,
+    },
     /// The voice is silenced (`true`) or heard; tell the leg, and the room by [`Rooms::set_muted`]
     /// with [`Call::muted_by`].
     Mute(bool),

@@ -6,7 +6,7 @@ use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
     Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId, RecurrenceId,
 };
-use crate::call::Arrival;
+use crate::call::{Arrival, Past};
 
 /// How and by whom a call is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,9 +143,19 @@ impl RecordDraft {
         ));
     }
 
-    /// It was answered.
-    pub(super) const fn answered(&mut self, wall: Timestamp) {
-        self.answered_at = Some(wall);
+    /// It is a call that another process has lost.
+    pub(super) fn resumed(&mut self, past: &Past) {
+        if let Some((_, started_at)) = &mut self.arrival {
+            *started_at = past.started_at;
+        }
+        self.answered_at = Some(past.answered_at);
+        self.pin_attempts = past.pin_attempts;
+        self.not_silent();
+    }
+
+    /// It was answered, now or by the process that lost it; when that was.
+    pub(super) fn answered(&mut self, wall: Timestamp) -> Timestamp {
+        *self.answered_at.get_or_insert(wall)
     }
 
     /// A key was pressed, or the call was cut short: no longer a caller who did nothing.

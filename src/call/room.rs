@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::booking::admission::CallId;
-use crate::booking::{Admission, MeetingId, ParticipantId, Role};
+use crate::booking::{Admission, MeetingId, Role};
 use crate::call::schedule::{Alarm, EndSchedule, EndStage};
-use crate::call::{MutedBy, Phrase, RoomNotice, RoomOutput, RoomRefusal, RoomVerdict, WaitFor};
+use crate::call::seat::{Seat, SeatState};
+use crate::call::{Phrase, RoomNotice, RoomOutput, RoomRefusal, RoomVerdict, WaitFor};
 use crate::media::treatment::SoundOptions;
 use crate::units::{BridgeId, Language};
 
@@ -61,36 +62,6 @@ impl RoomTerms {
             usize::try_from(capacity).unwrap_or(usize::MAX)
         })
     }
-}
-
-/// One participant of a meeting, or one who waits for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
-    /// Names him in the API.
-    pub participant: ParticipantId,
-    /// His call.
-    pub call: CallId,
-    /// What his PIN made of him.
-    pub role: Role,
-    /// His name: of his personal PIN, or given by the API.
-    pub name: Option<String>,
-    /// Is he in?
-    pub state: SeatState,
-    /// When he came in, or began to wait.
-    pub since: Timestamp,
-    /// Who muted him; `None`: he is not muted. Written by `Rooms::set_muted`.
-    pub muted_by: Option<MutedBy>,
-    /// Has his hand up.
-    pub hand: bool,
-}
-
-/// Where somebody is on his way into a meeting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SeatState {
-    /// He waits.
-    Waiting,
-    /// He is in.
-    Joined,
 }
 
 /// One meeting. Has a seat at least, except within a method of `Rooms`.
@@ -171,10 +142,44 @@ impl Room {
         }
     }
 
+    /// Puts one back who was in before this process was. He had a seat, so there is one; and the meeting was
+    /// open, so it is. Nobody is told: he was never gone.
+    pub(super) fn restore(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        mut seat: Seat,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) -> RoomVerdict {
+        seat.state = SeatState::Joined;
+        if let Phase::Live { bridge, .. } = self.phase {
+            return self.sit_down(None, bridge, seat, out);
+        }
+        let (call, participant, muted) = (seat.call, seat.participant, seat.muted_by.is_some());
+        self.seats.push(seat);
+        self.open(now, wall, Some(call), bridges, out);
+        RoomVerdict::Joined {
+            participant,
+            others: self.head_count().saturating_sub(1),
+            muted,
+        }
+    }
+
     /// Lets one more into a live meeting.
     fn join(
         &mut self,
         now: Instant,
+        bridge: BridgeId,
+        seat: Seat,
+        out: &mut Outputs,
+    ) -> RoomVerdict {
+        self.sit_down(Some(now), bridge, seat, out)
+    }
+
+    fn sit_down(
+        &mut self,
+        tone_at: Option<Instant>,
         bridge: BridgeId,
         mut seat: Seat,
         out: &mut Outputs,
@@ -185,7 +190,9 @@ impl Room {
                 notice: RoomNotice::Company,
             });
         }
-        self.tone(now, Phrase::JoinTone, seat.role, out);
+        if let Some(now) = tone_at {
+            self.tone(now, Phrase::JoinTone, seat.role, out);
+        }
         out.push_back(RoomOutput::JoinBridge {
             call: seat.call,
             bridge,
@@ -227,8 +234,10 @@ impl Room {
         let others = count(self.seats.len()).saturating_sub(1);
         let sound = self.terms.sound;
         for seat in &mut self.seats {
+            if seat.state == SeatState::Waiting {
+                seat.since = wall;
+            }
             seat.state = SeatState::Joined;
-            seat.since = wall;
             out.push_back(RoomOutput::JoinBridge {
                 call: seat.call,
                 bridge,
@@ -248,7 +257,8 @@ impl Room {
     /// for him. The last who came are told.
     fn refuse_surplus(&mut self, out: &mut Outputs) {
         while self.seats.len() > self.terms.seats() {
-            let Some(last) = self.seats.iter().rposition(|seat| seat.role != Role::Host) else {
+            let may_go = |seat: &Seat| seat.role != Role::Host && seat.state == SeatState::Waiting;
+            let Some(last) = self.seats.iter().rposition(may_go) else {
                 return;
             };
             let call = self.seats.remove(last).call;
@@ -476,53 +486,6 @@ impl Room {
             .into_iter()
             .chain(self.end.as_ref().map(EndSchedule::due))
             .min()
-    }
-}
-
-impl Seat {
-    pub(super) fn new(
-        wall: Timestamp,
-        call: CallId,
-        participant: ParticipantId,
-        admission: &Admission,
-    ) -> Self {
-        let muted = match admission.role {
-            Role::Listener => true,
-            Role::Guest => admission.mute_on_join,
-            Role::Host | Role::Bridge => false,
-        };
-        Self {
-            participant,
-            call,
-            role: admission.role,
-            name: admission.name.clone(),
-            state: SeatState::Waiting,
-            since: wall,
-            muted_by: muted.then_some(MutedBy::Host),
-            hand: false,
-        }
-    }
-}
-
-impl Seat {
-    const fn notice(&self, notice: RoomNotice) -> RoomOutput {
-        RoomOutput::Notice {
-            call: self.call,
-            notice,
-        }
-    }
-
-    fn tell_opened(&self, others: u32, out: &mut Outputs) {
-        let (participant, muted) = (self.participant, self.muted_by.is_some());
-        out.push_back(self.notice(RoomNotice::Opened {
-            participant,
-            others,
-            muted,
-        }));
-        if self.muted_by == Some(MutedBy::Himself) {
-            // The mute he would have come in with was lifted while he waited.
-            out.push_back(self.notice(RoomNotice::MutedByHost(false)));
-        }
     }
 }
 

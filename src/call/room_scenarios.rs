@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::booking::admission::CallId;
 use crate::booking::{Admission, MeetingId, ParticipantId, Role};
-use crate::call::scenarios::{admission, clocks};
+use crate::call::scenarios::{admission, clocks, past};
 use crate::call::{
-    MutedBy, NoSuchParticipant, Phrase, RoomNotice, RoomOutput, RoomTerms, RoomVerdict, Rooms,
-    SeatState,
+    MutedBy, NoSuchParticipant, Past, Phrase, RoomNotice, RoomOutput, RoomTerms, RoomVerdict,
+    Rooms, SeatState,
 };
 use crate::units::Language;
 
@@ -72,6 +72,22 @@ impl Node {
         let verdict = self
             .rooms
             .enter(self.now, self.wall, call(n), participant(n), admission);
+        self.drain_with(n, verdict)
+    }
+
+    fn come_back(&mut self, n: u128, state: SeatState, admission: &Admission) -> Vec<String> {
+        let past = Past {
+            participant: participant(n),
+            state,
+            ..past(admission.role)
+        };
+        let verdict = self
+            .rooms
+            .restore(self.now, self.wall, call(n), &past, admission);
+        self.drain_with(n, verdict)
+    }
+
+    fn drain_with(&mut self, n: u128, verdict: RoomVerdict) -> Vec<String> {
         let mut outputs = self.drain();
         outputs.push(match verdict {
             RoomVerdict::Joined {
@@ -662,4 +678,50 @@ fn who_is_muted_and_freed_while_he_waits_may_unmute_himself() {
         opened.contains(&"1: MutedByHost(false)".to_owned()),
         "{opened:?}"
     );
+}
+
+// After the process was lost.
+
+#[test]
+fn those_who_come_back_are_in_whatever_stands_for_newcomers_and_no_tone_is_heard() {
+    let mut node = Node::new();
+    let booked = with(awaiting_host(Role::Guest), |booked| {
+        booked.capacity = Some(2);
+    });
+    assert_eq!(node.enter(9, &booked), ["wait Host"]);
+    let first = node.come_back(1, SeatState::Joined, &booked);
+    assert_eq!(
+        first,
+        [
+            "started",
+            "9 into 1",
+            "9: opened others=1",
+            "1 into 1",
+            "1 hears JoinTone",
+            "joined others=1"
+        ]
+    );
+    assert_eq!(
+        node.come_back(2, SeatState::Joined, &booked),
+        ["2 into 1", "joined others=2"],
+        "he had a seat"
+    );
+    assert_eq!(node.enter(3, &booked), ["refused Full"]);
+    let seat = node.rooms.seat(call(2)).unwrap();
+    assert_eq!(seat.since, "2026-03-02T08:31:00Z".parse().unwrap());
+    assert_eq!(seat.name.as_deref(), Some("Ada"));
+    assert_eq!(node.rooms.call_of(MEETING, participant(2)), Some(call(2)));
+}
+
+#[test]
+fn who_waited_comes_back_waiting_and_nobody_comes_back_to_what_is_over() {
+    let mut node = Node::new();
+    let booked = awaiting_host(Role::Guest);
+    assert_eq!(
+        node.come_back(1, SeatState::Waiting, &booked),
+        ["wait Host"]
+    );
+    node.pass(minutes(121));
+    let over = node.come_back(2, SeatState::Joined, &booked);
+    assert_eq!(over.last().unwrap(), "refused Ended");
 }

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 
 use crate::booking::admission::CallId;
 use crate::booking::{Admission, MeetingId, ParticipantId};
-use crate::call::room::{BridgeIds, Life, Room, RoomTerms, Seat, SeatState};
-use crate::call::{MutedBy, Phrase, RoomNotice, RoomRefusal, RoomVerdict};
+use crate::call::room::{BridgeIds, Life, Outputs, Room, RoomTerms};
+use crate::call::seat::{Seat, SeatState};
+use crate::call::{MutedBy, Past, Phrase, RoomNotice, RoomRefusal, RoomVerdict};
 use crate::media::treatment::SoundOptions;
 use crate::units::{BridgeId, Language};
 
@@ -102,6 +103,38 @@ impl Rooms {
         if admission.echo {
             return self.enter_echo(&seat);
         }
+        self.take(now, wall, seat, admission, Room::enter)
+    }
+
+    /// One who was in this meeting, or waited for it, when another process lost him is where he was.
+    pub fn restore(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        call: CallId,
+        past: &Past,
+        admission: &Admission,
+    ) -> RoomVerdict {
+        self.leave(now, wall, call);
+        let seat = Seat::again(call, past);
+        let how = if past.was_in() {
+            Room::restore
+        } else {
+            Room::enter
+        };
+        self.take(now, wall, seat, admission, how)
+    }
+
+    /// Finds or makes the room and lets somebody in by `how`.
+    fn take(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        seat: Seat,
+        admission: &Admission,
+        how: fn(&mut Room, Instant, Timestamp, Seat, &mut BridgeIds, &mut Outputs) -> RoomVerdict,
+    ) -> RoomVerdict {
+        let call = seat.call;
         let terms = RoomTerms::from(admission);
         let meeting = admission.meeting;
         if !self.rooms.contains_key(&meeting) && terms.over_at().is_some_and(|over| over <= wall) {
@@ -112,7 +145,8 @@ impl Rooms {
             .rooms
             .entry(meeting)
             .or_insert_with(|| Room::new(now, wall, meeting, terms));
-        let verdict = room.enter(now, wall, seat, &mut self.bridges, &mut self.outputs);
+        let (bridges, outputs) = (&mut self.bridges, &mut self.outputs);
+        let verdict = how(room, now, wall, seat, bridges, outputs);
         if !matches!(verdict, RoomVerdict::Refused(_)) {
             self.seats.insert(call, meeting);
         }
@@ -269,6 +303,21 @@ impl Rooms {
     #[must_use]
     pub fn participants(&self, meeting: MeetingId) -> &[Seat] {
         self.rooms.get(&meeting).map_or(&[], Room::seats)
+    }
+
+    /// The seat of a call; `None` where it has none, as in the echo meeting.
+    #[must_use]
+    pub fn seat(&self, call: CallId) -> Option<&Seat> {
+        let room = self.rooms.get(self.seats.get(&call)?)?;
+        room.seats().iter().find(|seat| seat.call == call)
+    }
+
+    /// The call of a participant.
+    #[must_use]
+    pub fn call_of(&self, meeting: MeetingId, participant: ParticipantId) -> Option<CallId> {
+        let mut seats = self.participants(meeting).iter();
+        let seat = seats.find(|seat| seat.participant == participant)?;
+        Some(seat.call)
     }
 
     /// The meetings somebody is in, without the echo meeting.

@@ -11,8 +11,8 @@ use crate::booking::{
     PinVerdict, Refusal, Role,
 };
 use crate::call::{
-    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Phrase, Rejection,
-    RoomNotice, RoomRefusal, RoomVerdict, WaitFor,
+    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Past, Phrase, Rejection,
+    RoomNotice, RoomRefusal, RoomVerdict, Rooms, SeatState, WaitFor,
 };
 use crate::media::treatment::SoundOptions;
 use crate::units::{Key, Language};
@@ -63,7 +63,28 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         number: number.to_owned(),
         language: Language::English,
         pin: pin.map(|pin| Pin::parse(pin).unwrap()),
+        past: None,
         sip_call_id: Some("a84b4c76e66710".to_owned()),
+    }
+}
+
+/// Where a caller of the meeting in `admission` was half an hour after he called.
+pub(super) fn past(role: Role) -> Past {
+    let at = |text: &str| text.parse().unwrap();
+    Past {
+        call: CallId(Uuid::from_u128(42)),
+        meeting: MeetingId(Uuid::from_u128(1)),
+        participant: PARTICIPANT,
+        role,
+        name: Some("Ada".to_owned()),
+        state: SeatState::Joined,
+        since: at("2026-03-02T08:31:00Z"),
+        muted_by: None,
+        may_unmute: true,
+        hand: false,
+        started_at: at("2026-03-02T08:30:00Z"),
+        answered_at: at("2026-03-02T08:30:01Z"),
+        pin_attempts: 2,
     }
 }
 
@@ -135,6 +156,26 @@ impl Phone {
         phone
     }
 
+    /// In the meeting again, after another process has lost him there.
+    fn back(past: &Past, others: u32) -> Self {
+        let mut phone = Self::new(CallLimits {
+            ring: secs(2),
+            ..CallLimits::default()
+        });
+        let arrival = Arrival {
+            past: Some(Box::new(past.clone())),
+            ..arrival("100", Some("999999"))
+        };
+        assert_eq!(phone.on(CallInput::Arrived(arrival)), ["answer"]);
+        let looked_up = format!("look up {}", past.meeting);
+        assert_eq!(phone.on(CallInput::Answered), [looked_up]);
+        assert_eq!(phone.on(admitted(admission(past.role))), ["return"]);
+        let muted = past.muted_by.is_some();
+        let expected: &[&str] = if muted { &["mute on"] } else { &[] };
+        assert_eq!(phone.on(joined(others, muted)), expected);
+        phone
+    }
+
     fn on(&mut self, input: CallInput) -> Vec<String> {
         self.call.handle_input(self.now, self.wall, input);
         self.drain()
@@ -197,7 +238,9 @@ fn describe(output: &CallOutput) -> String {
         CallOutput::StopSaying => "quiet".to_owned(),
         CallOutput::Music(state) => format!("music {}", on(state)),
         CallOutput::LookUpPin(pin) => format!("look up {}", pin.expose()),
+        CallOutput::LookUpPast(past) => format!("look up {}", past.meeting),
         CallOutput::Enter(_) => "enter".to_owned(),
+        CallOutput::Return { .. } => "return".to_owned(),
         CallOutput::Mute(state) => format!("mute {}", on(state)),
         CallOutput::AskHeadCount => "ask head count".to_owned(),
         CallOutput::Leave => "leave".to_owned(),
@@ -1104,4 +1147,157 @@ fn no_digit_of_a_pin_is_ever_printed() {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
+}
+
+// 7: after the process was lost that held the call.
+
+#[test]
+fn who_comes_back_after_a_loss_hears_nothing_of_it_and_has_one_record() {
+    let mut phone = Phone::back(&past(Role::Guest), 3);
+    assert_eq!(phone.call.muted_by(), None);
+    assert_eq!(phone.keys("*6"), ["mute on", "say en Muted"]);
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["leave", "record joined by Caller 16"]
+    );
+    let record = phone.record();
+    assert_eq!(record.id, CallId(Uuid::from_u128(42)));
+    assert_eq!(record.started_at, "2026-03-02T08:30:00Z".parse().unwrap());
+    assert_eq!(
+        record.answered_at,
+        "2026-03-02T08:30:01Z".parse().ok(),
+        "when he was answered first"
+    );
+    assert_eq!(record.participant, Some(PARTICIPANT));
+    assert_eq!(record.pin_attempts, 2);
+}
+
+#[test]
+fn who_was_muted_comes_back_muted_and_may_do_what_he_might() {
+    for (by, may_unmute, after) in [
+        (MutedBy::Host, false, vec!["say en UnmuteNotAllowed"]),
+        (MutedBy::Host, true, vec!["mute off", "say en Unmuted"]),
+        (MutedBy::Himself, true, vec!["mute off", "say en Unmuted"]),
+    ] {
+        let was = Past {
+            muted_by: Some(by),
+            may_unmute,
+            ..past(Role::Guest)
+        };
+        let mut phone = Phone::back(&was, 1);
+        assert_eq!(phone.call.muted_by(), Some(by));
+        assert_eq!(phone.keys("*6"), after);
+    }
+}
+
+#[test]
+fn the_first_who_comes_back_is_given_music_only_when_nobody_follows() {
+    let mut phone = Phone::back(&past(Role::Guest), 0);
+    assert_eq!(phone.pass(secs(4)), [""; 0]);
+    assert_eq!(phone.on(CallInput::Room(RoomNotice::Company)), [""; 0]);
+    assert_eq!(phone.pass(secs(3_000)), [""; 0]);
+
+    let mut phone = Phone::back(&past(Role::Guest), 0);
+    assert_eq!(phone.pass(secs(5)), ["music on"]);
+    assert_eq!(
+        phone.on(CallInput::Room(RoomNotice::Company)),
+        ["music off"]
+    );
+
+    let mut phone = Phone::back(&past(Role::Guest), 0);
+    let lonely = phone.pass(secs(30 * 60));
+    assert_eq!(
+        lonely,
+        ["music on", "leave", "music off", "say en TimeLimit Goodbye"]
+    );
+}
+
+#[test]
+fn who_waited_goes_on_waiting_without_being_told_again() {
+    let mut phone = Phone::new(CallLimits::default());
+    let was = Past {
+        state: SeatState::Waiting,
+        ..past(Role::Guest)
+    };
+    let arrival = Arrival {
+        past: Some(Box::new(was)),
+        ..arrival("100", None)
+    };
+    phone.on(CallInput::Arrived(arrival));
+    phone.on(CallInput::Answered);
+    phone.on(admitted(admission(Role::Guest)));
+    let waits = CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Host));
+    assert_eq!(phone.on(waits), ["music on"]);
+    assert_eq!(
+        phone.on(opened(1)),
+        ["music off", "say en OthersPresent(1)"]
+    );
+}
+
+#[test]
+fn whose_meeting_is_over_meanwhile_is_told_so() {
+    for (refusal, said, outcome) in [
+        (Refusal::Cancelled, "MeetingCancelled", "cancelled"),
+        (Refusal::Ended, "MeetingEnded", "ended"),
+        (Refusal::Unavailable, "TryAgainLater", "error"),
+    ] {
+        let mut phone = Phone::new(CallLimits::default());
+        let arrival = Arrival {
+            past: Some(Box::new(past(Role::Guest))),
+            ..arrival("100", None)
+        };
+        phone.on(CallInput::Arrived(arrival));
+        phone.on(CallInput::Answered);
+        assert_eq!(
+            phone.on(refused(refusal)),
+            [format!("say en {said} Goodbye")]
+        );
+        let end = phone.said();
+        assert!(end[1].starts_with(&format!("record {outcome}")), "{end:?}");
+    }
+}
+
+#[test]
+fn a_call_is_not_longer_for_having_been_lost_and_found() {
+    let mut was = past(Role::Guest);
+    was.answered_at = "2026-03-01T22:00:00Z".parse().unwrap();
+    let mut phone = Phone::back(&was, 1);
+    assert_eq!(phone.pass(secs(3_599)), [""; 0]);
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["leave", "say en TimeLimit Goodbye"],
+        "eleven of twelve hours were over"
+    );
+}
+
+#[test]
+fn what_is_written_down_of_a_caller_is_where_he_is() {
+    let mut phone = Phone::new(CallLimits::default());
+    let mut rooms = Rooms::new();
+    let mut enter = |phone: &Phone, admission: &Admission| {
+        let id = CallId(Uuid::from_u128(42));
+        rooms.enter(phone.now, phone.wall, id, PARTICIPANT, admission);
+        rooms.seat(id).unwrap().clone()
+    };
+    let seat = enter(&phone, &admission(Role::Guest));
+    assert_eq!(phone.call.past(&seat), None);
+    phone.on(CallInput::Arrived(arrival("100", Some("123456"))));
+    phone.on(CallInput::Answered);
+    assert_eq!(phone.call.past(&seat), None, "his PIN is not known yet");
+    phone.on(admitted(admission(Role::Guest)));
+    phone.on(joined(1, false));
+    phone.keys("*6");
+    let written = phone.call.past(&seat).unwrap();
+    let expected = Past {
+        name: None,
+        since: phone.wall,
+        started_at: phone.wall,
+        answered_at: phone.wall,
+        muted_by: Some(MutedBy::Himself),
+        pin_attempts: 1,
+        ..past(Role::Guest)
+    };
+    assert_eq!(written, expected);
+    phone.on(CallInput::Room(RoomNotice::Ended));
+    assert_eq!(phone.call.past(&seat), None, "he is being told goodbye");
 }

@@ -1,9 +1,10 @@
 //! The state machine of one call. Each state owns its data; an input takes the state and gives the
 //! next one. Here: the states, the doors in and out, the answer and the end; `collecting` is the
-//! way to an accepted PIN, `meeting` everything behind it.
+//! way to an accepted PIN, `meeting` everything behind it, `returning` the way back after a loss.
 
 mod collecting;
 mod meeting;
+mod returning;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,10 +13,13 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::booking::admission::{CallId, OrganisationId};
-use crate::booking::{Admission, CallerNumber, MeetingId, Outcome, ParticipantId, Pin, Role};
+use crate::booking::{
+    Admission, CallerNumber, MeetingId, Outcome, ParticipantId, Pin, Refusal, Role,
+};
 use crate::call::record::{Ending, RecordDraft};
 use crate::call::{
-    Arrival, CallInput, CallLimits, CallOutput, MutedBy, Phrase, Rejection, WaitFor, is_emergency,
+    Arrival, CallInput, CallLimits, CallOutput, MutedBy, Past, Phrase, Rejection, WaitFor,
+    is_emergency,
 };
 use crate::units::{Key, Language};
 use collecting::{CollectingPin, Tries};
@@ -45,11 +49,11 @@ enum CallState {
     /// Not even arrived.
     New,
     /// Rings until then.
-    Ringing { until: Instant, pin: Option<Pin> },
+    Ringing { until: Instant, entry: Entry },
     /// Answered, not acknowledged.
     Answering {
         until: Instant,
-        pin: Option<Pin>,
+        entry: Entry,
         type_ahead: Vec<Key>,
     },
     /// Greeted; PINs are keyed in.
@@ -60,10 +64,18 @@ enum CallState {
         tries: Tries,
         type_ahead: Vec<Key>,
     },
+    /// The bookings are asked about the meeting that he was in.
+    Returning {
+        until: Instant,
+        past: Box<Past>,
+        type_ahead: Vec<Key>,
+    },
     /// The room is asked.
     Entering {
         until: Instant,
         admission: Box<Admission>,
+        /// Set for one who returns.
+        past: Option<Box<Past>>,
         type_ahead: Vec<Key>,
     },
     /// Hears music until the meeting opens.
@@ -78,6 +90,17 @@ enum CallState {
     SayingGoodbye { until: Instant, ending: Ending },
     /// Over.
     Ended,
+}
+
+/// How a caller gets in once he is answered.
+#[derive(Debug)]
+enum Entry {
+    /// He is asked for a PIN.
+    Asked,
+    /// His PIN came with the call.
+    Pin(Pin),
+    /// He was in before.
+    Past(Box<Past>),
 }
 
 /// Both clocks at an input: the monotonic one for everything that lasts, the wall clock for what is
@@ -204,10 +227,11 @@ impl Call {
             CallState::Ringing { until, .. }
             | CallState::Answering { until, .. }
             | CallState::LookingUp { until, .. }
+            | CallState::Returning { until, .. }
             | CallState::Entering { until, .. }
             | CallState::Waiting { until, .. } => Some(*until),
             CallState::CollectingPin(collecting) => Some(collecting.due()),
-            CallState::Joined(joined) => joined.alone_until(),
+            CallState::Joined(joined) => joined.due(),
         };
         due.into_iter().chain(self.call_until).min()
     }
@@ -243,6 +267,7 @@ impl Call {
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
             | CallState::LookingUp { .. }
+            | CallState::Returning { .. }
             | CallState::Entering { .. }
             | CallState::Waiting { .. }
             | CallState::SayingGoodbye { .. }
@@ -259,15 +284,21 @@ impl Call {
             return self.reject(at, arrival, Rejection::Emergency);
         }
         self.language = arrival.language;
+        let past = arrival.past.clone();
         let pin = arrival.pin.clone();
         self.record.arrived(at.wall, arrival);
+        if let Some(past) = past {
+            self.record.resumed(&past);
+            return self.answer(at, Entry::Past(past));
+        }
+        let entry = pin.map_or(Entry::Asked, Entry::Pin);
         if self.limits.ring.is_zero() {
-            return self.answer(at, pin);
+            return self.answer(at, entry);
         }
         self.outputs.push_back(CallOutput::Ring);
         CallState::Ringing {
             until: at.now + self.limits.ring,
-            pin,
+            entry,
         }
     }
 
@@ -300,28 +331,30 @@ impl Call {
         self.finish(at, ending)
     }
 
-    fn answer(&mut self, at: Moment, pin: Option<Pin>) -> CallState {
+    fn answer(&mut self, at: Moment, entry: Entry) -> CallState {
         self.outputs.push_back(CallOutput::Answer);
         CallState::Answering {
             until: at.now + self.limits.acknowledge,
-            pin,
+            entry,
             type_ahead: Vec::new(),
         }
     }
 
     fn on_answered(&mut self, at: Moment, state: CallState) -> CallState {
         let CallState::Answering {
-            pin, type_ahead, ..
+            entry, type_ahead, ..
         } = state
         else {
             return state;
         };
-        self.record.answered(at.wall);
-        self.call_until = Some(at.now + self.limits.call);
+        let answered_at = self.record.answered(at.wall);
+        let lasts = at.wall.duration_since(answered_at).unsigned_abs();
+        self.call_until = Some(at.now + self.limits.call.saturating_sub(lasts));
         let tries = Tries::until(at.now + self.limits.before_pin);
-        let state = match pin {
-            Some(pin) => self.look_up(at, tries, pin),
-            None => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
+        let state = match entry {
+            Entry::Pin(pin) => self.look_up(at, tries, pin),
+            Entry::Asked => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
+            Entry::Past(past) => self.go_back(at, past),
         };
         type_ahead
             .into_iter()
@@ -336,60 +369,28 @@ impl Call {
         if key == Key::HASH && late_hash.is_some_and(|until| at.now < until) {
             return state;
         }
+        let mut state = state;
+        if let Some(keys) = state.type_ahead() {
+            if keys.len() < self.limits.type_ahead {
+                keys.push(key);
+            }
+            return state;
+        }
         match state {
             CallState::CollectingPin(collecting) => self.on_pin_key(at, collecting, key),
-            // His phone has the answer, we have yet to hear of that.
-            CallState::Answering {
-                until,
-                pin,
-                mut type_ahead,
-            } => {
-                self.type_ahead(&mut type_ahead, key);
-                CallState::Answering {
-                    until,
-                    pin,
-                    type_ahead,
-                }
-            }
-            CallState::LookingUp {
-                until,
-                tries,
-                mut type_ahead,
-            } => {
-                self.type_ahead(&mut type_ahead, key);
-                CallState::LookingUp {
-                    until,
-                    tries,
-                    type_ahead,
-                }
-            }
-            CallState::Entering {
-                until,
-                admission,
-                mut type_ahead,
-            } => {
-                self.type_ahead(&mut type_ahead, key);
-                CallState::Entering {
-                    until,
-                    admission,
-                    type_ahead,
-                }
-            }
             CallState::Joined(mut joined) => {
                 self.on_meeting_key(at, &mut joined, key);
                 CallState::Joined(joined)
             }
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::LookingUp { .. }
+            | CallState::Returning { .. }
+            | CallState::Entering { .. }
             | CallState::Waiting { .. }
             | CallState::SayingGoodbye { .. }
             | CallState::Ended => state,
-        }
-    }
-
-    fn type_ahead(&self, keys: &mut Vec<Key>, key: Key) {
-        if keys.len() < self.limits.type_ahead {
-            keys.push(key);
         }
     }
 
@@ -403,6 +404,7 @@ impl Call {
             | CallState::Ringing { .. }
             | CallState::Answering { .. }
             | CallState::LookingUp { .. }
+            | CallState::Returning { .. }
             | CallState::Entering { .. }
             | CallState::Waiting { .. }
             | CallState::Joined(_)
@@ -412,10 +414,16 @@ impl Call {
 
     fn on_timeout(&mut self, at: Moment, state: CallState) -> CallState {
         match state {
-            CallState::Ringing { pin, .. } => self.answer(at, pin),
+            CallState::Ringing { entry, .. } => self.answer(at, entry),
             CallState::Answering { .. } => self.cut(at, &state, Ending::LOST),
             CallState::CollectingPin(collecting) => self.on_pin_silence(at, &collecting),
             CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
+            CallState::Returning { .. } => self.on_no_way_back(at, &Refusal::Unavailable),
+            CallState::Joined(mut joined) if joined.music_is_due(at.now) => {
+                joined.music_at = None;
+                self.set_music(true);
+                CallState::Joined(joined)
+            }
             CallState::Entering { .. } => {
                 self.record.refused(Outcome::Error);
                 self.leave_if_in(&state);
@@ -527,9 +535,10 @@ impl CallState {
     const fn phase(&self) -> CallPhase {
         match self {
             Self::New | Self::Ringing { .. } | Self::Answering { .. } => CallPhase::Ringing,
-            Self::CollectingPin(_) | Self::LookingUp { .. } | Self::Entering { .. } => {
-                CallPhase::Pin
-            }
+            Self::CollectingPin(_)
+            | Self::LookingUp { .. }
+            | Self::Returning { .. }
+            | Self::Entering { .. } => CallPhase::Pin,
             Self::Waiting { wait_for, .. } => CallPhase::Waiting(*wait_for),
             Self::Joined(_) => CallPhase::Joined,
             Self::SayingGoodbye { .. } => CallPhase::Leaving,
@@ -546,6 +555,24 @@ impl CallState {
             | Self::Answering { .. }
             | Self::CollectingPin(_)
             | Self::LookingUp { .. }
+            | Self::Returning { .. }
+            | Self::SayingGoodbye { .. }
+            | Self::Ended => None,
+        }
+    }
+
+    /// Where keys are kept until it is known what they are for.
+    const fn type_ahead(&mut self) -> Option<&mut Vec<Key>> {
+        match self {
+            Self::Answering { type_ahead, .. }
+            | Self::LookingUp { type_ahead, .. }
+            | Self::Returning { type_ahead, .. }
+            | Self::Entering { type_ahead, .. } => Some(type_ahead),
+            Self::New
+            | Self::Ringing { .. }
+            | Self::CollectingPin(_)
+            | Self::Waiting { .. }
+            | Self::Joined(_)
             | Self::SayingGoodbye { .. }
             | Self::Ended => None,
         }

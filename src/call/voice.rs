@@ -43,6 +43,19 @@ impl Voice {
         }
     }
 
+    /// As he was before.
+    pub(super) fn again(muted_by: Option<MutedBy>, may_unmute: bool) -> Self {
+        muted_by.map_or(Self::Open, |by| Self::Muted { by, may_unmute })
+    }
+
+    /// `*6` would let him be heard; a voice that is heard needs nobody's leave.
+    pub(super) const fn may_unmute(self) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Muted { may_unmute, .. } => may_unmute,
+        }
+    }
+
     /// `*6`.
     pub(super) const fn toggle(&mut self) -> Toggled {
         match *self {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::asterisk::AsteriskCaller;
-use crate::call::{Call, Phrase};
+use crate::call::{Call, Past, Phrase};
 use crate::engine::LegReport;
 use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
@@ -36,6 +36,10 @@ pub(crate) struct ActiveCall {
     pub(crate) report: Option<LegReport>,
     /// What its live quality is counted from.
     pub(crate) window: QualityWindow,
+    /// What stands beside the caller for whoever finds him next.
+    pub(crate) memory: Option<Past>,
+    /// Another process has found him: it keeps the call's record.
+    pub(crate) handed_over: bool,
 }
 
 /// What a call came by. Everything that is asked of a call's signalling goes by this.
@@ -98,7 +102,14 @@ impl ActiveCall {
             deadline: None,
             report: None,
             window: QualityWindow::default(),
+            memory: None,
+            handed_over: false,
         }
+    }
+
+    /// Another process can take it over where this one stops.
+    pub(crate) const fn outlives_us(&self) -> bool {
+        matches!(self.line, Line::Asterisk(_))
     }
 
     /// Its SIP dialog, if that is what it came by and it is still there.

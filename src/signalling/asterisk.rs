@@ -10,10 +10,11 @@ use super::active_call::{ActiveCall, Line, Media};
 use super::asterisk_link::{self, News, Order};
 use super::clock;
 use super::gateway::Gateway;
+use super::seal;
 use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, IncomingCaller, Transmit};
 use crate::booking::admission::CallId;
-use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
-use crate::config::AsteriskConfig;
+use crate::call::{Arrival, Call, CallInput, Past, Rejection, is_emergency};
+use crate::config::{AsteriskConfig, Secret};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::units::{Language, Ptime};
@@ -31,10 +32,12 @@ struct Asterisk {
     orders: mpsc::Sender<Order>,
     /// Our address on the connection: where it can send audio to as well.
     local: IpAddr,
+    /// Seals what stands beside its callers.
+    key: Secret,
     /// The last failure was told.
     complained: bool,
-    /// Since when it isn't connected.
-    away_since: Option<Instant>,
+    /// Since when nobody listens where it should be.
+    dead_since: Option<Instant>,
 }
 
 /// A caller of one of the Asterisks.
@@ -64,8 +67,9 @@ impl Asterisks {
                 endpoint: Endpoint::new(clock::now(), endpoint),
                 orders,
                 local: Ipv4Addr::LOCALHOST.into(),
+                key: config.password.clone(),
                 complained: false,
-                away_since: Some(clock::now()),
+                dead_since: None,
             });
             links.spawn(asterisk_link::run(config, index, ordered, news.clone()));
         }
@@ -84,7 +88,10 @@ impl Asterisks {
                 asterisk.endpoint.handle_opened(now);
             }
             News::Text(text) => asterisk.endpoint.handle_text(now, &text),
-            News::Closed(reason) => {
+            News::Closed { reason, dead } => {
+                if dead {
+                    asterisk.dead_since.get_or_insert(now);
+                }
                 if !std::mem::replace(&mut asterisk.complained, true) {
                     tracing::warn!(
                         asterisk = asterisk.name,
@@ -156,12 +163,40 @@ impl Asterisks {
         }
     }
 
-    /// Is the Asterisk of this caller away for so long that silence means that it is gone?
+    /// Has the Asterisk of this caller been dead for so long that silence means that he is gone? One that only
+    /// doesn't answer may go on, and he with it.
     fn is_gone(&self, now: Instant, line: AsteriskCaller) -> bool {
         let asterisk = self.all.get(line.asterisk);
         asterisk
-            .and_then(|asterisk| asterisk.away_since)
+            .and_then(|asterisk| asterisk.dead_since)
             .is_some_and(|since| now.saturating_duration_since(since) >= GONE_AFTER)
+    }
+
+    /// Writes down beside a caller what another process has to know of him; `None`: nothing.
+    fn remember(&mut self, now: Instant, line: AsteriskCaller, past: Option<&Past>) {
+        let Some(asterisk) = self.all.get_mut(line.asterisk) else {
+            return;
+        };
+        let channel = asterisk.endpoint.channel(line.caller).unwrap_or_default();
+        let sealed =
+            past.and_then(|past| seal::seal(asterisk.key.expose(), channel, &past.to_text()));
+        asterisk
+            .endpoint
+            .remember(now, line.caller, sealed.unwrap_or_default());
+    }
+
+    /// What was written down beside a caller, if it was us who wrote it.
+    fn past_of(&self, line: AsteriskCaller, incoming: &IncomingCaller) -> Option<Box<Past>> {
+        let key = self.all.get(line.asterisk)?.key.expose();
+        let past = incoming.past.as_ref()?;
+        let past = seal::open(key, &incoming.channel, past).and_then(Past::from_text);
+        if past.is_none() {
+            tracing::warn!(
+                channel = incoming.channel,
+                "what stands beside a caller can't be read: his PIN is asked again; was the password in ari.conf changed, or the program?"
+            );
+        }
+        past.map(Box::new)
     }
 
     /// Which of them are connected.
@@ -171,11 +206,10 @@ impl Asterisks {
             .collect()
     }
 
-    /// Everything was said: no caller is left in our applications.
+    /// Everything was said, and who was sent away is gone.
     pub(super) fn are_done(&self) -> bool {
-        self.all
-            .iter()
-            .all(|asterisk| asterisk.endpoint.callers() == 0 || !asterisk.endpoint.is_connected())
+        let mut all = self.all.iter();
+        all.all(|asterisk| asterisk.endpoint.is_settled() || !asterisk.endpoint.is_connected())
     }
 }
 
@@ -193,9 +227,6 @@ impl Gateway {
         match event {
             AriEvent::Connected => self.asterisk_connected(index),
             AriEvent::Disconnected => {
-                if let Some(asterisk) = self.asterisks.all.get_mut(index) {
-                    asterisk.away_since = Some(clock::now());
-                }
                 tracing::warn!(
                     asterisk = self.asterisk_name(index),
                     "the connection to Asterisk is lost; callers stay, their audio doesn't need it"
@@ -235,7 +266,7 @@ impl Gateway {
     fn asterisk_connected(&mut self, index: usize) {
         if let Some(asterisk) = self.asterisks.all.get_mut(index) {
             asterisk.complained = false;
-            asterisk.away_since = None;
+            asterisk.dead_since = None;
             tracing::info!(asterisk = asterisk.name, "connected to Asterisk");
         }
     }
@@ -252,15 +283,23 @@ impl Gateway {
             .copied()
             .collect();
         for line in its {
+            let id = self.by_line.get(&line);
+            if let Some(active) = id.and_then(|id| self.calls.get_mut(id)) {
+                active.handed_over = active.memory.is_some();
+            }
             self.line_over(line, CallInput::Lost);
         }
     }
 
     fn handle_arrival(&mut self, line: AsteriskCaller, incoming: IncomingCaller) {
-        let id = CallId(uuid::Uuid::now_v7());
-        let refused = self.refusal(None);
+        let past = self.asterisks.past_of(line, &incoming);
+        let past = past.filter(|past| !self.calls.contains_key(&past.call));
+        let fresh = || CallId(uuid::Uuid::now_v7());
+        let id = past.as_ref().map_or_else(fresh, |past| past.call);
+        let refused = self.refusal(None).filter(|_| past.is_none());
         let dialled = self.settings.number_dialled(&incoming.number);
-        tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, "call arrived");
+        let served = dialled.served || past.is_some();
+        tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
         let call = Call::new(id, self.settings.call_limits.clone());
         self.calls
             .insert(id, ActiveCall::new(call, Line::Asterisk(line), None));
@@ -275,6 +314,7 @@ impl Gateway {
                 .unwrap_or(Language::English),
             number: dialled.number,
             pin: incoming.pin,
+            past,
             sip_call_id: incoming.sip_call_id,
         };
         let input = match refused {
@@ -285,10 +325,25 @@ impl Gateway {
                 self.counters.admission_refused(refused);
                 CallInput::Unwanted(arrival, Rejection::Overload)
             }
-            None if dialled.served => CallInput::Arrived(arrival),
+            None if served => CallInput::Arrived(arrival),
             None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
         };
         self.input(id, input);
+    }
+
+    /// Has what another process would need stand beside a caller whenever it changes.
+    pub(super) fn remember(&mut self, now: Instant, id: CallId) {
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Line::Asterisk(line) = active.line else {
+            return;
+        };
+        let past = self.rooms.seat(id).and_then(|seat| active.call.past(seat));
+        if past != active.memory {
+            self.asterisks.remember(now, line, past.as_ref());
+            active.memory = past;
+        }
     }
 
     /// Opens the leg and has Asterisk answer.
@@ -403,7 +458,7 @@ fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
 }
 
 const KIND: &str = "asterisk";
-/// Without connection and audio an Asterisk is taken for gone.
+/// An Asterisk that is dead for so long and sends no audio is gone with its callers.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 /// Messages of all Asterisks that may wait for the gateway.
 const NEWS: usize = 8_192;

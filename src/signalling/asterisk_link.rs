@@ -1,5 +1,6 @@
 //! One Asterisk's websocket: opened, written and read as the gateway orders. No ARI is understood here.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -36,8 +37,22 @@ pub(super) enum News {
     Opened(IpAddr),
     /// A message.
     Text(String),
-    /// It is gone, or could not be made, for this reason.
-    Closed(String),
+    /// It is gone, or could not be made.
+    Closed {
+        /// Why, for operators.
+        reason: String,
+        /// There is no Asterisk at the other end.
+        dead: bool,
+    },
+}
+
+impl News {
+    fn closed(reason: impl Into<String>) -> Self {
+        Self::Closed {
+            reason: reason.into(),
+            dead: false,
+        }
+    }
 }
 
 /// Runs one Asterisk's connection, until the gateway is gone.
@@ -51,7 +66,7 @@ pub(super) async fn run(
     loop {
         let (next, told) = match link.take() {
             None => match orders.recv().await {
-                Some(Order::Open) => open(&config).await,
+                Some(Order::Open) => open(&config, &mut orders).await,
                 Some(Order::Text(_) | Order::Close) => (None, None),
                 None => return,
             },
@@ -66,15 +81,39 @@ pub(super) async fn run(
     }
 }
 
-async fn open(config: &AsteriskConfig) -> (Option<Socket>, Option<News>) {
-    match tokio::time::timeout(HANDSHAKE, connect(config)).await {
-        Ok(Ok(socket)) => {
-            let address = local_address(&socket);
-            (Some(socket), Some(News::Opened(address)))
-        }
-        Ok(Err(error)) => (None, Some(News::Closed(in_words(&error)))),
-        Err(_) => (None, Some(News::Closed("no answer".to_owned()))),
+/// Opens it, unless that is ordered otherwise meanwhile.
+async fn open(
+    config: &AsteriskConfig,
+    orders: &mut mpsc::Receiver<Order>,
+) -> (Option<Socket>, Option<News>) {
+    loop {
+        let opened = tokio::select! {
+            opened = tokio::time::timeout(HANDSHAKE, connect(config)) => opened,
+            order = orders.recv() => match order {
+                Some(Order::Open | Order::Text(_)) => continue,
+                Some(Order::Close) | None => return (None, None),
+            },
+        };
+        return match opened {
+            Ok(Ok(socket)) => {
+                let address = local_address(&socket);
+                (Some(socket), Some(News::Opened(address)))
+            }
+            Ok(Err(error)) => {
+                let (reason, dead) = (in_words(&error), is_dead(&error));
+                (None, Some(News::Closed { reason, dead }))
+            }
+            Err(_) => (None, Some(News::closed("no answer"))),
+        };
     }
+}
+
+/// Does it say that there is no Asterisk? One that only keeps silent may be busy, and one that refuses us lives.
+fn is_dead(error: &Error) -> bool {
+    if let Error::Http(answer) = error {
+        return answer.status().is_server_error();
+    }
+    !matches!(error, Error::Io(error) if error.kind() == ErrorKind::TimedOut)
 }
 
 /// Opens the websocket.
@@ -105,18 +144,18 @@ async fn serve(
             Some(Ok(Message::Text(text))) => {
                 (Some(socket), Some(News::Text(text.as_str().to_owned())))
             }
-            Some(Ok(Message::Close(_))) | None => (None, Some(News::Closed("closed".to_owned()))),
+            Some(Ok(Message::Close(_))) | None => (None, Some(News::closed("closed"))),
             Some(Ok(_)) => (Some(socket), None),
-            Some(Err(error)) => (None, Some(News::Closed(in_words(&error)))),
+            Some(Err(error)) => (None, Some(News::closed(in_words(&error)))),
         },
         order = orders.recv() => match order {
             Some(Order::Text(text)) => match send(&mut socket, text, orders).await {
                 Ok(()) => (Some(socket), None),
-                Err(reason) => (None, Some(News::Closed(reason))),
+                Err(reason) => (None, Some(News::closed(reason))),
             },
             // Dropped: what is to be replaced or given up needs no farewell.
             Some(Order::Close) | None => (None, None),
-            Some(Order::Open) => (None, Some(News::Closed("to be opened again".to_owned()))),
+            Some(Order::Open) => (None, Some(News::closed("to be opened again"))),
         },
     }
 }
@@ -166,7 +205,8 @@ pub(super) fn in_words(error: &Error) -> String {
     }
 }
 
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Shorter than the patience of `ari`, so that the reason is told.
+const HANDSHAKE: Duration = Duration::from_millis(2_500);
 /// How long the kernel may refuse bytes.
 const SEND: Duration = Duration::from_secs(5);
 /// Everything that an Asterisk with 30,000 channels may say in one message.

@@ -272,6 +272,7 @@ impl Gateway {
         {
             self.carry_out(now, id, output);
         }
+        self.remember(now, id);
         let Some(active) = self.calls.get_mut(&id) else {
             return;
         };

@@ -20,6 +20,7 @@ mod gateway;
 mod quality;
 mod records;
 mod requests;
+mod seal;
 mod settings;
 mod transport;
 mod wire_in;

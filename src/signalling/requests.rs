@@ -72,7 +72,7 @@ impl GatewayHandle {
             .await;
     }
 
-    /// Stops taking calls and waits until the last one is gone.
+    /// Stops taking calls and waits until the last one is gone that another process couldn't take over.
     pub async fn drain(&self) {
         // An error means that the gateway has stopped: then nothing is left to drain.
         let _stopped = self.ask(Request::Drain, None).await;
@@ -180,15 +180,17 @@ impl Gateway {
         match request {
             Request::Participants(meeting, reply) => answer(reply, self.participants(meeting)),
             Request::SetMuted(meeting, participant, muted, reply) => {
-                answer(
-                    reply,
-                    self.rooms
-                        .set_muted_by_host(meeting, participant, muted)
-                        .is_ok(),
-                );
+                let found = self
+                    .rooms
+                    .set_muted_by_host(meeting, participant, muted)
+                    .is_ok();
+                self.remember_participant(meeting, participant);
+                answer(reply, found);
             }
             Request::Rename(meeting, participant, name, reply) => {
-                answer(reply, self.rooms.rename(meeting, participant, name).is_ok());
+                let found = self.rooms.rename(meeting, participant, name).is_ok();
+                self.remember_participant(meeting, participant);
+                answer(reply, found);
             }
             Request::Remove(meeting, participant, reply) => {
                 answer(reply, self.rooms.remove(meeting, participant).is_ok());
@@ -210,15 +212,34 @@ impl Gateway {
         }
     }
 
-    /// Ends all calls; their last messages and records leave before the gateway does.
+    /// Something of his that only the room knows was changed.
+    fn remember_participant(&mut self, meeting: MeetingId, participant: ParticipantId) {
+        if let Some(call) = self.rooms.call_of(meeting, participant) {
+            self.remember(clock::now(), call);
+        }
+    }
+
+    /// Ends all calls but those that another process can take over; their last messages and records leave
+    /// before the gateway does.
     pub(super) async fn shut_down(
         mut self,
         done: oneshot::Sender<()>,
         mut asterisks: mpsc::Receiver<(usize, News)>,
     ) {
         self.draining = true;
-        for id in self.calls.keys().copied().collect::<Vec<_>>() {
+        let (left, ending): (Vec<_>, Vec<_>) = self
+            .calls
+            .iter()
+            .map(|(id, active)| (*id, active.outlives_us()))
+            .partition(|(_, outlives_us)| *outlives_us);
+        for (id, _) in ending {
             self.input(id, CallInput::Drop(HangupBy::System));
+        }
+        if !left.is_empty() {
+            tracing::info!(
+                calls = left.len(),
+                "calls by Asterisk are left for the next instance"
+            );
         }
         let deadline = clock::now() + PARTING;
         while clock::now() < deadline {
@@ -226,7 +247,7 @@ impl Gateway {
                 self.asterisks.handle_news(clock::now(), asterisk, news);
             }
             self.settle(clock::now());
-            if self.calls.is_empty() && self.parting.is_empty() && self.asterisks.are_done() {
+            if self.is_empty_of_its_own() && self.asterisks.are_done() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -237,11 +258,16 @@ impl Gateway {
 
     /// Tells those who wait for the last call to be gone.
     pub(super) fn tell_drained(&mut self) {
-        if self.draining && self.calls.is_empty() && self.parting.is_empty() {
+        if self.draining && self.is_empty_of_its_own() {
             for reply in self.drained.drain(..) {
                 answer(reply, ());
             }
         }
+    }
+
+    /// No call is left that would end with this process, and no record is outstanding.
+    fn is_empty_of_its_own(&self) -> bool {
+        self.calls.values().all(ActiveCall::outlives_us) && self.parting.is_empty()
     }
 
     fn participants(&self, meeting: MeetingId) -> Vec<Participant> {

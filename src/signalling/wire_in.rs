@@ -69,6 +69,7 @@ impl Gateway {
             language: number.language.unwrap_or(Language::English),
             number: number.number,
             pin: invite.pin,
+            past: None,
             sip_call_id: Some(invite.call_id),
         };
         // Emergency numbers are the call's to refuse, whether or not there is room for the call.

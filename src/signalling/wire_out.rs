@@ -8,7 +8,7 @@ use super::clock;
 use super::gateway::{Gateway, Wake};
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
-use crate::call::{CallInput, CallOutput, Phrase, Rejection, RoomNotice, RoomOutput};
+use crate::call::{CallInput, CallOutput, Past, Phrase, Rejection, RoomNotice, RoomOutput};
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
@@ -27,7 +27,9 @@ impl Gateway {
             CallOutput::StopSaying => self.stop_saying(id),
             CallOutput::Music(on) => self.music(id, on),
             CallOutput::LookUpPin(pin) => self.look_up_pin(id, pin),
+            CallOutput::LookUpPast(past) => self.look_up_past(id, *past),
             CallOutput::Enter(admission) => self.enter(now, id, &admission),
+            CallOutput::Return { admission, past } => self.restore(now, id, &admission, &past),
             CallOutput::Mute(muted) => self.mute(id, muted),
             CallOutput::AskHeadCount => {
                 let count = self.rooms.head_count(id).unwrap_or(1);
@@ -261,6 +263,24 @@ impl Gateway {
         });
     }
 
+    fn look_up_past(&self, id: CallId, past: Past) {
+        let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());
+        tokio::spawn(async move {
+            let name = past.name.as_deref();
+            let readmitted = bookings.readmit(clock::wall(), past.meeting, past.role, name);
+            let verdict = tokio::time::timeout(LOOK_UP, readmitted)
+                .await
+                .unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
+            // The gateway is only gone when the process ends.
+            let _sent = wakes.send(Wake::PinVerdict(id, verdict)).await;
+        });
+    }
+
+    fn restore(&mut self, now: Instant, id: CallId, admission: &Admission, past: &Past) {
+        let verdict = self.rooms.restore(now, clock::wall(), id, past, admission);
+        self.input(id, CallInput::RoomVerdict(verdict));
+    }
+
     fn enter(&mut self, now: Instant, id: CallId, admission: &Admission) {
         let participant = ParticipantId(uuid::Uuid::now_v7());
         let verdict = self
@@ -289,11 +309,13 @@ impl Gateway {
         if let Line::Asterisk(line) = active.line {
             self.asterisks.leave(now, line, record.outcome.word());
         }
-        match active.leg() {
-            Some(leg) => {
-                self.engine.close_leg(leg);
-                self.parting.insert(leg, record);
-            }
+        let leg = active.leg();
+        if let Some(leg) = leg {
+            self.engine.close_leg(leg);
+        }
+        match leg {
+            _ if active.handed_over => {}
+            Some(leg) => drop(self.parting.insert(leg, record)),
             None => self.recorder.keep(*record),
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice};
 use crate::outcomes::wait_for_participants;
-use crate::server::Server;
+use crate::server::{Server, signal};
 use crate::sipp::Scenario;
 
 #[test]
@@ -23,7 +23,7 @@ fn callers_by_asterisk_in_four_codecs_and_direct_ones_hear_each_other_alike() {
         Way::Asterisk => asterisk.sip,
         Way::Direct => server.sip_port,
     };
-    let start = |(way, voice): &(Way, Voice)| Phone::calling(&server, voice, port(way));
+    let start = |(way, voice): &(Way, Voice)| Phone::calling(&server, voice, port(way), "1000");
     let mut phones: Vec<Phone> = CALLERS.iter().map(start).collect();
     thread::scope(|scope| {
         for phone in &mut phones {
@@ -117,14 +117,15 @@ enum Way {
 }
 
 /// A running Asterisk with the shipped files, and a trunk that takes everybody on the loopback device.
-struct Asterisk {
+pub(crate) struct Asterisk {
     folder: tempfile::TempDir,
-    sip: u16,
-    http: u16,
+    pub(crate) sip: u16,
+    pub(crate) http: u16,
+    rtp: String,
 }
 
 impl Asterisk {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let etc = folder.path().join("etc");
         fs::create_dir(&etc).expect("made");
@@ -137,11 +138,12 @@ impl Asterisk {
         let dialplan = shipped("dialplans/stasis.conf");
         write("extensions.conf", &format!("{EXTENSIONS}{dialplan}"));
         let first = RTP.fetch_add(2_000, Ordering::Relaxed);
+        let rtp = format!("rtp={first}-{}", first + 1_999);
         let run = folder.path().join("run");
         let started = script()
             .arg("start")
             .args([&run, &etc])
-            .arg(format!("rtp={first}-{}", first + 1_999))
+            .arg(&rtp)
             .output()
             .expect("bash runs");
         let said = String::from_utf8_lossy(&started.stderr);
@@ -154,15 +156,42 @@ impl Asterisk {
         Self {
             sip: port("sip="),
             http: port("http="),
+            rtp,
             folder,
         }
     }
 
+    /// Another one in its place.
+    pub(crate) fn start_again(&self) {
+        let ports = [
+            format!("sip={}", self.sip),
+            format!("http={}", self.http),
+            self.rtp.clone(),
+        ];
+        let started = script()
+            .arg("start")
+            .args([&self.run(), &self.folder.path().join("etc")])
+            .args(ports)
+            .output()
+            .expect("bash runs");
+        let said = String::from_utf8_lossy(&started.stderr);
+        assert!(started.status.success(), "{said}");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = fs::read_to_string(self.run().join("pid")).expect("its pid");
+        signal(pid.trim().parse().expect("a number"), name);
+    }
+
     /// A node that is connected to it.
-    fn server(&self, extra: &str) -> Server {
+    pub(crate) fn server(&self, extra: &str) -> Server {
+        self.server_by(self.http, extra)
+    }
+
+    /// A node that is connected to it by way of this port.
+    pub(crate) fn server_by(&self, port: u16, extra: &str) -> Server {
         let server = Server::start(&format!(
-            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\n",
-            self.http
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\n",
         ));
         server.remember(&[PASSWORD]);
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -189,12 +218,21 @@ impl Asterisk {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// No channel, no bridge, and nobody complained.
-    fn assert_nothing_is_left(&self) {
+    /// No channel and no bridge.
+    pub(crate) fn assert_nothing_is_left(&self) {
+        self.assert_channels_and_bridges(0, 0);
+    }
+
+    /// So many, within some seconds.
+    pub(crate) fn assert_channels_and_bridges(&self, wanted: usize, wanted_bridges: usize) {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let (channels, bridges) = (self.cli("core show channels"), self.cli("bridge show all"));
-            if channels.contains("0 active channels") && bridges.lines().count() == 1 {
+            let active = channels
+                .lines()
+                .find_map(|line| line.strip_suffix(" active channels"));
+            let active: Option<usize> = active.and_then(|number| number.trim().parse().ok());
+            if active == Some(wanted) && bridges.lines().count() == wanted_bridges + 1 {
                 return;
             }
             assert!(Instant::now() < deadline, "{channels}\n{bridges}");
@@ -226,7 +264,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-const PCMU: Voice = Voice {
+pub(crate) const PCMU: Voice = Voice {
     codec: "pcmu",
     module: "g711.so",
     rate: 8_000,
@@ -294,6 +332,8 @@ const CALLERS: [(Way, Voice); 6] = [
 
 const PASSWORD: &str = "canary-of-the-ari-user";
 const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[inbound]\n\
+    exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
+    same => n,Hangup()\n\
     exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \
     same => n,Hangup()\ninclude => voicebridge-stasis\n\n";
 const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,ip\n\n\

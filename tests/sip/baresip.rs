@@ -139,11 +139,11 @@ impl Phone {
             "tls" => server.tls_port,
             _ => server.sip_port,
         };
-        Self::calling(server, voice, port)
+        Self::calling(server, voice, port, "1000")
     }
 
-    /// One that will call this port of the machine.
-    pub(crate) fn calling(server: &Server, voice: &Voice, port: u16) -> Self {
+    /// One that will call this number at this port of the machine.
+    pub(crate) fn calling(server: &Server, voice: &Voice, port: u16, number: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let vouched = server.folder.path().join(CERTIFICATE);
         voice.write_configuration(folder.path(), &vouched);
@@ -158,7 +158,10 @@ impl Phone {
             .spawn()
             .expect("baresip is installed (scripts/install-test-deps)");
         let stdin = process.stdin.take().expect("piped");
-        let uri = format!("sip:1000@127.0.0.1:{port};transport={}", voice.transport);
+        let uri = format!(
+            "sip:{number}@127.0.0.1:{port};transport={}",
+            voice.transport
+        );
         Self {
             process,
             stdin,
@@ -169,16 +172,21 @@ impl Phone {
 
     /// Dials and keys in the PIN, as fast as baresip's own key release allows.
     pub(crate) fn enter(&mut self, meeting: &Meeting) {
+        self.dial();
+        sleep(Duration::from_millis(500));
+        for key in meeting.guest.chars().chain(['#']) {
+            self.write(&key.to_string());
+            sleep(KEY);
+        }
+    }
+
+    /// Dials and waits for the answer.
+    pub(crate) fn dial(&mut self) {
         self.write(&format!("/dial {}\n", self.uri));
         let deadline = Instant::now() + ANSWER;
         while self.recording().is_none() {
             assert!(Instant::now() < deadline, "not answered");
             sleep(Duration::from_millis(50));
-        }
-        sleep(Duration::from_millis(500));
-        for key in meeting.guest.chars().chain(['#']) {
-            self.write(&key.to_string());
-            sleep(KEY);
         }
     }
 
@@ -334,8 +342,13 @@ impl Recording {
             seconds > TALK.as_secs_f64(),
             "only {seconds} s were recorded"
         );
+        self.level_between(voice, TALK.as_secs_f64() - SETTLE_SECONDS, LEAVE_SECONDS)
+    }
+
+    /// The same from so many to so many seconds before the end.
+    pub(crate) fn level_between(&self, voice: &Voice, from: f64, to: f64) -> f64 {
         let at = |before_end: f64| self.samples.len() - (before_end * self.rate) as usize;
-        let part = &self.samples[at(TALK.as_secs_f64() - SETTLE_SECONDS)..at(LEAVE_SECONDS)];
+        let part = &self.samples[at(from)..at(to)];
         let window = (self.rate * WINDOW_SECONDS) as usize;
         let mut levels: Vec<f64> = part
             .chunks_exact(window)

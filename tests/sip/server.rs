@@ -73,6 +73,14 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// SIGTERM, and a start on the same data once the process has ended by itself.
+    pub(crate) fn terminate_and_restart(&mut self) -> (Duration, bool) {
+        let ended = self.terminate();
+        self.process = spawn(self.folder.path());
+        self.wait_until_ready();
+        ended
+    }
+
     /// SIGTERM; how long the process took to end by itself, and whether it said success.
     pub(crate) fn terminate(&mut self) -> (Duration, bool) {
         let asked = Instant::now();
@@ -101,11 +109,36 @@ impl Server {
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
-        let mut answer = ureq::get(self.url(path))
-            .header("Authorization", format!("Bearer {}", self.key))
-            .call()
-            .expect("answered");
+        let ask = || {
+            ureq::get(self.url(path))
+                .header("Authorization", format!("Bearer {}", self.key))
+                .call()
+        };
+        // Without optimisation, encoding the first prompt can keep the gateway longer than the API waits.
+        let busy =
+            |answer: &Result<_, ureq::Error>| matches!(answer, Err(ureq::Error::StatusCode(503)));
+        let mut answer = ask();
+        for _ in 0..10 {
+            if !busy(&answer) {
+                break;
+            }
+            sleep(Duration::from_millis(200));
+            answer = ask();
+        }
+        let mut answer = answer.expect("answered");
         answer.body_mut().read_json().expect("JSON")
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) {
+        ureq::patch(self.url(path))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(body)
+            .expect("changed");
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut answer = ureq::get(self.url("/metrics")).call().expect("answered");
+        answer.body_mut().read_to_string().expect("text")
     }
 
     pub(crate) fn delete(&self, path: &str) {

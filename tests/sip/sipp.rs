@@ -12,6 +12,7 @@ pub(crate) struct Scenario<'a> {
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) number: &'a str,
     pub(crate) tcp: bool,
+    pub(crate) calls: u32,
     /// Where to, if not to the server itself.
     pub(crate) port: Option<u16>,
     /// A-law audio that the scenario plays as `keys.alaw`.
@@ -25,6 +26,7 @@ impl<'a> Scenario<'a> {
             keys: Vec::new(),
             number: "1000",
             tcp: false,
+            calls: 1,
             port: None,
             audio: Vec::new(),
         }
@@ -48,6 +50,12 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// So many calls at once.
+    pub(crate) fn calls(mut self, calls: u32) -> Self {
+        self.calls = calls;
         self
     }
 
@@ -84,7 +92,8 @@ impl<'a> Scenario<'a> {
                 &media.to_string(),
             ])
             .args(["-t", if self.tcp { "t1" } else { "u1" }, "-s", self.number])
-            .args(["-m", "1", "-nostdin", "-trace_err", "-error_file", "errors"])
+            .args(["-m", &self.calls.to_string(), "-r", "20"])
+            .args(["-nostdin", "-trace_err", "-error_file", "errors"])
             .args(["-timeout", "90", "-timeout_error"])
             .arg("-sf")
             .arg(&file);
@@ -126,6 +135,12 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Ends it; what it called is gone.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited");
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self, name: &str) -> Counted {
         let status = self.child.wait().expect("waited");

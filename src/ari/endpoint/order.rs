@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{AriEvent, CallerId, Endpoint, What};
-use crate::ari::caller::Caller;
-use crate::ari::event::{Application, Bridge};
+use crate::ari::caller::{Caller, PAST};
+use crate::ari::event::{Application, Bridge, Channel};
 use crate::ari::request::Request;
 
 impl Endpoint {
@@ -15,6 +15,7 @@ impl Endpoint {
         self.pending.clear();
         self.transmits.clear();
         self.sweep_at = None;
+        self.memory_unsure = true;
         self.events.push_back(AriEvent::Disconnected);
         let half_way: Vec<CallerId> = self
             .callers
@@ -47,8 +48,12 @@ impl Endpoint {
             } else if let Some(&caller) = self.by_channel.get(channel) {
                 self.send_away(now, caller);
             } else {
-                self.ask(now, What::Stranger, Request::channel(channel));
+                let stranger = What::Stranger(channel.clone());
+                self.ask(now, stranger, Request::variable(channel, PAST));
             }
+        }
+        if std::mem::take(&mut self.memory_unsure) {
+            self.write_down_again(now);
         }
         let there: HashSet<&String> = application.channel_ids.iter().collect();
         let is_gone =
@@ -65,6 +70,14 @@ impl Endpoint {
         }
     }
 
+    fn write_down_again(&mut self, now: Instant) {
+        let all = self.callers.values().filter(|caller| !caller.is_leaving());
+        let requests: Vec<Request> = all.filter_map(Caller::memory_request).collect();
+        for request in requests {
+            self.ask(now, What::Notice, request);
+        }
+    }
+
     pub(super) fn remove_orphaned_bridges(&mut self, now: Instant, bridges: &[Bridge]) {
         let prefix = self.prefix("bridge");
         let media = self.callers.values().filter_map(Caller::media);
@@ -78,6 +91,19 @@ impl Endpoint {
         for request in requests {
             self.counters.orphans += 1;
             self.ask(now, What::Notice, request);
+        }
+    }
+
+    pub(super) fn ask_who(&mut self, now: Instant, channel: &str, past: Option<String>) {
+        let past = past.filter(|past| !past.is_empty());
+        self.ask(now, What::Found(past), Request::channel(channel));
+    }
+
+    /// One who was in our application before we were.
+    pub(super) fn adopt(&mut self, channel: Channel, past: Option<String>) {
+        if !self.by_channel.contains_key(&channel.id) {
+            self.counters.adopted += 1;
+            self.arrived(channel.into_caller(None, past));
         }
     }
 

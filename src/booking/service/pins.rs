@@ -111,6 +111,26 @@ impl Bookings {
         verdict
     }
 
+    /// What somebody may who was let in before and only lost the process that held his call. No PIN is
+    /// asked, so none is guessed; but a meeting that is over or cancelled is that for him too.
+    pub async fn readmit(
+        &self,
+        now: Timestamp,
+        meeting: MeetingId,
+        role: Role,
+        name: Option<&str>,
+    ) -> PinVerdict {
+        let verdict = match self.store().meeting(meeting).await {
+            Ok(Some(found)) => found.grants(now, role, name),
+            Ok(None) => PinVerdict::Refused(Refusal::Ended),
+            Err(error) => {
+                tracing::error!(%meeting, %error, "a meeting could not be looked up for a caller who returns");
+                PinVerdict::Refused(Refusal::Unavailable)
+            }
+        };
+        self.in_its_language(now, verdict).await
+    }
+
     /// Tells a booking system what a PIN of its own opens at a given time. PINs of others are unknown
     /// to it.
     ///

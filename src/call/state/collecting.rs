@@ -141,11 +141,22 @@ impl Call {
         state: CallState,
         verdict: PinVerdict,
     ) -> CallState {
-        let CallState::LookingUp {
-            tries, type_ahead, ..
-        } = state
-        else {
-            return state;
+        let (tries, type_ahead) = match state {
+            CallState::LookingUp {
+                tries, type_ahead, ..
+            } => (tries, type_ahead),
+            CallState::Returning {
+                past, type_ahead, ..
+            } => return self.on_verdict_on_past(at, past, type_ahead, verdict),
+            CallState::New
+            | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::CollectingPin(_)
+            | CallState::Entering { .. }
+            | CallState::Waiting { .. }
+            | CallState::Joined(_)
+            | CallState::SayingGoodbye { .. }
+            | CallState::Ended => return state,
         };
         match verdict {
             // Keys typed ahead are forgotten: they were meant for the meeting, not for a next PIN.
@@ -160,11 +171,21 @@ impl Call {
     }
 
     fn on_refused(&mut self, at: Moment, mut tries: Tries, refusal: &Refusal) -> CallState {
-        let (outcome, ending, reason) = match refusal {
-            Refusal::Wrong => {
-                tries.wrong += 1;
-                (Outcome::WrongPin, Ending::TOLD, Phrase::WrongPin)
+        let (outcome, ending, reason) = Self::reason(at, refusal);
+        self.record.refused(outcome);
+        if outcome == Outcome::WrongPin {
+            tries.wrong += 1;
+            if tries.wrong < self.limits.wrong_pins {
+                return self.prompt(tries, 0, [Phrase::WrongPin, Phrase::EnterPin]);
             }
+        }
+        self.goodbye(at, ending, [reason])
+    }
+
+    /// What a refusal is in the record, and what the caller is told.
+    pub(super) fn reason(at: Moment, refusal: &Refusal) -> (Outcome, Ending, Phrase) {
+        match refusal {
+            Refusal::Wrong => (Outcome::WrongPin, Ending::TOLD, Phrase::WrongPin),
             Refusal::TooEarly { opens_at } => {
                 let today = at.wall.to_zoned(opens_at.time_zone().clone()).date();
                 let today = today == opens_at.date();
@@ -177,12 +198,7 @@ impl Call {
             Refusal::Ended => (Outcome::Ended, Ending::TOLD, Phrase::MeetingEnded),
             Refusal::Cancelled => (Outcome::Cancelled, Ending::TOLD, Phrase::MeetingCancelled),
             Refusal::Unavailable => (Outcome::Error, Ending::UNAVAILABLE, Phrase::TryAgainLater),
-        };
-        self.record.refused(outcome);
-        if outcome == Outcome::WrongPin && tries.wrong < self.limits.wrong_pins {
-            return self.prompt(tries, 0, [Phrase::WrongPin, Phrase::EnterPin]);
         }
-        self.goodbye(at, ending, [reason])
     }
 
     fn on_admitted(
@@ -191,14 +207,19 @@ impl Call {
         admission: Box<Admission>,
         type_ahead: Vec<Key>,
     ) -> CallState {
-        self.record.admitted(&admission);
-        self.language = admission.language.unwrap_or(self.language);
-        self.machine = admission.role == Role::Bridge;
+        self.admit(&admission);
         self.outputs.push_back(CallOutput::Enter(admission.clone()));
         CallState::Entering {
             until: at.now + self.limits.enter,
             admission,
+            past: None,
             type_ahead,
         }
+    }
+
+    pub(super) fn admit(&mut self, admission: &Admission) {
+        self.record.admitted(admission);
+        self.language = admission.language.unwrap_or(self.language);
+        self.machine = admission.role == Role::Bridge;
     }
 }

@@ -13,11 +13,13 @@ use crate::units::Key;
 /// He is in.
 #[derive(Debug)]
 pub(super) struct Joined {
-    admission: Box<Admission>,
-    voice: Voice,
-    keypad: Keypad,
+    pub(super) admission: Box<Admission>,
+    pub(super) voice: Voice,
+    pub(super) keypad: Keypad,
     /// Set while he is alone.
-    alone_until: Option<Instant>,
+    pub(super) alone_until: Option<Instant>,
+    /// Set while he came back alone and those who were there may still follow: when he is given music.
+    pub(super) music_at: Option<Instant>,
 }
 
 impl Joined {
@@ -29,8 +31,17 @@ impl Joined {
         self.voice.muted_by()
     }
 
-    pub(super) const fn alone_until(&self) -> Option<Instant> {
-        self.alone_until
+    pub(super) const fn may_unmute(&self) -> bool {
+        self.voice.may_unmute()
+    }
+
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.alone_until.into_iter().chain(self.music_at).min()
+    }
+
+    /// He came back and nobody followed.
+    pub(super) fn music_is_due(&self, now: Instant) -> bool {
+        self.music_at.is_some_and(|at| at <= now)
     }
 }
 
@@ -43,6 +54,7 @@ impl Call {
     ) -> CallState {
         let CallState::Entering {
             admission,
+            past,
             type_ahead,
             ..
         } = state
@@ -56,7 +68,10 @@ impl Call {
                 muted,
             } => {
                 self.record.joined(participant);
-                let mut joined = self.join(at, admission, others, muted);
+                let mut joined = match past {
+                    Some(past) => self.rejoin(at, admission, others, &past),
+                    None => self.join(at, admission, others, muted),
+                };
                 for key in type_ahead {
                     self.on_meeting_key(at, &mut joined, key);
                 }
@@ -64,7 +79,10 @@ impl Call {
             }
             RoomVerdict::Wait(wait_for) => {
                 let until = at.now + self.limits.waiting;
-                self.wait(until, admission, wait_for)
+                match past {
+                    Some(_) => self.wait_again(until, admission, wait_for),
+                    None => self.wait(until, admission, wait_for),
+                }
             }
             RoomVerdict::Refused(refusal) => self.on_room_refused(at, refusal),
         }
@@ -88,6 +106,7 @@ impl Call {
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
             | CallState::LookingUp { .. }
+            | CallState::Returning { .. }
             | CallState::Entering { .. }
             | CallState::SayingGoodbye { .. }
             | CallState::Ended => state,
@@ -173,11 +192,13 @@ impl Call {
         match notice {
             RoomNotice::Alone => {
                 joined.alone_until = Some(at.now + self.limits.alone);
+                joined.music_at = None;
                 self.say([Phrase::OnlyParticipant]);
                 self.set_music(true);
             }
             RoomNotice::Company => {
                 joined.alone_until = None;
+                joined.music_at = None;
                 self.set_music(false);
             }
             RoomNotice::HeadCount(people) => self.say([Phrase::HeadCount(people.max(1))]),
@@ -208,19 +229,12 @@ impl Call {
         self.goodbye(at, Ending::TOLD, [reason])
     }
 
-    /// Who gives up waiting came before the meeting opened.
     fn wait(&mut self, until: Instant, admission: Box<Admission>, wait_for: WaitFor) -> CallState {
-        self.record.refused(Outcome::TooEarly);
         self.say([match wait_for {
             WaitFor::Start => Phrase::WaitForStart,
             WaitFor::Host => Phrase::WaitForHost,
         }]);
-        self.set_music(true);
-        CallState::Waiting {
-            until,
-            admission,
-            wait_for,
-        }
+        self.wait_again(until, admission, wait_for)
     }
 
     fn join(
@@ -247,6 +261,7 @@ impl Call {
             voice,
             keypad: Keypad::new(self.limits.half_command),
             alone_until: alone.then(|| at.now + self.limits.alone),
+            music_at: None,
         })
     }
 

@@ -1,0 +1,137 @@
+//! The way back in for a caller whom another process has lost: without a prompt, a PIN or a tone.
+
+use std::time::Instant;
+
+use crate::booking::{Admission, Outcome, PinVerdict, Refusal};
+use crate::call::keypad::Keypad;
+use crate::call::state::meeting::Joined;
+use crate::call::state::{Call, CallState, Moment};
+use crate::call::voice::Voice;
+use crate::call::{CallOutput, Past, Seat, SeatState, WaitFor};
+use crate::units::Key;
+
+impl Call {
+    /// What whoever finds the caller next has to know; `None`: it is not worth a return, as before the PIN
+    /// and in the echo meeting. `seat` is the room's.
+    #[must_use]
+    pub fn past(&self, seat: &Seat) -> Option<Past> {
+        let (muted_by, may_unmute) = match &self.state {
+            CallState::Waiting { .. } => (seat.muted_by, true),
+            CallState::Joined(joined) if !joined.admission().echo => {
+                (joined.muted_by(), joined.may_unmute())
+            }
+            CallState::New
+            | CallState::Ringing { .. }
+            | CallState::Answering { .. }
+            | CallState::CollectingPin(_)
+            | CallState::LookingUp { .. }
+            | CallState::Returning { .. }
+            | CallState::Entering { .. }
+            | CallState::Joined(_)
+            | CallState::SayingGoodbye { .. }
+            | CallState::Ended => return None,
+        };
+        Some(Past {
+            call: self.id,
+            meeting: self.record.meeting()?,
+            participant: seat.participant,
+            role: seat.role,
+            name: seat.name.clone(),
+            state: seat.state,
+            since: seat.since,
+            muted_by,
+            may_unmute,
+            hand: seat.hand,
+            started_at: self.record.started_at()?,
+            answered_at: self.record.answered_at()?,
+            pin_attempts: self.record.pin_attempts(),
+        })
+    }
+
+    /// He hears us again: is his meeting still on?
+    pub(super) fn go_back(&mut self, at: Moment, past: Box<Past>) -> CallState {
+        self.outputs.push_back(CallOutput::LookUpPast(past.clone()));
+        CallState::Returning {
+            until: at.now + self.limits.look_up,
+            past,
+            type_ahead: Vec::new(),
+        }
+    }
+
+    pub(super) fn on_verdict_on_past(
+        &mut self,
+        at: Moment,
+        past: Box<Past>,
+        type_ahead: Vec<Key>,
+        verdict: PinVerdict,
+    ) -> CallState {
+        match verdict {
+            PinVerdict::Admitted(admission) => {
+                self.admit(&admission);
+                self.outputs.push_back(CallOutput::Return {
+                    admission: admission.clone(),
+                    past: past.clone(),
+                });
+                CallState::Entering {
+                    until: at.now + self.limits.enter,
+                    admission,
+                    past: Some(past),
+                    type_ahead,
+                }
+            }
+            PinVerdict::Refused(refusal) => self.on_no_way_back(at, &refusal),
+        }
+    }
+
+    /// The meeting is over, or the bookings didn't answer.
+    pub(super) fn on_no_way_back(&mut self, at: Moment, refusal: &Refusal) -> CallState {
+        let (outcome, ending, reason) = Self::reason(at, refusal);
+        self.record.refused(outcome);
+        self.goodbye(at, ending, [reason])
+    }
+
+    /// In again, as he was. Who finds nobody there is not told so yet: the others are on their way too.
+    pub(super) fn rejoin(
+        &mut self,
+        at: Moment,
+        admission: Box<Admission>,
+        others: u32,
+        past: &Past,
+    ) -> Box<Joined> {
+        let voice = Voice::again(past.muted_by, past.may_unmute);
+        if voice.muted_by().is_some() {
+            self.outputs.push_back(CallOutput::Mute(true));
+        }
+        let alone = others == 0;
+        Box::new(Joined {
+            admission,
+            voice,
+            keypad: Keypad::new(self.limits.half_command),
+            alone_until: alone.then(|| at.now + self.limits.alone),
+            music_at: alone.then(|| at.now + self.limits.company_returns),
+        })
+    }
+
+    /// He waits, or goes on waiting, with music. Who gives up came before the meeting opened.
+    pub(super) fn wait_again(
+        &mut self,
+        until: Instant,
+        admission: Box<Admission>,
+        wait_for: WaitFor,
+    ) -> CallState {
+        self.record.refused(Outcome::TooEarly);
+        self.set_music(true);
+        CallState::Waiting {
+            until,
+            admission,
+            wait_for,
+        }
+    }
+}
+
+/// Where he was is where he is put, also where nobody has opened the meeting since.
+impl Past {
+    pub(in crate::call) fn was_in(&self) -> bool {
+        self.state == SeatState::Joined
+    }
+}

@@ -1,0 +1,342 @@
+//! What callers by Asterisk notice when one of the two sides dies, hangs or is cut off: nothing, or one end.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::asterisk::{Asterisk, PCMU};
+use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, Voice};
+use crate::outcomes::wait_for_participants;
+use crate::server::{Meeting, Server};
+use crate::sipp::Scenario;
+
+#[test]
+fn callers_by_asterisk_are_back_in_their_meetings_whatever_becomes_of_the_process() {
+    let asterisk = Asterisk::start();
+    let mut server = asterisk.server(PATIENT);
+    let meetings = [server.book(&json!({})), server.book(&json!({}))];
+    let number = format!("2{}", meetings[0].guest);
+    let mut phones = VOICES.map(|voice| Phone::calling(&server, &voice, asterisk.sip, &number));
+    phones[0].dial();
+    wait_for_participants(&server, &meetings[0].id, 1);
+    let muted = &people(&server, &meetings[0].id)[0];
+    steer(&server, &meetings[0], muted, &json!({"muted": true}));
+    phones[1].dial();
+    let quiet = meetings.each_ref().map(|m| stays(&server, &asterisk, m, 4));
+    wait_for_participants(&server, &meetings[0].id, 6);
+    wait_for_participants(&server, &meetings[1].id, 4);
+    let renamed = &people(&server, &meetings[1].id)[0];
+    let name = json!({"name": "Zoë, \"the\" chair"});
+    steer(&server, &meetings[1], renamed, &name);
+    let before = meetings.each_ref().map(|m| people(&server, &m.id));
+
+    server.kill_and_restart();
+    assert_back(&server, &meetings, &before, "after kill -9");
+    let (_, success) = server.terminate_and_restart();
+    assert!(success);
+    assert_back(&server, &meetings, &before, "after SIGTERM and a start");
+
+    let database = server.database();
+    let second = asterisk.server(&format!(
+        "database.url = \"sqlite:{}\"\n{PATIENT}",
+        database.display()
+    ));
+    assert_back(
+        &second,
+        &meetings,
+        &before,
+        "with another process of the same name",
+    );
+    wait_until("in one process only", Duration::from_secs(3), || {
+        let mut ids = meetings.iter().map(|meeting| &meeting.id);
+        ids.all(|id| people(&server, id).is_empty())
+    });
+    // Back for good: one sweep later they are still there, and nothing is there twice.
+    sleep(TALK);
+    assert_back(&second, &meetings, &before, "and they stay");
+    asterisk.assert_channels_and_bridges(20, 10);
+
+    assert_only_the_other_is_heard(phones);
+    for meeting in &meetings {
+        second.delete(&format!("/v1/meetings/{}", meeting.id));
+    }
+    for calls in quiet {
+        calls.finish("told goodbye at the end of the meeting");
+    }
+    asterisk.assert_nothing_is_left();
+    wait_until("all records kept", Duration::from_secs(5), || {
+        second.calls().len() >= 10
+    });
+    let records = second.calls();
+    let mut participants: Vec<&str> = records.iter().map(|r| text(&r["participant_id"])).collect();
+    participants.sort_unstable();
+    participants.dedup();
+    assert_eq!((records.len(), participants.len()), (10, 10), "{records:?}");
+    assert!(
+        records.iter().all(|r| r["outcome"] == "joined"),
+        "{records:?}"
+    );
+}
+
+#[test]
+fn callers_by_asterisk_outlast_a_cut_and_a_hang_and_leave_no_ghosts_when_it_dies() {
+    let asterisk = Asterisk::start();
+    let wire = Wire::to(asterisk.http);
+    let server = asterisk.server_by(wire.port, PATIENT);
+    let meeting = server.book(&json!({}));
+    let by_asterisk = stays(&server, &asterisk, &meeting, 2);
+    let direct = Scenario::new("uac-stays")
+        .key("pin", &meeting.guest)
+        .start(&server);
+    wait_for_participants(&server, &meeting.id, 3);
+    let before = people(&server, &meeting.id);
+
+    wire.cut.store(true, Ordering::Relaxed);
+    assert_unchanged(&server, &meeting, &before, Duration::from_secs(10));
+    assert!(!is_up(&server), "a hung connection is noticed");
+    wire.cut.store(false, Ordering::Relaxed);
+    wait_until("connected again", Duration::from_secs(6), || is_up(&server));
+    assert_unchanged(&server, &meeting, &before, Duration::from_secs(1));
+
+    asterisk.signal("STOP");
+    assert_unchanged(&server, &meeting, &before, Duration::from_secs(10));
+    assert!(!is_up(&server));
+    asterisk.signal("CONT");
+    wait_until("connected again", Duration::from_secs(6), || is_up(&server));
+    assert_unchanged(&server, &meeting, &before, Duration::from_secs(1));
+    asterisk.assert_channels_and_bridges(4, 2);
+
+    asterisk.signal("KILL");
+    let killed = Instant::now();
+    wait_until(
+        "only the direct caller is left",
+        Duration::from_secs(5),
+        || people(&server, &meeting.id).len() == 1,
+    );
+    eprintln!(
+        "Asterisk killed: its callers were gone after {:?}",
+        killed.elapsed()
+    );
+    assert_eq!(people(&server, &meeting.id)[0]["kind"], "sip");
+    by_asterisk.kill();
+    asterisk.start_again();
+    wait_until("connected again", Duration::from_secs(6), || is_up(&server));
+    let again = stays(&server, &asterisk, &meeting, 1);
+    wait_for_participants(&server, &meeting.id, 2);
+    server.delete(&format!("/v1/meetings/{}", meeting.id));
+    for call in [direct, again] {
+        call.finish("told goodbye at the end of the meeting");
+    }
+    asterisk.assert_nothing_is_left();
+}
+
+/// Callers without a voice who are there until they are sent away.
+fn stays(
+    server: &Server,
+    asterisk: &Asterisk,
+    meeting: &Meeting,
+    calls: u32,
+) -> crate::sipp::Running {
+    let number = format!("2{}", meeting.guest);
+    Scenario::new("uac-stays")
+        .key("pin", "0")
+        .number(&number)
+        .calls(calls)
+        .by(asterisk.sip)
+        .start(server)
+}
+
+fn steer(server: &Server, meeting: &Meeting, person: &Value, change: &Value) {
+    let path = format!(
+        "/v1/meetings/{}/participants/{}",
+        meeting.id,
+        text(&person["id"])
+    );
+    server.patch(&path, change);
+}
+
+/// Everybody in a meeting, by id, with what must outlast a process.
+fn people(server: &Server, meeting: &str) -> Vec<Value> {
+    let list = server.get(&format!("/v1/meetings/{meeting}/participants"));
+    let mut all: Vec<Value> = list["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|person| {
+            let kept = [
+                "id",
+                "name",
+                "role",
+                "kind",
+                "state",
+                "number",
+                "muted",
+                "muted_by",
+                "hand",
+                "joined_at",
+                "codec",
+            ];
+            kept.map(|name| (name.to_owned(), person[name].clone()))
+                .into_iter()
+                .collect()
+        })
+        .collect();
+    all.sort_by_key(|person| text(&person["id"]).to_owned());
+    all
+}
+
+fn assert_back(server: &Server, meetings: &[Meeting; 2], before: &[Vec<Value>; 2], when: &str) {
+    let start = Instant::now();
+    loop {
+        let now = meetings.each_ref().map(|m| people(server, &m.id));
+        if now == *before {
+            eprintln!(
+                "{when}: all were back {:?} after the API answered",
+                start.elapsed()
+            );
+            return;
+        }
+        assert!(
+            start.elapsed() < BACK,
+            "{when}: {}\ninstead of {}\n{}",
+            json!(now),
+            json!(before),
+            server
+                .log()
+                .lines()
+                .rev()
+                .filter(|l| !l.contains("TRACE"))
+                .take(40)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+        sleep(Duration::from_millis(20));
+    }
+}
+
+fn assert_unchanged(server: &Server, meeting: &Meeting, before: &[Value], during: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < during {
+        assert_eq!(
+            people(server, &meeting.id),
+            before,
+            "after {:?}",
+            start.elapsed()
+        );
+        sleep(Duration::from_millis(250));
+    }
+}
+
+fn is_up(server: &Server) -> bool {
+    server
+        .metrics()
+        .contains("voicebridge_asterisk_up{name=\"pbx\"} 1")
+}
+
+fn wait_until(what: &str, at_most: Duration, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < at_most, "not {what} after {at_most:?}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Ends their calls. At the end of what they recorded the one who is muted heard the other, and the other
+/// heard nobody.
+fn assert_only_the_other_is_heard(mut phones: [Phone; 2]) {
+    for phone in &mut phones {
+        phone.write("\n/quit\n");
+    }
+    let [heard_by_muted, heard_by_other] = phones.map(|phone| {
+        let recording = phone.finish();
+        VOICES.map(|voice| recording.level_between(&voice, TALK.as_secs_f64() - 1.0, 0.5))
+    });
+    eprintln!("heard by the muted {heard_by_muted:.1?}, by the other {heard_by_other:.1?} dBFS");
+    let silence = SENT_DBFS - SEPARATION_DB;
+    assert!(heard_by_muted[0] < silence && (heard_by_muted[1] - SENT_DBFS).abs() <= LEVEL_ERROR_DB);
+    assert!(heard_by_other.iter().all(|level| *level < silence));
+}
+
+/// What stands between voicebridge and Asterisk's HTTP server, and can be cut: connections stay, and nothing
+/// passes any more.
+struct Wire {
+    port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let wire = Self {
+            port: listener.local_addr().expect("bound").port(),
+            cut: Arc::default(),
+        };
+        let cut = Arc::clone(&wire.cut);
+        thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let far = TcpStream::connect(("127.0.0.1", port));
+                // Where nobody listens behind it, nobody listens here.
+                let Ok(far) = far else { continue };
+                pass_on(&near, &far, &cut);
+                pass_on(&far, &near, &cut);
+            }
+        });
+        wire
+    }
+}
+
+fn pass_on(from: &TcpStream, to: &TcpStream, cut: &Arc<AtomicBool>) {
+    let (mut from, mut to) = (
+        from.try_clone().expect("cloned"),
+        to.try_clone().expect("cloned"),
+    );
+    let cut = Arc::clone(cut);
+    from.set_read_timeout(Some(Duration::from_millis(100)))
+        .expect("a timeout");
+    thread::spawn(move || {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => {
+                    while cut.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(20));
+                    }
+                    if to.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => break,
+            }
+        }
+        let _gone = to.shutdown(std::net::Shutdown::Both);
+    });
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+const VOICES: [Voice; 2] = [
+    PCMU,
+    Voice {
+        codec: "pcma",
+        tone_hz: 1_050.0,
+        on_ms: 350,
+        off_ms: 250,
+        ..PCMU
+    },
+];
+
+/// Callers without a voice are not taken for lost.
+const PATIENT: &str = "limits.media_timeout_seconds = 300\n";
+/// How long they may take to be back once the new process answers.
+const BACK: Duration = Duration::from_secs(2);
+const TALK: Duration = Duration::from_secs(5);

@@ -507,6 +507,7 @@ fn a_sender_whose_clock_is_off_is_followed_for_minutes_within_10_ms() {
                     heard.statistics.late
                 );
                 assert!(growth.abs() <= 10.0);
+                assert!(heard.statistics.concealed_frames <= 1);
                 assert!(most <= jitter_ms + 45.0);
                 // A voice that never pauses is cut into after all.
                 let heard = hear(&parameters(codec), &link.carry(&packets(codec, &tones)));

@@ -6,12 +6,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::trend::Trend;
+
 /// Watches arrivals of one stream. All times are in microseconds from the first one.
 #[derive(Debug)]
 pub(super) struct DelayEstimator {
     tick: TickLength,
     clock: Option<Clock>,
     base: Base,
+    trend: Trend,
     histogram: Histogram,
     floor: Floor,
 }
@@ -22,6 +25,7 @@ impl DelayEstimator {
             tick: TickLength::new(clock),
             clock: None,
             base: Base::EMPTY,
+            trend: Trend::EMPTY,
             histogram: Histogram::EMPTY,
             floor: Floor { value: 0, since: 0 },
         }
@@ -30,11 +34,12 @@ impl DelayEstimator {
     /// The stream starts anew after a pause: the path's jitter is remembered, its length is not.
     pub(super) const fn forget_base(&mut self) {
         self.base = Base::EMPTY;
+        self.trend = Trend::EMPTY;
     }
 
     /// Another stream altogether.
     pub(super) const fn reset(&mut self) {
-        self.base = Base::EMPTY;
+        self.forget_base();
         self.histogram = Histogram::EMPTY;
         self.floor = Floor { value: 0, since: 0 };
     }
@@ -44,6 +49,7 @@ impl DelayEstimator {
         let now = self.micros(now);
         let transit = now - self.tick.micros(timestamp);
         let rise = self.base.take(now, transit);
+        self.trend.take(now, transit);
         if rise >= JUMP {
             self.histogram.shift_down(bin_of(rise));
         }
@@ -61,6 +67,11 @@ impl DelayEstimator {
     /// The delay to aim at.
     pub(super) fn target(&self, now: i64) -> i64 {
         self.histogram.delay().max(self.floor.at(now))
+    }
+
+    /// By how much packets come later for the sender's slow clock, in microseconds per second.
+    pub(super) fn later(&self) -> i64 {
+        self.trend.later()
     }
 
     /// A packet came so late that the delay had to grow at once: hold that for a while.

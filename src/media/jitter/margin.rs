@@ -73,17 +73,18 @@ impl Margin {
         self.now.take(slack, offset);
     }
 
-    /// What to do so that the fastest packets have `target` time. Once begun, a change is finished
-    /// before anything else is looked at, unless no occasion comes for it.
-    pub(super) fn plan(&mut self, now: i64, target: i64) -> Plan {
+    /// What to do so that the fastest packets have `target` time, and have it still in a while if they
+    /// come so much `later` each second. Once begun, a change is finished before anything else is
+    /// looked at, unless no occasion comes for it.
+    pub(super) fn plan(&mut self, now: i64, target: i64, later: i64) -> Plan {
         let begun = self.intent.filter(|intent| {
             intent
                 .begun
                 .is_some_and(|begun| now - begun < FINISH_WITHIN)
         });
         let intent = begun.or_else(|| {
-            self.judge(target)
-                .map(|(insert, left)| self.intend(now, insert, left))
+            self.judge(target, later)
+                .map(|verdict| self.intend(now, verdict))
         });
         self.intent = intent;
         match intent {
@@ -121,38 +122,59 @@ impl Margin {
         }
     }
 
-    /// The same intent as before keeps its age.
-    fn intend(&self, now: i64, insert: bool, left: i64) -> Intent {
-        let before = self
-            .intent
-            .filter(|intent| intent.insert == insert && intent.begun.is_none());
+    /// The same intent as before keeps its age; one that has time has none yet.
+    fn intend(&self, now: i64, verdict: Verdict) -> Intent {
+        let before = self.intent.filter(|intent| {
+            intent.insert == verdict.insert && intent.begun.is_none() && verdict.is_due
+        });
         Intent {
-            insert,
-            left,
+            insert: verdict.insert,
+            left: verdict.left,
             since: before.map_or(now, |before| before.since),
             begun: None,
         }
     }
 
-    /// Whether to insert, and how much to insert or remove.
-    fn judge(&self, target: i64) -> Option<(bool, i64)> {
+    fn judge(&self, target: i64, later: i64) -> Option<Verdict> {
         let both = self.before.with(self.now);
         if both.packets < PACKETS_MIN {
             return None;
         }
         let excess = both.least - target;
-        if excess < 0 {
-            return Some((true, FRAME - both.least_offset));
+        // What the fastest packets of the last seconds show is somewhat behind.
+        let now = later + BEHIND_MAX.min(2 * later);
+        let soon = now + LOOK_AHEAD_S * later;
+        if excess < soon {
+            return Some(Verdict {
+                insert: true,
+                left: FRAME - both.least_offset,
+                is_due: excess < now,
+            });
         }
         if self.before.packets < PACKETS_MIN {
             return None; // there is time
         }
-        if both.offset >= OFFSET_MIN {
-            Some((false, both.offset))
+        let left = if both.offset >= OFFSET_MIN {
+            Some(both.offset)
         } else {
-            (excess >= FRAME + HYSTERESIS).then_some((false, FRAME))
-        }
+            (excess >= FRAME + soon + HYSTERESIS).then_some(FRAME)
+        };
+        left.map(|left| Verdict {
+            insert: false,
+            left,
+            is_due: true,
+        })
     }
+}
+
+/// What the fastest packets' time asks for.
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    insert: bool,
+    /// How much to insert or remove.
+    left: i64,
+    /// Now, rather than at the next occasion.
+    is_due: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +226,10 @@ const WINDOW: i64 = 500_000;
 const PACKETS_MIN: u32 = 5;
 /// What must remain beyond a whole frame before one is taken away.
 const HYSTERESIS: i64 = 5_000;
+/// Seconds. How long before a slow clock has used up all time a pause is looked for.
+const LOOK_AHEAD_S: i64 = 3;
+/// What a target in whole milliseconds may lack.
+const BEHIND_MAX: i64 = 1_000;
 /// An offset worth taking away; shorter than the shortest pitch period it can't be done in a voice.
 const OFFSET_MIN: i64 = 2_500;
 /// A change in the middle of which no occasion comes is left as it is.
@@ -220,7 +246,7 @@ mod tests {
         for n in 0..50 {
             margin.take(n * 20_000, slack, offset);
         }
-        margin.plan(1_000_000, target)
+        margin.plan(1_000_000, target, 0)
     }
 
     const NOW: i64 = 1_000_000;
@@ -276,7 +302,7 @@ mod tests {
         }
         margin.take(NOW, 6_000, 20_000);
         assert_eq!(
-            margin.plan(NOW, 0),
+            margin.plan(NOW, 0, 0),
             Plan::Remove {
                 left: 20_000,
                 waited: 0
@@ -291,7 +317,7 @@ mod tests {
             margin.take(n * 20_000, 30_000, 0);
         }
         assert_eq!(
-            margin.plan(NOW, 0),
+            margin.plan(NOW, 0, 0),
             Plan::Remove {
                 left: 20_000,
                 waited: 0
@@ -299,13 +325,13 @@ mod tests {
         );
         margin.done(NOW, 7_500);
         assert_eq!(
-            margin.plan(NOW, 0),
+            margin.plan(NOW, 0, 0),
             Plan::Remove {
                 left: 12_500,
                 waited: 0
             }
         );
         margin.done(NOW, 12_500);
-        assert_eq!(margin.plan(NOW, 0), Plan::Keep);
+        assert_eq!(margin.plan(NOW, 0, 0), Plan::Keep);
     }
 }

@@ -15,6 +15,7 @@ mod payloads;
 mod received;
 mod seat;
 pub(crate) mod stretch;
+mod trend;
 
 use std::time::{Duration, Instant};
 
@@ -274,7 +275,7 @@ impl JitterBuffer {
     pub fn plan(&mut self, now: Instant) -> Plan {
         let now = self.delay.micros(now);
         let target = self.target(now);
-        self.margin.plan(now, target)
+        self.margin.plan(now, target, self.delay.later())
     }
 
     /// So many microseconds of the plan were carried out.

@@ -9,7 +9,7 @@ use super::cli::ConfigFile;
 use crate::booking::Bookings;
 use crate::config::{Config, SipTransport};
 use crate::prompts::Prompts;
-use crate::signalling::TlsIdentity;
+use crate::signalling::{AsteriskFinding, TlsIdentity, check_asterisk};
 
 /// What was looked at, and what was found.
 struct Line {
@@ -23,7 +23,7 @@ enum Verdict {
     Failed(String),
 }
 
-/// Looks at configuration, store, ports and prompts; exit code 1 if any fails.
+/// Looks at configuration, store, ports, prompts and Asterisks; exit code 1 if any fails.
 #[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
@@ -38,6 +38,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     lines.extend(tls(&config));
     lines.extend(ports(&config));
     lines.extend(prompts(&config));
+    lines.extend(super::runtime()?.block_on(asterisks(&config)));
     for line in &lines {
         println!("{}", line.in_words());
     }
@@ -158,6 +159,24 @@ fn media_ports(config: &Config) -> Line {
         )),
     };
     Line::new(format!("media.ports {}", config.media.ports), verdict)
+}
+
+/// Each Asterisk is asked what it has, and audio is sent through it.
+async fn asterisks(config: &Config) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for asterisk in &config.asterisks {
+        let found = check_asterisk(asterisk, config.media.ports.range()).await;
+        let name = format!("asterisk {}", asterisk.name);
+        lines.extend(found.into_iter().map(|finding| {
+            let verdict = match finding {
+                AsteriskFinding::Good(text) => Verdict::Good(text),
+                AsteriskFinding::Warning(text) => Verdict::Warning(text),
+                AsteriskFinding::Failed(text) => Verdict::Failed(text),
+            };
+            Line::new(name.as_str(), verdict)
+        }));
+    }
+    lines
 }
 
 fn prompts(config: &Config) -> Vec<Line> {

@@ -17,7 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 use crate::config::AsteriskConfig;
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// What the gateway wants of the connection.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ fn is_dead(error: &Error) -> bool {
     !matches!(error, Error::Io(error) if error.kind() == ErrorKind::TimedOut)
 }
 
-/// Opens the websocket.
+/// Opens the websocket under the configuration's app name.
 pub(super) async fn connect(config: &AsteriskConfig) -> Result<Socket, Error> {
     let mut request = config.websocket_url().into_client_request()?;
     let credentials = format!("{}:{}", config.user, config.password.expose());
@@ -183,7 +183,7 @@ async fn send(
     }
 }
 
-fn local_address(socket: &Socket) -> IpAddr {
+pub(super) fn local_address(socket: &Socket) -> IpAddr {
     let address = match socket.get_ref() {
         MaybeTlsStream::Plain(tcp) => tcp.local_addr(),
         MaybeTlsStream::Rustls(tls) => tls.get_ref().0.local_addr(),

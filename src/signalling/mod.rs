@@ -9,10 +9,12 @@
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records
 //!
-//! `gateway` is the one task that runs it, `requests` the door for the API.
+//! `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
+//! before anybody calls.
 
 mod active_call;
 mod asterisk;
+mod asterisk_check;
 mod asterisk_link;
 mod clock;
 mod counters;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use asterisk_check::{AsteriskFinding, check_asterisk};
 pub use requests::{GatewayHandle, live_calls};
 pub use settings::GatewaySettings;
 pub use transport::{ListenError, TlsError, TlsIdentity};

@@ -178,6 +178,14 @@ impl Asterisk {
         assert!(started.status.success(), "{said}");
     }
 
+    /// Changes one of its files; it reads that when told so.
+    pub(crate) fn change(&self, file: &str, from: &str, to: &str) {
+        let path = self.run().join("etc").join(file);
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replacen(from, to, 1)).expect("written");
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let pid = fs::read_to_string(self.run().join("pid")).expect("its pid");
         signal(pid.trim().parse().expect("a number"), name);
@@ -209,7 +217,7 @@ impl Asterisk {
         server
     }
 
-    fn cli(&self, command: &str) -> String {
+    pub(crate) fn cli(&self, command: &str) -> String {
         let output = script()
             .arg("cli")
             .args([self.run(), PathBuf::from(command)])
@@ -330,7 +338,7 @@ const CALLERS: [(Way, Voice); 6] = [
     ),
 ];
 
-const PASSWORD: &str = "canary-of-the-ari-user";
+pub(crate) const PASSWORD: &str = "canary-of-the-ari-user";
 const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[inbound]\n\
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\

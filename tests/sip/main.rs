@@ -6,6 +6,7 @@
 )]
 
 mod asterisk;
+mod asterisk_check;
 mod asterisk_life;
 mod baresip;
 mod outcomes;

@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::engine::config::{EngineConfig, EngineError};
 use crate::engine::io::Sleeper;
 use crate::engine::load::LoadWatch;
+use crate::engine::memory::MemoryWatch;
 use crate::engine::port::{RingSizes, ThreadPort, links};
 use crate::engine::shared::SharedPorts;
 use crate::engine::sockets::PortRange;
@@ -45,6 +46,7 @@ pub struct Control {
     shared: SharedPorts,
     warned_of_buffers: bool,
     load: LoadWatch,
+    memory: MemoryWatch,
     legs: HashMap<LegId, LegEntry>,
     bridges: HashMap<BridgeId, BridgeEntry>,
     events: VecDeque<EngineEvent>,
@@ -150,6 +152,7 @@ impl Control {
             shared: SharedPorts::default(),
             warned_of_buffers: false,
             load: LoadWatch::new(config.busy_max),
+            memory: MemoryWatch::default(),
             legs: HashMap::new(),
             bridges: HashMap::new(),
             events: VecDeque::new(),

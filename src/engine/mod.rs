@@ -15,8 +15,9 @@
 //! 9. `io`: the system calls
 //! 10. `health`: what a thread counts about itself
 //! 11. `load`: can they take more
-//! 12. `sound`: how voices are treated: makes what that takes
-//! 13. `config`: how it is set up, and what can't be done
+//! 12. `memory`: gives back what ended calls took
+//! 13. `sound`: how voices are treated: makes what that takes
+//! 14. `config`: how it is set up, and what can't be done
 
 mod config;
 mod control;
@@ -25,6 +26,7 @@ mod inlet;
 mod io;
 mod link;
 mod load;
+mod memory;
 mod outlet;
 mod phases;
 mod port;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::Control;
 use crate::engine::health::ThreadHealth;
 use crate::engine::load::{Change, Overload};
+use crate::engine::memory;
 
 impl Control {
     /// Each thread's figures.
@@ -19,8 +20,12 @@ impl Control {
             .collect()
     }
 
-    /// Measures the threads. To be called about twice a second.
+    /// Measures the threads, and gives back what ended calls took of the system's memory. To be called
+    /// about twice a second.
     pub fn watch_load(&mut self, now: Instant) {
+        if self.memory.observe(now, self.legs.len()) {
+            memory::give_back();
+        }
         let health = self.health();
         let change = self.load.observe(now, &health);
         tell(change);

@@ -173,6 +173,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         hold_timeout: config.limits.hold_timeout,
         legs_max: config.limits.calls,
         shared: !config.media.shared.is_empty(),
+        realtime: config.media.realtime,
         ..EngineConfig::default()
     }
 }

@@ -76,6 +76,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("media.ports", Text, Restart),
     key("media.threads", Integer, Restart),
     key("media.shared", List, Restart),
+    key("media.realtime", Boolean, Restart),
     key("http.listen", Text, Restart),
     key("http.admin_listen", Text, Restart),
     key("http.public_url", Text, Restart),

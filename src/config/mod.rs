@@ -114,6 +114,8 @@ pub struct MediaConfig {
     pub threads: Option<NonZeroUsize>,
     /// Networks whose peers send audio from the very address that they announce: they share ports.
     pub shared: Vec<Network>,
+    /// Do media threads run before all other work of the machine, in memory that isn't swapped out?
+    pub realtime: bool,
 }
 
 /// The API.
@@ -471,6 +473,7 @@ impl Default for MediaConfig {
             },
             threads: None,
             shared: Vec::new(),
+            realtime: false,
         }
     }
 }

@@ -130,6 +130,7 @@ impl Reader<'_> {
                 .integer("media.threads", 1..=256)
                 .and_then(NonZeroUsize::new),
             shared: self.list("media.shared", parsed).unwrap_or_default(),
+            realtime: self.flag("media.realtime"),
         }
     }
 
@@ -305,6 +306,12 @@ impl Reader<'_> {
             ));
         }
         fits
+    }
+
+    /// Is `key` written, and true?
+    fn flag(&self, key: &'static str) -> bool {
+        let value = self.items.get(key).map(|item| &item.value);
+        matches!(value, Some(Value::Boolean(true)))
     }
 
     /// The texts of `key`, each parsed; `None` where it isn't written, or one of them is wrong.

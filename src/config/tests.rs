@@ -435,6 +435,7 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("media.ports", "'30000-30999'"),
         ("media.threads", "7"),
         ("media.shared", "['10.0.0.0/8']"),
+        ("media.realtime", "true"),
         ("http.listen", "'127.0.0.1:8099'"),
         ("http.admin_listen", "'127.0.0.1:8098'"),
         ("http.public_url", "'http://x'"),

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub busy_max: f32,
     /// May legs whose peer's address is known beforehand share ports?
     pub shared: bool,
+    /// Do the threads run before all other work of the machine, where that is allowed?
+    pub realtime: bool,
     /// The jitter buffers.
     pub receiver: ReceiverConfig,
 }
@@ -43,6 +45,7 @@ impl Default for EngineConfig {
             legs_max: 1_000,
             busy_max: 0.70,
             shared: false,
+            realtime: false,
             receiver: ReceiverConfig::default(),
         }
     }

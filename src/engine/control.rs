@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::config::{EngineConfig, EngineError};
-use crate::engine::io::Sleeper;
+use crate::engine::io::{Sleeper, lock_memory};
 use crate::engine::load::LoadWatch;
 use crate::engine::memory::MemoryWatch;
 use crate::engine::port::{RingSizes, ThreadPort, links};
@@ -112,7 +112,21 @@ impl Control {
         for (index, thread) in threads.into_iter().enumerate() {
             control.threads[index].spawn(index, thread, sleeper)?;
         }
+        if control.config.realtime {
+            control.become_realtime();
+        }
         Ok(control)
+    }
+
+    /// Without the rights to it, audio is as punctual as the machine's other work lets it be.
+    fn become_realtime(&self) {
+        let prioritised = self.threads.iter().try_for_each(ThreadPort::prioritise);
+        if let Err(error) = prioritised {
+            tracing::warn!(%error, "media threads get no real-time priority; allow it by LimitRTPRIO=10");
+        }
+        if let Err(error) = lock_memory() {
+            tracing::warn!(%error, "memory isn't locked; allow it by LimitMEMLOCK=infinity");
+        }
     }
 
     /// Control side and media sides, the latter for the caller to run: [`MediaThread::tick`].

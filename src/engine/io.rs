@@ -5,6 +5,7 @@ mod address;
 mod inbox;
 mod options;
 mod outbox;
+mod realtime;
 mod stamp;
 
 use std::io;
@@ -19,8 +20,11 @@ pub(super) use inbox::{BATCH, Inbox};
 pub(super) use options::{RECEIVE_BYTES, enlarge, expedite};
 pub(super) use outbox::{Outbox, Sent};
 pub(super) use stamp::{Moment, stamp};
+pub(super) use realtime::{lock_memory, prioritise};
 
-/// Tells which of many sockets have packets.
+/// Tells which of many sockets got packets since it was asked last. What is left in a socket is not told
+/// again before its next packet: asking the kernel to look through all sockets twice per packet costs more
+/// than the reading (epoll(7), edge-triggered).
 pub(super) struct Poller {
     epoll: OwnedFd,
     ready: Vec<libc::epoll_event>,
@@ -42,7 +46,7 @@ impl Poller {
     /// Watches a socket under a mark.
     pub(super) fn add(&self, socket: &UdpSocket, mark: u64) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: libc::EPOLLIN as u32,
+            events: (libc::EPOLLIN | libc::EPOLLET) as u32,
             u64: mark,
         };
         self.control(libc::EPOLL_CTL_ADD, socket, &raw mut event)
@@ -53,7 +57,7 @@ impl Poller {
         self.control(libc::EPOLL_CTL_DEL, socket, ptr::null_mut())
     }
 
-    /// How many sockets have packets now; never waits.
+    /// How many sockets got packets; never waits.
     pub(super) fn poll(&mut self) -> usize {
         let room = i32::try_from(self.ready.len()).unwrap_or(i32::MAX);
         // SAFETY: `ready` has room for that many events and outlives the call.

@@ -13,7 +13,7 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use crate::engine::config::EngineConfig;
 use crate::engine::health::{Counters, ThreadHealth};
 use crate::engine::inlet::Links;
-use crate::engine::io::{Sleeper, thread_cpu};
+use crate::engine::io::{Sleeper, prioritise, thread_cpu};
 use crate::engine::link::link;
 use crate::engine::thread::{MediaThread, Rings, ThreadPlace};
 use crate::media::command::{BridgeSlot, EngineEvent, LegSlot, MixerCommand, Returned};
@@ -88,6 +88,14 @@ impl ThreadPort {
         };
         self.handle = Some(builder.spawn(run)?);
         Ok(())
+    }
+
+    /// Lets the media side run before all other work of the machine.
+    ///
+    /// # Errors
+    /// Where that isn't allowed; it goes on as before.
+    pub(super) fn prioritise(&self) -> io::Result<()> {
+        self.handle.as_ref().map_or(Ok(()), prioritise)
     }
 
     /// Passes a command on, after those that wait already.

@@ -6,7 +6,7 @@ use super::{Reader, not_empty, public_url};
 use crate::config::NodeConfig;
 use crate::config::asterisk::AsteriskConfig;
 use crate::config::error::ConfigError;
-use crate::config::raw::{Item, RawTable, Value};
+use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
 
 /// Reads all of them.
@@ -87,14 +87,8 @@ impl Reader<'_> {
 
     /// Without encryption a password goes to this machine only, unless the operator says that he wants it.
     fn may_carry_a_password(&mut self, url: &str) -> bool {
-        let wanted = matches!(
-            self.items.get("asterisk.plain_text"),
-            Some(Item {
-                value: Value::Boolean(true),
-                ..
-            })
-        );
-        let safe = wanted || url.starts_with("https://") || is_loopback(url);
+        let safe =
+            self.flag("asterisk.plain_text") || url.starts_with("https://") || is_loopback(url);
         if !safe {
             self.refuse(
                 "asterisk.url",

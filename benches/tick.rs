@@ -4,7 +4,8 @@
 //! `cargo bench --bench tick -- g711 400 2 100` runs 100 frames of 400 G.711 legs of which two talk and the
 //! others send room noise at -55 dBFS, and prints nanoseconds per leg and frame, apart for
 //! packets coming in and for the mix. Codecs: `g711`, `inband` (keys as tones), `g722`, `opus`;
-//! `meetings=N` as a further word splits the legs into N bridges, `silent` sends no noise.
+//! `meetings=N` as a further word splits the legs into N bridges, `silent` sends no noise, `cold` sweeps the
+//! caches before each step, as the kernel does with the packets' own memory.
 //! Under `valgrind --tool=callgrind --toggle-collect='tick::measured_*'` it counts only these.
 
 use std::hint::black_box;
@@ -30,6 +31,8 @@ struct Scene {
     frames: usize,
     meetings: usize,
     noise: bool,
+    /// Of memory that is walked through before each step.
+    sweep_bytes: usize,
 }
 
 struct World {
@@ -83,6 +86,11 @@ fn main() {
         frames: number(3, 100),
         meetings: meetings.unwrap_or(1),
         noise: !words.iter().any(|word| word == "silent"),
+        sweep_bytes: if words.iter().any(|word| word == "cold") {
+            SWEEP_BYTES
+        } else {
+            0
+        },
     };
     let mut world = World::new(&scene);
     for _ in 0..WARM_UP {
@@ -90,20 +98,19 @@ fn main() {
         measured_receive_warm(&mut world);
         mix(&mut world);
     }
+    let mut swept = vec![0_u8; scene.sweep_bytes];
     let (mut receiving, mut mixing) = (Duration::MAX, Duration::MAX);
     let (mut receiving_sum, mut mixing_sum) = (Duration::ZERO, Duration::ZERO);
     for _ in 0..scene.frames {
         world.make_packets();
-        let (start, middle) = (now(), {
-            measured_receive(&mut world);
-            now()
-        });
-        measured_mix(&mut world);
-        let end = now();
-        receiving = receiving.min(middle - start);
-        mixing = mixing.min(end - middle);
-        receiving_sum += middle - start;
-        mixing_sum += end - middle;
+        sweep(&mut swept);
+        let received = timed(|| measured_receive(&mut world));
+        sweep(&mut swept);
+        let mixed = timed(|| measured_mix(&mut world));
+        receiving = receiving.min(received);
+        mixing = mixing.min(mixed);
+        receiving_sum += received;
+        mixing_sum += mixed;
     }
     let per_leg = |time: Duration| time.as_nanos() as f64 / scene.legs as f64;
     let mean = |time: Duration| per_leg(time) / scene.frames as f64;
@@ -120,6 +127,19 @@ fn main() {
         per_leg(receiving) + per_leg(mixing),
         mean(receiving_sum) + mean(mixing_sum),
     ));
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = now();
+    work();
+    now() - start
+}
+
+/// Writes to every line.
+fn sweep(memory: &mut [u8]) {
+    for line in memory.iter_mut().step_by(64) {
+        *line = black_box(line.wrapping_add(1));
+    }
 }
 
 #[inline(never)]
@@ -324,6 +344,8 @@ fn say(line: &str) {
     println!("{line}");
 }
 
+/// More than a processor's caches hold.
+const SWEEP_BYTES: usize = 64 << 20;
 /// Frames before anything is counted.
 const WARM_UP: usize = 100;
 /// Different voices, and as many rooms.

@@ -4,7 +4,7 @@
 //! All of it is bounded, so that no flood can keep a tick from its mixing; what is left over is
 //! fetched at the next one.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller};
 use crate::engine::link::{Envelope, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
+use crate::media::leg::Leg;
 use crate::media::mixer::LegTable;
 use crate::units::LegId;
 
@@ -110,6 +111,7 @@ impl Inlet {
         for _ in 0..POLLS_PER_TICK {
             let ready = self.poller.poll();
             for index in 0..ready {
+                self.prefetch_own(index, legs);
                 if let Some(mark) = self.poller.mark(index) {
                     self.receive_own(at, mark, legs, ports, counters);
                 }
@@ -166,6 +168,20 @@ impl Inlet {
         }
     }
 
+    /// Before a socket's turn: its leg's memory, and that of the leg after it.
+    fn prefetch_own(&self, index: usize, legs: &LegTable) {
+        let leg = |index| {
+            let (slot, _) = unmark(self.poller.mark(index)?);
+            legs.get(slot.0 as usize)?.as_deref()
+        };
+        if let Some(leg) = leg(index) {
+            leg.prefetch_codecs();
+        }
+        if let Some(leg) = leg(index + 1) {
+            leg.prefetch();
+        }
+    }
+
     fn receive_shared(
         &mut self,
         at: Moment,
@@ -181,17 +197,19 @@ impl Inlet {
         for _ in 0..BATCHES_PER_SHARED_SOCKET {
             let count = self.inbox.receive(socket, BATCH);
             counters.packets_in.add(count as u64);
-            for index in 0..count {
+            let source = |from| SharedSource {
+                port,
+                is_rtcp,
+                from,
+            };
+            let routes = self.find_routes(count, source, legs);
+            for (index, route) in routes.into_iter().enumerate().take(count) {
+                prefetch_codecs(routes.get(index + 1), self.thread, legs);
                 let Some((from, packet)) = self.inbox.packet(index) else {
                     continue;
                 };
-                let came = at.came(self.inbox.stamp(index));
-                let source = SharedSource {
-                    port,
-                    is_rtcp,
-                    from,
-                };
-                match self.routes.find(source) {
+                let (source, came) = (source(from), at.came(self.inbox.stamp(index)));
+                match route {
                     Route::To { thread, slot, leg } => {
                         let envelope = envelope(slot, leg, source, came);
                         let links = &mut self.links;
@@ -206,6 +224,29 @@ impl Inlet {
             }
         }
         counters.bounds_reached.add(1);
+    }
+
+    /// Where each packet of a batch goes. All are looked for before any is delivered, so that what each
+    /// needs is in the caches by then.
+    fn find_routes(
+        &self,
+        count: usize,
+        source: impl Fn(SocketAddr) -> SharedSource,
+        legs: &LegTable,
+    ) -> [Route; BATCH] {
+        let senders =
+            || (0..count).map(|index| self.inbox.packet(index).map(|(from, _)| source(from)));
+        for source in senders().flatten() {
+            self.routes.prefetch(source);
+        }
+        let mut routes = [Route::Nowhere; BATCH];
+        for (place, source) in routes.iter_mut().zip(senders()) {
+            *place = source.map_or(Route::Nowhere, |source| self.routes.find(source));
+            if let Some(leg) = leg_on(self.thread, place, legs) {
+                leg.prefetch();
+            }
+        }
+        routes
     }
 
     /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
@@ -292,6 +333,20 @@ fn deliver(legs: &mut LegTable, envelope: &Envelope, packet: &[u8], counters: &C
         leg.handle_rtcp(envelope.at, envelope.from, packet);
     } else {
         leg.handle_rtp(envelope.at, envelope.from, packet);
+    }
+}
+
+/// The leg that a route leads to, where it lives here.
+fn leg_on<'a>(here: usize, route: &Route, legs: &'a LegTable) -> Option<&'a Leg> {
+    match route {
+        Route::To { thread, slot, .. } if *thread == here => legs.get(slot.0 as usize)?.as_deref(),
+        Route::To { .. } | Route::Parked | Route::Nowhere => None,
+    }
+}
+
+fn prefetch_codecs(route: Option<&Route>, here: usize, legs: &LegTable) {
+    if let Some(leg) = route.and_then(|route| leg_on(here, route, legs)) {
+        leg.prefetch_codecs();
     }
 }
 

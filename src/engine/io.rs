@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 pub(super) use inbox::{BATCH, Inbox};
 pub(super) use options::{RECEIVE_BYTES, enlarge, expedite};
 pub(super) use outbox::{Outbox, Sent};
-pub(super) use stamp::{Moment, stamp};
 pub(super) use realtime::{lock_memory, prioritise};
+pub(super) use stamp::{Moment, stamp};
 
 /// Tells which of many sockets got packets since it was asked last. What is left in a socket is not told
 /// again before its next packet: asking the kernel to look through all sockets twice per packet costs more

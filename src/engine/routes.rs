@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 
 use crate::media::command::{Route, SharedSource};
+use crate::media::prefetch::prefetch;
 
 /// The routes of one thread's shared ports.
 pub(super) struct Routes {
@@ -35,6 +36,13 @@ impl Routes {
     pub(super) fn find(&self, source: SharedSource) -> Route {
         let at = self.position(source.canonical());
         self.entry(at).map_or(Route::Nowhere, |entry| entry.route)
+    }
+
+    /// That is about to be asked.
+    pub(super) fn prefetch(&self, source: SharedSource) {
+        if let Some(place) = self.places.get(self.home(source.canonical())) {
+            prefetch(place);
+        }
     }
 
     /// Says whose they are from now on. `false`: there is no room.

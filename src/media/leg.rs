@@ -23,6 +23,7 @@ use crate::media::limiter::Limiter;
 use crate::media::mixer::Comfort;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
+use crate::media::prefetch::prefetch;
 use crate::media::receive::{FrameKind, Receiver, ReceiverConfig};
 use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReport, SenderInfo};
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
@@ -223,6 +224,28 @@ impl Leg {
         self.rtcp.muxed = update.parameters.remote_rtcp == update.parameters.remote_rtp;
         self.rtcp.heard_from = None;
         self.parameters = update.parameters;
+    }
+
+    /// Its turn comes soon. Some time should lie between one step and the next, which follows pointers that
+    /// the first one asks for.
+    pub fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// The second step: what the first one's memory points to.
+    pub fn prefetch_codecs(&self) {
+        prefetch(&*self.codecs);
+    }
+
+    /// The third one.
+    pub fn prefetch_buffers(&self) {
+        self.codecs.receiver.prefetch_buffers();
+    }
+
+    /// It will soon be sent something.
+    pub(super) fn prefetch_sending(&self) {
+        prefetch(&self.source);
+        prefetch(&self.packetiser);
     }
 
     /// Plays from the next frame on; returns what it replaces.

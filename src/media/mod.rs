@@ -24,13 +24,13 @@ pub mod mixer;
 pub mod parameters;
 pub mod playback;
 pub mod plc;
+pub mod prefetch;
 pub mod receive;
 pub mod resample;
 pub mod rtcp;
 pub mod rtp;
 pub mod sender;
 pub mod source;
-
 pub mod srtp;
 pub mod treatment;
 pub mod voice;

@@ -5,6 +5,7 @@
 //! can't be blended in before it begins: the step there is taken up and let go over a millisecond
 //! instead. Where it ends the first good samples are blended.
 
+use crate::media::prefetch::prefetch_slice;
 use crate::units::SampleRate;
 
 /// Conceals one leg's losses at 8 or 16 kHz.
@@ -41,6 +42,12 @@ struct Running {
 }
 
 impl Concealer {
+    /// Before so many samples come.
+    pub fn prefetch(&self, samples: usize) {
+        let from_oldest = self.history.get(self.oldest..).unwrap_or_default();
+        prefetch_slice(from_oldest.get(..samples).unwrap_or(from_oldest));
+    }
+
     /// For audio at `rate`.
     #[must_use]
     pub fn new(rate: SampleRate) -> Self {

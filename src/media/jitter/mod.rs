@@ -14,12 +14,14 @@ mod margin;
 mod payloads;
 mod received;
 mod seat;
+mod slot;
 pub(crate) mod stretch;
 mod trend;
 
 use std::time::{Duration, Instant};
 
 use crate::media::audio_level::AudioLevel;
+use crate::media::prefetch::prefetch_slice;
 use crate::units::{ExtSeqNo, RtpTicks};
 use absence::Absence;
 use delay::{DelayEstimator, PLAUSIBLE};
@@ -27,6 +29,7 @@ use margin::Margin;
 pub use margin::Plan;
 use payloads::{Payloads, Place};
 use received::{Received, Reference};
+use slot::Slot;
 
 /// Sizes and limits, fixed at construction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,6 +243,14 @@ impl JitterBuffer {
             }
         };
         (next, dropped)
+    }
+
+    /// Before [`Self::next`].
+    pub fn prefetch_buffers(&self) {
+        let held = self.order.get(..self.count).unwrap_or_default();
+        prefetch_slice(held);
+        prefetch_slice(self.slots.get(..SLOTS_AHEAD).unwrap_or(&self.slots));
+        self.payloads.prefetch();
     }
 
     /// The payload in a slot that [`Self::next`] named.
@@ -546,35 +557,6 @@ impl JitterBuffer {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    sequence: ExtSeqNo,
-    timestamp: i64,
-    ticks: u32,
-    place: Place,
-    level: Option<AudioLevel>,
-    /// How much slower than the fastest, in microseconds.
-    relative: i64,
-}
-
-impl Slot {
-    const EMPTY: Self = Self {
-        sequence: ExtSeqNo(0),
-        timestamp: 0,
-        ticks: 0,
-        place: Place {
-            start: 0,
-            length: 0,
-        },
-        level: None,
-        relative: 0,
-    };
-
-    fn end(&self) -> i64 {
-        self.timestamp + i64::from(self.ticks)
-    }
-}
-
 /// Of the next tick to be handed out, on the extended timestamps.
 #[derive(Debug, Clone, Copy)]
 enum Position {
@@ -589,6 +571,8 @@ fn ticks_between(from: i64, to: i64) -> u32 {
 
 /// A buffer that ran empty this long ago belongs to a stream that stopped.
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
+/// In a quiet network no more packets than these wait.
+const SLOTS_AHEAD: usize = 4;
 /// What a backlog may exceed the longest delay by: a packet of 60 ms and a tick.
 const SLACK: i64 = 80_000;
 

@@ -2,6 +2,7 @@
 //! stream may have under way, not for as many of the largest packet as there are small ones.
 
 use super::Slot;
+use crate::media::prefetch::prefetch_slice;
 
 /// Payloads of any length in one piece of memory.
 #[derive(Debug)]
@@ -49,6 +50,15 @@ impl Payloads {
         }
     }
 
+    /// What is held, up to a bound.
+    pub(super) fn prefetch(&self) {
+        prefetch_slice(
+            self.bytes
+                .get(..self.end.min(BYTES_AHEAD))
+                .unwrap_or_default(),
+        );
+    }
+
     pub(super) fn get(&self, place: Place) -> &[u8] {
         self.bytes.get(place.range()).unwrap_or_default()
     }
@@ -86,3 +96,6 @@ impl Place {
         self.start as usize..self.start as usize + self.length as usize
     }
 }
+
+/// A few packets of speech.
+const BYTES_AHEAD: usize = 640;

@@ -3,6 +3,8 @@
 
 use crate::media::codec::{Codec, CodecError, Encoder};
 use crate::media::command::LegSlot;
+use crate::media::leg::Leg;
+use crate::media::mixer::LegTable;
 use crate::media::mixer::select::Floor;
 
 /// Something that a bridge is fitted with.
@@ -82,11 +84,32 @@ impl Seats {
         self.members.iter().zip(&self.floors)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&mut Member, &mut Floor)> {
-        self.members.iter_mut().zip(&mut self.floors)
+    pub(super) fn get_mut(&mut self, index: usize) -> Option<(&mut Member, &mut Floor)> {
+        Some((self.members.get_mut(index)?, self.floors.get_mut(index)?))
+    }
+
+    pub(super) fn leg<'a>(&self, index: usize, legs: &'a LegTable) -> Option<&'a Leg> {
+        let member = self.members.get(index)?;
+        legs.get(member.slot.0 as usize)?.as_deref()
+    }
+
+    /// Before a member's turn: the memory of those who come after it.
+    pub(super) fn prefetch(&self, index: usize, legs: &LegTable) {
+        if let Some(leg) = self.leg(index + 1, legs) {
+            leg.prefetch_buffers();
+        }
+        if let Some(leg) = self.leg(index + 2, legs) {
+            leg.prefetch_codecs();
+        }
+        if let Some(leg) = self.leg(index + AHEAD, legs) {
+            leg.prefetch();
+        }
     }
 
     fn capacity(&self) -> usize {
         self.members.capacity().min(self.floors.capacity())
     }
 }
+
+/// Legs between asking for a leg's memory and using it.
+pub(super) const AHEAD: usize = 3;

@@ -17,6 +17,7 @@ mod select;
 mod sum;
 
 pub use desk::Desk;
+use fitting::AHEAD;
 pub use fitting::{Fitting, Seats};
 pub use select::TALKERS_MAX;
 
@@ -169,7 +170,11 @@ impl Bridge {
         sink: &mut impl Transmit,
     ) -> [bool; SampleRate::ALL.len()] {
         let mut in_use = [false; SampleRate::ALL.len()];
-        for (member, floor) in self.seats.iter_mut() {
+        for index in 0..self.seats.members.len() {
+            self.seats.prefetch(index, legs);
+            let Some((member, floor)) = self.seats.get_mut(index) else {
+                break;
+            };
             let Some(leg) = leg_at(legs, member.slot) else {
                 continue;
             };
@@ -247,7 +252,10 @@ impl Bridge {
         desk: &mut Desk,
         sink: &mut impl Transmit,
     ) {
-        for member in &self.seats.members {
+        for (index, member) in self.seats.members.iter().enumerate() {
+            if let Some(leg) = self.seats.leg(index + AHEAD, legs) {
+                leg.prefetch_sending();
+            }
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
             };

@@ -187,6 +187,15 @@ impl Receiver {
         }
     }
 
+    /// Of the next pull.
+    pub(super) fn prefetch_buffers(&self) {
+        self.jitter.prefetch_buffers();
+        self.staging.prefetch();
+        if let Some(concealer) = &self.concealer {
+            concealer.prefetch(self.frame_samples());
+        }
+    }
+
     /// A sender report of the peer's came in by RTCP.
     pub fn handle_sender_report(&mut self, now: Instant, ssrc: Ssrc, ntp: NtpTime) {
         self.stream.note_sender_report(now, ssrc, ntp);

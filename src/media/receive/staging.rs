@@ -3,6 +3,7 @@
 
 use super::FrameKind;
 use crate::media::jitter::stretch;
+use crate::media::prefetch::prefetch_slice;
 use crate::units::{Decibels, SampleRate};
 
 /// A short queue of samples, with what each stretch of it is made of.
@@ -126,6 +127,12 @@ impl Staging {
         self.frame = samples.min(self.samples.len());
         self.length -= count;
         self.take_runs(count)
+    }
+
+    /// Before a frame is staged.
+    pub(super) fn prefetch(&self) {
+        let used = self.frame + self.length;
+        prefetch_slice(self.samples.get(..used).unwrap_or_default());
     }
 
     /// The frame taken last.

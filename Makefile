@@ -33,7 +33,7 @@ quality: ## concealment rated by PESQ and STOI (the first time needs a network, 
 
 compare: ## measure beside Asterisk and Janus, on a quiet machine; OPTIONS='--quick', '--only NAME', '--write docs', '--help'
 	@. scripts/packages && install_packages janus || true
-	$(CARGO) bench --locked --bench compare -- $(OPTIONS)
+	$(CARGO) bench --locked --bench compare -- $(or $(OPTIONS),--full)
 
 audit: ## licences, bans and sources of the dependencies (needs cargo-deny)
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
@@ -57,6 +57,6 @@ install: ## into PREFIX (/usr/local), below DESTDIR; build first
 	test -e $(DESTDIR)/etc/voicebridge/voicebridge.toml || \
 	  install -D -m 644 deploy/voicebridge.toml $(DESTDIR)/etc/voicebridge/voicebridge.toml
 	install -m 644 README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DOC)
-	install -D -m 644 -t $(DOC)/docs docs/*.md
+	install -D -m 644 -t $(DOC)/docs docs/*
 	install -D -m 644 -t $(DOC)/asterisk asterisk/*
 	install -D -m 644 -t $(DOC)/dialplans dialplans/*

@@ -25,6 +25,7 @@ mod voicebridge;
 mod wire;
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -41,7 +42,10 @@ use crate::voicebridge::Voicebridge;
 #[derive(Parser)]
 #[command(name = "compare")]
 struct Options {
-    /// One short round of everything
+    /// All scenarios; takes more than an hour
+    #[arg(long)]
+    full: bool,
+    /// One short round of each
     #[arg(long)]
     quick: bool,
     /// Most rounds of anything
@@ -89,6 +93,12 @@ fn main() -> anyhow::Result<()> {
             .for_each(|s| println!("{:14} {}", s.name, s.about));
         return Ok(());
     }
+    if !options.is_told_what_to_do() {
+        println!("What shall be compared? --full, or --only NAME; --list tells the names");
+        return Ok(());
+    }
+    // Ports and addresses are fixed: two at a time would hear each other.
+    let _alone = TcpListener::bind(ALONE).context("another comparison is running")?;
     system::allow_many_sockets();
     let mut found = load().unwrap_or_default();
     if !options.report {
@@ -110,6 +120,11 @@ fn main() -> anyhow::Result<()> {
 }
 
 impl Options {
+    /// Not so where cargo runs all benches.
+    const fn is_told_what_to_do(&self) -> bool {
+        self.full || self.quick || self.report || self.resume || !self.only.is_empty()
+    }
+
     fn wants(&self, scenario: &Scenario) -> bool {
         self.only.is_empty()
             || self
@@ -229,3 +244,5 @@ fn store() -> PathBuf {
 }
 
 const QUICK_SECONDS: u64 = 3;
+/// Held while a comparison runs.
+const ALONE: (Ipv4Addr, u16) = (Ipv4Addr::new(127, 0, 0, 3), 9_999);

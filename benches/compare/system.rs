@@ -117,7 +117,12 @@ pub(crate) fn machine() -> String {
         let value = line.and_then(|line| line.split_once(':'));
         value.map_or("?".into(), |(_, value)| value.trim().to_owned())
     };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // Of all cores, not only of the one that this program stays on.
+    let processors = read("/proc/cpuinfo");
+    let cores = processors
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let memory = value(&read("/proc/meminfo"), "MemTotal");
     let memory: u64 = memory
         .split(' ')

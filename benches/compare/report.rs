@@ -26,6 +26,7 @@ struct Row {
     missing: f64,
     gaps: u64,
     concealed: Option<f64>,
+    late: Option<f64>,
     drift: Option<f32>,
     /// Over all rounds.
     delay: Option<(f32, f32)>,
@@ -68,6 +69,7 @@ impl Row {
             missing: calmest.missing,
             gaps: calmest.gaps,
             concealed: calmest.concealed,
+            late: calmest.late,
             drift: calmest.drift,
             delay: at(0.5).zip(at(0.95)),
         })
@@ -152,6 +154,9 @@ impl<'a> Block<'a> {
             }
             if let Some(concealed) = row.concealed {
                 let _ok = write!(text, " {:.2} % of frames concealed;", concealed * 100.0);
+            }
+            if let Some(late) = row.late {
+                let _ok = write!(text, " {:.2} % of ticks more than 2 ms late;", late * 100.0);
             }
             if let Some(drift) = row.drift.filter(|_| self.scenario.skew_ppm != 0) {
                 let _ok = write!(text, " delay moved by {drift:.1} ms;");

@@ -51,6 +51,9 @@ pub(crate) struct Found {
     pub(crate) left_kib: f64,
     /// Frames that the server made up, share of those that it was owed.
     pub(crate) concealed: Option<f64>,
+    /// Ticks of the server that began more than 2 ms after their time, share of all.
+    #[serde(default)]
+    pub(crate) late: Option<f64>,
     /// How busy the whole machine was, share.
     pub(crate) machine: f64,
 }
@@ -106,6 +109,7 @@ struct Measured {
     memory_kib: f64,
     left_kib: f64,
     concealed: Option<f64>,
+    late: Option<f64>,
     machine: f64,
 }
 
@@ -132,18 +136,15 @@ fn measure(
     window
         .end
         .store(begin + seconds * SECOND, Ordering::Release);
-    let (cpu, concealed, machine) = (
+    let (cpu, counts, machine) = (
         system::cpu_time(server.pid())?,
-        server.concealed(),
+        server.counts(),
         system::machine_time(),
     );
     let ended = server.hold(Duration::from_secs(seconds))?;
     let passed = (system::now() - begin) as f64 / 1e9;
     let (cpu_after, machine_after) = (system::cpu_time(server.pid())?, system::machine_time());
-    let concealed = server
-        .concealed()
-        .zip(concealed)
-        .map(|(after, before)| after - before);
+    let counted = server.counts().zip(counts);
     let full = system::resident_kib(server.pid())?;
     if ended > 0 {
         bail!("{ended} calls were ended by the server");
@@ -157,7 +158,10 @@ fn measure(
         seconds: passed,
         memory_kib: per_seat(full),
         left_kib: per_seat(left),
-        concealed,
+        concealed: counted.map(|(after, before)| after.concealed - before.concealed),
+        late: counted.map(|(after, before)| {
+            1.0 - (after.punctual - before.punctual) / (after.ticks - before.ticks)
+        }),
         machine: (machine_after.0 - machine.0) as f64 / (machine_after.1 - machine.1).max(1) as f64,
     })
 }
@@ -240,6 +244,7 @@ impl Measured {
             memory_kib: self.memory_kib,
             left_kib: self.left_kib,
             concealed: self.concealed.map(|frames| frames / due),
+            late: self.late,
             machine: self.machine,
         }
     }

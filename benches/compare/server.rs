@@ -111,10 +111,21 @@ pub(crate) trait Server {
     fn hold(&mut self, duration: Duration) -> anyhow::Result<usize>;
     /// Ends them.
     fn hang_up(&mut self) -> anyhow::Result<()>;
-    /// Frames that it had to make up so far, where it tells.
-    fn concealed(&self) -> Option<f64> {
+    /// What it counted so far, where it tells.
+    fn counts(&self) -> Option<Counts> {
         None
     }
+}
+
+/// What a server counts about itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    /// Frames that it had to make up.
+    pub(crate) concealed: f64,
+    /// Ticks.
+    pub(crate) ticks: f64,
+    /// Those that began up to 2 ms after their time.
+    pub(crate) punctual: f64,
 }
 
 /// A program of ours: started on the server's core, killed when dropped.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::call::{Answered, Dial, Lines};
 use crate::scenario::{Scenario, Seat};
-use crate::server::{MEDIA_PORTS, Process, Server, free_port};
+use crate::server::{Counts, MEDIA_PORTS, Process, Server, free_port};
 
 /// A node and its meetings.
 pub(crate) struct Voicebridge {
@@ -87,7 +87,7 @@ impl Server for Voicebridge {
         self.lines.as_mut().context("no calls")?.hang_up()
     }
 
-    fn concealed(&self) -> Option<f64> {
+    fn counts(&self) -> Option<Counts> {
         let url = format!("http://127.0.0.1:{}/metrics", self.http_port);
         let text = ureq::get(url)
             .call()
@@ -95,11 +95,19 @@ impl Server for Voicebridge {
             .body_mut()
             .read_to_string()
             .ok()?;
-        let line = |line: &str| {
-            line.strip_prefix("voicebridge_concealed_frames_total ")
-                .map(str::to_owned)
+        // One media thread.
+        let value = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name))?
+                .trim()
+                .parse()
+                .ok()
         };
-        text.lines().find_map(line)?.parse().ok()
+        Some(Counts {
+            concealed: value("voicebridge_concealed_frames_total")?,
+            ticks: value("voicebridge_tick_lateness_seconds_count{thread=\"0\"}")?,
+            punctual: value("voicebridge_tick_lateness_seconds_bucket{le=\"0.002\",thread=\"0\"}")?,
+        })
     }
 }
 

@@ -9,7 +9,7 @@ pub const LATENESS_BOUNDS: [Duration; 8] = [
     Duration::from_micros(250),
     Duration::from_micros(500),
     Duration::from_millis(1),
-    Duration::from_micros(2_500),
+    Duration::from_millis(2),
     Duration::from_millis(5),
     Duration::from_millis(10),
     Duration::from_millis(20),

@@ -1189,6 +1189,7 @@ fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> C
         hangup_by: HangupBy::System,
         q850: 16,
         sip_call_id: None,
+        asterisk_channel: None,
         quality: None,
     }
 }

@@ -154,6 +154,15 @@ impl Snapshot {
             "name",
             asterisks,
         )?;
+        let (name, help) = (
+            "voicebridge_asterisk_events",
+            "What happened with an Asterisk",
+        );
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (name, event, count) in &self.gauges.asterisk_events {
+            let labels = [("name", name.as_str()), ("event", event)];
+            ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+        }
         gauges(
             to,
             "voicebridge_trunk_up",

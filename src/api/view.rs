@@ -193,7 +193,7 @@ pub(super) struct CallView {
     pub(super) trunk: Option<String>,
     /// The SIP Call-ID.
     pub(super) sip_call_id: Option<String>,
-    /// The channel in Asterisk.
+    /// Asterisk's name of its channel; null where it came by none.
     pub(super) asterisk_channel: Option<String>,
     /// Media quality.
     pub(super) quality: Option<Value>,
@@ -333,7 +333,7 @@ impl CallView {
             node: stored.node,
             trunk: None,
             sip_call_id: call.sip_call_id,
-            asterisk_channel: None,
+            asterisk_channel: call.asterisk_channel,
             quality: call.quality,
         }
     }

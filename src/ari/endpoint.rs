@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::ari::caller::{Caller, Media, News, Progress, Step};
+use crate::ari::counters::AriCounters;
 use crate::ari::event::{self, Bridge, Channel, Event, IncomingCaller, Response};
 use crate::ari::link::{Due, Link};
 use crate::ari::request::Request;
@@ -120,29 +121,6 @@ pub enum AriEvent {
         /// What Asterisk answered; `None`: nothing.
         status: Option<u16>,
     },
-}
-
-/// Counted since start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct AriCounters {
-    /// Events of a kind that is of no use here.
-    pub ignored: u64,
-    /// Messages that can't be read.
-    pub malformed: u64,
-    /// Requests that were refused, where success was expected.
-    pub refused: u64,
-    /// Requests that were not answered in time.
-    pub unanswered: u64,
-    /// Answers to nothing that is asked any more.
-    pub stray: u64,
-    /// Callers found in the application whose arrival was not told.
-    pub adopted: u64,
-    /// Channels and bridges of ours that belonged to nobody any more.
-    pub orphans: u64,
-    /// Callers whose phones speak what Asterisk has to transcode to G.722.
-    pub transcoded: u64,
-    /// Connections that were opened.
-    pub connections: u64,
 }
 
 struct Pending {

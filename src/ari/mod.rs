@@ -11,6 +11,7 @@
 //! `poll_transmit` and `poll_event`, then ask `poll_timeout` when to call `handle_timeout`.
 
 mod caller;
+mod counters;
 mod endpoint;
 mod event;
 mod link;
@@ -18,5 +19,6 @@ mod request;
 #[cfg(test)]
 mod simulation;
 
-pub use endpoint::{AriCounters, AriEvent, CallerId, Endpoint, EndpointConfig, Transmit};
+pub use counters::AriCounters;
+pub use endpoint::{AriEvent, CallerId, Endpoint, EndpointConfig, Transmit};
 pub use event::IncomingCaller;

@@ -253,6 +253,8 @@ pub struct CallRecord {
     pub q850: u8,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
+    /// Asterisk's name of its channel, where it came by one.
+    pub asterisk_channel: Option<String>,
     /// Media quality, as in the API.
     pub quality: Option<serde_json::Value>,
 }

@@ -55,7 +55,7 @@ use crate::units::{Key, Language};
 /// How a call arrived.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// `sip`, later also `asterisk`.
+    /// `sip` or `asterisk`.
     pub kind: &'static str,
     /// Who calls.
     pub caller: CallerNumber,
@@ -69,6 +69,8 @@ pub struct Arrival {
     pub past: Option<Box<Past>>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
+    /// Asterisk's name of its channel, where it came by one.
+    pub asterisk_channel: Option<String>,
 }
 
 /// What happens to a call.

@@ -108,6 +108,7 @@ struct ArrivalFacts {
     caller: CallerNumber,
     number: String,
     sip_call_id: Option<String>,
+    asterisk_channel: Option<String>,
 }
 
 impl RecordDraft {
@@ -130,6 +131,7 @@ impl RecordDraft {
             caller,
             number,
             sip_call_id,
+            asterisk_channel,
             ..
         } = arrival;
         self.arrival = Some((
@@ -138,6 +140,7 @@ impl RecordDraft {
                 caller,
                 number,
                 sip_call_id,
+                asterisk_channel,
             },
             wall,
         ));
@@ -252,6 +255,7 @@ impl RecordDraft {
 
     /// The finished record.
     pub(super) fn finish(&self, wall: Timestamp, ending: Ending) -> CallRecord {
+        let facts = self.arrival.as_ref().map(|(facts, _)| facts);
         CallRecord {
             id: self.id,
             kind: self.kind(),
@@ -268,10 +272,8 @@ impl RecordDraft {
             pin_attempts: self.pin_attempts,
             hangup_by: ending.by,
             q850: ending.q850,
-            sip_call_id: self
-                .arrival
-                .as_ref()
-                .and_then(|(facts, _)| facts.sip_call_id.clone()),
+            sip_call_id: facts.and_then(|facts| facts.sip_call_id.clone()),
+            asterisk_channel: facts.and_then(|facts| facts.asterisk_channel.clone()),
             quality: None,
         }
     }

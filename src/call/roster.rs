@@ -198,6 +198,8 @@ pub struct Gauges {
     pub trunks: Vec<(String, bool)>,
     /// Asterisks by name: connected.
     pub asterisks: Vec<(String, bool)>,
+    /// What happened with them, since start: name, event, how often.
+    pub asterisk_events: Vec<(String, &'static str, u64)>,
 }
 
 /// A histogram of tick lateness, kept by the engine in atomics.

@@ -206,6 +206,16 @@ impl Asterisks {
             .collect()
     }
 
+    /// What happened with each, since start.
+    pub(super) fn events(&self) -> Vec<(String, &'static str, u64)> {
+        let each = |asterisk: &Asterisk| {
+            let name = asterisk.name.clone();
+            let counted = asterisk.endpoint.counters().in_words();
+            counted.map(|(event, count)| (name.clone(), event, count))
+        };
+        self.all.iter().flat_map(each).collect()
+    }
+
     /// Everything was said, and who was sent away is gone.
     pub(super) fn are_done(&self) -> bool {
         let mut all = self.all.iter();
@@ -316,6 +326,7 @@ impl Gateway {
             pin: incoming.pin,
             past,
             sip_call_id: incoming.sip_call_id,
+            asterisk_channel: Some(incoming.channel),
         };
         let input = match refused {
             _ if is_emergency(&incoming.number) || is_emergency(&arrival.number) => {
@@ -459,7 +470,7 @@ fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
 
 const KIND: &str = "asterisk";
 /// An Asterisk that is dead for so long and sends no audio is gone with its callers.
-const GONE_AFTER: Duration = Duration::from_secs(3);
+const GONE_AFTER: Duration = Duration::from_secs(2);
 /// Messages of all Asterisks that may wait for the gateway.
 const NEWS: usize = 8_192;
 /// Messages that may wait for one Asterisk.

@@ -332,6 +332,7 @@ impl Gateway {
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = self.legs_by_kind();
         gauges.asterisks = self.asterisks.connected();
+        gauges.asterisk_events = self.asterisks.events();
         let threads = self.engine.health();
         gauges.tick_lateness = threads.iter().map(counters::lateness).collect();
         gauges.media_busy = threads.iter().map(|t| f64::from(t.busy)).collect();

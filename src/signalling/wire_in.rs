@@ -71,6 +71,7 @@ impl Gateway {
             pin: invite.pin,
             past: None,
             sip_call_id: Some(invite.call_id),
+            asterisk_channel: None,
         };
         // Emergency numbers are the call's to refuse, whether or not there is room for the call.
         let input = match refused {

@@ -15,8 +15,9 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     let call = stored.call;
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
-             outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+             outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
+             asterisk_channel)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -38,6 +39,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.quality.map(|quality| quality.to_string()))
     .bind(i64::from(stored.echo))
     .bind(call.occurrence.map(|id| id.to_string()))
+    .bind(call.asterisk_channel)
     .execute(&store.write)
     .await
     .map(drop)
@@ -126,6 +128,7 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         hangup_by: get_word(row, "hangup_by")?,
         q850: get_number(row, "q850")?,
         sip_call_id: get(row, "sip_call_id")?,
+        asterisk_channel: get(row, "asterisk_channel")?,
         quality,
     };
     Ok(StoredCall {

@@ -134,9 +134,14 @@ impl Asterisk {
         write("ari.conf", &format!("[general]\nenabled = yes\n{ari}"));
         let http = shipped("asterisk/http.conf").replace("8088", "@HTTP_PORT@");
         write("http.conf", &http);
-        write("pjsip.conf", PJSIP);
-        let dialplan = shipped("dialplans/stasis.conf");
-        write("extensions.conf", &format!("{EXTENSIONS}{dialplan}"));
+        let peer = shipped("asterisk/pjsip.conf");
+        write("pjsip.conf", &format!("{PJSIP}\n{peer}"));
+        let dialplan =
+            ["stasis", "voicebridge"].map(|name| shipped(&format!("dialplans/{name}.conf")));
+        write(
+            "extensions.conf",
+            &format!("{EXTENSIONS}{}", dialplan.join("\n")),
+        );
         let first = RTP.fetch_add(2_000, Ordering::Relaxed);
         let rtp = format!("rtp={first}-{}", first + 1_999);
         let run = folder.path().join("run");
@@ -224,6 +229,18 @@ impl Asterisk {
             .output()
             .expect("bash runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What it warned of since it started.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.run().join("log/messages")).expect("its log");
+        let complains = |line: &&str| line.contains("WARNING") || line.contains("ERROR");
+        log.lines()
+            .filter(complains)
+            // About a module's own documentation; nothing that was configured.
+            .filter(|line| !line.contains("minimum_size"))
+            .map(str::to_owned)
+            .collect()
     }
 
     /// No channel and no bridge.
@@ -343,7 +360,7 @@ const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[inboun
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\
     exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \
-    same => n,Hangup()\ninclude => voicebridge-stasis\n\n";
+    same => n,Hangup()\ninclude => voicebridge-stasis\ninclude => voicebridge-examples\n\n";
 const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,ip\n\n\
     [udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
     [phones](!)\ntype = endpoint\ncontext = inbound\ndisallow = all\nallow = ulaw,alaw,g722,opus\n\

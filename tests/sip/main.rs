@@ -9,6 +9,7 @@ mod asterisk;
 mod asterisk_check;
 mod asterisk_life;
 mod baresip;
+mod dialplans;
 mod outcomes;
 mod resilience;
 mod server;

@@ -69,16 +69,20 @@ impl Server {
     pub(crate) fn kill_and_restart(&mut self) {
         self.process.kill().expect("killed");
         self.process.wait().expect("waited");
-        self.process = spawn(self.folder.path());
-        self.wait_until_ready();
+        self.start_again();
     }
 
     /// SIGTERM, and a start on the same data once the process has ended by itself.
     pub(crate) fn terminate_and_restart(&mut self) -> (Duration, bool) {
         let ended = self.terminate();
+        self.start_again();
+        ended
+    }
+
+    /// After an end.
+    pub(crate) fn start_again(&mut self) {
         self.process = spawn(self.folder.path());
         self.wait_until_ready();
-        ended
     }
 
     /// SIGTERM; how long the process took to end by itself, and whether it said success.

@@ -24,8 +24,8 @@ pub(super) struct Unheard {
     quiet: u16,
     /// Frames that nobody could hear, in a row.
     muted: u16,
-    /// Packets left out since the last one decoded.
-    skipped: u16,
+    /// Frames since a packet was last decoded.
+    since: u16,
     /// This sender's voice detector has been seen to find a voice: its word counts.
     trusted: bool,
     loudness: Loudness,
@@ -87,7 +87,7 @@ impl Unheard {
             now: Audience::Somebody,
             quiet: 0,
             muted: 0,
-            skipped: 0,
+            since: 0,
             trusted: false,
             loudness: Loudness::AsBefore,
         }
@@ -101,6 +101,7 @@ impl Unheard {
     pub(super) const fn begin_frame(&mut self) {
         self.now = self.next;
         self.next = Audience::Somebody;
+        self.since = self.since.saturating_add(1);
         self.muted = match self.now {
             Audience::Nobody => self.muted.saturating_add(1),
             Audience::Somebody | Audience::IfVoice => 0,
@@ -120,7 +121,7 @@ impl Unheard {
         self.count = 0;
         self.gaps = 0;
         self.quiet = 0;
-        self.skipped = 0;
+        self.since = 0;
         self.trusted = false;
     }
 
@@ -148,7 +149,7 @@ impl Unheard {
             (false, true) => LOOK_EVERY_TOLD,
             (false, false) => 0,
         };
-        if self.skipped < most {
+        if self.since < most {
             Turn::Skip
         } else if told && !is_gap {
             Turn::Look
@@ -159,7 +160,6 @@ impl Unheard {
 
     /// A packet is left out.
     pub(super) fn skip(&mut self, codec: Codec, payload: &[u8], loudness: Loudness) {
-        self.skipped = self.skipped.saturating_add(1);
         self.loudness = loudness;
         self.keep(payload, is_gap(codec, payload));
     }
@@ -172,7 +172,7 @@ impl Unheard {
 
     /// A packet is decoded out of its turn.
     pub(super) fn look(&mut self, payload: &[u8]) {
-        self.skipped = 0;
+        self.since = 0;
         self.keep(payload, false);
     }
 
@@ -227,7 +227,7 @@ impl Unheard {
 
     /// This packet is decoded.
     pub(super) fn note_decoded(&mut self, decoder: &Decoder, payload: &[u8]) {
-        self.skipped = 0;
+        self.since = 0;
         let flagged = decoder.codec() == Codec::Opus
             && payload.len() > OPUS_DTX_BYTES
             && payload.first().is_some_and(|toc| *toc < CELT_ONLY);
@@ -276,8 +276,8 @@ const PAYLOAD_MAX: usize = 160;
 const QUIET_FRAMES: u16 = 15;
 /// 1 s: who is muted for less is as he was.
 const MUTED_FRAMES: u16 = 50;
-/// Packets: 2 s of 20 ms, and half a second of those whose level alone speaks for leaving them out: that
-/// is how long a sender who says too little of it may go unheard.
+/// Frames: 2 s, and half a second of packets whose level alone speaks for leaving them out: that is how
+/// long a sender who says too little of it may go unheard.
 const LOOK_EVERY: u16 = 100;
 const LOOK_EVERY_TOLD: u16 = 25;
 /// From here on a packet's first byte says that it has no voice flags (RFC 6716 table 2).
@@ -708,12 +708,35 @@ mod tests {
         silence.note_decoded(&decoder, &voiced);
         assert_eq!(silence.turn(&decoder, &voiceless, false), Turn::Skip);
         assert_eq!(silence.turn(&decoder, &voiced, false), Turn::Decode);
-        // Nor for ever.
-        let skipped = (0..1_000).take_while(|_| {
-            let turn = silence.turn(&decoder, &voiceless, false);
-            silence.skip(Codec::Opus, &voiceless, Loudness::AsBefore);
-            turn == Turn::Skip
-        });
-        assert_eq!(skipped.count(), usize::from(LOOK_EVERY));
+    }
+
+    #[test]
+    fn what_is_left_out_is_looked_at_every_two_seconds_however_long_its_packets_are() {
+        let decoder = Decoder::new(Codec::Opus).unwrap();
+        let (voiceless, voiced) = ([0x48, 0x7F, 1], [0x48, 0x80, 1]);
+        for frames in [1, 3] {
+            let mut silence = Unheard::new(Codec::Opus);
+            let pass = |silence: &mut Unheard, frames| {
+                for _ in 0..frames {
+                    silence.note(Audience::IfVoice);
+                    silence.begin_frame();
+                    silence.end_frame(false);
+                }
+            };
+            pass(&mut silence, usize::from(QUIET_FRAMES) + 1);
+            for _ in 0..3 {
+                silence.note_decoded(&decoder, &voiced);
+                let mut left_out = 0;
+                loop {
+                    pass(&mut silence, frames);
+                    if silence.turn(&decoder, &voiceless, false) != Turn::Skip {
+                        break;
+                    }
+                    silence.skip(Codec::Opus, &voiceless, Loudness::AsBefore);
+                    left_out += frames;
+                }
+                assert!((97..=99).contains(&left_out), "{frames}: {left_out}");
+            }
+        }
     }
 }

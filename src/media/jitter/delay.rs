@@ -2,7 +2,8 @@
 //!
 //! The fastest packets of the last two seconds are the base: following them absorbs the skew between
 //! the sender's clock and ours. A histogram of how much slower the others were, with a memory of
-//! about five seconds, gives the delay that all but one in a hundred need.
+//! about five seconds, gives the delay that all but one in a hundred need; what hasn't been seen for
+//! ten seconds isn't waited for any more.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ pub(super) struct DelayEstimator {
     base: Base,
     trend: Trend,
     histogram: Histogram,
+    slowest: Slowest,
     floor: Floor,
 }
 
@@ -27,6 +29,7 @@ impl DelayEstimator {
             base: Base::EMPTY,
             trend: Trend::EMPTY,
             histogram: Histogram::EMPTY,
+            slowest: Slowest::EMPTY,
             floor: Floor { value: 0, since: 0 },
         }
     }
@@ -41,6 +44,7 @@ impl DelayEstimator {
     pub(super) const fn reset(&mut self) {
         self.forget_base();
         self.histogram = Histogram::EMPTY;
+        self.slowest = Slowest::EMPTY;
         self.floor = Floor { value: 0, since: 0 };
     }
 
@@ -55,6 +59,7 @@ impl DelayEstimator {
         }
         let relative = transit - self.base.value(transit);
         self.histogram.count(bin_of(relative));
+        self.slowest.take(now, relative);
         relative
     }
 
@@ -66,7 +71,8 @@ impl DelayEstimator {
 
     /// The delay to aim at.
     pub(super) fn target(&self, now: i64) -> i64 {
-        self.histogram.delay().max(self.floor.at(now))
+        let most = self.slowest.most();
+        self.histogram.delay().min(most).max(self.floor.at(now))
     }
 
     /// By how much packets come later for the sender's slow clock, in microseconds per second.
@@ -250,6 +256,36 @@ fn bin_of(delay: i64) -> usize {
     usize::try_from(delay / BIN).unwrap_or(0).min(BINS - 1)
 }
 
+/// How much slower than the fastest the slowest packet of the last seconds was.
+#[derive(Debug)]
+struct Slowest {
+    now: i64,
+    /// [`NEVER`] until a whole window has passed.
+    before: i64,
+    until: i64,
+}
+
+impl Slowest {
+    const EMPTY: Self = Self {
+        now: NEVER,
+        before: NEVER,
+        until: i64::MIN,
+    };
+
+    fn take(&mut self, now: i64, relative: i64) {
+        if now >= self.until {
+            self.before = self.now;
+            self.now = 0;
+            self.until = now + SLOWEST_WINDOW;
+        }
+        self.now = self.now.max(relative);
+    }
+
+    fn most(&self) -> i64 {
+        self.now.max(self.before)
+    }
+}
+
 /// The least transit time of the last seconds, by sliding windows.
 #[derive(Debug)]
 struct Base {
@@ -327,6 +363,8 @@ const BEYOND_MAX: f32 = 0.01;
 /// Four of half a second: at 2,000 ppm the base lags by at most 4 ms.
 const WINDOWS: usize = 4;
 const WINDOW: i64 = 500_000;
+/// Five seconds.
+const SLOWEST_WINDOW: i64 = 5_000_000;
 /// More than skew does within a window.
 const JUMP: i64 = 10_000;
 /// Two seconds, then 10 ms per second.
@@ -372,6 +410,16 @@ mod tests {
         assert!((37..=40).contains(&asked), "{asked}");
         let calm = target(&mut estimator, 20, 40, |_| 0.0);
         assert_eq!(calm, 0);
+    }
+
+    #[test]
+    fn jitter_that_is_over_is_forgotten_within_ten_seconds() {
+        let mut random = Random::new(1);
+        let mut estimator = DelayEstimator::new(8000);
+        let asked = target(&mut estimator, 0, 20, |_| 40.0 * f64::from(random.unit()));
+        assert!((37..=40).contains(&asked), "{asked}");
+        assert!(target(&mut estimator, 20, 4, |_| 0.0) > 30);
+        assert_eq!(target(&mut estimator, 24, 7, |_| 0.0), 0);
     }
 
     #[test]

@@ -154,15 +154,16 @@ impl Margin {
         if self.before.packets < PACKETS_MIN {
             return None; // there is time
         }
-        let left = if both.offset >= OFFSET_MIN {
-            Some(both.offset)
+        let beyond = excess - FRAME - soon;
+        let (left, is_due) = if both.offset >= OFFSET_MIN {
+            (both.offset, true)
         } else {
-            (excess >= FRAME + soon + HYSTERESIS).then_some(FRAME)
+            (FRAME, beyond >= HYSTERESIS)
         };
-        left.map(|left| Verdict {
+        (is_due || beyond >= PAUSE_HYSTERESIS).then_some(Verdict {
             insert: false,
             left,
-            is_due: true,
+            is_due,
         })
     }
 }
@@ -226,6 +227,8 @@ const WINDOW: i64 = 500_000;
 const PACKETS_MIN: u32 = 5;
 /// What must remain beyond a whole frame before one is taken away.
 const HYSTERESIS: i64 = 5_000;
+/// The same in a pause, where a mistake isn't heard.
+const PAUSE_HYSTERESIS: i64 = 1_500;
 /// Seconds. How long before a slow clock has used up all time a pause is looked for.
 const LOOK_AHEAD_S: i64 = 3;
 /// What a target in whole milliseconds may lack.
@@ -254,8 +257,22 @@ mod tests {
     #[test]
     fn enough_and_not_too_much_is_kept() {
         assert_eq!(after(0, 0, 0), Plan::Keep);
-        assert_eq!(after(24_000, 0, 0), Plan::Keep);
+        assert_eq!(after(21_000, 0, 0), Plan::Keep);
         assert_eq!(after(35_000, 2_000, 20_000), Plan::Keep);
+    }
+
+    #[test]
+    fn a_little_more_than_a_frame_too_much_can_wait_for_a_pause_for_ever() {
+        let mut margin = Margin::new();
+        for n in 0..500 {
+            margin.take(n * 20_000, 24_000, 0);
+            let plan = margin.plan(n * 20_000, 0, 0);
+            let removal = Plan::Remove {
+                left: 20_000,
+                waited: 0,
+            };
+            assert_eq!(plan, if n < 25 { Plan::Keep } else { removal }, "{n}");
+        }
     }
 
     #[test]

@@ -380,7 +380,7 @@ impl Endpoint {
     }
 
     /// Writes down beside him what whoever finds him next has to know ([`IncomingCaller::past`]); an empty
-    /// text takes it away. At most 2,000 bytes.
+    /// text takes it away.
     pub fn remember(&mut self, now: Instant, caller: CallerId, past: String) {
         let Some(entry) = self.callers.get_mut(&caller) else {
             return;

@@ -31,7 +31,8 @@ fn callers_by_asterisk_are_back_in_their_meetings_whatever_becomes_of_the_proces
     wait_for_participants(&server, &meetings[0].id, 6);
     wait_for_participants(&server, &meetings[1].id, 4);
     let renamed = &people(&server, &meetings[1].id)[0];
-    let name = json!({"name": "Zoë, \"the\" chair"});
+    // As long as one may be, of characters that take the most room on the way to Asterisk and back.
+    let name = json!({"name": format!("Zoë, \"${{x}}\" {}", "𝄞".repeat(88))});
     steer(&server, &meetings[1], renamed, &name);
     let before = all_people(&server, &meetings);
 

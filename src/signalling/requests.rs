@@ -318,8 +318,20 @@ impl Gateway {
         ]
     }
 
+    /// Tables that many calls have made large become small again.
+    fn give_room_back(&mut self) {
+        self.endpoint.give_room_back();
+        self.calls.shrink_to(2 * self.calls.len());
+        self.by_dialog.shrink_to(2 * self.by_dialog.len());
+        self.by_line.shrink_to(2 * self.by_line.len());
+        self.by_leg.shrink_to(2 * self.by_leg.len());
+        self.per_source.shrink_to(2 * self.per_source.len());
+        self.parting.shrink_to(2 * self.parting.len());
+    }
+
     /// Renews what others read without asking.
     pub(super) fn show(&mut self) {
+        self.give_room_back();
         self.engine.watch_load(clock::now());
         let mut gauges = self.counters.gauges();
         gauges.admission_refused.extend(

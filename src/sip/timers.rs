@@ -51,6 +51,11 @@ impl<K: Ord + Hash + Copy> Schedule<K> {
         Some(key)
     }
 
+    /// Takes no more room than about twice what there is.
+    pub(crate) fn give_room_back(&mut self) {
+        self.by_key.shrink_to(2 * self.by_key.len());
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.order.len()

@@ -24,6 +24,7 @@ impl Control {
     /// about twice a second.
     pub fn watch_load(&mut self, now: Instant) {
         if self.memory.observe(now, self.legs.len()) {
+            self.legs.shrink_to(2 * self.legs.len());
             memory::give_back();
         }
         let health = self.health();

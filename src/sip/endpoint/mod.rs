@@ -412,6 +412,18 @@ impl Endpoint {
         self.settle_dialog(id);
     }
 
+    /// Tables that many calls have made large become small again. To be called now and then.
+    pub fn give_room_back(&mut self) {
+        self.servers.shrink_to(2 * self.servers.len());
+        self.server_keys.shrink_to(2 * self.server_keys.len());
+        self.merge_keys.shrink_to(2 * self.merge_keys.len());
+        self.clients.shrink_to(2 * self.clients.len());
+        self.client_keys.shrink_to(2 * self.client_keys.len());
+        self.dialogs.shrink_to(2 * self.dialogs.len());
+        self.dialog_keys.shrink_to(2 * self.dialog_keys.len());
+        self.schedule.give_room_back();
+    }
+
     /// After each touch: the deadline is noted, and what has ended is forgotten.
     fn settle_server(&mut self, id: TransactionId) {
         let ended = self

@@ -4,6 +4,38 @@ use super::*;
 use crate::booking::Pin;
 
 #[test]
+fn many_calls_leave_no_large_tables_behind() {
+    let mut bench = Bench::with(|config| {
+        config.limits.source_invites_burst = 1_000.0;
+    });
+    let calls = 300;
+    for n in 0..calls {
+        let other = invite()
+            .replace("z9hG4bKinv", &format!("z9hG4bKinv{n}"))
+            .replace("call1@", &format!("call{n}@"));
+        bench.udp(&other);
+        bench.now += Duration::from_millis(100);
+    }
+    let room = |bench: &Bench| {
+        let endpoint = &bench.endpoint;
+        endpoint.servers.capacity() + endpoint.dialogs.capacity() + endpoint.dialog_keys.capacity()
+    };
+    assert!(room(&bench) > 300, "{}", room(&bench));
+    bench.endpoint.give_room_back();
+    assert!(room(&bench) > 300, "what is in use stays");
+    for event in bench.events() {
+        let SipEvent::Invite { dialog, .. } = event else {
+            panic!("{event:?}");
+        };
+        bench.endpoint.reject(bench.now, dialog, 486, None, None);
+    }
+    bench.assert_empty_after(LONG);
+    assert!(room(&bench) > 300, "nothing shrinks by itself");
+    bench.endpoint.give_room_back();
+    assert_eq!(room(&bench), 0);
+}
+
+#[test]
 fn a_call_is_answered_acknowledged_and_ended_by_the_caller() {
     let mut bench = Bench::new();
     let trying = bench.udp(&invite());

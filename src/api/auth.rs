@@ -1,6 +1,7 @@
 //! Who asks: `Authorization: Bearer KEY` (RFC 6750 section 2.1).
 
 use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use utoipa::Modify;
@@ -46,23 +47,21 @@ impl FromRequestParts<AppState> for Asker {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let header = parts
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let (scheme, key) = header
-            .and_then(|value| value.split_once(' '))
-            .ok_or_else(Problem::unauthorized)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Problem::unauthorized());
-        }
-        let key = state.bookings.authenticate(state.now(), key.trim()).await?;
+        let key = bearer(&parts.headers).ok_or_else(Problem::unauthorized)?;
+        let key = state.bookings.authenticate(state.now(), key).await?;
         let trace = parts.extensions.get::<Trace>().cloned();
         if let Some(trace) = &trace {
             trace.is_by(&key);
         }
         Ok(Self { key, trace })
     }
+}
+
+/// The API key as it was presented.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 /// Tells the OpenAPI document about keys.

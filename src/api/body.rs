@@ -177,7 +177,7 @@ fn is_json(content_type: &str) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn unread(error: &axum::Error) -> Problem {
+pub(super) fn unread(error: &axum::Error) -> Problem {
     let too_large =
         std::error::Error::source(error).is_some_and(|source| source.to_string().contains("limit"));
     if too_large {
@@ -229,7 +229,7 @@ fn parse(body: &Bytes) -> Result<Fields, Problem> {
 }
 
 /// Most bytes of a body.
-const BODY_BYTES_MAX: usize = 64 * 1_024;
+pub(super) const BODY_BYTES_MAX: usize = 64 * 1_024;
 const FIELD_NAME_CHARS_MAX: usize = 64;
 /// Named by the API, not enforced yet: refused, never stored silently.
 const MEETING_FIELDS_LATER: [&str; 3] = ["room", "lobby", "recording"];

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header::{ETAG, IF_MATCH, LOCATION};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,6 +14,7 @@ use super::body::{self, Fields};
 use super::occurrences::RecurrenceBody;
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
+use super::repetition;
 use super::view::{MeetingView, Page};
 use crate::booking::change::FieldError;
 use crate::booking::service::{MeetingQuestion, Repetition};
@@ -111,11 +112,8 @@ pub(super) struct MeetingPatch {
 /// Books a meeting and allocates its PINs.
 #[utoipa::path(
     post, operation_id = "createMeeting", path = "/v1/meetings", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes repetitions harmless for 24 hours; 1 to 255 visible ASCII characters")),
     responses(
         (status = 201, description = "Booked, now or by an earlier request with the same Idempotency-Key", body = MeetingView),
-        (status = 409, description = "The external_id is taken, or the first request with this Idempotency-Key isn't answered yet", body = ProblemDocument, content_type = "application/problem+json"),
-        (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -479,32 +477,19 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     Ok(Some(revision.unwrap_or(NO_REVISION)))
 }
 
+/// The booking keeps the claim in its own transaction, so that not even a node that dies books twice.
 fn repetition(
     asker: &Asker,
     headers: &HeaderMap,
     fields: &Fields,
 ) -> Result<Option<Repetition>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    let visible = value.as_bytes().iter().all(u8::is_ascii_graphic);
-    if !visible || !(1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&value.len()) {
-        let message = format!("must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters");
-        return Err(Problem::bad_parameter(FieldError::new(
-            "Idempotency-Key",
-            "invalid",
-            message,
-        )));
-    }
-    let name = value.to_str().unwrap_or_default().to_owned();
-    Ok(Some(Repetition {
+    let name = repetition::key_name(headers)?;
+    Ok(name.map(|name| Repetition {
         key: asker.key.id,
         name,
         body_hash: fields.hash(),
     }))
 }
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Revisions count from 1.
 const NO_REVISION: i64 = -1;

@@ -19,6 +19,7 @@ mod participants;
 mod pins;
 mod problem;
 mod query;
+mod repetition;
 mod view;
 
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::config::Config;
 
 use auth::BearerScheme;
 use problem::AnyProblem;
+use repetition::RepeatablePosts;
 
 pub use metrics::render as render_metrics;
 pub use problem::{Problem, ProblemDocument};
@@ -211,6 +213,10 @@ fn guarded_for(
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(axum::middleware::from_fn_with_state(
             state.clone(),
+            repetition::once,
+        ))
+        .layer(axum::middleware::from_fn_with_state(
+            state.clone(),
             audit::keep,
         ))
         .with_state(state)
@@ -267,7 +273,7 @@ fn guarded_for(
         health::openapi_document,
     ),
     components(schemas(ProblemDocument)),
-    modifiers(&BearerScheme, &AnyProblem)
+    modifiers(&BearerScheme, &AnyProblem, &RepeatablePosts)
 )]
 struct Documentation;
 

@@ -4,6 +4,7 @@
 //! the one trait in [`store`]. It never asks the time.
 
 pub mod admission;
+pub mod answer;
 pub mod audit;
 pub mod budget;
 pub mod change;

@@ -1,5 +1,6 @@
 //! The service the rest of the house talks to: every rule about bookings, keys, PINs and call records.
 
+mod answers;
 mod calls;
 mod keys;
 mod known;

@@ -128,6 +128,15 @@ pub trait Store: Send + Sync {
     /// What was done, latest first.
     fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>>;
 
+    /// Claims the right to answer a request; of all who do so at once, one is [`AnswerTurn::First`].
+    fn claim_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, AnswerTurn>;
+
+    /// Keeps the answer that a claim was made for.
+    fn keep_answer(&self, claim: AnswerClaim, sealed: String) -> StoreFuture<'_, ()>;
+
+    /// Gives a claim up: nothing was done.
+    fn release_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, ()>;
+
     /// Deletes what is over for longer than it may be kept.
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
 }
@@ -203,6 +212,48 @@ impl Claim {
             .saturating_sub(CLAIM_LIFETIME)
             .unwrap_or(Timestamp::MIN)
     }
+}
+
+/// A request that came with an `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerClaim {
+    /// The API key it came with.
+    pub key: Uuid,
+    /// The text of the `Idempotency-Key`.
+    pub name: String,
+    /// SHA-256 of method, path and body, in hexadecimal.
+    pub request: String,
+    /// When it came.
+    pub created_at: Timestamp,
+}
+
+impl AnswerClaim {
+    /// Answers to what was asked by then are forgotten.
+    #[must_use]
+    pub fn expired_before(&self) -> Timestamp {
+        let at = self.created_at.saturating_sub(CLAIM_LIFETIME);
+        at.unwrap_or(Timestamp::MIN)
+    }
+
+    /// What was asked by then and isn't answered yet never will be: its node went away.
+    #[must_use]
+    pub fn abandoned_before(&self) -> Timestamp {
+        let at = self.created_at.saturating_sub(CLAIM_ABANDONED_AFTER);
+        at.unwrap_or(Timestamp::MIN)
+    }
+}
+
+/// What becomes of a request with an `Idempotency-Key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AnswerTurn {
+    /// It is to be answered now.
+    First,
+    /// The first of them isn't answered yet.
+    InFlight,
+    /// The key came with another request before.
+    OtherRequest,
+    /// It was answered with this, sealed.
+    Answered(String),
 }
 
 /// Which meetings, from where on, how many.
@@ -350,3 +401,5 @@ pub enum Conflict {
 
 /// How long an `Idempotency-Key` is remembered.
 pub const CLAIM_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+/// Longer than a request may take.
+const CLAIM_ABANDONED_AFTER: SignedDuration = SignedDuration::from_secs(60);

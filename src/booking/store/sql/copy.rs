@@ -163,12 +163,13 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 8] = [
     "organisations",
     "api_keys",
     "meetings",
     "pins",
     "calls",
     "idempotency",
+    "answers",
     "audit",
 ];

@@ -5,6 +5,7 @@
 //! that must not meet another begins ([`SqlStore::begin`], `meetings::allocate`).
 
 mod allocation;
+mod answers;
 mod audit;
 mod calls;
 mod copy;
@@ -27,8 +28,8 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 use super::{
-    CallFilter, Claim, MeetingFilter, NewBooking, PinChange, PurgeBefore, Purged, Store,
-    StoreError, StoreFuture, StoredCall,
+    AnswerClaim, AnswerTurn, CallFilter, Claim, MeetingFilter, NewBooking, PinChange, PurgeBefore,
+    Purged, Store, StoreError, StoreFuture, StoredCall,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::audit::{AuditEntry, AuditFilter};
@@ -148,6 +149,7 @@ impl SqlStore {
             Some(owner) => (meetings::purge(self, owner, before.meetings).await?, 0),
             None => {
                 keys::purge_claims(self, before.claims).await?;
+                answers::purge(self, before.claims).await?;
                 (0, meetings::release_pins(self, before.pins).await?)
             }
         };
@@ -294,6 +296,18 @@ impl Store for SqlStore {
 
     fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>> {
         self.bounded(audit::list(self, filter))
+    }
+
+    fn claim_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, AnswerTurn> {
+        self.bounded(answers::claim(self, claim))
+    }
+
+    fn keep_answer(&self, claim: AnswerClaim, sealed: String) -> StoreFuture<'_, ()> {
+        self.bounded(answers::keep(self, claim, sealed))
+    }
+
+    fn release_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, ()> {
+        self.bounded(answers::release(self, claim))
     }
 
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged> {

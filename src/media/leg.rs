@@ -83,6 +83,8 @@ pub(super) enum Hears {
     Own {
         /// Such frames in a row.
         alike: u8,
+        /// Frames in which it was the same, quiet or not.
+        same: u8,
     },
 }
 

@@ -122,6 +122,28 @@ impl Encoder {
     /// # Errors
     /// [`CodecError::FrameLength`], [`CodecError::BufferTooSmall`], or [`CodecError::Opus`].
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, CodecError> {
+        self.encode_with(pcm, payload, false)
+    }
+
+    /// The same, predicting nothing from earlier frames where the codec is Opus: the decoder of another
+    /// encoder of the same sound can go on from here.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_unpredicted(
+        &mut self,
+        pcm: &[i16],
+        payload: &mut [u8],
+    ) -> Result<usize, CodecError> {
+        self.encode_with(pcm, payload, true)
+    }
+
+    fn encode_with(
+        &mut self,
+        pcm: &[i16],
+        payload: &mut [u8],
+        unpredicted: bool,
+    ) -> Result<usize, CodecError> {
         if pcm.len() != self.codec().sample_rate().frame_samples() {
             return Err(CodecError::FrameLength);
         }
@@ -132,6 +154,7 @@ impl Encoder {
             Encoding::Pcmu => Ok(g711::encode(g711::Law::Mu, pcm, payload)),
             Encoding::Pcma => Ok(g711::encode(g711::Law::A, pcm, payload)),
             Encoding::G722(g722) => Ok(g722.encode(pcm, payload)),
+            Encoding::Opus(opus) if unpredicted => opus.encode_unpredicted(pcm, payload),
             Encoding::Opus(opus) => opus.encode(pcm, payload),
         }
     }

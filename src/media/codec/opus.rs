@@ -87,6 +87,18 @@ impl Encoder {
         })
     }
 
+    /// The same, predicting nothing from earlier frames.
+    pub(super) fn encode_unpredicted(
+        &mut self,
+        pcm: &[i16],
+        payload: &mut [u8],
+    ) -> Result<usize, CodecError> {
+        self.control(sys::OPUS_SET_PREDICTION_DISABLED_REQUEST, 1)?;
+        let length = self.encode(pcm, payload);
+        self.control(sys::OPUS_SET_PREDICTION_DISABLED_REQUEST, 0)?;
+        length
+    }
+
     /// State and settings of `other`, in one copy.
     pub(super) fn copy_state_from(&mut self, other: &Self) {
         self.0.copy_from(&other.0);

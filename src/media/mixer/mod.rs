@@ -231,6 +231,9 @@ impl Bridge {
 
     /// Who hears the shared mix and who one of his own, before anything is encoded.
     fn regroup(&mut self, legs: &mut LegTable, desk: &Desk) {
+        for group in &mut self.groups {
+            group.begin(&desk.sums);
+        }
         for (member, floor) in self.seats.iter() {
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
@@ -241,7 +244,7 @@ impl Bridge {
                 leg.part_from(&self.heard);
             }
             let comfort = self.noise.shared(leg.parameters().codec.sample_rate());
-            group.place(leg, own, &desk.sums, comfort.from);
+            group.place(leg, own, comfort.from);
         }
     }
 

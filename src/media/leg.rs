@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
-use crate::media::codec::{CodecError, Encoder};
+use crate::media::codec::{Codec, CodecError, Encoder};
 use crate::media::command::{EngineEvent, LegKind, LegSlot};
 use crate::media::leg::figures::Received;
 use crate::media::leg::hold::Hold;
@@ -475,6 +475,15 @@ impl Leg {
     /// Level and activity of this frame.
     pub(super) fn voice(&self) -> Voice {
         self.codecs.receiver.voice()
+    }
+
+    /// Does it play what is encoded already, in a codec that would be dear to encode for it alone? Then
+    /// that is all it is sent meanwhile.
+    pub(super) fn plays_alone(&self) -> bool {
+        let encoded = |(rendition, frame): (&Rendition, usize)| {
+            rendition.codec == Codec::Opus && rendition.frame(frame).is_some()
+        };
+        self.parameters.codec == Codec::Opus && self.player.current().is_some_and(encoded)
     }
 
     pub(super) fn is_playing(&self) -> bool {

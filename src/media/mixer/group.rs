@@ -143,6 +143,7 @@ impl Group {
             self.encoder.iter_mut().for_each(|encoder| encoder.reset());
             self.limiter.reset();
         }
+        self.anew |= self.codec == Codec::Opus && self.since_anew >= ANEW_FRAMES;
         self.listeners += 1;
         leg.set_hears(Hears::Shared);
     }

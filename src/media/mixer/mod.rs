@@ -23,7 +23,7 @@ pub use select::TALKERS_MAX;
 
 use crate::media::codec::Codec;
 use crate::media::command::LegSlot;
-use crate::media::leg::{Leg, Tick};
+use crate::media::leg::{Hears, Leg, Tick};
 use crate::media::mixer::desk::{Tails, fade_samples};
 use crate::media::mixer::group::Group;
 pub(in crate::media) use crate::media::mixer::noise::Comfort;
@@ -240,6 +240,10 @@ impl Bridge {
             };
             let own = floor.share() != Share::Nothing || leg.is_playing();
             let group = &mut self.groups[codec_index(leg.parameters().codec)];
+            if floor.share() == Share::Nothing && leg.plays_alone() {
+                group.detach(leg);
+                continue;
+            }
             if own && group.is_heard_by(leg) {
                 leg.part_from(&self.heard);
             }
@@ -262,13 +266,17 @@ impl Bridge {
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
             };
-            let codec = codec_index(leg.parameters().codec);
-            if self.groups[codec].is_heard_by(leg) {
-                leg.send(&mut desk.shared[codec], member.slot, sink);
-            } else {
-                let frame = desk.mix_for(member.slot, leg, &self.noise);
-                leg.send(frame, member.slot, sink);
-                leg.advance_player();
+            match leg.hears() {
+                Hears::Shared => {
+                    let codec = codec_index(leg.parameters().codec);
+                    leg.send(&mut desk.shared[codec], member.slot, sink);
+                }
+                Hears::Fresh => leg.send_solo(tick, member.slot, &mut desk.work.frame, sink),
+                Hears::Own { .. } => {
+                    let frame = desk.mix_for(member.slot, leg, &self.noise);
+                    leg.send(frame, member.slot, sink);
+                    leg.advance_player();
+                }
             }
             leg.send_report(tick.now, member.slot, sink);
         }

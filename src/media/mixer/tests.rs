@@ -475,6 +475,31 @@ fn a_whisper_is_heard_by_one_and_disturbs_nobody() {
 }
 
 #[test]
+fn an_opus_listener_hears_a_whisper_alone_and_no_encoder_of_his_own_afterwards() {
+    let mut world = World::new(&[Codec::Pcmu, Codec::Opus, Codec::Opus]);
+    let talk = |peer: usize, _: usize, t: f64| {
+        if peer == 0 {
+            sine(3_000.0, 500.0, t)
+        } else {
+            0.0
+        }
+    };
+    world.run(40, talk);
+    world.leg(1).play(Playlist {
+        items: vec![rendition(Codec::Opus, 50, |t| sine(3_000.0, 1_250.0, t))],
+        token: 5,
+    });
+    world.run(50, talk);
+    assert_eq!(world.leg(1).poll_finished().unwrap().token, 5);
+    assert!(world.level(1, 1_250.0, 40) > -24.0 && world.level(1, 500.0, 40) < -50.0);
+    assert!(world.level(2, 1_250.0, 40) < -60.0 && world.level(2, 500.0, 40) > -24.0);
+    world.run(1, talk);
+    assert_eq!(world.leg(1).hears(), Hears::Shared);
+    world.run(40, talk);
+    assert!(world.level(1, 1_250.0, 30) < -60.0 && world.level(1, 500.0, 30) > -24.0);
+}
+
+#[test]
 fn a_clip_is_heard_by_everybody_and_ends() {
     let mut world = World::new(&[Codec::Pcmu, Codec::Opus]);
     world.run(10, |_, _, _| 0.0);

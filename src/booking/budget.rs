@@ -14,6 +14,8 @@ use std::time::Duration;
 use hmac::{Hmac, Mac};
 use jiff::Timestamp;
 use sha2::Sha256;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use crate::booking::pin::NoRandomness;
 use crate::booking::privacy::CallerNumber;
@@ -23,6 +25,7 @@ pub struct FailureBudget {
     key: [u8; 32],
     per_hour: u32,
     books: Mutex<Books>,
+    settled: Notify,
 }
 
 /// A guess that was paid for. Dropped without a word nobody learnt anything, so nothing is owed.
@@ -41,6 +44,8 @@ pub enum HeldBack {
     Caller,
     /// What is left of the budget is kept for callers of better standing.
     Everybody,
+    /// Guesses that are being looked at may use it up. Once one of them is settled, this one may be paid for.
+    Busy,
 }
 
 impl FailureBudget {
@@ -55,6 +60,7 @@ impl FailureBudget {
             key,
             per_hour,
             books: Mutex::default(),
+            settled: Notify::new(),
         })
     }
 
@@ -66,11 +72,17 @@ impl FailureBudget {
         let caller = self.hash(caller);
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.forget_before(now);
-        if caller.is_some_and(|c| books.failures_of(c) >= FAILURES_PER_CALLER_MAX) {
+        let failed = caller.map_or(0, |c| books.failed_of(c));
+        if failed >= FAILURES_PER_CALLER_MAX {
             return Err(HeldBack::Caller);
         }
-        if books.left(self.per_hour) <= self.kept_from(&books, caller) {
+        if books.left(self.per_hour) <= self.kept_from(&books, caller, failed) {
             return Err(HeldBack::Everybody);
+        }
+        let risked = failed + caller.map_or(0, |c| books.in_flight_of(c));
+        let left = books.left(self.per_hour).saturating_sub(books.in_flight);
+        if risked >= FAILURES_PER_CALLER_MAX || left <= self.kept_from(&books, caller, risked) {
+            return Err(HeldBack::Busy);
         }
         books.in_flight += 1;
         if let Some(caller) = caller {
@@ -89,7 +101,12 @@ impl FailureBudget {
     pub fn remaining(&self, now: Timestamp) -> u32 {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.forget_before(now);
-        books.left(self.per_hour)
+        books.left(self.per_hour).saturating_sub(books.in_flight)
+    }
+
+    /// The next guess to be settled; to be asked for before [`Self::pay`], waited for after it.
+    pub fn settled(&self) -> Notified<'_> {
+        self.settled.notified()
     }
 
     /// Wrong guesses an hour, as configured.
@@ -99,9 +116,9 @@ impl FailureBudget {
     }
 
     /// What stays in the budget for callers of better standing than this one.
-    fn kept_from(&self, books: &Books, caller: Option<CallerHash>) -> u32 {
+    fn kept_from(&self, books: &Books, caller: Option<CallerHash>, failures: u32) -> u32 {
         match caller {
-            Some(c) if books.failures_of(c) > 0 => self.per_hour * 3 / 10,
+            Some(_) if failures > 0 => self.per_hour * 3 / 10,
             Some(c) if books.known.contains(&c) => 0,
             Some(_) | None => self.per_hour / 10,
         }
@@ -118,6 +135,8 @@ impl FailureBudget {
             (Settlement::Wrong, caller) => books.fail(guess.at, caller),
             (Settlement::Right, None) | (Settlement::NeverMade, _) => {}
         }
+        drop(books);
+        self.settled.notify_waiters();
     }
 
     /// `None` for withheld numbers: many people share those, so they are never counted as one.
@@ -191,17 +210,17 @@ struct Books {
 }
 
 impl Books {
+    /// Guesses in flight not counted.
     fn left(&self, per_hour: u32) -> u32 {
-        let failures = u32::try_from(self.failures.len()).unwrap_or(u32::MAX);
-        per_hour
-            .saturating_sub(failures)
-            .saturating_sub(self.in_flight)
+        per_hour.saturating_sub(u32::try_from(self.failures.len()).unwrap_or(u32::MAX))
     }
 
-    /// Guesses in flight count as failures until they are settled.
-    fn failures_of(&self, caller: CallerHash) -> u32 {
-        let of = |map: &HashMap<CallerHash, u32>| map.get(&caller).copied().unwrap_or(0);
-        of(&self.failed) + of(&self.in_flight_of)
+    fn failed_of(&self, caller: CallerHash) -> u32 {
+        self.failed.get(&caller).copied().unwrap_or(0)
+    }
+
+    fn in_flight_of(&self, caller: CallerHash) -> u32 {
+        self.in_flight_of.get(&caller).copied().unwrap_or(0)
     }
 
     fn forget_before(&mut self, now: Timestamp) {
@@ -309,6 +328,18 @@ mod tests {
         guesses.into_iter().for_each(Guess::was_wrong);
         assert_eq!(budget.remaining(at(1)), 1);
         assert_eq!(budget.remaining(at(3_600)), 10);
+    }
+
+    #[test]
+    fn guesses_that_are_looked_at_hold_back_others_only_until_they_are_settled() {
+        let budget = FailureBudget::new(100).unwrap();
+        let desk = caller(7);
+        let mut guesses: Vec<_> = (0..10).map(|_| budget.pay(at(0), &desk).unwrap()).collect();
+        assert_eq!(budget.pay(at(0), &desk).unwrap_err(), HeldBack::Busy);
+        guesses.pop().unwrap().was_right();
+        guesses.push(budget.pay(at(0), &desk).unwrap());
+        guesses.into_iter().for_each(Guess::was_wrong);
+        assert_eq!(budget.pay(at(0), &desk).unwrap_err(), HeldBack::Caller);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use crate::booking::budget::{Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
-use crate::booking::privacy::Pin;
+use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::store::StoreError;
 
 /// What became of PINs that were keyed in, since start. For `/metrics`.
@@ -69,7 +70,7 @@ impl Bookings {
     /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing.
     pub async fn resolve_pin(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
         let statistics = &self.inner.statistics;
-        let mut guess = match self.inner.budget.pay(now, &query.caller) {
+        let mut guess = match self.pay(now, &query.caller).await {
             Ok(guess) => guess,
             Err(held_back) => {
                 statistics.count_held_back(held_back);
@@ -109,6 +110,24 @@ impl Bookings {
         }
         statistics.count(&verdict);
         verdict
+    }
+
+    /// A guess that is paid for. Where only others that are being looked at stand in its way, as when a whole
+    /// meeting dials in at the hour, they are waited for.
+    async fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
+        let budget = &self.inner.budget;
+        let turn = async {
+            loop {
+                let settled = budget.settled();
+                match budget.pay(now, caller) {
+                    Err(HeldBack::Busy) => settled.await,
+                    paid_or_not => return paid_or_not,
+                }
+            }
+        };
+        tokio::time::timeout(BUSY_MAX, turn)
+            .await
+            .unwrap_or(Err(HeldBack::Busy))
     }
 
     /// What somebody may who was let in before and only lost the process that held his call. No PIN is
@@ -323,7 +342,7 @@ impl PinStatistics {
     fn count_held_back(&self, held_back: HeldBack) {
         let counter = match held_back {
             HeldBack::Caller => &self.held_back_caller,
-            HeldBack::Everybody => &self.held_back_everybody,
+            HeldBack::Everybody | HeldBack::Busy => &self.held_back_everybody,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -386,3 +405,5 @@ const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 const EXPLAIN_FAILURES_MAX: usize = 60;
 const EXPLAIN_FAILURES_WINDOW: SignedDuration = SignedDuration::from_mins(60);
 const ALARM_SECONDS_MIN: i64 = 60;
+/// A call waits twice as long for its look-up.
+const BUSY_MAX: Duration = Duration::from_secs(5);

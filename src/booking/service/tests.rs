@@ -150,6 +150,20 @@ fn wrong_pin(meeting: &Meeting) -> &'static str {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_whole_hall_behind_one_number_gets_in_at_once() {
+    let house = Arc::new(house().await);
+    let pin = pins(&house.book().await).remove(0);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..300 {
+        let (house, pin) = (Arc::clone(&house), pin.clone());
+        tasks.spawn(async move { house.dial(during(), &pin, None, "+390612345678").await });
+    }
+    for verdict in tasks.join_all().await {
+        assert!(matches!(verdict, PinVerdict::Admitted(_)), "{verdict:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_bookers_at_once_never_share_or_begin_each_others_pins() {
     let house = house().await;
     let mut tasks = tokio::task::JoinSet::new();

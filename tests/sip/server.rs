@@ -346,4 +346,5 @@ pub(crate) fn in_seconds(offset: i64) -> String {
 }
 
 static MEDIA: AtomicU16 = AtomicU16::new(10_000);
-const MEDIA_PORTS: u16 = 1_000;
+/// All of them together stay below the ports that the system gives to whoever asks for any.
+const MEDIA_PORTS: u16 = 600;

@@ -14,6 +14,7 @@ use voicebridge::sip::{Endpoint, EndpointConfig};
 use crate::wire::address_of;
 
 /// A call to be placed.
+#[derive(Clone)]
 pub(crate) struct Dial {
     /// Whose.
     pub(crate) index: usize,
@@ -46,7 +47,9 @@ pub(crate) struct Lines {
     flow: Flow,
     endpoint: Endpoint,
     rtp_port: u16,
-    dialled: HashMap<DialogId, (usize, LocalMedia)>,
+    dialled: HashMap<DialogId, (Dial, LocalMedia)>,
+    /// Refused for now, to be dialled again.
+    again: Vec<(Instant, Dial)>,
     up: Vec<DialogId>,
     lost: usize,
 }
@@ -70,6 +73,7 @@ impl Lines {
             endpoint: Endpoint::new(config, u64::from(rtp_port) << 16 | u64::from(server.port())),
             rtp_port,
             dialled: HashMap::new(),
+            again: Vec::new(),
             up: Vec::new(),
             lost: 0,
         })
@@ -83,13 +87,17 @@ impl Lines {
     ) -> anyhow::Result<()> {
         let mut dials = dials.peekable();
         let deadline = now() + Duration::from_secs(60);
-        while dials.peek().is_some() || !self.dialled.is_empty() {
+        while dials.peek().is_some() || !self.dialled.is_empty() || !self.again.is_empty() {
             if now() > deadline {
                 bail!("not all calls were answered within a minute");
             }
             while self.dialled.len() < AT_ONCE
                 && let Some(dial) = dials.next()
             {
+                self.dial(dial)?;
+            }
+            let due = |(at, _): &mut (Instant, Dial)| *at <= now();
+            for (_, dial) in self.again.extract_if(.., due).collect::<Vec<_>>() {
                 self.dial(dial)?;
             }
             self.step(&mut answered)?;
@@ -129,7 +137,7 @@ impl Lines {
             keys: None,
         };
         let from = format!("sip:caller{}@127.0.0.1", dial.index);
-        let pin = dial.pin.unwrap_or_default();
+        let pin = dial.pin.clone().unwrap_or_default();
         let headers = [("X-Conf-PIN", pin.as_str())];
         let headers = if pin.is_empty() {
             &[][..]
@@ -145,7 +153,7 @@ impl Lines {
             .endpoint
             .invite(now(), self.flow, &dial.uri, &from, offer, headers)
             .map_err(|error| anyhow::anyhow!("{error:?}"))?;
-        self.dialled.insert(dialog, (dial.index, local));
+        self.dialled.insert(dialog, (dial, local));
         Ok(())
     }
 
@@ -169,18 +177,27 @@ impl Lines {
     fn take(&mut self, event: SipEvent, answered: &mut impl FnMut(Answered)) -> anyhow::Result<()> {
         match event {
             SipEvent::Established { dialog, sdp } => {
-                if let Some((index, local)) = self.dialled.remove(&dialog) {
+                if let Some((dial, local)) = self.dialled.remove(&dialog) {
                     let agreed = sdp::accept(&sdp, &local).context("an unusable answer")?;
                     let SocketAddr::V4(to) = agreed.remote_rtp else {
                         bail!("the answer names an IPv6 address");
                     };
                     self.up.push(dialog);
                     answered(Answered {
-                        index,
+                        index: dial.index,
                         to,
                         payload_type: agreed.payload_type_send,
                         levels: sdp.windows(LEVELS.len()).any(|part| part == LEVELS),
                     });
+                }
+            }
+            SipEvent::Failed {
+                dialog,
+                status: 503,
+                ..
+            } => {
+                if let Some((dial, _)) = self.dialled.remove(&dialog) {
+                    self.again.push((now() + AGAIN_AFTER, dial));
                 }
             }
             SipEvent::Failed { status, .. } => bail!("a call was refused with {status}"),
@@ -218,6 +235,8 @@ fn now() -> Instant {
 const LEVELS_OFFERED: &[u8] =
     b"a=extmap:2/sendonly urn:ietf:params:rtp-hdrext:ssrc-audio-level vad=on\r\n";
 const LEVELS: &[u8] = b"a=extmap:2/recvonly urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+/// Before a call is placed again that was one too many for the moment.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Calls that ring at the same time.
 const AT_ONCE: usize = 16;
 /// Q.850.

@@ -1,14 +1,15 @@
 //! The receive path of one leg: 20 ms of packets in, one frame out, on a clean link and on one with
 //! loss and jitter.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use voicebridge::media::codec::{Codec, Encoder, PAYLOAD_BYTES_MAX};
-use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::receive::{Receiver, ReceiverConfig};
 use voicebridge::media::rtp::RtpHeader;
-use voicebridge::units::{Ptime, RtpTicks, SeqNo, Ssrc};
+use voicebridge::units::{RtpTicks, SeqNo, Ssrc};
 
 /// One second of a buzz, over and over, to one receiver under a pushed clock.
 struct Leg {
@@ -33,21 +34,13 @@ impl Leg {
     fn new(codec: Codec, events: bool, loss: u32, jitter: u32) -> Self {
         let payload_type = codec.static_payload_type().unwrap_or(111);
         let parameters = MediaParameters {
-            codec,
             payload_type_send: payload_type,
             payload_type_receive: payload_type,
             telephone_event: events.then_some(TelephoneEvent {
                 payload_type: 101,
                 clock: codec.rtp_clock(),
             }),
-            comfort_noise: None,
-            audio_level: None,
-            ptime: Ptime::DEFAULT,
-            direction: Direction::SendRecv,
-            remote_rtp: "127.0.0.1:4000".parse().expect("an address"),
-            remote_rtcp: "127.0.0.1:4001".parse().expect("an address"),
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(codec, SocketAddr::from(([127, 0, 0, 1], 4_000)))
         };
         Self {
             receiver: Receiver::new(&parameters, ReceiverConfig::default()).expect("a codec"),

@@ -16,12 +16,12 @@ use voicebridge::media::codec::{Codec, Encoder};
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
 use voicebridge::media::mixer::{Bridge, Desk, Fitting};
-use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
 use voicebridge::media::rtcp::{NtpClock, NtpTime};
 use voicebridge::media::sender::{RtpOrigin, Transmit};
-use voicebridge::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
+use voicebridge::units::{LegId, RtpTicks, SeqNo, Ssrc};
 
 struct Scene {
     codec: Codec,
@@ -291,23 +291,12 @@ fn sound(codec: Codec, seed: usize, frames: usize, noise: bool) -> Vec<Vec<u8>> 
 }
 
 fn leg(index: u32, scene: &Scene, address: SocketAddr, start: Instant) -> Leg {
-    let payload_type = scene.codec.static_payload_type().unwrap_or(96);
     let parameters = MediaParameters {
-        codec: scene.codec,
-        payload_type_send: payload_type,
-        payload_type_receive: payload_type,
         telephone_event: (!scene.inband).then_some(TelephoneEvent {
             payload_type: 101,
             clock: scene.codec.rtp_clock(),
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: address,
-        remote_rtcp: SocketAddr::new(address.ip(), address.port() + 1),
-        srtp: None,
-        signalling_source: None,
+        ..MediaParameters::plain(scene.codec, address)
     };
     let config = LegConfig {
         media_timeout: Duration::from_secs(30),

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use voicebridge::media::codec::{Codec, Decoder, Encoder};
-use voicebridge::media::parameters::{Direction, MediaParameters};
+use voicebridge::media::parameters::MediaParameters;
 use voicebridge::media::receive::{Receiver, ReceiverConfig};
 use voicebridge::media::resample::Resampler;
-use voicebridge::units::{Ptime, SampleRate};
+use voicebridge::units::SampleRate;
 
 fn main() {
     let folder = std::env::args().nth(1).expect("a folder to write to");
@@ -49,21 +49,11 @@ fn main() {
 fn receive(voice: &[i16], lost: impl Fn(usize) -> bool) -> Vec<i16> {
     let address = "127.0.0.1:4000".parse().unwrap();
     let parameters = MediaParameters {
-        codec: Codec::Pcma,
-        payload_type_send: 8,
-        payload_type_receive: 8,
         telephone_event: Some(voicebridge::media::parameters::TelephoneEvent {
             payload_type: 101,
             clock: 8_000,
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: address,
-        remote_rtcp: address,
-        signalling_source: None,
-        srtp: None,
+        ..MediaParameters::plain(Codec::Pcma, address)
     };
     let mut receiver = Receiver::new(&parameters, ReceiverConfig::default()).unwrap();
     let mut encoder = Encoder::new(Codec::Pcma).unwrap();

@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use voicebridge::media::codec::{Codec, Decoder};
-use voicebridge::media::parameters::{Direction, MediaParameters};
+use voicebridge::media::parameters::MediaParameters;
 use voicebridge::media::receive::{FrameKind, ReceiveStatistics, Receiver, ReceiverConfig};
 use voicebridge::media::rtp::RtpHeader;
-use voicebridge::units::{Ptime, RtpTicks, SeqNo, Ssrc};
+use voicebridge::units::{RtpTicks, SeqNo, Ssrc};
 
 /// A linear congruential generator, its high half used.
 struct Random(u64);
@@ -40,20 +40,7 @@ fn start() -> Instant {
 }
 
 fn parameters() -> MediaParameters {
-    MediaParameters {
-        codec: Codec::Pcmu,
-        payload_type_send: 0,
-        payload_type_receive: 0,
-        telephone_event: None,
-        comfort_noise: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: "198.51.100.7:4000".parse().unwrap(),
-        remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
-        srtp: None,
-        signalling_source: None,
-        audio_level: None,
-    }
+    MediaParameters::plain(Codec::Pcmu, "198.51.100.7:4000".parse().unwrap())
 }
 
 /// One sender, the way to us, and the thread that fetches and mixes.

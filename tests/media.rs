@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use voicebridge::media::codec::{Codec, Decoder, Encoder, PAYLOAD_BYTES_MAX};
 use voicebridge::media::dtmf::sender::KeySender;
-use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::receive::{
     FrameKind, PacketVerdict, ReceiveStatistics, Receiver, ReceiverConfig,
 };
 use voicebridge::media::rtcp::RtcpReceived;
 use voicebridge::media::rtp::RtpHeader;
 use voicebridge::media::source::SourceLock;
-use voicebridge::units::{Key, Ptime, RtpTicks, SeqNo, Ssrc};
+use voicebridge::units::{Key, RtpTicks, SeqNo, Ssrc};
 
 /// A linear congruential generator, its high half used.
 struct Random(u64);
@@ -54,21 +54,13 @@ const EVENTS: u8 = 101;
 fn parameters(codec: Codec) -> MediaParameters {
     let payload_type = codec.static_payload_type().unwrap_or(111);
     MediaParameters {
-        codec,
         payload_type_send: payload_type,
         payload_type_receive: payload_type,
         telephone_event: Some(TelephoneEvent {
             payload_type: EVENTS,
             clock: codec.rtp_clock(),
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: "198.51.100.7:4000".parse().unwrap(),
-        remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
-        srtp: None,
-        signalling_source: None,
+        ..MediaParameters::plain(codec, "198.51.100.7:4000".parse().unwrap())
     }
 }
 

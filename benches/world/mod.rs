@@ -10,13 +10,13 @@ use voicebridge::media::codec::Codec;
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
 use voicebridge::media::mixer::{Bridge, Desk, Fitting};
-use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
 use voicebridge::media::rtcp::{NtpClock, NtpTime};
 use voicebridge::media::rtp::RtpHeader;
 use voicebridge::media::sender::{RtpOrigin, Transmit};
-use voicebridge::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
+use voicebridge::units::{LegId, RtpTicks, SeqNo, Ssrc};
 
 use crate::sound::{Sound, payloads};
 
@@ -179,23 +179,12 @@ impl Peer {
 }
 
 fn leg(index: u32, codec: Codec, address: SocketAddr, start: Instant) -> Leg {
-    let payload_type = codec.static_payload_type().unwrap_or(96);
     let parameters = MediaParameters {
-        codec,
-        payload_type_send: payload_type,
-        payload_type_receive: payload_type,
         telephone_event: Some(TelephoneEvent {
             payload_type: 101,
             clock: codec.rtp_clock(),
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: address,
-        remote_rtcp: SocketAddr::new(address.ip(), address.port() + 1),
-        srtp: None,
-        signalling_source: None,
+        ..MediaParameters::plain(codec, address)
     };
     let config = LegConfig {
         media_timeout: Duration::from_secs(30),

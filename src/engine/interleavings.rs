@@ -19,9 +19,9 @@ use super::*;
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
 use crate::media::command::LegSlot;
-use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::media::parameters::{MediaParameters, TelephoneEvent};
 use crate::media::playback::SilenceFrames;
-use crate::units::{BridgeId, LegId, Ptime};
+use crate::units::{BridgeId, LegId};
 
 /// What the gateway may ask. Legs by the order of their calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -602,24 +602,14 @@ impl Call {
     }
 
     fn parameters(&self, codec: Codec) -> MediaParameters {
-        let payload_type = codec.static_payload_type().unwrap();
         let phone = self.phone.local_addr().unwrap();
         MediaParameters {
-            codec,
-            payload_type_send: payload_type,
-            payload_type_receive: payload_type,
             telephone_event: Some(TelephoneEvent {
                 payload_type: 101,
                 clock: 8_000,
             }),
-            comfort_noise: None,
-            audio_level: None,
-            ptime: Ptime::DEFAULT,
-            direction: Direction::SendRecv,
-            remote_rtp: phone,
             remote_rtcp: phone,
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(codec, phone)
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::media::clip::Rendition;
 use crate::media::codec::{Codec, Decoder, Encoder};
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::media::seeded::Random;
-use crate::units::{BridgeId, LegId, Ptime, SampleRate};
+use crate::units::{BridgeId, LegId, SampleRate};
 
 /// An engine on a pushed clock with real sockets on the loopback device.
 struct World {
@@ -132,23 +132,14 @@ impl Phone {
     }
 
     fn parameters(&self, direction: Direction) -> MediaParameters {
-        let payload_type = self.codec.static_payload_type().unwrap_or(96);
         MediaParameters {
-            codec: self.codec,
-            payload_type_send: payload_type,
-            payload_type_receive: payload_type,
             telephone_event: Some(TelephoneEvent {
                 payload_type: 101,
                 clock: self.codec.rtp_clock(),
             }),
-            comfort_noise: None,
-            audio_level: None,
-            ptime: Ptime::DEFAULT,
             direction,
-            remote_rtp: self.rtp.local_addr().unwrap(),
             remote_rtcp: self.rtcp.local_addr().unwrap(),
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(self.codec, self.rtp.local_addr().unwrap())
         }
     }
 

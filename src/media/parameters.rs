@@ -70,3 +70,27 @@ pub struct MediaParameters {
     /// The address its signalling came from: a phone behind a NAT sends its media from there too.
     pub signalling_source: Option<std::net::IpAddr>,
 }
+
+impl MediaParameters {
+    /// The codec both ways and nothing besides: no keys, no encryption, RTCP one port above RTP (RFC 3550
+    /// section 11). Opus, which has no payload type of its own, has 96.
+    #[must_use]
+    pub fn plain(codec: Codec, remote_rtp: SocketAddr) -> Self {
+        let payload_type = codec.static_payload_type().unwrap_or(96);
+        let rtcp_port = remote_rtp.port().wrapping_add(1);
+        Self {
+            codec,
+            payload_type_send: payload_type,
+            payload_type_receive: payload_type,
+            telephone_event: None,
+            comfort_noise: None,
+            audio_level: None,
+            ptime: Ptime::DEFAULT,
+            direction: Direction::SendRecv,
+            remote_rtp,
+            remote_rtcp: SocketAddr::new(remote_rtp.ip(), rtcp_port),
+            srtp: None,
+            signalling_source: None,
+        }
+    }
+}

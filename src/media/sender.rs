@@ -268,22 +268,11 @@ const PACKET_PAYLOAD_MAX: usize = if PAYLOAD_BYTES_MAX > 80 * BYTES_PER_MS {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::media::parameters::Direction;
 
     fn parameters(codec: Codec, ptime: u32) -> MediaParameters {
         MediaParameters {
-            codec,
-            payload_type_send: codec.static_payload_type().unwrap_or(96),
-            payload_type_receive: codec.static_payload_type().unwrap_or(96),
-            telephone_event: None,
-            comfort_noise: None,
-            audio_level: None,
             ptime: Ptime::nearest(ptime),
-            direction: Direction::SendRecv,
-            remote_rtp: "127.0.0.1:4000".parse().unwrap(),
-            remote_rtcp: "127.0.0.1:4001".parse().unwrap(),
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(codec, "127.0.0.1:4000".parse().unwrap())
         }
     }
 

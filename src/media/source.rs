@@ -386,31 +386,23 @@ const SILENT_AFTER: Duration = Duration::from_millis(200);
 mod tests {
     use super::*;
     use crate::media::codec::Codec;
-    use crate::media::parameters::{Direction, TelephoneEvent};
+    use crate::media::parameters::TelephoneEvent;
     use crate::media::rtp::RtpHeader;
     use crate::media::seeded;
-    use crate::units::{Ptime, RtpTicks};
+    use crate::units::RtpTicks;
 
     const SDP: &str = "198.51.100.7:4000";
     const STRANGER: &str = "203.0.113.66:4000";
 
     fn parameters(remote: &str, signalling: Option<&str>) -> MediaParameters {
         MediaParameters {
-            codec: Codec::Pcmu,
-            payload_type_send: 0,
-            payload_type_receive: 0,
             telephone_event: Some(TelephoneEvent {
                 payload_type: 101,
                 clock: 8000,
             }),
-            comfort_noise: None,
-            audio_level: None,
-            ptime: Ptime::DEFAULT,
-            direction: Direction::SendRecv,
-            remote_rtp: remote.parse().unwrap(),
             remote_rtcp: remote.parse().unwrap(),
-            srtp: None,
             signalling_source: signalling.map(|ip| ip.parse().unwrap()),
+            ..MediaParameters::plain(Codec::Pcmu, remote.parse().unwrap())
         }
     }
 

@@ -17,7 +17,7 @@ use crate::call::{Arrival, Call, CallInput, Past, Rejection, is_emergency};
 use crate::config::{AsteriskConfig, Secret};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
-use crate::units::{Language, Ptime};
+use crate::units::Language;
 
 /// All Asterisks, and the tasks that hold their connections.
 pub(super) struct Asterisks {
@@ -447,24 +447,14 @@ impl Gateway {
 
 /// A leg whose other end is an externalMedia channel.
 fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
-    let payload_type = codec.static_payload_type().unwrap_or_default();
     MediaParameters {
-        codec,
-        payload_type_send: payload_type,
-        payload_type_receive: payload_type,
         // Keys are told as events; in the packets they are only taken out.
         telephone_event: Some(TelephoneEvent {
             payload_type: 101,
             clock: 8_000,
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: remote,
-        remote_rtcp: SocketAddr::new(remote.ip(), remote.port().wrapping_add(1)),
-        srtp: None,
         signalling_source: Some(remote.ip()),
+        ..MediaParameters::plain(codec, remote)
     }
 }
 

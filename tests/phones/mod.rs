@@ -7,7 +7,7 @@ use std::sync::Arc;
 use voicebridge::media::clip::Rendition;
 use voicebridge::media::codec::{Codec, Encoder};
 use voicebridge::media::parameters::{Direction, MediaParameters, TelephoneEvent};
-use voicebridge::units::{LegId, Ptime};
+use voicebridge::units::LegId;
 
 /// The other end of a leg.
 pub(crate) struct Phone {
@@ -51,23 +51,17 @@ impl Phone {
     }
 
     pub(crate) fn parameters(&self, direction: Direction) -> MediaParameters {
-        let payload_type = self.codec.static_payload_type().unwrap_or(96);
         MediaParameters {
-            codec: self.codec,
-            payload_type_send: payload_type,
-            payload_type_receive: payload_type,
             telephone_event: Some(TelephoneEvent {
                 payload_type: 101,
                 clock: self.codec.rtp_clock(),
             }),
-            comfort_noise: None,
-            audio_level: None,
-            ptime: Ptime::DEFAULT,
             direction,
-            remote_rtp: self.rtp.local_addr().expect("the loopback device works"),
             remote_rtcp: self.rtcp.local_addr().expect("the loopback device works"),
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(
+                self.codec,
+                self.rtp.local_addr().expect("the loopback device works"),
+            )
         }
     }
 

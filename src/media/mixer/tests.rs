@@ -7,12 +7,12 @@ use crate::media::clip::Rendition;
 use crate::media::codec::{Decoder, Encoder};
 use crate::media::command::LegKind;
 use crate::media::leg::{CodecSet, Hears, LegConfig, LegStart};
-use crate::media::parameters::{Direction, MediaParameters};
+use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Playlist, SilenceFrames};
 use crate::media::receive::ReceiverConfig;
 use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::{PacketBuffer, RtpOrigin};
-use crate::units::{LegId, Ptime, RtpTicks, SeqNo, Ssrc};
+use crate::units::{LegId, RtpTicks, SeqNo, Ssrc};
 
 mod smooth;
 mod speech;
@@ -69,24 +69,6 @@ impl Transmit for Sent {
     fn rtcp(&mut self, _: LegSlot, _: SocketAddr, _: bool, _: &[u8]) {}
 }
 
-fn parameters(codec: Codec, address: SocketAddr) -> MediaParameters {
-    let payload_type = codec.static_payload_type().unwrap_or(96);
-    MediaParameters {
-        codec,
-        payload_type_send: payload_type,
-        payload_type_receive: payload_type,
-        telephone_event: None,
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: address,
-        remote_rtcp: SocketAddr::new(address.ip(), address.port() + 1),
-        srtp: None,
-        signalling_source: None,
-    }
-}
-
 impl World {
     fn new(codecs: &[Codec]) -> Self {
         let start = now();
@@ -109,7 +91,7 @@ impl World {
     fn add(&mut self, codec: Codec) {
         let index = self.peers.len() as u16;
         let address = SocketAddr::new("127.0.0.1".parse().unwrap(), 4000 + 2 * index);
-        let parameters = parameters(codec, address);
+        let parameters = MediaParameters::plain(codec, address);
         let config = LegConfig {
             media_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(300),

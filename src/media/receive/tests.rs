@@ -1,28 +1,20 @@
 use super::*;
 use crate::media::codec::{Encoder, PAYLOAD_BYTES_MAX};
 use crate::media::dtmf::sender::KeySender;
-use crate::media::parameters::{Direction, TelephoneEvent};
+use crate::media::parameters::TelephoneEvent;
 use crate::media::rtp::RtpHeader;
 use crate::media::seeded::{self, Random};
-use crate::units::{Key, Ptime, RtpTicks, SeqNo};
+use crate::units::{Key, RtpTicks, SeqNo};
 
 fn parameters(codec: Codec) -> MediaParameters {
     MediaParameters {
-        codec,
         payload_type_send: codec.static_payload_type().unwrap_or(111),
         payload_type_receive: codec.static_payload_type().unwrap_or(111),
         telephone_event: Some(TelephoneEvent {
             payload_type: 101,
             clock: codec.rtp_clock(),
         }),
-        comfort_noise: None,
-        audio_level: None,
-        ptime: Ptime::DEFAULT,
-        direction: Direction::SendRecv,
-        remote_rtp: "198.51.100.7:4000".parse().unwrap(),
-        remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
-        srtp: None,
-        signalling_source: None,
+        ..MediaParameters::plain(codec, "198.51.100.7:4000".parse().unwrap())
     }
 }
 

@@ -289,26 +289,18 @@ mod tests {
 
     use super::*;
     use crate::media::codec::{Encoder, OpusSettings, PAYLOAD_BYTES_MAX};
-    use crate::media::parameters::{Direction, MediaParameters};
+    use crate::media::parameters::MediaParameters;
     use crate::media::receive::{FrameKind, ReceiveStatistics, Receiver, ReceiverConfig};
     use crate::media::rtp::RtpHeader;
     use crate::media::seeded::{self, Random};
-    use crate::units::{Ptime, RtpTicks, SeqNo, Ssrc};
+    use crate::units::{RtpTicks, SeqNo, Ssrc};
 
     fn parameters() -> MediaParameters {
         MediaParameters {
-            codec: Codec::Opus,
             payload_type_send: 111,
             payload_type_receive: 111,
-            telephone_event: None,
-            comfort_noise: None,
             audio_level: Some(LEVEL_ID),
-            ptime: Ptime::DEFAULT,
-            direction: Direction::SendRecv,
-            remote_rtp: "198.51.100.7:4000".parse().unwrap(),
-            remote_rtcp: "198.51.100.7:4001".parse().unwrap(),
-            srtp: None,
-            signalling_source: None,
+            ..MediaParameters::plain(Codec::Opus, "198.51.100.7:4000".parse().unwrap())
         }
     }
 

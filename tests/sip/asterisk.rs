@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice};
 use crate::outcomes::wait_for_participants;
+use crate::ports::{port, ports};
 use crate::server::{Server, signal};
 use crate::sipp::Scenario;
 
@@ -121,7 +121,8 @@ pub(crate) struct Asterisk {
     folder: tempfile::TempDir,
     pub(crate) sip: u16,
     pub(crate) http: u16,
-    rtp: String,
+    /// The first of its ports for media.
+    rtp: u16,
 }
 
 impl Asterisk {
@@ -142,41 +143,25 @@ impl Asterisk {
             "extensions.conf",
             &format!("{EXTENSIONS}{}", dialplan.join("\n")),
         );
-        let first = RTP.fetch_add(2_000, Ordering::Relaxed);
-        let rtp = format!("rtp={first}-{}", first + 1_999);
-        let run = folder.path().join("run");
-        let started = script()
-            .arg("start")
-            .args([&run, &etc])
-            .arg(&rtp)
-            .output()
-            .expect("bash runs");
-        let said = String::from_utf8_lossy(&started.stderr);
-        assert!(started.status.success(), "{said}");
-        let ports = fs::read_to_string(run.join("ports")).expect("ports");
-        let port = |name: &str| {
-            let line = ports.lines().find_map(|line| line.strip_prefix(name));
-            line.expect("a port").parse().expect("a number")
-        };
-        Self {
-            sip: port("sip="),
-            http: port("http="),
-            rtp,
+        let asterisk = Self {
             folder,
-        }
+            sip: port(),
+            http: port(),
+            rtp: ports(RTP_PORTS),
+        };
+        asterisk.start_again();
+        asterisk
     }
 
     /// Another one in its place.
     pub(crate) fn start_again(&self) {
-        let ports = [
-            format!("sip={}", self.sip),
-            format!("http={}", self.http),
-            self.rtp.clone(),
-        ];
+        let (first, last) = (self.rtp, self.rtp + RTP_PORTS - 1);
         let started = script()
             .arg("start")
             .args([&self.run(), &self.folder.path().join("etc")])
-            .args(ports)
+            .arg(format!("sip={}", self.sip))
+            .arg(format!("http={}", self.http))
+            .arg(format!("rtp={first}-{last}"))
             .output()
             .expect("bash runs");
         let said = String::from_utf8_lossy(&started.stderr);
@@ -369,4 +354,5 @@ const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = reques
     [info]\ntype = identify\nendpoint = info\nmatch = 127.0.0.1\n\n\
     [tones](phones)\ndtmf_mode = auto\n\n\
     [tones]\ntype = identify\nendpoint = tones\nmatch_request_uri = /^sip:1001@/\n";
-static RTP: AtomicU16 = AtomicU16::new(23_000);
+/// Two calls of two ports each for every caller: enough for 250.
+const RTP_PORTS: u16 = 1_000;

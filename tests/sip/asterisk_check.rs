@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::asterisk::{Asterisk, PASSWORD};
-use crate::server::free_port;
+use crate::ports::{port, ports};
 
 #[test]
 fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
@@ -25,7 +25,7 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
     let mistakes = [
         (
             Setup {
-                url: format!("http://127.0.0.1:{}", free_port()),
+                url: format!("http://127.0.0.1:{}", port()),
                 ..sound.clone()
             },
             "is Asterisk running",
@@ -85,15 +85,17 @@ impl Setup {
     fn check(&self) -> String {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("voicebridge.toml");
+        let first = ports(2 * CALLS);
         let config = format!(
             "node.data_dir = {:?}\nsip.listen = [\"udp:127.0.0.1:{}\"]\nhttp.listen = \"127.0.0.1:{}\"\n\
-             media.ports = \"9000-9999\"\n\
+             media.ports = \"{first}-{last}\"\nlimits.calls = {CALLS}\n\
              [[asterisk]]\nname = \"pbx\"\nurl = \"{}\"\nuser = \"voicebridge\"\npassword = \"{}\"\n",
             folder.path().join("data"),
-            free_port(),
-            free_port(),
+            port(),
+            port(),
             self.url,
             self.password,
+            last = first + 2 * CALLS - 1,
         );
         fs::write(&file, config).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_voicebridge"))
@@ -108,3 +110,5 @@ impl Setup {
         said
     }
 }
+
+const CALLS: u16 = 20;

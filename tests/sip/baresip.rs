@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::outcomes::wait_for_participants;
-use crate::server::{CALLER, CERTIFICATE, Meeting, Server, free_port};
+use crate::ports::{port, ports};
+use crate::server::{CALLER, CERTIFICATE, Meeting, Server};
 
 #[test]
 fn every_phone_hears_the_three_others_alike_and_never_itself() {
@@ -185,6 +185,8 @@ impl Phone {
         self.write(&format!("/dial {}\n", self.uri));
         let deadline = Instant::now() + ANSWER;
         while self.recording().is_none() {
+            let ended = self.process.try_wait().expect("waited");
+            assert!(ended.is_none(), "baresip gave up: {ended:?}");
             assert!(Instant::now() < deadline, "not answered");
             sleep(Duration::from_millis(50));
         }
@@ -231,18 +233,18 @@ impl Drop for Phone {
 
 impl Voice {
     fn write_configuration(&self, folder: &Path, vouched: &Path) {
-        let ports = PORTS.fetch_add(PORTS_EACH, Ordering::Relaxed);
+        let first = ports(RTP_PORTS);
         let path = folder.display();
         let config = format!(
             "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nnet_interface 127.0.0.1\n\
              sip_cafile {vouched}\nsip_verify_server yes\n\
-             rtp_ports {ports}-{last}\nrtcp_mux no\naudio_level no\n\
+             rtp_ports {first}-{last}\nrtcp_mux no\naudio_level no\n\
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
              module srtp.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
-            sip = free_port(),
+            sip = port(),
             vouched = vouched.display(),
-            last = ports + PORTS_EACH - 1,
+            last = first + RTP_PORTS - 1,
             module = self.module,
         );
         let encryption = if self.encrypts {
@@ -452,5 +454,4 @@ const LEAVE_SECONDS: f64 = 2.0;
 const ANSWER: Duration = Duration::from_secs(20);
 /// baresip holds a key typed at its console for 250 ms, and a busy machine may read it late.
 const KEY: Duration = Duration::from_millis(600);
-static PORTS: AtomicU16 = AtomicU16::new(61_000);
-const PORTS_EACH: u16 = 20;
+const RTP_PORTS: u16 = 20;

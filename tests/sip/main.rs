@@ -11,6 +11,7 @@ mod asterisk_life;
 mod baresip;
 mod dialplans;
 mod outcomes;
+mod ports;
 mod resilience;
 mod server;
 mod sipp;

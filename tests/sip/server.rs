@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::ports::{port, ports};
 
 /// A running node; ended and its log checked when dropped.
 pub(crate) struct Server {
@@ -35,9 +35,9 @@ impl Server {
     /// `http`, `media`, `node`).
     pub(crate) fn start(extra: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let [sip_port, tls_port, http_port] = [free_port(), free_port(), free_port()];
+        let [sip_port, tls_port, http_port] = [port(), port(), port()];
         write_certificate(folder.path());
-        let media = MEDIA.fetch_add(MEDIA_PORTS, Ordering::Relaxed);
+        let media = ports(MEDIA_PORTS);
         let config = format!(
             "node.data_dir = {data:?}\nnode.drain_timeout = \"2s\"\n\
              sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\", \"tls:127.0.0.1:{tls_port}\"]\n\
@@ -320,17 +320,6 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "signal not sent");
 }
 
-/// A port that is free for UDP and TCP at this moment.
-pub(crate) fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = tcp.local_addr().expect("bound").port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 fn jiff_now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
@@ -345,6 +334,5 @@ pub(crate) fn in_seconds(offset: i64) -> String {
     stamp(jiff_now() + offset)
 }
 
-static MEDIA: AtomicU16 = AtomicU16::new(10_000);
-/// All of them together stay below the ports that the system gives to whoever asks for any.
-const MEDIA_PORTS: u16 = 600;
+/// Enough for 150 calls.
+const MEDIA_PORTS: u16 = 300;

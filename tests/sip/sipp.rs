@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::server::{Server, free_port};
+use crate::ports::{port, ports};
+use crate::server::Server;
 
 /// What a scenario is run with; keys are what `[name]` stands for in it.
 pub(crate) struct Scenario<'a> {
@@ -77,7 +78,7 @@ impl<'a> Scenario<'a> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("tests/sip/scenarios/{}.xml", self.name));
-        let (port, media) = (free_port(), free_port() & !1);
+        let (port, media) = (port(), ports(4));
         fs::write(folder.path().join("keys.alaw"), &self.audio).expect("audio written");
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut command = Command::new("sipp");

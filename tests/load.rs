@@ -9,6 +9,8 @@
     reason = "tests of the running program read the clock"
 )]
 
+#[path = "sip/ports.rs"]
+mod ports;
 #[allow(dead_code, reason = "the other tests of the program use the rest")]
 #[path = "sip/server.rs"]
 mod server;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use super::auth::Asker;
-use super::meetings::MeetingPath;
+use super::path::{MeetingPath, Named};
 use super::problem::{Problem, ProblemDocument};
 use super::query::Parameters;
 use crate::booking::change::FieldError;
@@ -31,11 +31,11 @@ use crate::units::Language;
 pub(super) async fn read(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     mut parameters: Parameters,
 ) -> Result<Response, Problem> {
     asker.must(Permission::SeePins)?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     let language = language(&mut parameters)?
         .or(meeting.options.language)
         .unwrap_or(Language::English);

@@ -1,18 +1,17 @@
 //! `/v1/keys`: an organisation's API keys. A key itself is in the answer that makes it and nowhere else.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::AppState;
 use super::auth::Asker;
 use super::body::{Fields, given};
 use super::meetings::scope;
+use super::path::{KeyPath, Named};
 use super::problem::{Problem, ProblemDocument};
 use super::query::Parameters;
 use super::view::Page;
@@ -156,7 +155,7 @@ pub(super) async fn create(
 pub(super) async fn rotate(
     State(state): State<AppState>,
     asker: Asker,
-    id: KeyPath,
+    Named(path): Named<KeyPath>,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<NewKeyView>), Problem> {
     asker.must(Permission::Manage)?;
@@ -167,7 +166,7 @@ pub(super) async fn rotate(
         let error = FieldError::new("grace_minutes", "out_of_range", must);
         return Err(Problem::invalid(vec![error]));
     }
-    let old = state.bookings.key_seen_by(&asker.key, id.0).await?;
+    let old = state.bookings.key_seen_by(&asker.key, path.id).await?;
     asker.acted_for(old.organisation.id);
     let grace = SignedDuration::from_mins(grace);
     let made = state.bookings.rotate_key(state.now(), old, grace).await?;
@@ -182,10 +181,10 @@ pub(super) async fn rotate(
 pub(super) async fn revoke(
     State(state): State<AppState>,
     asker: Asker,
-    id: KeyPath,
+    Named(path): Named<KeyPath>,
 ) -> Result<StatusCode, Problem> {
     asker.must(Permission::Manage)?;
-    let key = state.bookings.key_seen_by(&asker.key, id.0).await?;
+    let key = state.bookings.key_seen_by(&asker.key, path.id).await?;
     asker.acted_for(key.organisation.id);
     state.bookings.revoke_key(state.now(), key.id).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -257,20 +256,6 @@ fn read_expiry(now: Timestamp, text: Option<&str>) -> Result<Option<Timestamp>, 
         return Err(FieldError::new("expires_at", "out_of_range", must));
     }
     Ok(at)
-}
-
-/// The id in the path; what is no UUID names nothing.
-pub(super) struct KeyPath(Uuid);
-
-impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::not_found())?;
-        id.parse().map(Self).map_err(|_| Problem::not_found())
-    }
 }
 
 const GRACE_MINUTES_DEFAULT: i64 = 60;

@@ -1,18 +1,17 @@
 //! `/v1/meetings/{id}/pins`: PINs of single people and machines.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::AppState;
 use super::auth::Asker;
 use super::body::{Fields, given};
-use super::meetings::MeetingPath;
+use super::path::{MeetingPath, Named, PinPath};
 use super::problem::{Problem, ProblemDocument};
 use super::query::Parameters;
 use super::view::Page;
@@ -54,14 +53,14 @@ pub(super) struct PinView {
 pub(super) async fn list(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     parameters: Parameters,
 ) -> Result<Response, Problem> {
     asker.must(Permission::SeePins)?;
     parameters.finish()?;
     let pins = state
         .bookings
-        .meeting_pins(state.now(), &asker.key, id.0)
+        .meeting_pins(state.now(), &asker.key, path.id)
         .await?;
     Ok(page(&pins))
 }
@@ -79,7 +78,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
     asker.must(Permission::Book)?;
@@ -91,7 +90,7 @@ pub(super) async fn create(
     );
     let (meeting, added) = state
         .bookings
-        .add_pin(state.now(), &asker.key, id.0, role, &label)
+        .add_pin(state.now(), &asker.key, path.id, role, &label)
         .await?;
     asker.acted_for(meeting.organisation);
     let answer = (StatusCode::CREATED, Json(PinView::new(&added)));
@@ -111,12 +110,12 @@ pub(super) async fn create(
 pub(super) async fn withdraw(
     State(state): State<AppState>,
     asker: Asker,
-    path: PinPath,
+    Named(path): Named<PinPath>,
 ) -> Result<StatusCode, Problem> {
     asker.must(Permission::Book)?;
     let meeting = state
         .bookings
-        .withdraw_pin(state.now(), &asker.key, path.meeting.0, path.pin)
+        .withdraw_pin(state.now(), &asker.key, path.id, path.pin_id)
         .await?;
     asker.acted_for(meeting.organisation);
     Ok(StatusCode::NO_CONTENT)
@@ -133,42 +132,15 @@ pub(super) async fn withdraw(
 pub(super) async fn rotate(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
 ) -> Result<Response, Problem> {
     asker.must(Permission::Book)?;
     let meeting = state
         .bookings
-        .rotate_pins(state.now(), &asker.key, id.0)
+        .rotate_pins(state.now(), &asker.key, path.id)
         .await?;
     asker.acted_for(meeting.organisation);
     Ok(page(&meeting.pins))
-}
-
-/// A meeting and a PIN's id in a path; what is no id names nothing.
-pub(super) struct PinPath {
-    meeting: MeetingPath,
-    pin: Uuid,
-}
-
-impl axum::extract::FromRequestParts<AppState> for PinPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &AppState,
-    ) -> Result<Self, Problem> {
-        let meeting = MeetingPath::from_request_parts(parts, state).await?;
-        let names =
-            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state)
-                .await;
-        let id = names
-            .ok()
-            .and_then(|Path(names)| names.get("pin_id")?.parse().ok());
-        Ok(Self {
-            meeting,
-            pin: id.ok_or_else(Problem::not_found)?,
-        })
-    }
 }
 
 impl PinView {

@@ -12,6 +12,7 @@ use super::AppState;
 use super::auth::Asker;
 use super::body::{self, Fields};
 use super::occurrences::RecurrenceBody;
+use super::path::{MeetingPath, Named};
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
 use super::repetition;
@@ -187,10 +188,10 @@ pub(super) async fn list(
 pub(super) async fn read(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
 ) -> Result<Response, Problem> {
     asker.must(Permission::Read)?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
@@ -208,7 +209,7 @@ pub(super) async fn read(
 pub(super) async fn change(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Problem> {
@@ -224,7 +225,7 @@ pub(super) async fn change(
     }
     let meeting = state
         .bookings
-        .patch_meeting(state.now(), &asker.key, id.0, change, expected)
+        .patch_meeting(state.now(), &asker.key, path.id, change, expected)
         .await?;
     state.tell_live(&meeting).await;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
@@ -239,15 +240,15 @@ pub(super) async fn change(
 pub(super) async fn cancel(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     asker.must(Permission::Book)?;
     state
         .bookings
-        .cancel_meeting(state.now(), &asker.key, id.0, if_match(&headers)?)
+        .cancel_meeting(state.now(), &asker.key, path.id, if_match(&headers)?)
         .await?;
-    see_off(&state, id.0).await;
+    see_off(&state, path.id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -362,13 +363,13 @@ pub(super) async fn cancel_by_external_id(
 pub(super) async fn end(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
 ) -> Result<Response, Problem> {
     asker.must(Permission::Steer)?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     state.bookings.end_meeting(state.now(), meeting.id).await?;
     state.live.end_meeting(meeting.id).await?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     Ok(answer(StatusCode::OK, &state, meeting, &asker))
 }
 
@@ -376,27 +377,6 @@ pub(super) async fn end(
 async fn see_off(state: &AppState, meeting: MeetingId) {
     if let Err(error) = state.live.end_meeting(meeting).await {
         tracing::warn!(%meeting, %error, "a cancelled meeting did not end for the calls in it");
-    }
-}
-
-/// A meeting's id in a path; what is no id names nothing.
-pub(super) struct MeetingPath(pub(super) MeetingId);
-
-impl axum::extract::FromRequestParts<AppState> for MeetingPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &AppState,
-    ) -> Result<Self, Problem> {
-        let path =
-            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state)
-                .await;
-        let id = path
-            .ok()
-            .and_then(|Path(names)| names.get("id")?.parse().ok());
-        id.map(|id| Self(MeetingId(id)))
-            .ok_or_else(Problem::not_found)
     }
 }
 

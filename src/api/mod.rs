@@ -16,6 +16,7 @@ mod metrics;
 mod occurrences;
 mod organisations;
 mod participants;
+mod path;
 mod pins;
 mod problem;
 mod query;

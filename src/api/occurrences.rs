@@ -1,7 +1,7 @@
 //! `/v1/meetings/{id}/occurrences`: a series, one by one.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,15 +12,14 @@ use utoipa::ToSchema;
 use super::AppState;
 use super::auth::Asker;
 use super::body::{Fields, given};
-use super::meetings::{MeetingPath, if_match};
+use super::meetings::if_match;
+use super::path::{MeetingPath, Named, OccurrencePath};
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
 use super::view::Page;
 use crate::booking::change::{Change, parse_time};
 use crate::booking::service::OccurrenceChange;
-use crate::booking::{
-    Meeting, MeetingOptions, MeetingState, Occurrence, Permission, RecurrenceId, Schedule,
-};
+use crate::booking::{Meeting, MeetingOptions, MeetingState, Occurrence, Permission, Schedule};
 
 /// What repeats a meeting.
 #[derive(Serialize, ToSchema)]
@@ -85,11 +84,11 @@ pub(super) struct OccurrencePatch {
 pub(super) async fn list(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
     mut parameters: Parameters,
 ) -> Result<Json<Page<OccurrenceView>>, Problem> {
     asker.must(Permission::Read)?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     let from = parameters.time("from")?.unwrap_or_else(|| state.now());
     let to = parameters.time("to")?.unwrap_or(Timestamp::MAX);
     let after = parameters.cursor()?;
@@ -134,7 +133,7 @@ pub(super) async fn list(
 pub(super) async fn change(
     State(state): State<AppState>,
     asker: Asker,
-    path: OccurrencePath,
+    Named(path): Named<OccurrencePath>,
     headers: HeaderMap,
     mut fields: Fields,
 ) -> Result<Response, Problem> {
@@ -165,7 +164,7 @@ pub(super) async fn change(
 pub(super) async fn cancel(
     State(state): State<AppState>,
     asker: Asker,
-    path: OccurrencePath,
+    Named(path): Named<OccurrencePath>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     asker.must(Permission::Book)?;
@@ -190,8 +189,8 @@ async fn edit(
         .change_occurrence(
             now,
             &asker.key,
-            path.meeting.0,
-            path.occurrence,
+            path.id,
+            path.recurrence_id,
             change,
             if_match(headers)?,
         )
@@ -204,33 +203,6 @@ async fn edit(
         response.headers_mut().insert(ETAG, etag);
     }
     Ok(response)
-}
-
-/// A meeting and a recurrence id in a path; what is no recurrence id names nothing.
-pub(super) struct OccurrencePath {
-    meeting: MeetingPath,
-    occurrence: RecurrenceId,
-}
-
-impl axum::extract::FromRequestParts<AppState> for OccurrencePath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut axum::http::request::Parts,
-        state: &AppState,
-    ) -> Result<Self, Problem> {
-        let meeting = MeetingPath::from_request_parts(parts, state).await?;
-        let names =
-            Path::<std::collections::HashMap<String, String>>::from_request_parts(parts, state)
-                .await;
-        let id = names
-            .ok()
-            .and_then(|Path(names)| names.get("recurrence_id")?.parse().ok());
-        Ok(Self {
-            meeting,
-            occurrence: id.ok_or_else(Problem::not_found)?,
-        })
-    }
 }
 
 impl RecurrenceBody {

@@ -1,9 +1,8 @@
 //! `/v1/organisations`: who books here, and what each has differently.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::State;
 use axum::http::header::{ETAG, LOCATION};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -13,10 +12,10 @@ use super::AppState;
 use super::auth::Asker;
 use super::body::Fields;
 use super::meetings::if_match;
+use super::path::{Named, OrganisationPath};
 use super::problem::{Problem, ProblemDocument};
 use super::query::Parameters;
 use super::view::Page;
-use crate::booking::admission::OrganisationId;
 use crate::booking::organisation::{OrganisationChange, OrganisationRecord};
 use crate::booking::{Disclosure, KeyRole, Permission};
 
@@ -112,10 +111,10 @@ pub(super) async fn list(
 pub(super) async fn read(
     State(state): State<AppState>,
     asker: Asker,
-    id: OrganisationPath,
+    Named(path): Named<OrganisationPath>,
 ) -> Result<Response, Problem> {
     asker.must(Permission::Read)?;
-    let found = state.bookings.organisation(&asker.key, id.0).await?;
+    let found = state.bookings.organisation(&asker.key, path.id).await?;
     Ok(answer(StatusCode::OK, &found))
 }
 
@@ -132,7 +131,7 @@ pub(super) async fn read(
 pub(super) async fn change(
     State(state): State<AppState>,
     asker: Asker,
-    id: OrganisationPath,
+    Named(path): Named<OrganisationPath>,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Problem> {
@@ -140,7 +139,7 @@ pub(super) async fn change(
     let (asked, expected) = (asked(fields)?, if_match(&headers)?);
     let changed = state
         .bookings
-        .patch_organisation(&asker.key, id.0, asked, expected)
+        .patch_organisation(&asker.key, path.id, asked, expected)
         .await?;
     asker.acted_for(changed.organisation.id);
     Ok(answer(StatusCode::OK, &changed))
@@ -197,20 +196,4 @@ fn answer(status: StatusCode, record: &OrganisationRecord) -> Response {
         headers.insert(LOCATION, location);
     }
     response
-}
-
-/// The id in the path; what is no UUID names nothing.
-pub(super) struct OrganisationPath(OrganisationId);
-
-impl<S: Send + Sync> FromRequestParts<S> for OrganisationPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::not_found())?;
-        id.parse()
-            .map(|id| Self(OrganisationId(id)))
-            .map_err(|_| Problem::not_found())
-    }
 }

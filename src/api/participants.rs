@@ -1,20 +1,19 @@
 //! `/v1/meetings/{id}/participants`: who is there, and steering them.
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::Asker;
 use super::body::Fields;
-use super::meetings::MeetingPath;
+use super::path::{MeetingPath, Named, ParticipantPath};
 use super::problem::{Problem, ProblemDocument};
 use super::view::{Page, ParticipantView};
 use crate::booking::change::{Change, FieldError};
-use crate::booking::{Meeting, MeetingId, ParticipantId, Permission, PrivacyPolicy};
+use crate::booking::{Meeting, Permission, PrivacyPolicy};
 
 /// What to change of a participant.
 #[derive(Serialize, ToSchema)]
@@ -34,10 +33,10 @@ pub(super) struct ParticipantPatch {
 pub(super) async fn list(
     State(state): State<AppState>,
     asker: Asker,
-    id: MeetingPath,
+    Named(path): Named<MeetingPath>,
 ) -> Result<Json<Page<ParticipantView>>, Problem> {
     asker.must(Permission::Read)?;
-    let meeting = state.bookings.meeting(&asker.key, id.0).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     let policy = privacy(&state, &meeting).await;
     let participants = state.live.participants(meeting.id).await?;
     let items = participants
@@ -59,7 +58,7 @@ pub(super) async fn list(
 pub(super) async fn change(
     State(state): State<AppState>,
     asker: Asker,
-    path: ParticipantPath,
+    Named(path): Named<ParticipantPath>,
     mut fields: Fields,
 ) -> Result<Json<ParticipantView>, Problem> {
     asker.must(Permission::Steer)?;
@@ -67,24 +66,24 @@ pub(super) async fn change(
     let (muted, name) = (fields.flag("muted"), fields.text("name"));
     fields.finish()?;
     check_name(&name)?;
-    let meeting = state.bookings.meeting(&asker.key, path.meeting).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
     if let Change::Set(muted) = muted {
         state
             .live
-            .set_muted(meeting.id, path.participant, muted)
+            .set_muted(meeting.id, path.participant_id, muted)
             .await?;
     }
     match name {
         Change::Set(name) => {
             state
                 .live
-                .rename(meeting.id, path.participant, Some(name))
+                .rename(meeting.id, path.participant_id, Some(name))
                 .await?
         }
         Change::Clear => {
             state
                 .live
-                .rename(meeting.id, path.participant, None)
+                .rename(meeting.id, path.participant_id, None)
                 .await?
         }
         Change::Keep => {}
@@ -92,7 +91,7 @@ pub(super) async fn change(
     let participants = state.live.participants(meeting.id).await?;
     let participant = participants
         .into_iter()
-        .find(|p| p.id == path.participant)
+        .find(|p| p.id == path.participant_id)
         .ok_or_else(Problem::not_found)?;
     let policy = privacy(&state, &meeting).await;
     Ok(Json(ParticipantView::new(policy, participant)))
@@ -107,34 +106,12 @@ pub(super) async fn change(
 pub(super) async fn remove(
     State(state): State<AppState>,
     asker: Asker,
-    path: ParticipantPath,
+    Named(path): Named<ParticipantPath>,
 ) -> Result<StatusCode, Problem> {
     asker.must(Permission::Steer)?;
-    let meeting = state.bookings.meeting(&asker.key, path.meeting).await?;
-    state.live.remove(meeting.id, path.participant).await?;
+    let meeting = state.bookings.meeting(&asker.key, path.id).await?;
+    state.live.remove(meeting.id, path.participant_id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// A meeting's and a participant's id in a path; what is no id names nothing.
-pub(super) struct ParticipantPath {
-    meeting: MeetingId,
-    participant: ParticipantId,
-}
-
-impl FromRequestParts<AppState> for ParticipantPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let path = Path::<(String, String)>::from_request_parts(parts, state).await;
-        let ids = path.ok().and_then(|Path((meeting, participant))| {
-            Some((meeting.parse().ok()?, participant.parse().ok()?))
-        });
-        let (meeting, participant) = ids.ok_or_else(Problem::not_found)?;
-        Ok(Self {
-            meeting: MeetingId(meeting),
-            participant: ParticipantId(participant),
-        })
-    }
 }
 
 async fn privacy(state: &AppState, meeting: &Meeting) -> PrivacyPolicy {

@@ -38,13 +38,16 @@ pub struct Guess<'a> {
 }
 
 /// Why a guess is not evaluated now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeldBack {
     /// This caller failed too often within the hour.
+    #[error("too many wrong ones from one caller within the hour")]
     Caller,
     /// What is left of the budget is kept for callers of better standing.
+    #[error("too many wrong ones within the hour")]
     Everybody,
     /// Guesses that are being looked at may use it up. Once one of them is settled, this one may be paid for.
+    #[error("too many at the same time")]
     Busy,
 }
 
@@ -80,8 +83,8 @@ impl FailureBudget {
             return Err(HeldBack::Everybody);
         }
         let risked = failed + caller.map_or(0, |c| books.in_flight_of(c));
-        let left = books.left(self.per_hour).saturating_sub(books.in_flight);
-        if risked >= FAILURES_PER_CALLER_MAX || left <= self.kept_from(&books, caller, risked) {
+        let spare = books.spare(self.per_hour);
+        if risked >= FAILURES_PER_CALLER_MAX || spare <= self.kept_from(&books, caller, risked) {
             return Err(HeldBack::Busy);
         }
         books.in_flight += 1;
@@ -101,7 +104,7 @@ impl FailureBudget {
     pub fn remaining(&self, now: Timestamp) -> u32 {
         let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
         books.forget_before(now);
-        books.left(self.per_hour).saturating_sub(books.in_flight)
+        books.spare(self.per_hour)
     }
 
     /// The next guess to be settled; to be asked for before [`Self::pay`], waited for after it.
@@ -213,6 +216,11 @@ impl Books {
     /// Guesses in flight not counted.
     fn left(&self, per_hour: u32) -> u32 {
         per_hour.saturating_sub(u32::try_from(self.failures.len()).unwrap_or(u32::MAX))
+    }
+
+    /// What is left whatever becomes of the guesses in flight.
+    fn spare(&self, per_hour: u32) -> u32 {
+        self.left(per_hour).saturating_sub(self.in_flight)
     }
 
     fn failed_of(&self, caller: CallerHash) -> u32 {

@@ -120,7 +120,7 @@ impl Room {
             return RoomVerdict::Refused(RoomRefusal::Full);
         }
         if let Phase::Live { bridge, .. } = self.phase {
-            return self.join(now, bridge, seat, out);
+            return self.sit_down(Some(now), bridge, seat, out);
         }
         // A host opens the meeting for all, also before its start.
         match self.waits_for().filter(|_| seat.role != Role::Host) {
@@ -128,17 +128,7 @@ impl Room {
                 self.seats.push(seat);
                 RoomVerdict::Wait(wait_for)
             }
-            None => {
-                let (call, participant, muted) =
-                    (seat.call, seat.participant, seat.muted_by.is_some());
-                self.seats.push(seat);
-                self.open(now, wall, Some(call), bridges, out);
-                RoomVerdict::Joined {
-                    participant,
-                    others: self.head_count().saturating_sub(1),
-                    muted,
-                }
-            }
+            None => self.open_for(now, wall, seat, bridges, out),
         }
     }
 
@@ -156,6 +146,18 @@ impl Room {
         if let Phase::Live { bridge, .. } = self.phase {
             return self.sit_down(None, bridge, seat, out);
         }
+        self.open_for(now, wall, seat, bridges, out)
+    }
+
+    /// Makes it live for the one who comes, and for those who wait.
+    fn open_for(
+        &mut self,
+        now: Instant,
+        wall: Timestamp,
+        seat: Seat,
+        bridges: &mut BridgeIds,
+        out: &mut Outputs,
+    ) -> RoomVerdict {
         let (call, participant, muted) = (seat.call, seat.participant, seat.muted_by.is_some());
         self.seats.push(seat);
         self.open(now, wall, Some(call), bridges, out);
@@ -166,17 +168,7 @@ impl Room {
         }
     }
 
-    /// Lets one more into a live meeting.
-    fn join(
-        &mut self,
-        now: Instant,
-        bridge: BridgeId,
-        seat: Seat,
-        out: &mut Outputs,
-    ) -> RoomVerdict {
-        self.sit_down(Some(now), bridge, seat, out)
-    }
-
+    /// Lets one more into a live meeting; the others hear the tone where it has a time.
     fn sit_down(
         &mut self,
         tone_at: Option<Instant>,

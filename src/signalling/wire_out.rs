@@ -253,24 +253,26 @@ impl Gateway {
             number,
             caller: summary.caller,
         };
-        let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());
-        tokio::spawn(async move {
-            let looked_up =
-                tokio::time::timeout(LOOK_UP, bookings.resolve_pin(clock::wall(), query)).await;
-            let verdict = looked_up.unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
-            // The gateway is only gone when the process ends.
-            let _sent = wakes.send(Wake::PinVerdict(id, verdict)).await;
+        let bookings = self.bookings.clone();
+        self.await_verdict(id, async move {
+            bookings.resolve_pin(clock::wall(), query).await
         });
     }
 
     fn look_up_past(&self, id: CallId, past: Past) {
-        let (bookings, wakes) = (self.bookings.clone(), self.wakes.clone());
+        let bookings = self.bookings.clone();
+        self.await_verdict(id, async move {
+            let (now, name) = (clock::wall(), past.name.as_deref());
+            bookings.readmit(now, past.meeting, past.role, name).await
+        });
+    }
+
+    /// The call goes on when the bookings have answered; where they don't in time, without them.
+    fn await_verdict(&self, id: CallId, answer: impl Future<Output = PinVerdict> + Send + 'static) {
+        let wakes = self.wakes.clone();
         tokio::spawn(async move {
-            let name = past.name.as_deref();
-            let readmitted = bookings.readmit(clock::wall(), past.meeting, past.role, name);
-            let verdict = tokio::time::timeout(LOOK_UP, readmitted)
-                .await
-                .unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
+            let answered = tokio::time::timeout(LOOK_UP, answer).await;
+            let verdict = answered.unwrap_or(PinVerdict::Refused(Refusal::Unavailable));
             // The gateway is only gone when the process ends.
             let _sent = wakes.send(Wake::PinVerdict(id, verdict)).await;
         });

@@ -76,8 +76,8 @@ impl Bookings {
                 statistics.count_held_back(held_back);
                 if statistics.alarm_is_due(now) {
                     tracing::warn!(
-                        ?held_back,
-                        "PINs are not looked at: too many wrong ones within the hour; the metrics tell how many"
+                        why = %held_back,
+                        "PINs are not looked at; the metrics tell how many"
                     );
                 }
                 return PinVerdict::Refused(Refusal::Unavailable);

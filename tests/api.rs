@@ -37,8 +37,8 @@ use voicebridge::booking::{
 };
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
-    Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant, ParticipantState, Quality,
-    Readiness, TickLateness,
+    DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
+    ParticipantState, Quality, Readiness,
 };
 
 #[path = "api/organisations.rs"]
@@ -196,12 +196,19 @@ impl LiveCalls for Roster {
             legs: vec![("sip", self.people.lock().unwrap().len() as u64)],
             meetings_live: 1,
             tick_lateness: vec![
-                TickLateness::default(),
-                TickLateness {
+                DurationHistogram::default(),
+                DurationHistogram {
                     sum_seconds: 0.5,
                     buckets: vec![(0.001, 90), (0.005, 9), (f64::INFINITY, 1)],
                 },
             ],
+            set_up: vec![(
+                "asterisk",
+                DurationHistogram {
+                    sum_seconds: 0.25,
+                    buckets: vec![(0.02, 9), (0.05, 1)],
+                },
+            )],
             media_busy: vec![0.25, 0.5],
             packets_dropped: vec![("unknown_source", 3)],
             concealed_frames: 7,

@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::booking::Bookings;
-use crate::call::roster::{Gauges, TickLateness};
+use crate::call::roster::{DurationHistogram, Gauges};
 
 /// Everything as OpenMetrics text.
 #[must_use]
@@ -127,6 +127,14 @@ impl Snapshot {
             "reason",
             &live.packets_dropped,
         )?;
+        let (name, help) = (
+            "voicebridge_call_setup_seconds",
+            "From a call's arrival to the first byte of its first prompt",
+        );
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for (kind, took) in &live.set_up {
+            took.encode(family.encode_family(&[("kind", *kind)])?)?;
+        }
         counter(
             to,
             "voicebridge_concealed_frames",
@@ -179,7 +187,7 @@ impl Snapshot {
     }
 }
 
-impl EncodeMetric for TickLateness {
+impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let mut buckets: Vec<(f64, u64)> = self
             .buckets

@@ -74,6 +74,8 @@ pub enum AriEvent {
     Arrived {
         /// His name from now on.
         caller: CallerId,
+        /// When that was told.
+        at: Instant,
         /// Who he is.
         incoming: Box<IncomingCaller>,
     },
@@ -262,7 +264,7 @@ impl Endpoint {
             Event::StasisStart { args, channel } => match self.by_media.get(&channel.id) {
                 Some(&caller) => self.with_caller(now, caller, Caller::media_in_stasis),
                 None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
-                None => self.arrived(channel.into_caller(Some(args), None)),
+                None => self.arrived(now, channel.into_caller(Some(args), None)),
             },
             Event::StasisEnd { channel } => self.handle_left(now, &channel.id),
             Event::ChannelDtmfReceived { digit, channel } => {
@@ -312,7 +314,7 @@ impl Endpoint {
             What::Step(caller, step) => self.step_done(now, caller, step, &pending, body),
             What::Stranger(channel) => self.ask_who(now, &channel, event::variable(body)),
             What::Found(past) => match Channel::parse(body) {
-                Ok(channel) => self.adopt(channel, past),
+                Ok(channel) => self.adopt(now, channel, past),
                 Err(event::Malformed) => self.counters.malformed += 1,
             },
             What::Application(up_to) => match serde_json::from_str(body) {
@@ -435,7 +437,7 @@ impl Endpoint {
 
 /// Callers.
 impl Endpoint {
-    fn arrived(&mut self, incoming: IncomingCaller) {
+    fn arrived(&mut self, at: Instant, incoming: IncomingCaller) {
         if self.by_channel.contains_key(&incoming.channel) {
             return;
         }
@@ -448,8 +450,11 @@ impl Endpoint {
         }
         self.callers.insert(caller, entry);
         let incoming = Box::new(incoming);
-        self.events
-            .push_back(AriEvent::Arrived { caller, incoming });
+        self.events.push_back(AriEvent::Arrived {
+            caller,
+            at,
+            incoming,
+        });
     }
 
     /// The caller of a channel, unless he is on his way out.

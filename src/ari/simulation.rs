@@ -365,7 +365,9 @@ impl World {
 
     fn handle(&mut self, now: Instant, event: AriEvent) {
         match event {
-            AriEvent::Arrived { caller, incoming } => {
+            AriEvent::Arrived {
+                caller, incoming, ..
+            } => {
                 assert_eq!(incoming.number, "+39061");
                 self.arrived += 1;
                 self.pasts.insert(incoming.channel.clone(), incoming.past);

@@ -183,7 +183,7 @@ pub struct Gauges {
     /// Meetings somebody is in, without the echo meeting.
     pub meetings_live: u64,
     /// How late the mixer's ticks were, since start, by media thread.
-    pub tick_lateness: Vec<TickLateness>,
+    pub tick_lateness: Vec<DurationHistogram>,
     /// The share of a core that each media thread uses, 0 to 1.
     pub media_busy: Vec<f64>,
     /// Audio packets that were dropped outside of any call, since start, by reason.
@@ -196,18 +196,20 @@ pub struct Gauges {
     pub admission_refused: Vec<(&'static str, u64)>,
     /// Trunks by name: registered or answering.
     pub trunks: Vec<(String, bool)>,
+    /// From a call's arrival to the first byte of its first prompt, since start, by kind.
+    pub set_up: Vec<(&'static str, DurationHistogram)>,
     /// Asterisks by name: connected.
     pub asterisks: Vec<(String, bool)>,
     /// What happened with them, since start: name, event, how often.
     pub asterisk_events: Vec<(String, &'static str, u64)>,
 }
 
-/// A histogram of tick lateness, kept by the engine in atomics.
-#[derive(Debug, Clone, Default)]
-pub struct TickLateness {
-    /// Seconds late, all ticks together.
+/// How long something took, each time it happened.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DurationHistogram {
+    /// Seconds, all together.
     pub sum_seconds: f64,
-    /// `(upper bound in seconds, ticks in this bucket alone)`, ascending; the last bound is
+    /// `(upper bound in seconds, how often in this bucket alone)`, ascending; the last bound is
     /// `f64::INFINITY` or left out if nothing is above.
     pub buckets: Vec<(f64, u64)>,
 }

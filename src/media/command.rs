@@ -4,6 +4,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
@@ -315,6 +316,8 @@ pub struct LegReport {
     pub foreign: u64,
     /// Packets sent.
     pub sent: u64,
+    /// When its first prompt began: the tick that sent its first frame.
+    pub prompted_at: Option<Instant>,
     /// Interarrival jitter (RFC 3550).
     pub jitter_ms: f32,
     /// What waits in the jitter buffer.
@@ -344,6 +347,7 @@ impl Default for LegReport {
             concealed_frames: 0,
             foreign: 0,
             sent: 0,
+            prompted_at: None,
             jitter_ms: 0.0,
             buffer_ms: 0.0,
             round_trip_ms: None,

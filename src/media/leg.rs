@@ -60,6 +60,8 @@ pub struct Leg {
     /// What receivers before this one had counted.
     earlier: Received,
     sent: u64,
+    /// Since when it has been played something.
+    prompted_at: Option<Instant>,
     foreign: u64,
 }
 
@@ -202,6 +204,7 @@ impl Leg {
             rtcp: Reporting::new(now, &parameters, origin),
             earlier: Received::default(),
             sent: 0,
+            prompted_at: None,
             foreign: 0,
             parameters,
         }
@@ -387,12 +390,10 @@ impl Leg {
     ) {
         self.hears = Hears::Fresh;
         self.fill_solo(tick, frame);
-        if self.player.is_playing() {
-            if self.player.at_start() {
-                self.packetiser.mark();
-            }
-            self.player.advance();
+        if self.player.is_playing() && self.player.at_start() {
+            self.packetiser.mark();
         }
+        self.advance_player(tick.now);
         self.send(frame, slot, sink);
     }
 
@@ -455,8 +456,11 @@ impl Leg {
     }
 
     /// The player goes one frame on.
-    pub(super) fn advance_player(&mut self) {
+    pub(super) fn advance_player(&mut self, now: Instant) {
         if self.player.is_playing() {
+            if self.destination().is_some() {
+                self.prompted_at.get_or_insert(now);
+            }
             self.player.advance();
         }
     }

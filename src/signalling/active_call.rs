@@ -24,6 +24,8 @@ pub(crate) struct ActiveCall {
     pub(crate) line: Line,
     /// The address that it counts for; `None`: an Asterisk of ours, which has no limit of its own.
     pub(crate) source: Option<IpAddr>,
+    /// When it came; `None`: in the life of an earlier process.
+    pub(crate) arrived_at: Option<Instant>,
     /// Its media, from the answer on.
     pub(crate) media: Option<Media>,
     /// What is being said.
@@ -96,6 +98,7 @@ impl ActiveCall {
             call,
             line,
             source,
+            arrived_at: None,
             media: None,
             saying: None,
             music: false,

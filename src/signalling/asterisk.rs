@@ -87,7 +87,7 @@ impl Asterisks {
                 asterisk.local = local;
                 asterisk.endpoint.handle_opened(now);
             }
-            News::Text(text) => asterisk.endpoint.handle_text(now, &text),
+            News::Text(at, text) => asterisk.endpoint.handle_text(at, &text),
             News::Closed { reason, dead } => {
                 if dead {
                     asterisk.dead_since.get_or_insert(now);
@@ -243,7 +243,11 @@ impl Gateway {
                 );
             }
             AriEvent::Replaced => self.asterisk_replaced(index),
-            AriEvent::Arrived { caller, incoming } => self.handle_arrival(line(caller), *incoming),
+            AriEvent::Arrived {
+                caller,
+                at,
+                incoming,
+            } => self.handle_arrival(at, line(caller), *incoming),
             AriEvent::Media {
                 caller,
                 codec,
@@ -301,7 +305,7 @@ impl Gateway {
         }
     }
 
-    fn handle_arrival(&mut self, line: AsteriskCaller, incoming: IncomingCaller) {
+    fn handle_arrival(&mut self, at: Instant, line: AsteriskCaller, incoming: IncomingCaller) {
         let past = self.asterisks.past_of(line, &incoming);
         let past = past.filter(|past| !self.calls.contains_key(&past.call));
         let fresh = || CallId(uuid::Uuid::now_v7());
@@ -311,8 +315,10 @@ impl Gateway {
         let served = dialled.served || past.is_some();
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
         let call = Call::new(id, self.settings.call_limits.clone());
-        self.calls
-            .insert(id, ActiveCall::new(call, Line::Asterisk(line), None));
+        let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
+        // Who is back is not greeted.
+        active.arrived_at = past.is_none().then_some(at);
+        self.calls.insert(id, active);
         self.by_line.insert(line, id);
         let arrival = Arrival {
             kind: KIND,
@@ -369,6 +375,9 @@ impl Gateway {
         };
         self.by_leg.insert(opened.leg, id);
         if let Some(active) = self.calls.get_mut(&id) {
+            if let Some(at) = active.arrived_at {
+                self.counters.set_up.begin(opened.leg, KIND, at);
+            }
             active.media = Some(Media {
                 leg: opened.leg,
                 agreed: None,

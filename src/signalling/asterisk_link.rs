@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use super::clock;
 use crate::config::AsteriskConfig;
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -35,8 +36,8 @@ pub(super) enum Order {
 pub(super) enum News {
     /// It is open; this address of ours is the one that Asterisk reaches us by.
     Opened(IpAddr),
-    /// A message.
-    Text(String),
+    /// A message, and when it was read.
+    Text(Instant, String),
     /// It is gone, or could not be made.
     Closed {
         /// Why, for operators.
@@ -142,7 +143,8 @@ async fn serve(
     tokio::select! {
         message = socket.next() => match message {
             Some(Ok(Message::Text(text))) => {
-                (Some(socket), Some(News::Text(text.as_str().to_owned())))
+                let news = News::Text(clock::now(), text.as_str().to_owned());
+                (Some(socket), Some(news))
             }
             Some(Ok(Message::Close(_))) | None => (None, Some(News::closed("closed"))),
             Some(Ok(_)) => (Some(socket), None),

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::call::roster::{Gauges, TickLateness};
+use super::set_up::SetUps;
+use crate::call::roster::{DurationHistogram, Gauges};
 use crate::engine::{LATENESS_BOUNDS, LegReport, ThreadHealth};
+use crate::units::LegId;
 
 /// Why a call was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +48,7 @@ pub(super) struct Counters {
     refused: BTreeMap<Refused, u64>,
     concealed_frames: u64,
     one_way_audio: u64,
+    pub(super) set_up: SetUps,
 }
 
 impl Counters {
@@ -58,6 +61,7 @@ impl Counters {
         Gauges {
             concealed_frames: self.concealed_frames,
             one_way_audio: self.one_way_audio,
+            set_up: self.set_up.histograms(),
             admission_refused: self
                 .refused
                 .iter()
@@ -67,7 +71,8 @@ impl Counters {
         }
     }
 
-    pub(super) fn leg_closed(&mut self, report: &LegReport) {
+    pub(super) fn leg_closed(&mut self, leg: LegId, report: &LegReport) {
+        self.set_up.end(leg, report);
         self.concealed_frames += report.concealed_frames;
         if report.received == 0 && report.sent > ONE_WAY_AFTER_PACKETS {
             self.one_way_audio += 1;
@@ -79,12 +84,12 @@ impl Counters {
 const ONE_WAY_AFTER_PACKETS: u64 = 500;
 
 /// A thread's wake-ups as a histogram.
-pub(super) fn lateness(thread: &ThreadHealth) -> TickLateness {
+pub(super) fn lateness(thread: &ThreadHealth) -> DurationHistogram {
     let bounds = LATENESS_BOUNDS
         .iter()
         .map(Duration::as_secs_f64)
         .chain([f64::INFINITY]);
-    TickLateness {
+    DurationHistogram {
         buckets: bounds.zip(thread.lateness).collect(),
         sum_seconds: thread.lateness_sum.as_secs_f64(),
     }

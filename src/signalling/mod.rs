@@ -23,6 +23,7 @@ mod quality;
 mod records;
 mod requests;
 mod seal;
+mod set_up;
 mod settings;
 mod transport;
 mod wire_in;

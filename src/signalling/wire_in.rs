@@ -60,8 +60,9 @@ impl Gateway {
             dialog,
             offer: invite.sdp,
         };
-        self.calls
-            .insert(id, ActiveCall::new(call, line, Some(source)));
+        let mut active = ActiveCall::new(call, line, Some(source));
+        active.arrived_at = Some(now);
+        self.calls.insert(id, active);
         self.by_dialog.insert(dialog, id);
         let arrival = Arrival {
             kind: KIND,
@@ -260,6 +261,7 @@ impl Gateway {
                 let Some(&id) = self.by_leg.get(&leg) else {
                     return;
                 };
+                self.counters.set_up.note(leg, &report);
                 if let Some(active) = self.calls.get_mut(&id) {
                     active.window.note(&report);
                     let before = active.report.replace(report).unwrap_or_default();
@@ -268,7 +270,7 @@ impl Gateway {
             }
             EngineEvent::LegClosed { leg, report } => {
                 self.by_leg.remove(&leg);
-                self.counters.leg_closed(&report);
+                self.counters.leg_closed(leg, &report);
                 if let Some(mut record) = self.parting.remove(&leg) {
                     record.quality = Some(super::quality::as_json(&report));
                     self.recorder.keep(*record);
@@ -309,7 +311,7 @@ impl Gateway {
     }
 }
 
-const KIND: &str = "sip";
+pub(super) const KIND: &str = "sip";
 const RETRY_AFTER_SECONDS: u32 = 30;
 /// Q.850 cause 88, incompatible destination.
 const Q850_INCOMPATIBLE: u8 = 88;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::active_call::{ActiveCall, Line, Media, Negotiation, Saying};
 use super::clock;
 use super::gateway::{Gateway, Wake};
+use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
 use crate::call::{CallInput, CallOutput, Past, Phrase, Rejection, RoomNotice, RoomOutput};
@@ -91,6 +92,9 @@ impl Gateway {
         local.rtp_port = opened.rtp.port();
         local.session_id = opened.leg.0;
         self.by_leg.insert(opened.leg, id);
+        if let Some(at) = self.calls.get(&id).and_then(|active| active.arrived_at) {
+            self.counters.set_up.begin(opened.leg, SIP, at);
+        }
         let negotiated = match offer {
             Some(offer) => {
                 sdp::answer(offer, &local).map(|(agreed, answer)| (Some(agreed), answer))

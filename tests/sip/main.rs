@@ -8,6 +8,7 @@
 mod asterisk;
 mod asterisk_check;
 mod asterisk_life;
+mod asterisk_load;
 mod baresip;
 mod dialplans;
 mod outcomes;

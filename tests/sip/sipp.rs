@@ -14,6 +14,8 @@ pub(crate) struct Scenario<'a> {
     pub(crate) number: &'a str,
     pub(crate) tcp: bool,
     pub(crate) calls: u32,
+    /// A second.
+    pub(crate) rate: u32,
     /// Where to, if not to the server itself.
     pub(crate) port: Option<u16>,
     /// A-law audio that the scenario plays as `keys.alaw`.
@@ -28,6 +30,7 @@ impl<'a> Scenario<'a> {
             number: "1000",
             tcp: false,
             calls: 1,
+            rate: 20,
             port: None,
             audio: Vec::new(),
         }
@@ -57,6 +60,12 @@ impl<'a> Scenario<'a> {
     /// So many calls at once.
     pub(crate) fn calls(mut self, calls: u32) -> Self {
         self.calls = calls;
+        self
+    }
+
+    /// So many of them begin each second.
+    pub(crate) fn rate(mut self, rate: u32) -> Self {
+        self.rate = rate;
         self
     }
 
@@ -93,7 +102,7 @@ impl<'a> Scenario<'a> {
                 &media.to_string(),
             ])
             .args(["-t", if self.tcp { "t1" } else { "u1" }, "-s", self.number])
-            .args(["-m", &self.calls.to_string(), "-r", "20"])
+            .args(["-m", &self.calls.to_string(), "-r", &self.rate.to_string()])
             .args(["-nostdin", "-trace_err", "-error_file", "errors"])
             .args(["-timeout", "90", "-timeout_error"])
             .arg("-sf")

@@ -100,10 +100,10 @@ impl Endpoint {
     }
 
     /// One who was in our application before we were.
-    pub(super) fn adopt(&mut self, channel: Channel, past: Option<String>) {
+    pub(super) fn adopt(&mut self, now: Instant, channel: Channel, past: Option<String>) {
         if !self.by_channel.contains_key(&channel.id) {
             self.counters.adopted += 1;
-            self.arrived(channel.into_caller(None, past));
+            self.arrived(now, channel.into_caller(None, past));
         }
     }
 

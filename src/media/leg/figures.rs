@@ -32,6 +32,7 @@ impl Leg {
             concealed_frames: received.concealed_frames,
             foreign: self.foreign,
             sent: self.sent,
+            prompted_at: self.prompted_at,
             jitter_ms: statistics.jitter_ms,
             buffer_ms: statistics.buffer_ms,
             round_trip_ms: self.rtcp.round_trip.map(|time| time.as_secs_f32() * 1000.0),

@@ -275,7 +275,7 @@ impl Bridge {
                 Hears::Own { .. } => {
                     let frame = desk.mix_for(member.slot, leg, &self.noise);
                     leg.send(frame, member.slot, sink);
-                    leg.advance_player();
+                    leg.advance_player(tick.now);
                 }
             }
             leg.send_report(tick.now, member.slot, sink);

@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "figures, for `--nocapture`")]
 
-use std::time::{Duration, Instant};
+mod seeded;
+
+use std::time::Duration;
 
 use voicebridge::media::codec::{Codec, Decoder};
 use voicebridge::media::parameters::MediaParameters;
@@ -12,32 +14,7 @@ use voicebridge::media::receive::{FrameKind, ReceiveStatistics, Receiver, Receiv
 use voicebridge::media::rtp::RtpHeader;
 use voicebridge::units::{RtpTicks, SeqNo, Ssrc};
 
-/// A linear congruential generator, its high half used.
-struct Random(u64);
-
-impl Random {
-    const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
-    }
-
-    const fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 32) as u32
-    }
-
-    /// From 0 to 1.
-    fn unit(&mut self) -> f64 {
-        f64::from(self.next()) / 4_294_967_296.0
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "only a place to count from")]
-fn start() -> Instant {
-    Instant::now()
-}
+use seeded::{Random, start};
 
 fn parameters() -> MediaParameters {
     MediaParameters::plain(Codec::Pcmu, "198.51.100.7:4000".parse().unwrap())

@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "figures, for `--nocapture`")]
 
+mod seeded;
+
 use std::f64::consts::TAU;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use voicebridge::media::codec::{Codec, Decoder, Encoder, PAYLOAD_BYTES_MAX};
 use voicebridge::media::dtmf::sender::KeySender;
@@ -18,36 +20,7 @@ use voicebridge::media::rtp::RtpHeader;
 use voicebridge::media::source::SourceLock;
 use voicebridge::units::{Key, RtpTicks, SeqNo, Ssrc};
 
-/// A linear congruential generator, its high half used.
-struct Random(u64);
-
-impl Random {
-    const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66)
-    }
-
-    const fn next(&mut self) -> u32 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 32) as u32
-    }
-
-    const fn below(&mut self, limit: usize) -> usize {
-        self.next() as usize % limit
-    }
-
-    /// From 0 to 1.
-    fn unit(&mut self) -> f64 {
-        f64::from(self.next()) / 4_294_967_296.0
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "only a place to count from")]
-fn start() -> Instant {
-    Instant::now()
-}
+use seeded::{Random, start};
 
 const EVENTS: u8 = 101;
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice};
+use crate::baresip::{
+    G722, LEVEL_ERROR_DB, OPUS, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice,
+};
 use crate::outcomes::wait_for_participants;
 use crate::ports::{port, ports};
 use crate::server::{Server, signal};
@@ -270,55 +272,14 @@ fn shipped(file: &str) -> String {
     fs::read_to_string(path).expect("it ships")
 }
 
-fn text(value: &Value) -> &str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-pub(crate) const PCMU: Voice = Voice {
-    codec: "pcmu",
-    module: "g711.so",
-    rate: 8_000,
-    channels: 1,
-    transport: "udp",
-    encrypts: false,
-    tone_hz: 500.0,
-    on_ms: 300,
-    off_ms: 200,
-};
-const OPUS: Voice = Voice {
-    codec: "opus/48000/2",
-    module: "opus.so",
-    rate: 48_000,
-    channels: 2,
-    tone_hz: 2_500.0,
-    on_ms: 450,
-    off_ms: 300,
-    ..PCMU
-};
 const CALLERS: [(Way, Voice); 6] = [
     (Way::Asterisk, PCMU),
-    (
-        Way::Asterisk,
-        Voice {
-            codec: "pcma",
-            tone_hz: 1_050.0,
-            on_ms: 350,
-            off_ms: 250,
-            ..PCMU
-        },
-    ),
-    (
-        Way::Asterisk,
-        Voice {
-            codec: "g722",
-            module: "g722.so",
-            rate: 16_000,
-            tone_hz: 1_850.0,
-            on_ms: 400,
-            off_ms: 150,
-            ..PCMU
-        },
-    ),
+    (Way::Asterisk, PCMA),
+    (Way::Asterisk, G722),
     (Way::Asterisk, OPUS),
     (
         Way::Direct,

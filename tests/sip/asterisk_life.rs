@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::asterisk::{Asterisk, PCMU};
-use crate::baresip::{LEVEL_ERROR_DB, Phone, SENT_DBFS, SEPARATION_DB, Voice};
+use crate::asterisk::{Asterisk, text};
+use crate::baresip::{LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, Voice};
 use crate::outcomes::wait_for_participants;
 use crate::server::{Meeting, Server};
 use crate::sipp::Scenario;
@@ -363,20 +363,7 @@ fn pass_on(from: &TcpStream, to: &TcpStream, cut: &Arc<AtomicBool>) {
     });
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-const VOICES: [Voice; 2] = [
-    PCMU,
-    Voice {
-        codec: "pcma",
-        tone_hz: 1_050.0,
-        on_ms: 350,
-        off_ms: 250,
-        ..PCMU
-    },
-];
+const VOICES: [Voice; 2] = [PCMU, PCMA];
 
 /// Callers without a voice are not taken for lost.
 const PATIENT: &str = "limits.media_timeout_seconds = 300\n";

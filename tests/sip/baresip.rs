@@ -376,62 +376,69 @@ fn level_of(hz: f64, rate: f64, block: &[i16]) -> f64 {
     20.0 * (amplitude / 2_f64.sqrt()).max(1e-7).log10()
 }
 
+pub(crate) const PCMU: Voice = Voice {
+    codec: "pcmu",
+    module: "g711.so",
+    rate: 8_000,
+    channels: 1,
+    transport: "udp",
+    encrypts: false,
+    tone_hz: 500.0,
+    on_ms: 300,
+    off_ms: 200,
+};
+pub(crate) const PCMA: Voice = Voice {
+    codec: "pcma",
+    tone_hz: 1_050.0,
+    on_ms: 350,
+    off_ms: 250,
+    ..PCMU
+};
+pub(crate) const G722: Voice = Voice {
+    codec: "g722",
+    module: "g722.so",
+    rate: 16_000,
+    tone_hz: 1_850.0,
+    on_ms: 400,
+    off_ms: 150,
+    ..PCMU
+};
+pub(crate) const OPUS: Voice = Voice {
+    codec: "opus/48000/2",
+    module: "opus.so",
+    rate: 48_000,
+    channels: 2,
+    tone_hz: 2_500.0,
+    on_ms: 450,
+    off_ms: 300,
+    ..PCMU
+};
 const VOICES: [Voice; 4] = [
+    PCMU,
     Voice {
-        codec: "pcmu",
-        module: "g711.so",
-        rate: 8_000,
-        channels: 1,
-        transport: "udp",
-        encrypts: false,
-        tone_hz: 500.0,
-        on_ms: 300,
-        off_ms: 200,
-    },
-    Voice {
-        codec: "pcmu",
-        module: "g711.so",
-        rate: 8_000,
-        channels: 1,
         transport: "tcp",
-        encrypts: false,
         tone_hz: 1_050.0,
         on_ms: 350,
         off_ms: 250,
+        ..PCMU
     },
+    G722,
     Voice {
-        codec: "g722",
-        module: "g722.so",
-        rate: 16_000,
-        channels: 1,
-        transport: "udp",
-        encrypts: false,
-        tone_hz: 1_850.0,
-        on_ms: 400,
-        off_ms: 150,
-    },
-    Voice {
-        codec: "opus/48000/2",
-        module: "opus.so",
-        rate: 48_000,
-        channels: 2,
         transport: "tcp",
         encrypts: true,
-        tone_hz: 2_500.0,
-        on_ms: 450,
-        off_ms: 300,
+        ..OPUS
     },
 ];
 const FIFTH: Voice = Voice {
     tone_hz: 0.0,
     transport: "udp",
-    ..VOICES[0]
+    ..PCMU
 };
 const COMPANY: Voice = Voice {
     tone_hz: 3_000.0,
     transport: "tls",
     encrypts: true,
-    ..VOICES[0]
+    ..PCMU
 };
 const NAMES: [&str; 5] = [
     "PCMU, UDP",

@@ -5,6 +5,8 @@
     reason = "a test tells one story from beginning to end"
 )]
 
+#[path = "api/events.rs"]
+mod events;
 #[path = "api/invitation.rs"]
 mod invitation;
 #[path = "api/live.rs"]

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::booking::Bookings;
+use crate::booking::service::EventCounts;
 use crate::call::roster::{DurationHistogram, Gauges};
 
 /// Everything as OpenMetrics text.
@@ -29,6 +30,7 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, now: Timestamp, store_up: bo
         pins,
         budget: bookings.failure_budget_remaining(now),
         store_up,
+        events: bookings.event_counts(),
     };
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
@@ -45,11 +47,13 @@ struct Snapshot {
     pins: Vec<(&'static str, u64)>,
     budget: u32,
     store_up: bool,
+    events: EventCounts,
 }
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_calls(&mut encoder)?;
+        self.encode_events(&mut encoder)?;
         self.encode_media(&mut encoder)?;
         self.encode_peers(&mut encoder)
     }
@@ -86,6 +90,19 @@ impl Snapshot {
             "reason",
             refused,
         )
+    }
+
+    fn encode_events(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let EventCounts {
+            kept,
+            lost,
+            streams,
+        } = self.events;
+        counter(to, "voicebridge_events", "Events kept", kept)?;
+        let help = "Events not kept, because the store was away for too long";
+        counter(to, "voicebridge_events_lost", help, lost)?;
+        let help = "Connections that follow /v1/events";
+        gauge(to, "voicebridge_event_streams", help, streams)
     }
 
     fn encode_media(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

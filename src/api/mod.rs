@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod body;
 mod calls;
+mod events;
 mod health;
 mod invitation;
 mod keys;
@@ -166,6 +167,7 @@ fn api_routes() -> Vec<Route> {
             patch(participants::change).delete(participants::remove),
         ),
         ("/v1/calls", get(calls::list)),
+        ("/v1/events", get(events::follow)),
         ("/v1/pins/explain", post(pins::explain)),
         ("/v1/numbers", get(pins::numbers)),
         (
@@ -257,6 +259,7 @@ fn guarded_for(
         participants::change,
         participants::remove,
         calls::list,
+        events::follow,
         pins::explain,
         pins::numbers,
         organisations::create,
@@ -391,7 +394,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (36, 36), "{names:?}");
+        assert_eq!((different.len(), names.len()), (37, 37), "{names:?}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::occurrences::RecurrenceBody;
 use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
 use crate::booking::{DialInNumber, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role};
-use crate::call::roster::{MutedBy, Participant, ParticipantState, Quality};
+
+pub(super) use crate::call::roster::ParticipantView;
 
 /// A meeting.
 #[derive(Serialize, utoipa::ToSchema)]
@@ -109,42 +110,6 @@ pub(super) struct NumberView {
     organisation: Option<String>,
     /// For people.
     label: Option<String>,
-}
-
-/// A participant of a live meeting.
-#[derive(Serialize, utoipa::ToSchema)]
-#[schema(as = Participant)]
-pub(super) struct ParticipantView {
-    /// Names him, for as long as he is there.
-    #[schema(format = "uuid")]
-    id: String,
-    /// His name, if he has one.
-    name: Option<String>,
-    /// What his PIN made of him.
-    role: Role,
-    /// `sip`, `asterisk`, `browser` or `link`.
-    kind: &'static str,
-    /// Where he is on his way in.
-    state: ParticipantState,
-    /// Masked by the privacy policy.
-    number: String,
-    /// Can't be heard.
-    muted: bool,
-    /// Who muted him last; null if he is not muted.
-    muted_by: Option<MutedBy>,
-    /// Has his hand up.
-    hand: bool,
-    /// Is heard now.
-    talking: bool,
-    /// dB below full scale.
-    level_db: f32,
-    /// When he came in, or began to wait.
-    #[schema(format = "date-time")]
-    joined_at: String,
-    /// What his audio comes in.
-    codec: &'static str,
-    /// How well he hears and is heard.
-    quality: Quality,
 }
 
 /// A call, also one that never got in.
@@ -286,27 +251,6 @@ impl NumberView {
             language: number.language.map(|language| language.code()),
             organisation: number.organisation.clone(),
             label: number.label.clone(),
-        }
-    }
-}
-
-impl ParticipantView {
-    pub(super) fn new(policy: PrivacyPolicy, participant: Participant) -> Self {
-        Self {
-            id: participant.id.to_string(),
-            name: participant.name,
-            role: participant.role,
-            kind: participant.kind,
-            state: participant.state,
-            number: policy.shown(&participant.number),
-            muted: participant.muted,
-            muted_by: participant.muted_by,
-            hand: participant.hand,
-            talking: participant.talking,
-            level_db: participant.level_db,
-            joined_at: participant.joined_at.to_string(),
-            codec: participant.codec,
-            quality: participant.quality,
         }
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::api;
 use crate::booking::Bookings;
@@ -62,6 +63,7 @@ impl Node {
         {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
+        servers.spawn(look_for_events(bookings.clone(), stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
             bookings,
@@ -104,6 +106,7 @@ impl Node {
         {
             tracing::warn!("the store did not take the last call records in time");
         }
+        self.bookings.end_event_streams();
         self.stop_serving.send_replace(true);
         let all = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST_ANSWERS, all).await.is_err() {
@@ -146,6 +149,20 @@ async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
             _ = hourly.tick() => match bookings.purge(wall()).await {
                 Ok(purged) => tracing::debug!(?purged, "old records deleted"),
                 Err(error) => tracing::warn!(%error, "old records could not be deleted, trying again in an hour"),
+            },
+        }
+    }
+}
+
+/// Hears of what other nodes have told the store, every second.
+async fn look_for_events(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
+    let mut every_second = tokio::time::interval(LOOK);
+    every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => return,
+            _ = every_second.tick() => if let Err(error) = bookings.look_for_events().await {
+                tracing::debug!(%error, "the store can't be asked for events");
             },
         }
     }
@@ -215,4 +232,5 @@ fn wall() -> Timestamp {
 
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3_600);

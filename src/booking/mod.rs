@@ -8,6 +8,7 @@ pub mod answer;
 pub mod audit;
 pub mod budget;
 pub mod change;
+pub mod event;
 pub mod invitation;
 pub mod key;
 pub mod meeting;
@@ -24,6 +25,7 @@ pub use admission::{
     Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
     Refusal, Role,
 };
+pub use event::{Event, EventDocument, EventKind};
 pub use invitation::{Invitation, InvitationFormat};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};

@@ -8,7 +8,9 @@
 //! 2. [`Rooms`] (`rooms`): all meetings of the node, each a `room` with a `seat` for each who is in or
 //!    waits; `schedule` turns the booked times into monotonic ones.
 //!
-//! Both are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
+//! 3. [`Observer`] (`observer`): tells what has happened in a meeting since it was last looked at.
+//!
+//! The first two are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
 //! `handle_timeout` drain `poll_output`, then ask `poll_timeout` when to call `handle_timeout`. The
 //! shell owes the machines three things: an answer to every [`CallOutput::LookUpPin`],
 //! [`CallOutput::LookUpPast`], [`CallOutput::Enter`] and [`CallOutput::Return`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
@@ -17,6 +19,7 @@
 mod emergency;
 mod keypad;
 mod limits;
+mod observer;
 mod past;
 mod pin;
 mod record;
@@ -39,6 +42,7 @@ mod walk;
 
 pub use emergency::is_emergency;
 pub use limits::CallLimits;
+pub use observer::{Happening, Observer};
 pub use past::Past;
 pub use phrase::{Phrase, Speaker};
 pub use room::RoomTerms;

@@ -25,6 +25,8 @@ pub struct Rooms {
     echoes: BTreeSet<CallId>,
     bridges: BridgeIds,
     outputs: VecDeque<RoomOutput>,
+    /// Meetings in which something may have changed since somebody looked.
+    changed: BTreeSet<MeetingId>,
 }
 
 /// What is to be done for the meetings.
@@ -147,6 +149,7 @@ impl Rooms {
             .or_insert_with(|| Room::new(now, wall, meeting, terms));
         let (bridges, outputs) = (&mut self.bridges, &mut self.outputs);
         let verdict = how(room, now, wall, seat, bridges, outputs);
+        self.changed.insert(meeting);
         if !matches!(verdict, RoomVerdict::Refused(_)) {
             self.seats.insert(call, meeting);
         }
@@ -165,6 +168,7 @@ impl Rooms {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.leave(now, call, &mut self.outputs);
         }
+        self.changed.insert(meeting);
         self.forget_if_empty(meeting);
     }
 
@@ -172,6 +176,7 @@ impl Rooms {
     pub fn update(&mut self, now: Instant, wall: Timestamp, meeting: MeetingId, terms: RoomTerms) {
         if let Some(room) = self.rooms.get_mut(&meeting) {
             room.update(now, wall, terms, &mut self.bridges, &mut self.outputs);
+            self.changed.insert(meeting);
         }
         self.forget_if_empty(meeting);
     }
@@ -181,6 +186,7 @@ impl Rooms {
         let Some(room) = self.rooms.remove(&meeting) else {
             return 0;
         };
+        self.changed.insert(meeting);
         for seat in room.seats() {
             self.seats.remove(&seat.call);
         }
@@ -251,13 +257,14 @@ impl Rooms {
 
     /// What a call made of its mute ([`crate::call::Call::muted_by`]), for the roster.
     pub fn set_muted(&mut self, call: CallId, muted_by: Option<MutedBy>) {
-        let room = self
-            .seats
-            .get(&call)
-            .and_then(|meeting| self.rooms.get_mut(meeting));
+        let Some(meeting) = self.seats.get(&call) else {
+            return;
+        };
+        let room = self.rooms.get_mut(meeting);
         let seat = room.and_then(|room| room.seats_mut().find(|seat| seat.call == call));
         if let Some(seat) = seat {
             seat.muted_by = muted_by;
+            self.changed.insert(*meeting);
         }
     }
 
@@ -268,6 +275,7 @@ impl Rooms {
             let Some(room) = self.rooms.get_mut(&meeting) else {
                 continue;
             };
+            self.changed.insert(meeting);
             match room.handle_timeout(now, wall, &mut self.bridges, &mut self.outputs) {
                 Life::GoesOn => self.forget_if_empty(meeting),
                 Life::IsOver => {
@@ -286,6 +294,11 @@ impl Rooms {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<RoomOutput> {
         self.outputs.pop_front()
+    }
+
+    /// The next meeting in which something may have changed.
+    pub fn poll_changed(&mut self) -> Option<MeetingId> {
+        self.changed.pop_first()
     }
 
     /// How many are in the call's meeting, with himself; `None` where he is in none.
@@ -357,6 +370,7 @@ impl Rooms {
         participant: ParticipantId,
     ) -> Result<&mut Seat, NoSuchParticipant> {
         let room = self.rooms.get_mut(&meeting).ok_or(NoSuchParticipant)?;
+        self.changed.insert(meeting);
         let mut seats = room.seats_mut();
         seats
             .find(|seat| seat.participant == participant)

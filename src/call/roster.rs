@@ -6,7 +6,7 @@ use std::pin::Pin as Pinned;
 
 use jiff::Timestamp;
 
-use crate::booking::{CallerNumber, MeetingId, ParticipantId, Role};
+use crate::booking::{CallerNumber, MeetingId, ParticipantId, PrivacyPolicy, Role};
 use crate::call::RoomTerms;
 
 /// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
@@ -110,6 +110,65 @@ pub struct Participant {
     pub codec: &'static str,
     /// How well he hears and is heard.
     pub quality: Quality,
+}
+
+/// A participant as API answers and events show him.
+#[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Participant)]
+pub struct ParticipantView {
+    /// Names him, for as long as he is there.
+    #[schema(format = "uuid")]
+    id: String,
+    /// His name, if he has one.
+    name: Option<String>,
+    /// What his PIN made of him.
+    role: Role,
+    /// `sip`, `asterisk`, `browser` or `link`.
+    kind: &'static str,
+    /// Where he is on his way in.
+    state: ParticipantState,
+    /// Masked by the privacy policy.
+    number: String,
+    /// Can't be heard.
+    muted: bool,
+    /// Who muted him last; null if he is not muted.
+    muted_by: Option<MutedBy>,
+    /// Has his hand up.
+    hand: bool,
+    /// Is heard now.
+    talking: bool,
+    /// dB below full scale.
+    level_db: f32,
+    /// When he came in, or began to wait.
+    #[schema(format = "date-time")]
+    joined_at: String,
+    /// What his audio comes in.
+    codec: &'static str,
+    /// How well he hears and is heard.
+    quality: Quality,
+}
+
+impl ParticipantView {
+    /// With as much of his number as the policy shows.
+    #[must_use]
+    pub fn new(policy: PrivacyPolicy, participant: Participant) -> Self {
+        Self {
+            id: participant.id.to_string(),
+            name: participant.name,
+            role: participant.role,
+            kind: participant.kind,
+            state: participant.state,
+            number: policy.shown(&participant.number),
+            muted: participant.muted,
+            muted_by: participant.muted_by,
+            hand: participant.hand,
+            talking: participant.talking,
+            level_db: participant.level_db,
+            joined_at: participant.joined_at.to_string(),
+            codec: participant.codec,
+            quality: participant.quality,
+        }
+    }
 }
 
 /// Where a participant is on his way in.

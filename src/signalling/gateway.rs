@@ -15,13 +15,14 @@ use super::active_call::{ActiveCall, Line};
 use super::asterisk::{AsteriskCaller, Asterisks};
 use super::asterisk_link::News;
 use super::clock;
+use super::events::Reporter;
 use super::records::Recorder;
 use super::requests::{Picture, Request};
 use super::settings::GatewaySettings;
 use super::transport::{Inbound, Transport};
 use crate::booking::admission::CallId;
 use crate::booking::{Bookings, CallRecord, PinVerdict};
-use crate::call::{CallInput, Rooms, Speaker};
+use crate::call::{CallInput, Observer, Rooms, Speaker};
 use crate::engine::Control;
 use crate::sip::Endpoint;
 use crate::sip::event::DialogId;
@@ -52,6 +53,8 @@ pub(super) struct Gateway {
     /// Records that wait for their leg's last figures.
     pub(super) parting: HashMap<LegId, Box<CallRecord>>,
     pub(super) recorder: Recorder,
+    pub(super) observer: Observer,
+    pub(super) reporter: Reporter,
     pub(super) wakes: mpsc::Sender<Wake>,
     pub(super) picture: watch::Sender<Picture>,
     pub(super) last_token: u32,
@@ -72,6 +75,7 @@ pub(super) struct Machines {
     pub(super) transport: Transport,
     pub(super) engine: Control,
     pub(super) recorder: Recorder,
+    pub(super) reporter: Reporter,
     pub(super) asterisks: Asterisks,
 }
 
@@ -97,6 +101,7 @@ impl Gateway {
             transport,
             engine,
             recorder,
+            reporter,
             asterisks,
         } = machines;
         Self {
@@ -115,6 +120,8 @@ impl Gateway {
             per_source: HashMap::new(),
             parting: HashMap::new(),
             recorder,
+            observer: Observer::default(),
+            reporter,
             wakes,
             picture,
             last_token: 0,
@@ -230,6 +237,7 @@ impl Gateway {
                 self.handle_room(output);
                 moved = true;
             }
+            self.report();
             self.transmit(now);
             if !moved {
                 return;

@@ -7,7 +7,7 @@
 //! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s; `asterisk_link` and `asterisk` do the
 //!    same for callers who come by [`crate::ari`]
 //! 4. [`crate::call`]: what is to be done
-//! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records
+//! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
 //! `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
 //! before anybody calls.
@@ -18,6 +18,7 @@ mod asterisk_check;
 mod asterisk_link;
 mod clock;
 mod counters;
+mod events;
 mod gateway;
 mod quality;
 mod records;
@@ -46,6 +47,7 @@ use crate::config::{Advertised, AsteriskConfig, ListenAddress};
 use crate::engine::Control;
 use crate::sip::{Endpoint, EndpointConfig};
 use asterisk::Asterisks;
+use events::Reporter;
 use gateway::{Ears, Gateway, Machines};
 use records::Recorder;
 use transport::Transport;
@@ -111,6 +113,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     );
     let (asterisks, asterisk_news) = Asterisks::start(asterisks, seed);
     let (recorder, recording) = Recorder::start(bookings.clone());
+    let (reporter, reporting) = Reporter::start(bookings.clone());
     let (wakes, woken) = mpsc::channel(WAKES);
     let (requests, asked) = mpsc::channel(REQUESTS);
     let (picture, seen) = watch::channel(requests::Picture::default());
@@ -122,6 +125,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         transport,
         engine,
         recorder,
+        reporter,
         asterisks,
     };
     let gateway = Gateway::new(machines, wakes, picture);
@@ -133,8 +137,8 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     };
     let finished = tokio::spawn(async move {
         gateway.run(ears).await;
-        if recording.await.is_err() {
-            tracing::warn!("the writer of call records stopped early");
+        if recording.await.is_err() || reporting.await.is_err() {
+            tracing::warn!("the writer of call records or that of events stopped early");
         }
     });
     Ok(Running {

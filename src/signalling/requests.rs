@@ -278,7 +278,7 @@ impl Gateway {
             .collect()
     }
 
-    fn participant(&self, seat: &Seat) -> Participant {
+    pub(super) fn participant(&self, seat: &Seat) -> Participant {
         let active = self.calls.get(&seat.call);
         let report = active.and_then(|active| active.report.as_ref());
         let summary = active.map(|active| active.call.summary());

@@ -9,7 +9,9 @@ use super::gateway::{Gateway, Wake};
 use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
-use crate::call::{CallInput, CallOutput, Past, Phrase, Rejection, RoomNotice, RoomOutput};
+use crate::call::{
+    CallInput, CallOutput, Past, Phrase, Rejection, RoomNotice, RoomOutput, RoomVerdict,
+};
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
@@ -36,7 +38,11 @@ impl Gateway {
                 let count = self.rooms.head_count(id).unwrap_or(1);
                 self.input(id, CallInput::Room(RoomNotice::HeadCount(count)));
             }
-            CallOutput::Leave => self.rooms.leave(now, clock::wall(), id),
+            CallOutput::Leave => {
+                self.rooms.leave(now, clock::wall(), id);
+                // While the call can still tell how it was.
+                self.report();
+            }
             CallOutput::HangUp { q850 } => self.hang_up(now, id, q850),
             CallOutput::Record(record) => self.finish(now, id, record),
         }
@@ -283,7 +289,16 @@ impl Gateway {
     }
 
     fn restore(&mut self, now: Instant, id: CallId, admission: &Admission, past: &Past) {
+        self.report();
         let verdict = self.rooms.restore(now, clock::wall(), id, past, admission);
+        let is_where_he_was = match &verdict {
+            RoomVerdict::Joined { .. } => past.was_in(),
+            RoomVerdict::Wait(_) => !past.was_in(),
+            RoomVerdict::Refused(_) => false,
+        };
+        if is_where_he_was {
+            self.report_nothing();
+        }
         self.input(id, CallInput::RoomVerdict(verdict));
     }
 

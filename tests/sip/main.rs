@@ -11,6 +11,7 @@ mod asterisk_life;
 mod asterisk_load;
 mod baresip;
 mod dialplans;
+mod events;
 mod outcomes;
 mod ports;
 mod resilience;

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{BookingError, Bookings};
 use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::event::{Event, EventKind};
 use crate::booking::key::ECHO_ORGANISATION;
-use crate::booking::privacy::CallerNumber;
+use crate::booking::privacy::{CallerNumber, PrivacyPolicy};
 use crate::booking::store::{CallFilter, StoreError, StoredCall};
 
 /// Which call records are asked for.
@@ -69,7 +71,9 @@ impl Bookings {
             },
         };
         let outcome = stored.call.outcome;
+        let refused = (!echo && outcome != Outcome::Joined).then(|| refusal(policy, &stored));
         self.store().record_call(stored).await?;
+        self.keep_events(refused.into_iter().collect()).await?;
         if !echo {
             self.inner.calls.count(outcome);
         }
@@ -136,6 +140,29 @@ impl Bookings {
         let more = calls.len() > limit as usize;
         calls.truncate(limit as usize);
         Ok((calls, more))
+    }
+}
+
+/// What is told of a call that never got in. Nothing of it that a record may not keep.
+fn refusal(policy: PrivacyPolicy, stored: &StoredCall) -> Event {
+    let call = &stored.call;
+    Event {
+        // A call is refused once: told again, it is the same event.
+        id: call.id.0,
+        kind: EventKind::CallRefused,
+        at: call.ended_at,
+        organisation: call.organisation,
+        meeting: call.meeting,
+        data: json!({
+            "call_id": call.id.to_string(),
+            "kind": stored.kind,
+            "number": call.number,
+            "caller": policy.shown(&call.caller),
+            "started_at": call.started_at.to_string(),
+            "outcome": call.outcome,
+            "occurrence": call.occurrence.map(|id| id.to_string()),
+            "pin_attempts": call.pin_attempts,
+        }),
     }
 }
 

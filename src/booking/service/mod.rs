@@ -2,6 +2,7 @@
 
 mod answers;
 mod calls;
+mod events;
 mod keys;
 mod known;
 mod meeting_pins;
@@ -26,6 +27,7 @@ use crate::booking::privacy::PrivacyPolicy;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
 
 pub use calls::CallQuestion;
+pub use events::{EventCounts, EventOwner, FeedNews, STREAMS_PER_KEY, StreamPlace};
 pub use keys::{AuthError, NewKey};
 pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
 pub use pins::{ExplainError, Explanation, PinStatistics};
@@ -127,6 +129,7 @@ impl Bookings {
             known: known::KnownPins::default(),
             settings_read: organisations::SettingsRead::default(),
             calls: calls::CallCounters::default(),
+            events: events::EventFeed::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -185,6 +188,7 @@ impl Bookings {
             PurgeBefore {
                 organisation,
                 calls: ago(retained),
+                events: ago(retained.min(EVENTS_KEPT)),
                 audit: ago(retained),
                 meetings: ago(retained.max(quarantine)),
                 pins: ago(quarantine),
@@ -252,6 +256,7 @@ struct Inner {
     known: known::KnownPins,
     settings_read: organisations::SettingsRead,
     calls: calls::CallCounters,
+    events: events::EventFeed,
 }
 
 /// A new id that sorts by time (RFC 9562 section 5.7).
@@ -261,6 +266,9 @@ fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
     let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
+
+/// Longer than who was away can go on from, so that webhooks can be replayed after a weekend.
+const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(72);
 
 /// Everything that is wrong, in one line.
 fn all(errors: &[FieldError]) -> String {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
 use crate::booking::audit::{AuditEntry, AuditFilter};
+use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::organisation::OrganisationRecord;
@@ -127,6 +128,24 @@ pub trait Store: Send + Sync {
 
     /// What was done, latest first.
     fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>>;
+
+    /// Keeps events, all or none, after all that are kept; one that is kept already stays as it is. Gives the
+    /// position of the last.
+    fn keep_events(&self, events: Vec<Event>) -> StoreFuture<'_, EventPosition>;
+
+    /// The highest position an event has or had.
+    fn last_event(&self) -> StoreFuture<'_, EventPosition>;
+
+    /// Where an event stands that happened then or later.
+    fn event_position(
+        &self,
+        id: Uuid,
+        organisation: Option<OrganisationId>,
+        since: Timestamp,
+    ) -> StoreFuture<'_, Option<EventPosition>>;
+
+    /// Events, oldest first.
+    fn events(&self, filter: EventFilter) -> StoreFuture<'_, Vec<KeptEvent>>;
 
     /// Claims the right to answer a request; of all who do so at once, one is [`AnswerTurn::First`].
     fn claim_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, AnswerTurn>;
@@ -312,12 +331,14 @@ pub struct StoredCall {
 /// What is deleted: all that was over before these times.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeBefore {
-    /// Whose calls, meetings and audit entries; `None`: nobody's, and of all the PINs and the claims.
+    /// Whose calls, events, meetings and audit entries; `None`: nobody's, and of all the PINs and the claims.
     pub organisation: Option<OrganisationId>,
     /// Audit entries.
     pub audit: Timestamp,
     /// Calls.
     pub calls: Timestamp,
+    /// Events.
+    pub events: Timestamp,
     /// Meetings, with their PINs.
     pub meetings: Timestamp,
     /// PINs alone: their quarantine is over.

@@ -131,7 +131,9 @@ impl Call {
 
 /// Where he was is where he is put, also where nobody has opened the meeting since.
 impl Past {
-    pub(in crate::call) fn was_in(&self) -> bool {
+    /// Was he in the meeting, or did he wait for it?
+    #[must_use]
+    pub fn was_in(&self) -> bool {
         self.state == SeatState::Joined
     }
 }

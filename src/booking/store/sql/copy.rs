@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 10] = [
     "organisations",
     "api_keys",
     "meetings",
@@ -172,4 +172,6 @@ const TABLES: [&str; 8] = [
     "idempotency",
     "answers",
     "audit",
+    "event_counter",
+    "events",
 ];

@@ -9,6 +9,7 @@ mod answers;
 mod audit;
 mod calls;
 mod copy;
+mod events;
 mod keys;
 mod meetings;
 mod organisations;
@@ -33,6 +34,7 @@ use super::{
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::audit::{AuditEntry, AuditFilter};
+use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::Meeting;
 use crate::booking::organisation::OrganisationRecord;
@@ -145,6 +147,7 @@ impl SqlStore {
     async fn purge_now(&self, before: PurgeBefore) -> Result<Purged, StoreError> {
         let calls = calls::purge(self, before.organisation, before.calls).await?;
         audit::purge(self, before.organisation, before.audit).await?;
+        events::purge(self, before.organisation, before.events).await?;
         let (meetings, pins) = match before.organisation {
             Some(owner) => (meetings::purge(self, owner, before.meetings).await?, 0),
             None => {
@@ -296,6 +299,27 @@ impl Store for SqlStore {
 
     fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>> {
         self.bounded(audit::list(self, filter))
+    }
+
+    fn keep_events(&self, events: Vec<Event>) -> StoreFuture<'_, EventPosition> {
+        self.bounded(events::insert(self, events))
+    }
+
+    fn last_event(&self) -> StoreFuture<'_, EventPosition> {
+        self.bounded(events::last(self))
+    }
+
+    fn event_position(
+        &self,
+        id: Uuid,
+        organisation: Option<OrganisationId>,
+        since: Timestamp,
+    ) -> StoreFuture<'_, Option<EventPosition>> {
+        self.bounded(events::position(self, id, organisation, since))
+    }
+
+    fn events(&self, filter: EventFilter) -> StoreFuture<'_, Vec<KeptEvent>> {
+        self.bounded(events::list(self, filter))
     }
 
     fn claim_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, AnswerTurn> {

@@ -1,0 +1,170 @@
+//! What happens in the meetings, on its way to the store: queued, so that a store that is away costs no call.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::clock;
+use super::gateway::Gateway;
+use crate::booking::service::EventOwner;
+use crate::booking::{
+    Bookings, CallerNumber, Event, EventKind, MeetingId, PrivacyPolicy, StoreError,
+};
+use crate::call::Happening;
+use crate::call::roster::{Participant, ParticipantView};
+
+/// Takes what happens from the gateway; never waits.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    queue: mpsc::Sender<Report>,
+    bookings: Bookings,
+    lost: u64,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+struct Report {
+    id: Uuid,
+    at: Timestamp,
+    meeting: MeetingId,
+    what: Happening,
+}
+
+impl Reporter {
+    /// Starts the task that writes. It ends when the reporter is dropped and the queue is empty.
+    pub(super) fn start(bookings: Bookings) -> (Self, JoinHandle<()>) {
+        let (queue, reports) = mpsc::channel(QUEUE);
+        let reporter = Self {
+            queue,
+            bookings: bookings.clone(),
+            lost: 0,
+        };
+        (reporter, tokio::spawn(write(bookings, reports)))
+    }
+
+    fn tell(&mut self, at: Timestamp, meeting: MeetingId, what: Happening) {
+        let report = Report {
+            id: Uuid::now_v7(),
+            at,
+            meeting,
+            what,
+        };
+        if self.queue.try_send(report).is_err() {
+            self.lost += 1;
+            self.bookings.count_lost_events(1);
+            if self.lost.is_power_of_two() {
+                let lost = self.lost;
+                tracing::warn!(
+                    lost,
+                    "events are lost: the store has been away for too long"
+                );
+            }
+        }
+    }
+}
+
+impl Gateway {
+    /// Tells what has happened in the meetings since the last time.
+    pub(super) fn report(&mut self) {
+        while let Some((meeting, happened)) = self.look() {
+            let at = clock::wall();
+            for what in happened {
+                self.reporter.tell(at, meeting, what);
+            }
+        }
+    }
+
+    /// Who came back from a process that lost him was never gone: nothing of that is told.
+    pub(super) fn report_nothing(&mut self) {
+        while self.look().is_some() {}
+    }
+
+    fn look(&mut self) -> Option<(MeetingId, Vec<Happening>)> {
+        let meeting = self.rooms.poll_changed()?;
+        let live = self.rooms.bridge(meeting).is_some();
+        let mut observer = std::mem::take(&mut self.observer);
+        let happened = observer.look(meeting, live, self.rooms.participants(meeting), |seat| {
+            let is_there = self.calls.contains_key(&seat.call);
+            is_there.then(|| self.participant(seat))
+        });
+        self.observer = observer;
+        Some((meeting, happened))
+    }
+}
+
+async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    while reports.recv_many(&mut batch, BATCH).await > 0 {
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = keep(&bookings, &batch).await {
+            tracing::warn!(events = batch.len(), %error, "events can't be stored, trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            if reports.is_closed() && pause == PAUSE_MAX {
+                bookings.count_lost_events(batch.len() as u64);
+                break;
+            }
+        }
+        batch.clear();
+    }
+}
+
+async fn keep(bookings: &Bookings, batch: &[Report]) -> Result<(), StoreError> {
+    let mut owners = HashMap::new();
+    let mut events = Vec::with_capacity(batch.len());
+    for report in batch {
+        let owner = match owners.entry(report.meeting) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(bookings.event_owner(report.meeting).await?),
+        };
+        if let Some(owner) = owner {
+            let whose = Some(owner.organisation);
+            let policy = bookings.privacy_of(report.at, whose).await;
+            events.push(event(report, owner, policy));
+        }
+    }
+    bookings.keep_events(events).await
+}
+
+fn event(report: &Report, owner: &EventOwner, policy: PrivacyPolicy) -> Event {
+    let of_meeting = || json!({"title": owner.title, "external_id": owner.external_id});
+    let (kind, data) = match &report.what {
+        Happening::Started => (EventKind::MeetingStarted, of_meeting()),
+        Happening::Ended => (EventKind::MeetingEnded, of_meeting()),
+        Happening::Waiting(who) => (EventKind::ParticipantWaiting, of(who, policy)),
+        Happening::Joined(who) => (EventKind::ParticipantJoined, of(who, policy)),
+        Happening::Left(who) => (EventKind::ParticipantLeft, of(who, policy)),
+        Happening::Updated(who) => (EventKind::ParticipantUpdated, of(who, policy)),
+    };
+    Event {
+        id: report.id,
+        kind,
+        at: report.at,
+        organisation: Some(owner.organisation),
+        meeting: Some(report.meeting),
+        data,
+    }
+}
+
+/// Events are kept: of a number no more goes in than may be stored, nor more than may be shown.
+fn of(who: &Participant, policy: PrivacyPolicy) -> Value {
+    let number = CallerNumber::new(&policy.store.of(&who.number));
+    let who = Participant {
+        number,
+        ..who.clone()
+    };
+    serde_json::to_value(ParticipantView::new(policy, who)).unwrap_or_default()
+}
+
+/// Events that wait for the store: some minutes of a busy node.
+const QUEUE: usize = 16_384;
+/// Events written in one go.
+const BATCH: usize = 64;
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -1,0 +1,108 @@
+//! What happens in a meeting, as a booking system is told of it while the server dies.
+
+use std::io::{BufRead as _, BufReader};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::outcomes::wait_for_participants;
+use crate::server::{CALLER, Meeting, Server};
+use crate::sipp::Scenario;
+
+/// What is told within so many seconds, after that event or from now on.
+fn events(server: &Server, last: Option<&str>, seconds: u64) -> Vec<Value> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_recv_body(Some(Duration::from_secs(seconds)))
+        .build()
+        .into();
+    let mut request = agent
+        .get(format!("http://127.0.0.1:{}/v1/events", server.http_port))
+        .header("Authorization", format!("Bearer {}", server.key));
+    if let Some(last) = last {
+        request = request.header("Last-Event-ID", last);
+    }
+    let answer = request.call().expect("answered");
+    let lines = BufReader::new(answer.into_body().into_reader()).lines();
+    lines
+        .map_while(Result::ok)
+        .filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok())
+        .collect()
+}
+
+/// Renames the only participant to each of these numbers.
+fn rename(server: &Server, meeting: &Meeting, names: std::ops::Range<u32>) {
+    let path = format!("/v1/meetings/{}/participants", meeting.id);
+    let people = server.get(&path);
+    let id = people["items"][0]["id"]
+        .as_str()
+        .expect("somebody")
+        .to_owned();
+    for name in names {
+        server.patch(&format!("{path}/{id}"), &json!({"name": name.to_string()}));
+    }
+}
+
+/// The names that the participants were given, in the order in which that was told.
+fn names(events: &[Value]) -> Vec<u32> {
+    let updated = events.iter().filter(|e| e["type"] == "participant.updated");
+    updated
+        .map(|e| e["data"]["name"].as_str().expect("a name"))
+        .map(|name| name.parse().expect("a number"))
+        .collect()
+}
+
+#[test]
+fn what_happens_is_told_in_order_and_survives_kill_9() {
+    let mut server = Server::start("");
+    let meeting = server.book(&json!({"external_id": "room 7"}));
+    let (told, call) = std::thread::scope(|scope| {
+        let told = scope.spawn(|| events(&server, None, 6));
+        std::thread::sleep(Duration::from_millis(500));
+        let call = Scenario::new("uac-stays")
+            .key("pin", &meeting.guest)
+            .start(&server);
+        wait_for_participants(&server, &meeting.id, 1);
+        (told.join().expect("followed"), call)
+    });
+    let types: Vec<&str> = told.iter().filter_map(|e| e["type"].as_str()).collect();
+    assert_eq!(types, ["meeting.started", "participant.joined"]);
+    assert_eq!(
+        told[0]["data"],
+        json!({"title": "Test", "external_id": "room 7"})
+    );
+    assert_eq!(told[1]["data"]["number"], "…5678");
+    assert_eq!(told[1]["meeting_id"], meeting.id.as_str());
+    assert!(!told[1].to_string().contains(CALLER));
+
+    rename(&server, &meeting, 0..100);
+    let first = told[0]["id"].as_str();
+    server.kill_and_restart();
+    call.kill();
+    let call = Scenario::new("uac-stays")
+        .key("pin", &meeting.guest)
+        .start(&server);
+    wait_for_participants(&server, &meeting.id, 1);
+    rename(&server, &meeting, 100..200);
+    server.delete(&format!("/v1/meetings/{}", meeting.id));
+    call.finish("the caller of the second meeting");
+
+    let after = events(&server, first, 3);
+    let told = names(&after);
+    // What was not kept yet when the process was killed is gone with the call itself: some milliseconds.
+    let kept = told.iter().filter(|name| **name < 100).count() as u32;
+    assert!(kept >= 80, "{kept} of 100 were kept");
+    assert_eq!(told, (0..kept).chain(100..200).collect::<Vec<_>>());
+    let others: Vec<&str> = after.iter().filter_map(|e| e["type"].as_str()).collect();
+    let others: Vec<&&str> = others
+        .iter()
+        .filter(|t| **t != "participant.updated")
+        .collect();
+    let again = [
+        "participant.joined",
+        "meeting.started",
+        "participant.joined",
+        "participant.left",
+        "meeting.ended",
+    ];
+    assert_eq!(others, again.iter().collect::<Vec<_>>());
+}

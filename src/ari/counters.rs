@@ -15,6 +15,8 @@ pub struct AriCounters {
     pub stray: u64,
     /// Callers found in the application whose arrival was not told.
     pub adopted: u64,
+    /// Those of them that were another node's.
+    pub taken_over: u64,
     /// Channels and bridges of ours that belonged to nobody any more.
     pub orphans: u64,
     /// Callers whose phones speak what Asterisk has to transcode to G.722.
@@ -26,7 +28,7 @@ pub struct AriCounters {
 impl AriCounters {
     /// Each with its word.
     #[must_use]
-    pub const fn in_words(&self) -> [(&'static str, u64); 9] {
+    pub const fn in_words(&self) -> [(&'static str, u64); 10] {
         [
             ("ignored", self.ignored),
             ("malformed", self.malformed),
@@ -34,6 +36,7 @@ impl AriCounters {
             ("unanswered", self.unanswered),
             ("stray", self.stray),
             ("adopted", self.adopted),
+            ("taken_over", self.taken_over),
             ("orphan", self.orphans),
             ("transcoded", self.transcoded),
             ("connected", self.connections),

@@ -1,6 +1,9 @@
-//! One Asterisk: its connection, its callers, the requests that are under way; `order` sees to it that nothing is
-//! left lying, `owner` that no two processes are at it.
+//! One Asterisk: its connection, the requests that are under way, and in `callers` those who came; `order` sees to
+//! it that nothing is left lying, `owner` that no two processes are at it, `neighbours` that the callers of a node
+//! that has died come to us.
 
+mod callers;
+mod neighbours;
 mod order;
 mod owner;
 
@@ -8,7 +11,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::ari::caller::{Caller, Media, News, Progress, Step};
+use self::neighbours::Neighbours;
+use crate::ari::caller::{Caller, Media, Step};
 use crate::ari::counters::AriCounters;
 use crate::ari::event::{self, Bridge, Channel, Event, IncomingCaller, Response};
 use crate::ari::link::{Due, Link};
@@ -31,6 +35,7 @@ pub struct Endpoint {
     sweep_at: Option<Instant>,
     /// What was written beside callers may not have arrived.
     memory_unsure: bool,
+    neighbours: Neighbours,
     counters: AriCounters,
     transmits: VecDeque<Transmit>,
     events: VecDeque<AriEvent>,
@@ -43,6 +48,8 @@ pub struct EndpointConfig {
     pub app: String,
     /// Random, another one at each start: names of channels and bridges begin with it.
     pub seed: u64,
+    /// The names of other nodes' applications, whose callers we take over when those fall silent.
+    pub take_over: Vec<String>,
 }
 
 /// A caller, from his arrival to his end. Never reused within an endpoint.
@@ -112,6 +119,16 @@ pub enum AriEvent {
         /// Who.
         caller: CallerId,
     },
+    /// Another node has him, in the belief that we are dead. He is gone.
+    TakenOver {
+        /// Who.
+        caller: CallerId,
+    },
+    /// Another node is dead, or cut off from Asterisk; its callers come to us.
+    NeighbourSilent {
+        /// Its application's name.
+        app: String,
+    },
     /// Asterisk refused something that he needs, gave no answer, or doesn't know him any more.
     Lost {
         /// Who.
@@ -143,6 +160,16 @@ enum What {
     Bridges,
     /// Who has our application's name.
     Owner,
+    /// What a neighbour said last.
+    Beat(usize),
+    /// What is in its application; `true`: and is to be cleared away.
+    Left(usize, bool),
+    /// All bridges, for those that a neighbour left.
+    LeftBridges(usize),
+    /// A channel of a neighbour's comes to us.
+    Moved(String),
+    /// Which application has a caller who left ours.
+    Whereabouts(CallerId),
     /// Nothing follows from it.
     Notice,
 }
@@ -164,6 +191,7 @@ impl Endpoint {
     pub fn new(now: Instant, config: EndpointConfig) -> Self {
         Self {
             link: Link::new(now, config.seed),
+            neighbours: Neighbours::new(&config.take_over),
             config,
             callers: BTreeMap::new(),
             by_channel: HashMap::new(),
@@ -186,6 +214,9 @@ impl Endpoint {
         self.events.push_back(AriEvent::Connected);
         self.write_down_owner(now);
         self.ask(now, What::Notice, Request::filter_events(&self.config.app));
+        self.neighbours.begin(now);
+        self.ask_after_the_departed(now);
+        self.beat(now);
         self.sweep(now);
     }
 
@@ -234,6 +265,7 @@ impl Endpoint {
             self.counters.unanswered += 1;
             self.handle_refusal(now, pending, None);
         }
+        self.beat(now);
         if self.sweep_at.is_some_and(|at| at <= now) {
             self.sweep(now);
         }
@@ -243,7 +275,8 @@ impl Endpoint {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let first = self.pending.values().next().map(|pending| pending.deadline);
-        [self.link.poll_timeout(), first, self.sweep_at]
+        let beat = self.neighbours.poll_timeout();
+        [self.link.poll_timeout(), first, self.sweep_at, beat]
             .into_iter()
             .flatten()
             .min()
@@ -261,9 +294,10 @@ impl Endpoint {
 
     fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
-            Event::StasisStart { args, channel } => match self.by_media.get(&channel.id) {
-                Some(&caller) => self.with_caller(now, caller, Caller::media_in_stasis),
+            Event::StasisStart { args, channel } => match self.by_media.get(&channel.id).copied() {
+                Some(caller) => self.with_caller(now, caller, Caller::media_in_stasis),
                 None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
+                None if self.came(now, &channel.id) => {}
                 None => self.arrived(now, channel.into_caller(Some(args), None)),
             },
             Event::StasisEnd { channel } => self.handle_left(now, &channel.id),
@@ -292,7 +326,7 @@ impl Endpoint {
             let told = self.callers.get(&caller).is_some_and(Caller::is_leaving);
             self.forget(now, caller);
             if !told {
-                self.events.push_back(AriEvent::HungUp { caller });
+                self.gone(now, caller, channel);
             }
         } else if let Some(&caller) = self.by_media.get(channel) {
             self.lost(caller, "his externalMedia channel", None);
@@ -325,7 +359,17 @@ impl Endpoint {
                 Ok(bridges) => self.remove_orphaned_bridges(now, &bridges),
                 Err(_) => self.counters.malformed += 1,
             },
-            What::Owner | What::Notice => {}
+            What::Beat(index) => self.heard_beat(now, index, event::variable(body)),
+            What::Left(index, clears) => match serde_json::from_str(body) {
+                Ok(left) => self.take_over(now, index, clears, &left),
+                Err(_) => self.counters.malformed += 1,
+            },
+            What::LeftBridges(index) => match serde_json::from_str::<Vec<Bridge>>(body) {
+                Ok(bridges) => self.remove_left_bridges(now, index, &bridges),
+                Err(_) => self.counters.malformed += 1,
+            },
+            What::Whereabouts(caller) => self.found_whereabouts(caller, event::variable(body)),
+            What::Moved(_) | What::Owner | What::Notice => {}
         }
     }
 
@@ -342,11 +386,16 @@ impl Endpoint {
                 self.counters.refused += 1;
                 self.sweep_at = Some(now + SWEEP_AGAIN);
             }
+            What::Whereabouts(caller) => self.found_whereabouts(caller, None),
+            What::Beat(index) => self.heard_beat(now, index, None),
+            What::Moved(channel) => drop(self.neighbours.take_coming(&channel)),
             What::Notice if !gone => self.counters.refused += 1,
             What::Stranger(_)
             | What::Found(_)
             | What::Application(_)
             | What::Bridges
+            | What::Left(..)
+            | What::LeftBridges(_)
             | What::Owner
             | What::Notice => {}
         }
@@ -432,123 +481,6 @@ impl Endpoint {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.pending.is_empty() && !self.callers.values().any(Caller::is_leaving)
-    }
-}
-
-/// Callers.
-impl Endpoint {
-    fn arrived(&mut self, at: Instant, incoming: IncomingCaller) {
-        if self.by_channel.contains_key(&incoming.channel) {
-            return;
-        }
-        self.last_caller += 1;
-        let caller = CallerId(self.last_caller);
-        self.by_channel.insert(incoming.channel.clone(), caller);
-        let mut entry = Caller::new(incoming.channel.clone());
-        if let Some(past) = incoming.past.clone() {
-            entry.remember(past);
-        }
-        self.callers.insert(caller, entry);
-        let incoming = Box::new(incoming);
-        self.events.push_back(AriEvent::Arrived {
-            caller,
-            at,
-            incoming,
-        });
-    }
-
-    /// The caller of a channel, unless he is on his way out.
-    fn staying(&self, channel: &Channel) -> Option<CallerId> {
-        let caller = *self.by_channel.get(&channel.id)?;
-        let entry = self.callers.get(&caller)?;
-        (!entry.is_leaving()).then_some(caller)
-    }
-
-    fn step_done(
-        &mut self,
-        now: Instant,
-        caller: CallerId,
-        step: Step,
-        pending: &Pending,
-        body: &str,
-    ) {
-        let Some(entry) = self.callers.get_mut(&caller) else {
-            return;
-        };
-        match entry.step_done(&self.config.app, step, body) {
-            Ok(progress) => self.follow(now, caller, progress),
-            Err(_) => self.lost(caller, pending.asked, None),
-        }
-    }
-
-    fn with_caller(
-        &mut self,
-        now: Instant,
-        caller: CallerId,
-        step: impl FnOnce(&mut Caller) -> Progress,
-    ) {
-        if let Some(entry) = self.callers.get_mut(&caller) {
-            let progress = step(entry);
-            self.follow(now, caller, progress);
-        }
-    }
-
-    fn follow(&mut self, now: Instant, caller: CallerId, progress: Progress) {
-        if let Some((step, request)) = progress.next {
-            self.ask(now, What::Step(caller, step), request);
-        }
-        match progress.news {
-            Some(News::Media {
-                codec,
-                remote,
-                transcoded,
-            }) => {
-                self.counters.transcoded += u64::from(transcoded);
-                self.events.push_back(AriEvent::Media {
-                    caller,
-                    codec,
-                    remote,
-                });
-            }
-            Some(News::Answered) => self.events.push_back(AriEvent::Answered { caller }),
-            None => {}
-        }
-    }
-
-    /// Tells that a caller can't go on; what was made for him is removed when he leaves.
-    fn lost(&mut self, caller: CallerId, asked: &'static str, status: Option<u16>) {
-        let entry = self.callers.get(&caller);
-        if let Some(entry) = entry.filter(|entry| !entry.is_leaving()) {
-            self.events.push_back(AriEvent::Lost {
-                caller,
-                channel: entry.channel.clone(),
-                asked,
-                status,
-            });
-        }
-    }
-
-    /// A caller is no longer in our application.
-    fn forget(&mut self, now: Instant, caller: CallerId) {
-        if let Some(entry) = self.callers.remove(&caller) {
-            self.by_channel.remove(&entry.channel);
-            self.remove_media(now, entry.media().cloned());
-        }
-    }
-
-    fn send_away(&mut self, now: Instant, caller: CallerId) {
-        let requests = self.callers.get(&caller).map(Caller::parting_requests);
-        for request in requests.into_iter().flatten() {
-            self.ask(now, What::Notice, request);
-        }
-    }
-
-    fn remove_media(&mut self, now: Instant, media: Option<Media>) {
-        if let Some(media) = media {
-            self.by_media.remove(&media.channel);
-            self.ask(now, What::Notice, Request::delete_channel(&media.channel));
-            self.ask(now, What::Notice, Request::delete_bridge(&media.bridge));
-        }
     }
 
     /// Asks, if there is somebody to ask; what isn't asked for want of a connection is found again by the

@@ -157,6 +157,16 @@ impl Request {
         Self::new("DELETE", &["bridges", bridge], "the end of a bridge")
     }
 
+    /// Into another application, with all that it is in.
+    pub(super) fn move_to(channel: &str, app: &str) -> Self {
+        Self::new(
+            "POST",
+            &["channels", channel, "move"],
+            "another node's caller",
+        )
+        .with("app", app)
+    }
+
     /// What it is for, in words for a log.
     pub(super) const fn purpose(&self) -> &'static str {
         self.purpose

@@ -284,6 +284,7 @@ impl World {
         let config = EndpointConfig {
             app: "vb".to_owned(),
             seed,
+            take_over: Vec::new(),
         };
         Self {
             start,
@@ -380,12 +381,13 @@ impl World {
                 let past = format!("where {} is", self.there[&caller]);
                 self.endpoint.remember(now, caller, past);
             }
-            AriEvent::HungUp { caller } => self.over(caller),
+            AriEvent::HungUp { caller } | AriEvent::TakenOver { caller } => self.over(caller),
             AriEvent::Lost { caller, .. } => {
                 self.over(caller);
                 self.endpoint.leave(now, caller, "error");
             }
             AriEvent::Replaced
+            | AriEvent::NeighbourSilent { .. }
             | AriEvent::Connected
             | AriEvent::Disconnected
             | AriEvent::Media { .. }
@@ -564,7 +566,7 @@ fn an_asterisk_that_hangs_is_noticed_and_connected_to_again() {
 
 #[test]
 fn a_new_process_finds_the_callers_of_the_old_one_and_removes_its_remains() {
-    let mut world = World::new(5);
+    let mut world = World::new(4);
     world.run(100);
     let ms = world.ms;
     world.asterisk.call(ms, "c1");

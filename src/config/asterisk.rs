@@ -15,6 +15,8 @@ pub struct AsteriskConfig {
     pub password: Secret,
     /// What the dialplan calls us: `Stasis(APP,…)`.
     pub app: String,
+    /// What it calls other nodes, whose callers are taken over when they fall silent.
+    pub take_over: Vec<String>,
 }
 
 impl AsteriskConfig {
@@ -40,6 +42,7 @@ mod tests {
                 user: "u".to_owned(),
                 password: Secret::new("canary"),
                 app: "voicebridge-a".to_owned(),
+                take_over: Vec::new(),
             }
             .websocket_url()
         };

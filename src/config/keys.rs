@@ -87,6 +87,7 @@ pub const KEYS: &[KeyInfo] = &[
     secret("asterisk.password", Restart),
     key("asterisk.app", Text, Restart),
     key("asterisk.plain_text", Boolean, Restart),
+    key("asterisk.take_over", List, Restart),
     key("number.number", Text, Live),
     key("number.country", Text, Live),
     key("number.language", Text, Live),

@@ -61,6 +61,7 @@ impl Asterisks {
             let endpoint = EndpointConfig {
                 app: config.app.clone(),
                 seed: seed.wrapping_add(index as u64),
+                take_over: config.take_over.clone(),
             };
             all.push(Asterisk {
                 name: config.name.clone(),
@@ -257,6 +258,14 @@ impl Gateway {
             AriEvent::Key { caller, key } => self.line_input(line(caller), CallInput::Key(key)),
             AriEvent::Hold { caller, held } => self.hold(line(caller), held),
             AriEvent::HungUp { caller } => self.line_over(line(caller), CallInput::HungUp),
+            AriEvent::TakenOver { caller } => self.taken_over(line(caller)),
+            AriEvent::NeighbourSilent { app } => {
+                tracing::warn!(
+                    asterisk = self.asterisk_name(index),
+                    app,
+                    "another node has fallen silent: its callers are taken over"
+                );
+            }
             AriEvent::Lost {
                 caller,
                 channel,
@@ -297,12 +306,17 @@ impl Gateway {
             .copied()
             .collect();
         for line in its {
-            let id = self.by_line.get(&line);
-            if let Some(active) = id.and_then(|id| self.calls.get_mut(id)) {
-                active.handed_over = active.memory.is_some();
-            }
-            self.line_over(line, CallInput::Lost);
+            self.taken_over(line);
         }
+    }
+
+    /// Another process has the caller, and finds beside him what it needs; it also keeps the record.
+    fn taken_over(&mut self, line: AsteriskCaller) {
+        let id = self.by_line.get(&line);
+        if let Some(active) = id.and_then(|id| self.calls.get_mut(id)) {
+            active.handed_over = active.memory.is_some();
+        }
+        self.line_over(line, CallInput::Lost);
     }
 
     fn handle_arrival(&mut self, at: Instant, line: AsteriskCaller, incoming: IncomingCaller) {

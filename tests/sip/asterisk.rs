@@ -190,15 +190,21 @@ impl Asterisk {
 
     /// A node that is connected to it by way of this port.
     pub(crate) fn server_by(&self, port: u16, extra: &str) -> Server {
+        self.node(port, "voicebridge-voicebridge", "", extra)
+    }
+
+    /// One of several nodes, by its app, with the app of another that it takes over from.
+    pub(crate) fn node(&self, port: u16, app: &str, other: &str, extra: &str) -> Server {
+        let take_over = match other {
+            "" => String::new(),
+            other => format!("take_over = [{other:?}]"),
+        };
         let server = Server::start(&format!(
-            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\n",
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\n{take_over}\n",
         ));
         server.remember(&[PASSWORD]);
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !self
-            .cli("ari show apps")
-            .contains("voicebridge-voicebridge")
-        {
+        while !self.cli("ari show apps").contains(app) {
             assert!(
                 Instant::now() < deadline,
                 "not connected:\n{}",

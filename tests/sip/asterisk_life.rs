@@ -178,7 +178,7 @@ fn callers_by_asterisk_outlast_a_cut_and_a_hang_and_leave_no_ghosts_when_it_dies
 }
 
 /// Callers without a voice who are there until they are sent away.
-fn stays(
+pub(crate) fn stays(
     server: &Server,
     asterisk: &Asterisk,
     meeting: &Meeting,
@@ -193,7 +193,7 @@ fn stays(
         .start(server)
 }
 
-fn steer(server: &Server, meeting: &Meeting, person: &Value, change: &Value) {
+pub(crate) fn steer(server: &Server, meeting: &Meeting, person: &Value, change: &Value) {
     let path = format!(
         "/v1/meetings/{}/participants/{}",
         meeting.id,
@@ -203,7 +203,7 @@ fn steer(server: &Server, meeting: &Meeting, person: &Value, change: &Value) {
 }
 
 /// Everybody in a meeting, by id, with what must outlast a process.
-fn people(server: &Server, meeting: &str) -> Vec<Value> {
+pub(crate) fn people(server: &Server, meeting: &str) -> Vec<Value> {
     let list = server.get(&format!("/v1/meetings/{meeting}/participants"));
     let mut all: Vec<Value> = list["items"]
         .as_array()
@@ -233,7 +233,7 @@ fn people(server: &Server, meeting: &str) -> Vec<Value> {
 }
 
 /// Everybody is where he was; how long that took from now.
-fn assert_back(
+pub(crate) fn assert_back(
     server: &Server,
     meetings: &[Meeting],
     before: &[Vec<Value>],
@@ -257,7 +257,7 @@ fn assert_back(
     }
 }
 
-fn all_people(server: &Server, meetings: &[Meeting]) -> Vec<Vec<Value>> {
+pub(crate) fn all_people(server: &Server, meetings: &[Meeting]) -> Vec<Vec<Value>> {
     let all = meetings.iter();
     all.map(|meeting| people(server, &meeting.id)).collect()
 }
@@ -275,7 +275,7 @@ fn assert_unchanged(server: &Server, meeting: &Meeting, before: &[Value], during
     }
 }
 
-fn is_up(server: &Server) -> bool {
+pub(crate) fn is_up(server: &Server) -> bool {
     server
         .metrics()
         .contains("voicebridge_asterisk_up{name=\"pbx\"} 1")
@@ -291,7 +291,7 @@ pub(crate) fn wait_until(what: &str, at_most: Duration, done: impl Fn() -> bool)
 
 /// Ends their calls. At the end of what they recorded the one who is muted heard the other, and the other
 /// heard nobody.
-fn assert_only_the_other_is_heard(mut phones: [Phone; 2]) {
+pub(crate) fn assert_only_the_other_is_heard(mut phones: [Phone; 2]) {
     for phone in &mut phones {
         phone.write("\n/quit\n");
     }
@@ -307,13 +307,13 @@ fn assert_only_the_other_is_heard(mut phones: [Phone; 2]) {
 
 /// What stands between voicebridge and Asterisk's HTTP server, and can be cut: connections stay, and nothing
 /// passes any more.
-struct Wire {
-    port: u16,
-    cut: Arc<AtomicBool>,
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    pub(crate) cut: Arc<AtomicBool>,
 }
 
 impl Wire {
-    fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let wire = Self {
             port: listener.local_addr().expect("bound").port(),
@@ -363,10 +363,10 @@ fn pass_on(from: &TcpStream, to: &TcpStream, cut: &Arc<AtomicBool>) {
     });
 }
 
-const VOICES: [Voice; 2] = [PCMU, PCMA];
+pub(crate) const VOICES: [Voice; 2] = [PCMU, PCMA];
 
 /// Callers without a voice are not taken for lost.
-const PATIENT: &str = "limits.media_timeout_seconds = 300\n";
+pub(crate) const PATIENT: &str = "limits.media_timeout_seconds = 300\n";
 /// How long they may take to be back once the new process answers.
 const BACK: Duration = Duration::from_secs(2);
-const TALK: Duration = Duration::from_secs(5);
+pub(crate) const TALK: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@ mod asterisk;
 mod asterisk_check;
 mod asterisk_life;
 mod asterisk_load;
+mod asterisk_nodes;
 mod baresip;
 mod dialplans;
 mod events;

@@ -65,10 +65,15 @@ impl Server {
         server
     }
 
-    /// Kills the process without warning and starts it again on the same data.
-    pub(crate) fn kill_and_restart(&mut self) {
+    /// Ends the process without warning.
+    pub(crate) fn kill(&mut self) {
         self.process.kill().expect("killed");
         self.process.wait().expect("waited");
+    }
+
+    /// Kills the process without warning and starts it again on the same data.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.kill();
         self.start_again();
     }
 

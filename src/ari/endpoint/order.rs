@@ -12,6 +12,7 @@ use crate::ari::request::Request;
 impl Endpoint {
     /// Nothing that was asked will be answered. Who was half way in has to begin again.
     pub(super) fn connection_lost(&mut self) {
+        self.neighbours.stop();
         self.pending.clear();
         self.transmits.clear();
         self.sweep_at = None;
@@ -65,8 +66,26 @@ impl Endpoint {
             .map(|(id, _)| *id)
             .collect();
         for caller in gone {
-            self.lost(caller, "whether he is still there", None);
-            self.forget(now, caller);
+            self.missed(now, caller);
+        }
+    }
+
+    /// A caller of whose end we weren't told.
+    fn missed(&mut self, now: Instant, caller: CallerId) {
+        let channel = self
+            .callers
+            .get(&caller)
+            .filter(|caller| !caller.is_leaving());
+        let channel = channel.map(|caller| caller.channel.clone());
+        match channel {
+            Some(channel) if !self.neighbours.is_empty() => {
+                self.forget(now, caller);
+                self.gone(now, caller, &channel);
+            }
+            Some(_) | None => {
+                self.lost(caller, "whether he is still there", None);
+                self.forget(now, caller);
+            }
         }
     }
 

@@ -55,6 +55,7 @@ impl Endpoint {
 
     fn yield_name(&mut self) {
         self.link.replaced();
+        self.neighbours.stop();
         self.pending.clear();
         self.callers.clear();
         self.by_channel.clear();

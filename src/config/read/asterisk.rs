@@ -60,15 +60,25 @@ impl Reader<'_> {
         });
         let app = self.text("asterisk.app", plain_name);
         let url = url.filter(|url| self.may_carry_a_password(url));
+        let take_over = self.list("asterisk.take_over", plain_name);
+        let app = match self.items.contains_key("asterisk.app") {
+            true => app?,
+            false => self.app_of(node)?,
+        };
+        let take_over = take_over.unwrap_or_default();
+        if take_over.contains(&app) {
+            self.refuse(
+                "asterisk.take_over",
+                "names this node's own app; it is for those of other nodes",
+            );
+        }
         Some(AsteriskConfig {
             name: name?,
             url: url?,
             user: user?,
             password: password?,
-            app: match self.items.contains_key("asterisk.app") {
-                true => app?,
-                false => self.app_of(node)?,
-            },
+            app,
+            take_over,
         })
     }
 

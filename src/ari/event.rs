@@ -14,7 +14,7 @@ use crate::units::{Key, Language};
 /// One message of Asterisk's.
 #[derive(Deserialize)]
 #[serde(tag = "type")]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// A channel came into our application.
     StasisStart {
         #[serde(default)]
@@ -45,18 +45,18 @@ pub(super) enum Event {
 
 /// The answer to a request.
 #[derive(Deserialize)]
-pub(super) struct Response {
+pub(crate) struct Response {
     #[serde(deserialize_with = "number")]
-    pub(super) request_id: Option<u64>,
+    pub(crate) request_id: Option<u64>,
     #[serde(rename = "status_code")]
-    pub(super) status: u16,
+    pub(crate) status: u16,
     #[serde(default, rename = "message_body")]
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 /// A channel, as every event shows it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Channel {
+pub(crate) struct Channel {
     pub(super) id: String,
     #[serde(default)]
     caller: Party,
@@ -89,7 +89,7 @@ struct Dialplan {
 
 /// What the dialplan asks for: `Stasis(app,number=…,language=…,pin=…)`.
 #[derive(Debug, Default, Clone)]
-pub(super) struct StasisArguments {
+pub(crate) struct StasisArguments {
     number: Option<String>,
     language: Option<Language>,
     pin: Option<Pin>,
@@ -118,16 +118,16 @@ pub struct IncomingCaller {
 
 /// A message that can't be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// Reads one message.
-pub(super) fn parse(text: &str) -> Result<Event, Malformed> {
+pub(crate) fn parse(text: &str) -> Result<Event, Malformed> {
     serde_json::from_str(text).map_err(|_| Malformed)
 }
 
 impl Channel {
     /// Reads a channel from the answer to `GET channels/{id}`.
-    pub(super) fn parse(body: &str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(body: &str) -> Result<Self, Malformed> {
         serde_json::from_str(body).map_err(|_| Malformed)
     }
 
@@ -151,7 +151,7 @@ impl Channel {
     }
 
     /// Where an externalMedia channel receives RTP.
-    pub(super) fn media_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn media_address(&self) -> Option<SocketAddr> {
         let address: IpAddr = self
             .channelvars
             .get("UNICASTRTP_LOCAL_ADDRESS")?

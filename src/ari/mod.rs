@@ -13,9 +13,9 @@
 mod caller;
 mod counters;
 mod endpoint;
-mod event;
+pub(crate) mod event;
 mod link;
-mod request;
+pub(crate) mod request;
 #[cfg(test)]
 mod simulation;
 

@@ -9,7 +9,7 @@ use crate::media::codec::Codec;
 
 /// One request. Values may be personal, so it has no `Debug`; [`Self::purpose`] is what a log may say.
 #[derive(Clone)]
-pub(super) struct Request {
+pub(crate) struct Request {
     method: &'static str,
     uri: String,
     purpose: &'static str,
@@ -34,7 +34,7 @@ impl Request {
         self
     }
 
-    pub(super) fn ping() -> Self {
+    pub(crate) fn ping() -> Self {
         Self::new("GET", &["asterisk", "ping"], "whether it is there")
     }
 
@@ -84,7 +84,7 @@ impl Request {
         .with("variable", "CHANNEL(audionativeformat)")
     }
 
-    pub(super) fn external_media(app: &str, id: &str, rtp: SocketAddr, codec: Codec) -> Self {
+    pub(crate) fn external_media(app: &str, id: &str, rtp: SocketAddr, codec: Codec) -> Self {
         Self::new(
             "POST",
             &["channels", "externalMedia"],
@@ -97,13 +97,13 @@ impl Request {
     }
 
     /// Keeps keys as events also where it would otherwise pass packets straight through.
-    pub(super) fn create_bridge(id: &str) -> Self {
+    pub(crate) fn create_bridge(id: &str) -> Self {
         Self::new("POST", &["bridges"], "a bridge")
             .with("type", "mixing,dtmf_events")
             .with("bridgeId", id)
     }
 
-    pub(super) fn add_to_bridge(bridge: &str, channels: &[&str]) -> Self {
+    pub(crate) fn add_to_bridge(bridge: &str, channels: &[&str]) -> Self {
         Self::new(
             "POST",
             &["bridges", bridge, "addChannel"],
@@ -135,7 +135,7 @@ impl Request {
         Self::new("GET", &["asterisk", "variable"], "a global variable").with("variable", name)
     }
 
-    pub(super) fn set_global(name: &str, value: &str) -> Self {
+    pub(crate) fn set_global(name: &str, value: &str) -> Self {
         Self::new("POST", &["asterisk", "variable"], "a global variable")
             .with("variable", name)
             .with("value", value)
@@ -149,11 +149,11 @@ impl Request {
         )
     }
 
-    pub(super) fn delete_channel(channel: &str) -> Self {
+    pub(crate) fn delete_channel(channel: &str) -> Self {
         Self::new("DELETE", &["channels", channel], "the end of a channel")
     }
 
-    pub(super) fn delete_bridge(bridge: &str) -> Self {
+    pub(crate) fn delete_bridge(bridge: &str) -> Self {
         Self::new("DELETE", &["bridges", bridge], "the end of a bridge")
     }
 
@@ -167,13 +167,43 @@ impl Request {
         .with("app", app)
     }
 
+    /// Its version and settings.
+    pub(crate) fn info() -> Self {
+        Self::new("GET", &["asterisk", "info"], "what it is")
+    }
+
+    pub(crate) fn module(file: &str) -> Self {
+        Self::new("GET", &["asterisk", "modules", file], "a module")
+    }
+
+    /// An endpoint of pjsip.conf, as it was read.
+    pub(crate) fn endpoint(name: &str) -> Self {
+        Self::new(
+            "GET",
+            &[
+                "asterisk",
+                "config",
+                "dynamic",
+                "res_pjsip",
+                "endpoint",
+                name,
+            ],
+            "an endpoint",
+        )
+    }
+
+    /// What is asked, without the values.
+    pub(crate) fn path(&self) -> &str {
+        self.uri.split('?').next().unwrap_or_default()
+    }
+
     /// What it is for, in words for a log.
     pub(super) const fn purpose(&self) -> &'static str {
         self.purpose
     }
 
     /// As it goes over the websocket.
-    pub(super) fn to_text(&self, id: u64) -> String {
+    pub(crate) fn to_text(&self, id: u64) -> String {
         let mut message = serde_json::json!({
             "type": "RESTRequest",
             "request_id": id.to_string(),

@@ -6,12 +6,17 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::UdpSocket;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::asterisk_link::{Socket, connect, in_words, local_address};
+use crate::ari::event::{self, Channel, Event};
+use crate::ari::request::Request;
 use crate::config::AsteriskConfig;
+use crate::media::codec::Codec;
+use crate::media::rtp::RtpHeader;
+use crate::units::{RtpTicks, SeqNo, Ssrc};
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,12 +49,14 @@ pub async fn check_asterisk(
         socket,
         app: ours.app,
         asked: 0,
+        ports,
+        shared_port: None,
     };
     let mut found = Vec::new();
-    match talk.ask("GET", "asterisk/info").await {
+    match talk.ask(&Request::info()).await {
         Some((200, info)) => found.push(AsteriskFinding::Good(format!(
             "connected to Asterisk {}",
-            info["system"]["version"].as_str().unwrap_or("?")
+            json(&info)["system"]["version"].as_str().unwrap_or("?")
         ))),
         Some((status, _)) => found.push(AsteriskFinding::Failed(format!(
             "asterisk/info says {status}: load res_ari_asterisk.so (modules.conf)"
@@ -64,9 +71,10 @@ pub async fn check_asterisk(
     found.extend(talk.modules().await);
     found.extend(talk.may_write().await);
     if found.len() == before {
-        found.push(talk.audio(ports).await);
+        found.push(talk.audio().await);
     }
     found.extend(talk.opus().await);
+    found.extend(talk.endpoint().await);
     found
 }
 
@@ -83,46 +91,40 @@ struct Talk {
     /// Our end of the connection, without a port.
     local: SocketAddr,
     app: String,
-    asked: u32,
+    asked: u64,
+    /// Ours for audio.
+    ports: RangeInclusive<u16>,
+    /// One of these that Asterisk uses too.
+    shared_port: Option<u16>,
 }
 
 impl Talk {
     /// Status and body of the answer; `None`: there is none.
-    async fn ask(&mut self, method: &str, uri: &str) -> Option<(u16, Value)> {
+    async fn ask(&mut self, question: &Request) -> Option<(u16, String)> {
         self.asked += 1;
-        let id = self.asked.to_string();
-        let question =
-            json!({"type": "RESTRequest", "request_id": id, "method": method, "uri": uri});
-        self.socket
-            .send(Message::text(question.to_string()))
-            .await
-            .ok()?;
-        tokio::time::timeout(PATIENCE, self.answer(&id))
-            .await
-            .ok()?
+        let text = question.to_text(self.asked);
+        self.socket.send(Message::text(text)).await.ok()?;
+        tokio::time::timeout(PATIENCE, self.answer()).await.ok()?
     }
 
-    async fn answer(&mut self, id: &str) -> Option<(u16, Value)> {
+    /// The answer to the last question.
+    async fn answer(&mut self) -> Option<(u16, String)> {
         loop {
             let message = self.socket.next().await?.ok()?;
             let Message::Text(text) = message else {
                 continue;
             };
-            let said: Value = serde_json::from_str(text.as_str()).ok()?;
-            if said["type"] == "RESTResponse" && said["request_id"] == id {
-                let status = said["status_code"].as_u64()?;
-                let body = said["message_body"].as_str().unwrap_or_default();
-                let body = serde_json::from_str(body).unwrap_or_default();
-                return Some((u16::try_from(status).ok()?, body));
+            if let Ok(Event::Response(response)) = event::parse(text.as_str())
+                && response.request_id == Some(self.asked)
+            {
+                return Some((response.status, response.body));
             }
         }
     }
 
     async fn has_module(&mut self, name: &str) -> bool {
-        let answer = self
-            .ask("GET", &format!("asterisk/modules/{name}.so"))
-            .await;
-        answer.is_some_and(|(status, body)| status == 200 && body["status"] == "Running")
+        let answer = self.ask(&Request::module(&format!("{name}.so"))).await;
+        answer.is_some_and(|(status, body)| status == 200 && json(&body)["status"] == "Running")
     }
 
     async fn modules(&mut self) -> Vec<AsteriskFinding> {
@@ -138,8 +140,10 @@ impl Talk {
     }
 
     async fn may_write(&mut self) -> Option<AsteriskFinding> {
-        let uri = "asterisk/variable?variable=VOICEBRIDGE_CHECK&value=1";
-        match self.ask("POST", uri).await {
+        match self
+            .ask(&Request::set_global("VOICEBRIDGE_CHECK", "1"))
+            .await
+        {
             Some((200..=299, _)) => None,
             Some((403, _)) => Some(AsteriskFinding::Failed(
                 "the user may only read: read_only = no in ari.conf".to_owned(),
@@ -162,10 +166,18 @@ impl Talk {
         ))
     }
 
+    /// The endpoint of `asterisk/pjsip.conf`, where the dialplan calls voicebridge by SIP.
+    async fn endpoint(&mut self) -> Vec<AsteriskFinding> {
+        match self.ask(&Request::endpoint(ENDPOINT)).await {
+            Some((200, body)) => endpoint_findings(&json(&body)),
+            Some(_) | None => Vec::new(),
+        }
+    }
+
     /// Sends audio into Asterisk and hears whether it comes back by another channel.
-    async fn audio(&mut self, ports: RangeInclusive<u16>) -> AsteriskFinding {
+    async fn audio(&mut self) -> AsteriskFinding {
         let mut ends = Vec::new();
-        for port in ports {
+        for port in self.ports.clone() {
             let at = SocketAddr::new(self.local.ip(), port);
             ends.extend(UdpSocket::bind(at).await);
             if ends.len() == 2 {
@@ -181,6 +193,13 @@ impl Talk {
         self.clear_away().await;
         let heard = self.through(near, far).await;
         self.clear_away().await;
+        if let Some(port) = self.shared_port {
+            return AsteriskFinding::Failed(format!(
+                "Asterisk receives audio on port {port}, which lies in media.ports {}-{} of this machine: move the one (rtpstart and rtpend in rtp.conf) or the other",
+                self.ports.start(),
+                self.ports.end(),
+            ));
+        }
         match heard {
             Ok(true) => AsteriskFinding::Good("audio passes in both directions".to_owned()),
             Ok(false) => AsteriskFinding::Failed(format!(
@@ -192,36 +211,31 @@ impl Talk {
     }
 
     async fn clear_away(&mut self) {
-        for (kind, end) in [
-            ("channels", "far"),
-            ("channels", "near"),
-            ("bridges", "near"),
-        ] {
-            let uri = format!("{kind}/{}.{end}", self.app);
-            self.ask("DELETE", &uri).await;
+        for end in ["far", "near"] {
+            self.ask(&Request::delete_channel(&self.name(end))).await;
         }
+        self.ask(&Request::delete_bridge(&self.name("near"))).await;
+    }
+
+    fn name(&self, end: &str) -> String {
+        format!("{}.{end}", self.app)
     }
 
     async fn through(&mut self, near: &UdpSocket, far: &UdpSocket) -> Result<bool, String> {
-        let bridge = format!("{}.near", self.app);
-        self.must(&format!(
-            "bridges?type=mixing,dtmf_events&bridgeId={bridge}"
-        ))
-        .await?;
+        let bridge = self.name("near");
+        self.must(&Request::create_bridge(&bridge)).await?;
         let mut asterisk = None;
-        for (name, socket) in [("far", far), ("near", near)] {
+        for (end, socket) in [("far", far), ("near", near)] {
             let at = socket.local_addr().map_err(|error| error.to_string())?;
-            let channel = format!("{}.{name}", self.app);
-            let made = self
-                .must(&format!(
-                    "channels/externalMedia?app={}&channelId={channel}&external_host={at}&format=ulaw",
-                    self.app
-                ))
-                .await?;
-            asterisk = media_address(&made);
+            let channel = self.name(end);
+            let media = Request::external_media(&self.app, &channel, at, Codec::Pcmu);
+            let made = self.must(&media).await?;
+            let made = Channel::parse(&made).ok();
+            asterisk = made.and_then(|channel| channel.media_address());
+            self.shared_port = self.shared_port.or(asterisk.and_then(|at| self.clash(at)));
             // It is there before it is in our application.
             tokio::time::sleep(SETTLE).await;
-            self.must(&format!("bridges/{bridge}/addChannel?channel={channel}"))
+            self.must(&Request::add_to_bridge(&bridge, &[&channel]))
                 .await?;
         }
         let asterisk = asterisk.ok_or("Asterisk doesn't say where it receives")?;
@@ -237,11 +251,18 @@ impl Talk {
         Ok(false)
     }
 
-    async fn must(&mut self, uri: &str) -> Result<Value, String> {
-        let what = uri.split('?').next().unwrap_or_default();
-        match self.ask("POST", uri).await {
+    /// The port, where it is one of ours on the same machine.
+    fn clash(&self, asterisk: SocketAddr) -> Option<u16> {
+        let clashes = asterisk.ip() == self.local.ip() && self.ports.contains(&asterisk.port());
+        clashes.then(|| asterisk.port())
+    }
+
+    async fn must(&mut self, question: &Request) -> Result<String, String> {
+        let what = question.path();
+        match self.ask(question).await {
             Some((200..=299, body)) => Ok(body),
             Some((status, body)) => {
+                let body = json(&body);
                 let why = body["message"].as_str().unwrap_or_default();
                 Err(format!("{what} says {status} {why}"))
             }
@@ -250,20 +271,59 @@ impl Talk {
     }
 }
 
-fn media_address(channel: &Value) -> Option<SocketAddr> {
-    let variables = &channel["channelvars"];
-    let ip = variables["UNICASTRTP_LOCAL_ADDRESS"].as_str()?;
-    let port = variables["UNICASTRTP_LOCAL_PORT"].as_str()?;
-    Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+fn json(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_default()
 }
 
-/// 20 ms of silence in PCMU (RFC 3550 section 5.1).
+/// What is wrong with an endpoint, as a list of attributes and values.
+fn endpoint_findings(attributes: &Value) -> Vec<AsteriskFinding> {
+    let all = attributes.as_array().map_or(&[][..], Vec::as_slice);
+    let value = |name: &str| {
+        let found = all.iter().find(|one| one["attribute"] == name);
+        found.and_then(|one| one["value"].as_str())
+    };
+    let mut found = Vec::new();
+    if let Some(allowed) = value("allow")
+        && !CODECS
+            .iter()
+            .any(|codec| names(allowed).any(|name| name == *codec))
+    {
+        found.push(AsteriskFinding::Failed(format!(
+            "endpoint {ENDPOINT} allows {allowed}, none of which voicebridge speaks: allow = opus,g722,alaw,ulaw in pjsip.conf"
+        )));
+    }
+    if value("direct_media") == Some("true") {
+        found.push(AsteriskFinding::Warning(format!(
+            "endpoint {ENDPOINT} has direct_media = yes: phones that can't reach voicebridge themselves hear nothing; direct_media = no in pjsip.conf, unless all can"
+        )));
+    }
+    if let Some(mode) = value("dtmf_mode")
+        && !matches!(mode, "rfc4733" | "auto" | "auto_info")
+    {
+        found.push(AsteriskFinding::Warning(format!(
+            "endpoint {ENDPOINT} sends keys as {mode}: dtmf_mode = rfc4733 in pjsip.conf is the surest"
+        )));
+    }
+    found
+}
+
+/// Codecs as Asterisk lists them: `(opus|ulaw)`.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.trim_matches(['(', ')']).split('|').map(str::trim)
+}
+
+/// 20 ms of silence in PCMU.
 fn packet(sequence: u16) -> Vec<u8> {
-    let mut packet = vec![0x80, 0];
-    packet.extend(sequence.to_be_bytes());
-    packet.extend((u32::from(sequence) * 160).to_be_bytes());
-    packet.extend(0x76_62_63_6b_u32.to_be_bytes());
-    packet.resize(12 + 160, 0xFF);
+    let mut packet = vec![0xFF; RtpHeader::LEN + 160];
+    let header = RtpHeader {
+        marker: false,
+        payload_type: 0,
+        sequence: SeqNo(sequence),
+        timestamp: RtpTicks(u32::from(sequence) * 160),
+        ssrc: Ssrc(0x76_62_63_6b),
+    };
+    // It is long enough.
+    let _written = header.write(&mut packet);
     packet
 }
 
@@ -279,6 +339,10 @@ const MODULES: [(&str, &str); 9] = [
     ("codec_ulaw", "turns G.711 into what others speak"),
     ("codec_g722", "serves callers with G.722 and Opus"),
 ];
+/// What `asterisk/pjsip.conf` calls voicebridge.
+const ENDPOINT: &str = "voicebridge";
+/// What we speak, as Asterisk calls it.
+const CODECS: [&str; 4] = ["opus", "g722", "alaw", "ulaw"];
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Until a new channel is in our application.
 const SETTLE: Duration = Duration::from_millis(100);

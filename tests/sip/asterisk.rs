@@ -124,7 +124,7 @@ pub(crate) struct Asterisk {
     pub(crate) sip: u16,
     pub(crate) http: u16,
     /// The first of its ports for media.
-    rtp: u16,
+    pub(crate) rtp: u16,
 }
 
 impl Asterisk {

@@ -12,6 +12,7 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
     let sound = Setup {
         url: format!("http://127.0.0.1:{}", asterisk.http),
         password: PASSWORD,
+        media: None,
     };
     let said = sound.check();
     for expected in [
@@ -44,6 +45,13 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
             },
             "user or password is wrong",
         ),
+        (
+            Setup {
+                media: Some(asterisk.rtp),
+                ..sound.clone()
+            },
+            "rtpstart and rtpend in rtp.conf",
+        ),
     ];
     for (setup, named) in mistakes {
         setup.assert_fails(named);
@@ -59,6 +67,7 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
         assert!(said.contains(named), "{named}:\n{said}");
         asterisk.cli(&format!("module load {module}.so"));
     }
+    assert_mistakes_in_the_endpoint_are_named(&asterisk, &sound);
     asterisk.change("ari.conf", "read_only = no", "read_only = yes");
     asterisk.cli("module reload res_ari.so");
     sound.assert_fails("read_only = no");
@@ -68,11 +77,40 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
     asterisk.assert_nothing_is_left();
 }
 
+fn assert_mistakes_in_the_endpoint_are_named(asterisk: &Asterisk, sound: &Setup) {
+    let endpoint = |to: &str, named: &str| {
+        let (key, _) = to.split_once('=').expect("a line");
+        let from = SHIPPED.iter().find(|line| line.starts_with(key));
+        let from = from.expect("a line that ships");
+        asterisk.change("pjsip.conf", from, to);
+        asterisk.cli("module reload res_pjsip.so");
+        let said = sound.check();
+        assert!(said.contains(named), "{named}:\n{said}");
+        asterisk.change("pjsip.conf", to, from);
+        asterisk.cli("module reload res_pjsip.so");
+        said.contains("FAILED")
+    };
+    assert!(endpoint(
+        "allow = gsm,slin\n",
+        "allow = opus,g722,alaw,ulaw in pjsip.conf"
+    ));
+    assert!(!endpoint(
+        "direct_media = yes\n; Passes",
+        "direct_media = no in pjsip.conf"
+    ));
+    assert!(!endpoint(
+        "dtmf_mode = inband",
+        "dtmf_mode = rfc4733 in pjsip.conf"
+    ));
+}
+
 /// What stands in `[[asterisk]]`.
 #[derive(Clone)]
 struct Setup {
     url: String,
     password: &'static str,
+    /// The first of a thousand `media.ports`.
+    media: Option<u16>,
 }
 
 impl Setup {
@@ -85,7 +123,10 @@ impl Setup {
     fn check(&self) -> String {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("voicebridge.toml");
-        let first = ports(2 * CALLS);
+        let (first, count) = match self.media {
+            Some(first) => (first, 1_000),
+            None => (ports(2 * CALLS), 2 * CALLS),
+        };
         let config = format!(
             "node.data_dir = {:?}\nsip.listen = [\"udp:127.0.0.1:{}\"]\nhttp.listen = \"127.0.0.1:{}\"\n\
              media.ports = \"{first}-{last}\"\nlimits.calls = {CALLS}\n\
@@ -95,7 +136,7 @@ impl Setup {
             port(),
             self.url,
             self.password,
-            last = first + 2 * CALLS - 1,
+            last = first + count - 1,
         );
         fs::write(&file, config).expect("written");
         let output = Command::new(env!("CARGO_BIN_EXE_voicebridge"))
@@ -112,3 +153,9 @@ impl Setup {
 }
 
 const CALLS: u16 = 20;
+/// Lines of the endpoint that ships.
+const SHIPPED: [&str; 3] = [
+    "allow = opus,g722,alaw,ulaw\n",
+    "direct_media = no\n; Passes",
+    "dtmf_mode = rfc4733",
+];

@@ -204,6 +204,12 @@ impl JitterBuffer {
         self.received.is_paused()
     }
 
+    /// Is this a sender who just doesn't send while nobody talks, without announcing it?
+    #[must_use]
+    pub const fn pauses_unsaid(&self) -> bool {
+        self.received.pauses_unsaid
+    }
+
     /// Another stream begins: all of the old one is dropped.
     pub fn restart(&mut self) {
         self.count = 0;
@@ -473,9 +479,8 @@ impl JitterBuffer {
     }
 
     fn note_taken(&mut self, now: Instant, head: &Slot, staged: u32, play: i64) {
-        self.received.played = Some(head.sequence);
-        self.received.last = Some(now);
-        self.received.paused = false;
+        self.received
+            .play(now, head.sequence, head.timestamp, head.end());
         let offset = self.micros_of(i64::from(staged)) - self.micros_of(play - head.timestamp);
         let slack = self.delay.relative(now, head.timestamp).unwrap_or(0);
         self.waited = slack + offset;

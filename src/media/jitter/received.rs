@@ -29,6 +29,10 @@ pub(super) struct Received {
     pub(super) last: Option<Instant>,
     /// The sender has said within the audio that silence follows.
     pub(super) paused: bool,
+    /// Where the packet handed out last ends, on the extended timestamps.
+    end: i64,
+    /// The sender has been silent without saying so beforehand, and lost nothing.
+    pub(super) pauses_unsaid: bool,
     /// The last packet that wasn't audio.
     other: Option<ExtSeqNo>,
 }
@@ -40,6 +44,8 @@ impl Received {
         played: None,
         last: None,
         paused: false,
+        end: 0,
+        pauses_unsaid: false,
         other: None,
     };
 
@@ -56,6 +62,16 @@ impl Received {
             let back = u32::try_from(highest.0 - sequence.0).unwrap_or(u32::MAX);
             self.bits |= 1_u128.checked_shl(back).unwrap_or(0);
         }
+    }
+
+    /// A packet is handed out, from `begin` to `end` on the extended timestamps.
+    pub(super) fn play(&mut self, now: Instant, sequence: ExtSeqNo, begin: i64, end: i64) {
+        let follows = self.played.is_some_and(|played| sequence.0 == played.0 + 1);
+        self.pauses_unsaid |= follows && !self.paused && begin > self.end;
+        self.played = Some(sequence);
+        self.last = Some(now);
+        self.paused = false;
+        self.end = end;
     }
 
     /// Is no audio to be expected after what was played last? What still waits for its turn when
@@ -112,6 +128,26 @@ mod tests {
         }
         received.mark(ExtSeqNo(9), false);
         assert!(!received.is_paused());
+    }
+
+    #[test]
+    fn who_left_time_out_but_no_number_pauses_without_a_word() {
+        let now = crate::media::seeded::start();
+        for (sequence, begin, paused, unsaid) in [
+            (11, 160, false, false),
+            (11, 960, true, false),
+            (12, 960, false, false),
+            (11, 960, false, true),
+        ] {
+            let mut received = Received::EMPTY;
+            received.play(now, ExtSeqNo(10), 0, 160);
+            received.paused = paused;
+            received.play(now, ExtSeqNo(sequence), begin, begin + 160);
+            assert_eq!(
+                received.pauses_unsaid, unsaid,
+                "{sequence} {begin} {paused}"
+            );
+        }
     }
 
     #[test]

@@ -110,6 +110,12 @@ impl Receiver {
 
     /// Makes up about `samples`; returns how many.
     fn conceal(&mut self, samples: usize) -> usize {
+        let is_opus = self.parameters.codec == Codec::Opus;
+        if is_opus && self.unheard.is_quiet() && self.jitter.pauses_unsaid() {
+            // A pause rather than a loss (RFC 7587 section 3.1.3: nothing need be sent).
+            self.unheard.skip_gap();
+            return self.staging.skip_over(samples);
+        }
         if self.concealed >= CONCEALED_MS_MAX * self.frame_samples() / 20 {
             return self.fall_silent(samples);
         }

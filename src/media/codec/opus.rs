@@ -1,6 +1,6 @@
 //! Opus (RFC 6716), mono at 48 kHz, by libopus. This is the only file of `media` that calls C.
 //!
-//! libopus lets its caller own the memory of a state. With it in a block of ours, turning from a
+//! libopus lets its caller own the memory of a state. With it in memory of ours, turning from a
 //! shared mix to an own one is a copy of bytes, which a handle from `opus_encoder_create` would
 //! not allow. That holds because a state points at nothing but libopus' constant tables: its
 //! parts find each other by offsets, and the one pointer to data that it has (the energy mask of
@@ -9,6 +9,7 @@
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
 use opusic_sys as sys;
 
@@ -40,26 +41,57 @@ impl Default for OpusSettings {
     }
 }
 
-/// One encoder, VOIP application.
+/// One encoder, VOIP application. Many are made so that whoever begins to speak has one at once, and
+/// most are never used: until then only its addresses are taken, no memory.
 #[derive(Debug)]
-pub(super) struct Encoder(StateBlock);
+pub(super) struct Encoder {
+    pages: Pages,
+    settings: OpusSettings,
+    /// Is there a state in the pages?
+    begun: bool,
+}
 
 impl Encoder {
-    /// A fresh encoder.
+    /// A fresh encoder. Settings that libopus refuses are told by the first frame.
     pub(super) fn new(settings: OpusSettings) -> Result<Self, CodecError> {
         // SAFETY: takes no pointer.
-        let mut block = StateBlock::new(unsafe { sys::opus_encoder_get_size(CHANNELS) })?;
-        // SAFETY: the block has the size libopus asked for and the alignment of any C object.
-        check(unsafe {
-            sys::opus_encoder_init(block.as_mut_ptr(), HZ, CHANNELS, sys::OPUS_APPLICATION_VOIP)
-        })?;
-        let mut encoder = Self(block);
-        encoder.set(settings)?;
-        Ok(encoder)
+        let pages = Pages::new(unsafe { sys::opus_encoder_get_size(CHANNELS) })?;
+        Ok(Self {
+            pages,
+            settings,
+            begun: false,
+        })
     }
 
     /// Takes effect with the next frame. Settings before a refused one stay changed.
     pub(super) fn set(&mut self, settings: OpusSettings) -> Result<(), CodecError> {
+        self.begin()?;
+        self.apply(settings)?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Makes the state, where there is none yet. Doesn't allocate: the pages come from the kernel as they
+    /// are touched.
+    fn begin(&mut self) -> Result<(), CodecError> {
+        if self.begun {
+            return Ok(());
+        }
+        // SAFETY: the pages have the size libopus asked for and more than the alignment of any C object.
+        check(unsafe {
+            sys::opus_encoder_init(
+                self.pages.as_mut_ptr(),
+                HZ,
+                CHANNELS,
+                sys::OPUS_APPLICATION_VOIP,
+            )
+        })?;
+        self.apply(self.settings)?;
+        self.begun = true;
+        Ok(())
+    }
+
+    fn apply(&mut self, settings: OpusSettings) -> Result<(), CodecError> {
         let bitrate = c_int::try_from(settings.bitrate).unwrap_or(c_int::MAX);
         let loss_percent = if settings.fec {
             LOSS_EXPECTED_PERCENT
@@ -79,10 +111,11 @@ impl Encoder {
     pub(super) fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, CodecError> {
         let frame_size = length(pcm.len()).ok_or(CodecError::FrameLength)?;
         let room = length(payload.len().min(PAYLOAD_BYTES_MAX)).ok_or(CodecError::FrameLength)?;
-        // SAFETY: the state was initialised in `new`; `frame_size` and `room` are within the
+        self.begin()?;
+        // SAFETY: the state was initialised by `begin`; `frame_size` and `room` are within the
         // slices, which libopus reads and writes only during the call.
         written(unsafe {
-            let state = self.0.as_mut_ptr();
+            let state = self.pages.as_mut_ptr();
             sys::opus_encode(state, pcm.as_ptr(), frame_size, payload.as_mut_ptr(), room)
         })
     }
@@ -93,6 +126,7 @@ impl Encoder {
         pcm: &[i16],
         payload: &mut [u8],
     ) -> Result<usize, CodecError> {
+        self.begin()?;
         self.control(sys::OPUS_SET_PREDICTION_DISABLED_REQUEST, 1)?;
         let length = self.encode(pcm, payload);
         self.control(sys::OPUS_SET_PREDICTION_DISABLED_REQUEST, 0)?;
@@ -101,18 +135,27 @@ impl Encoder {
 
     /// State and settings of `other`, in one copy.
     pub(super) fn copy_state_from(&mut self, other: &Self) {
-        self.0.copy_from(&other.0);
+        if other.begun {
+            self.pages.copy_from(&other.pages);
+        }
+        self.settings = other.settings;
+        self.begun = other.begun;
     }
 
     /// Forgets the signal, keeps the settings.
     pub(super) fn reset(&mut self) {
-        // SAFETY: the state was initialised in `new`; this request takes no argument.
-        let _ok = unsafe { sys::opus_encoder_ctl(self.0.as_mut_ptr(), sys::OPUS_RESET_STATE) };
+        if self.begun {
+            // SAFETY: the state was initialised by `begin`; this request takes no argument.
+            let _ok =
+                unsafe { sys::opus_encoder_ctl(self.pages.as_mut_ptr(), sys::OPUS_RESET_STATE) };
+        }
     }
 
+    /// Of a state that was begun.
     fn control(&mut self, request: c_int, value: c_int) -> Result<(), CodecError> {
-        // SAFETY: the state was initialised in `new`; every request used here takes one C int.
-        check(unsafe { sys::opus_encoder_ctl(self.0.as_mut_ptr(), request, value) })
+        // SAFETY: `begin` initialises the state before it or anybody else comes here; every request used
+        // here takes one C int.
+        check(unsafe { sys::opus_encoder_ctl(self.pages.as_mut_ptr(), request, value) })
     }
 }
 
@@ -303,6 +346,60 @@ impl Repacketizer {
     }
 }
 
+/// Memory of an encoder's state, straight from the system: what isn't touched takes none, and all goes back
+/// when it is dropped. On the heap it would be cleared, and so be touched, at once.
+#[derive(Debug)]
+struct Pages {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone; moving that to another thread moves the right to use it.
+unsafe impl Send for Pages {}
+
+// SAFETY: through a shared reference the pages are only read.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    fn new(bytes: c_int) -> Result<Self, CodecError> {
+        let bytes = usize::try_from(bytes).unwrap_or(0);
+        // SAFETY: a new private mapping that nothing else uses; of no bytes it fails, which is checked.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        NonNull::new(start.cast())
+            .filter(|_| start != libc::MAP_FAILED)
+            .map(|start| Self { start, bytes })
+            .ok_or(CodecError::Opus(sys::OPUS_ALLOC_FAIL))
+    }
+
+    const fn as_mut_ptr<T>(&mut self) -> *mut T {
+        self.start.as_ptr().cast()
+    }
+
+    /// Both hold the same kind of object, so they are equally long.
+    fn copy_from(&mut self, other: &Self) {
+        debug_assert_eq!(self.bytes, other.bytes);
+        let bytes = self.bytes.min(other.bytes);
+        // SAFETY: two mappings of at least so many bytes each, which can't overlap.
+        unsafe { std::ptr::copy_nonoverlapping(other.start.as_ptr(), self.start.as_ptr(), bytes) };
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made, used by nobody else any more.
+        let _unmapped = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
+
 /// Heap memory for one libopus object: aligned for anything it puts there, and copyable by bytes.
 #[derive(Debug)]
 struct StateBlock(Box<[StateLine]>);
@@ -329,6 +426,7 @@ impl StateBlock {
     }
 
     /// Both blocks hold the same kind of object, so they are equally long.
+    #[cfg(test)]
     fn copy_from(&mut self, other: &Self) {
         debug_assert_eq!(self.0.len(), other.0.len());
         for (mine, theirs) in self.0.iter_mut().zip(&other.0) {
@@ -485,6 +583,38 @@ mod tests {
                 decode(&mut undisturbed, &packet)
             );
         }
+    }
+
+    /// Pages of its state that are in memory.
+    fn resident(encoder: &Encoder) -> usize {
+        let pages = &encoder.pages;
+        let mut touched = vec![0; pages.bytes.div_ceil(4_096)];
+        // SAFETY: the whole mapping, and room for a byte per page of 4 KiB or more.
+        let result = unsafe {
+            libc::mincore(
+                pages.start.as_ptr().cast(),
+                pages.bytes,
+                touched.as_mut_ptr(),
+            )
+        };
+        assert_eq!(result, 0);
+        touched.into_iter().filter(|page| page & 1 == 1).count()
+    }
+
+    #[test]
+    fn an_encoder_takes_no_memory_before_it_is_used() {
+        let (mut idle, mut used) = (encoder(), encoder());
+        idle.reset();
+        assert_eq!(resident(&idle), 0);
+        encode(&mut used, &voice(0));
+        assert!(resident(&used) >= 4, "{}", resident(&used));
+        // What was never used is as good as fresh, whoever takes it over.
+        used.copy_state_from(&idle);
+        let fresh = packets(OpusSettings::default(), 1);
+        assert_eq!(encode(&mut used, &voice(0)), fresh[0]);
+        assert_eq!(resident(&idle), 0);
+        idle.copy_state_from(&used);
+        assert_eq!(encode(&mut idle, &voice(1)), encode(&mut used, &voice(1)));
     }
 
     #[test]

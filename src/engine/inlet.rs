@@ -6,7 +6,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::health::Counters;
 use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller};
@@ -26,6 +26,8 @@ pub(super) struct Inlet {
     routes: Routes,
     parked: Vec<Parked>,
     links: Links,
+    /// How often what came in meanwhile is fetched in this tick yet.
+    again: u8,
 }
 
 /// A thread's ends of the links to and from all others.
@@ -68,6 +70,7 @@ impl Inlet {
             routes: Routes::new(shared(2 * legs_max)),
             parked: Vec::with_capacity(shared(PARKED_MAX)),
             links,
+            again: 0,
         })
     }
 
@@ -97,6 +100,37 @@ impl Inlet {
 
     /// Fetches what came in since the last tick.
     pub(super) fn receive(
+        &mut self,
+        at: Moment,
+        legs: &mut LegTable,
+        ports: &[Option<LegPort>],
+        counters: &Counters,
+    ) {
+        self.again = AGAIN_PER_TICK;
+        self.fetch(at, legs, ports, counters);
+    }
+
+    /// Fetches what came in since `at`, when that was done last, if it is a while ago: bridges that take long
+    /// to mix make those after them wait, but not what came for those meanwhile. Returns when it was done.
+    pub(super) fn receive_again(
+        &mut self,
+        at: Moment,
+        legs: &mut LegTable,
+        ports: &[Option<LegPort>],
+        counters: &Counters,
+    ) -> Moment {
+        let is_due = |at: Moment| at.later(FETCHED_EVERY);
+        let Some(now) = is_due(at).filter(|_| self.again > 0) else {
+            return at;
+        };
+        self.fetch(now, legs, ports, counters);
+        self.take_forwarded(legs, counters);
+        // Where that itself takes long there is a flood, which waits for the next tick.
+        self.again = is_due(now).map_or(self.again - 1, |_| 0);
+        now
+    }
+
+    fn fetch(
         &mut self,
         at: Moment,
         legs: &mut LegTable,
@@ -395,6 +429,8 @@ const fn unmark(mark: u64) -> (LegSlot, bool) {
 pub(super) const HOME_PORTS_MAX: usize = 8;
 const SOCKETS_PER_POLL: usize = 512;
 const POLLS_PER_TICK: usize = 16;
+const AGAIN_PER_TICK: u8 = 8;
+const FETCHED_EVERY: Duration = Duration::from_micros(500);
 /// What an own socket usually has, and one more to see that it was all.
 const OWN_BATCH: usize = 4;
 /// 128 packets per socket and tick: a hundred times what a leg sends.

@@ -125,7 +125,7 @@ impl MediaThread {
             self.counters
                 .late
                 .add(u64::from(passed.saturating_sub(tick_time(number)) > TICK));
-            self.mix(now, number);
+            self.mix(at, number);
         }
         self.next_tick = current + 1;
     }
@@ -368,8 +368,9 @@ impl MediaThread {
             .next()
     }
 
-    fn mix(&mut self, now: Instant, number: u64) {
+    fn mix(&mut self, mut at: Moment, number: u64) {
         let Self {
+            inlet,
             legs,
             bridges,
             desk,
@@ -379,10 +380,11 @@ impl MediaThread {
             shared,
             ..
         } = self;
-        let tick = Tick {
-            now,
+        let silence = &self.silence;
+        let tick = |at: Moment| Tick {
+            now: at.now(),
             number,
-            silence: &self.silence,
+            silence,
         };
         let mut outlet = Outlet {
             ports: &self.ports,
@@ -394,6 +396,8 @@ impl MediaThread {
             let Some(Some(bridge)) = bridges.get_mut(slot.0 as usize) else {
                 continue;
             };
+            at = inlet.receive_again(at, legs, &self.ports, &self.counters);
+            let tick = tick(at);
             bridge.mix_tick(&tick, legs, desk, &mut outlet);
             outlet.flush();
             if rings.has_room_back() {
@@ -403,6 +407,7 @@ impl MediaThread {
                 rings.report(legs, member, &tick, &self.counters);
             }
         }
+        let tick = tick(at);
         for slot in phases.lone(number) {
             let Some(Some(leg)) = legs.get_mut(slot.0 as usize) else {
                 continue;

@@ -38,6 +38,13 @@ impl Moment {
         }
     }
 
+    /// The time now, where that is `at_least` later; never where time is pushed.
+    pub(in crate::engine) fn later(self, at_least: Duration) -> Option<Self> {
+        self.wall?;
+        let later = Self::read();
+        (later.now.saturating_duration_since(self.now) >= at_least).then_some(later)
+    }
+
     pub(in crate::engine) const fn now(self) -> Instant {
         self.now
     }
@@ -101,6 +108,16 @@ const LONG_AGO: Duration = Duration::from_secs(1);
 mod tests {
     use super::super::Inbox;
     use super::*;
+
+    #[test]
+    fn time_goes_on_only_where_it_is_the_systems() {
+        let (read, pushed) = (Moment::read(), Moment::pushed(Moment::read().now()));
+        std::thread::sleep(Duration::from_millis(3));
+        let later = read.later(Duration::from_millis(2)).unwrap();
+        assert!(later.now() - read.now() >= Duration::from_millis(3));
+        assert!(read.later(Duration::from_secs(60)).is_none());
+        assert!(pushed.later(Duration::ZERO).is_none());
+    }
 
     #[test]
     fn a_packet_came_when_the_kernel_took_it_not_when_it_was_fetched() {

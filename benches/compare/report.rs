@@ -331,8 +331,10 @@ is a process that only receives and sends the same packets, once on a single soc
 it is the server's own.
 - **spacing**: by how much the time between two packets to a participant differs from 20 ms (p50, p99, most). **bare timer**: how \
 late a thread was woken that did nothing else, on the same core at the same time.
-- **delay**: from a talker's packet leaving him to his words reaching a listener, found again in the sound itself; packetisation \
-and the listener's own jitter buffer are not in it.
+- **delay**: from a talker's packet leaving him to his words reaching a listener, found again in the sound itself, in all rounds \
+together; packetisation and the listener's own jitter buffer are not in it. What the talker's own encoder looks ahead isn't either: \
+what he sent is decoded before it is compared. What a bridge adds by coding anew is: with Opus 6.4 ms, which its encoder \
+looks ahead and its decoder overlaps (6.5 ms by libopus' own word), with other sample rates 2 ms for each filter between them.
 - **lost**: numbers missing among the packets that came; **missing**: packets that never were sent. **gaps**: more than 60 ms \
 between two packets.
 - **KiB**: resident memory per participant, and what is left of it half a second after the last call.

@@ -442,6 +442,16 @@ impl Endpoint {
         }
     }
 
+    /// Has Asterisk play its music to everybody who is in: we go, and whoever finds them next ends it by giving
+    /// them bridges of his own.
+    pub fn play_music(&mut self, now: Instant) {
+        let all = self.callers.values().filter_map(Caller::media);
+        let requests: Vec<Request> = all.map(|media| Request::music(&media.bridge)).collect();
+        for request in requests {
+            self.ask(now, What::Notice, request);
+        }
+    }
+
     /// Asterisk's name of his channel.
     #[must_use]
     pub fn channel(&self, caller: CallerId) -> Option<&str> {

@@ -112,6 +112,11 @@ impl Request {
         .with("channel", &channels.join(","))
     }
 
+    /// Music on hold, until the bridge is gone.
+    pub(super) fn music(bridge: &str) -> Self {
+        Self::new("POST", &["bridges", bridge, "moh"], "music")
+    }
+
     pub(super) fn variable(channel: &str, name: &str) -> Self {
         Self::new(
             "GET",

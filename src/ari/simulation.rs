@@ -34,6 +34,8 @@ struct FakeAsterisk {
     channels: BTreeMap<String, FakeChannel>,
     bridges: BTreeMap<String, BTreeSet<String>>,
     globals: BTreeMap<String, String>,
+    /// Bridges with music in them, also such that are gone.
+    music: BTreeSet<String>,
     /// Messages on their way, each with the time of its arrival.
     saying: Vec<(u64, String)>,
     connected: bool,
@@ -53,6 +55,7 @@ impl FakeAsterisk {
             channels: BTreeMap::new(),
             bridges: BTreeMap::new(),
             globals: BTreeMap::new(),
+            music: BTreeSet::new(),
             saying: Vec::new(),
             connected: false,
             hung: false,
@@ -176,6 +179,13 @@ impl FakeAsterisk {
                     .insert(query["bridgeId"].clone(), BTreeSet::new());
                 (200, json!({"id": query["bridgeId"]}))
             }
+            ("POST", ["bridges", id, "moh"]) => match self.bridges.contains_key(*id) {
+                true => {
+                    self.music.insert((*id).to_owned());
+                    (204, Value::Null)
+                }
+                false => (404, Value::Null),
+            },
             ("DELETE", ["bridges", id]) => match self.bridges.remove(*id) {
                 Some(_) => (204, Value::Null),
                 None => (404, Value::Null),
@@ -562,6 +572,27 @@ fn an_asterisk_that_hangs_is_noticed_and_connected_to_again() {
     world.run(3_000);
     assert!(world.endpoint.is_connected());
     assert!(world.endpoint.counters().connections > connections);
+}
+
+#[test]
+fn who_stays_hears_music_until_the_next_process_has_him() {
+    let mut world = World::new(12);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let ours: Vec<String> = world.asterisk.bridges.keys().cloned().collect();
+    assert_eq!((ours.len(), world.asterisk.music.len()), (1, 0));
+    let now = world.now();
+    world.endpoint.play_music(now);
+    world.run(100);
+    assert!(world.asterisk.music.iter().eq(&ours));
+    let mut world = world.next_process(13);
+    world.run(500);
+    assert_eq!(world.up.len(), 1);
+    let silent = |bridge: &String| !world.asterisk.music.contains(bridge);
+    assert_eq!(world.asterisk.bridges.len(), 1);
+    assert!(world.asterisk.bridges.keys().all(silent));
 }
 
 #[test]

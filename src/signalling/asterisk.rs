@@ -217,6 +217,13 @@ impl Asterisks {
         self.all.iter().flat_map(each).collect()
     }
 
+    /// Callers who stay are not left in silence.
+    pub(super) fn play_music(&mut self, now: Instant) {
+        for asterisk in &mut self.all {
+            asterisk.endpoint.play_music(now);
+        }
+    }
+
     /// Everything was said, and who was sent away is gone.
     pub(super) fn are_done(&self) -> bool {
         let mut all = self.all.iter();

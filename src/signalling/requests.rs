@@ -241,6 +241,7 @@ impl Gateway {
                 "calls by Asterisk are left for the next instance"
             );
         }
+        self.asterisks.play_music(clock::now());
         let deadline = clock::now() + PARTING;
         while clock::now() < deadline {
             while let Ok((asterisk, news)) = asterisks.try_recv() {

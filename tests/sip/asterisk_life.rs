@@ -42,8 +42,12 @@ fn callers_by_asterisk_are_back_in_their_meetings_whatever_becomes_of_the_proces
     wait_until("all counted", Duration::from_secs(2), || {
         server.metrics().contains(adopted)
     });
-    let (_, success) = server.terminate_and_restart();
+    let (_, success) = server.terminate();
     assert!(success);
+    let channels = asterisk.cli("core show channels");
+    let with_music = channels.matches("Announcer/ARI_MOH").count() / 2;
+    assert_eq!(with_music, 10, "nobody is left in silence: {channels}");
+    server.start_again();
     assert_back(&server, &meetings, &before, "after SIGTERM and a start");
 
     let database = server.database();

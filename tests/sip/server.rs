@@ -77,13 +77,6 @@ impl Server {
         self.start_again();
     }
 
-    /// SIGTERM, and a start on the same data once the process has ended by itself.
-    pub(crate) fn terminate_and_restart(&mut self) -> (Duration, bool) {
-        let ended = self.terminate();
-        self.start_again();
-        ended
-    }
-
     /// After an end.
     pub(crate) fn start_again(&mut self) {
         self.process = spawn(self.folder.path());

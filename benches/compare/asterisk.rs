@@ -13,11 +13,16 @@ use crate::scenario::{Scenario, Seat};
 use crate::server::{MEDIA_PORTS, SERVER_CORE, Server};
 use crate::system;
 
-/// An instance.
-pub(crate) struct Asterisk {
-    pid: u32,
+/// An instance that runs.
+pub(crate) struct Instance {
+    pub(crate) pid: u32,
     folder: PathBuf,
-    sip: SocketAddr,
+    pub(crate) sip: SocketAddr,
+}
+
+/// One with a conference.
+pub(crate) struct Asterisk {
+    instance: Instance,
     seats: Vec<Seat>,
     lines: Option<Lines>,
 }
@@ -33,18 +38,40 @@ impl Asterisk {
         scenario: &Scenario,
         folder: &Path,
     ) -> anyhow::Result<Self> {
-        let (config, folder) = (folder.join("conf"), folder.join("asterisk"));
-        fs::create_dir_all(&config)?;
         // The best that any participant has, and no conversion where all have the same.
         let rate = if scenario.has_opus() { "48000" } else { "8000" };
         let buffer = if jitter_buffer { "yes" } else { "no" };
-        fs::write(config.join("pjsip.conf"), PJSIP)?;
-        fs::write(config.join("extensions.conf"), EXTENSIONS)?;
         let bridges = CONFBRIDGE.replace("RATE", rate).replace("BUFFER", buffer);
-        fs::write(config.join("confbridge.conf"), bridges)?;
+        let files = [
+            ("pjsip.conf", PJSIP),
+            ("extensions.conf", EXTENSIONS),
+            ("confbridge.conf", &bridges),
+        ];
+        Ok(Self {
+            instance: Instance::start(folder, &files, MEDIA_PORTS, None)?,
+            seats: scenario.seats(),
+            lines: None,
+        })
+    }
+}
+
+impl Instance {
+    /// Starts it with these files over its defaults, on the server's core.
+    pub(crate) fn start(
+        folder: &Path,
+        files: &[(&str, &str)],
+        rtp: (u16, u16),
+        http: Option<u16>,
+    ) -> anyhow::Result<Self> {
+        let (config, folder) = (folder.join("conf"), folder.join("asterisk"));
+        fs::create_dir_all(&config)?;
+        for (name, text) in files {
+            fs::write(config.join(name), text)?;
+        }
         let mut command = Command::new(SCRIPT);
         command.arg("start").args([&folder, &config]);
-        command.arg(format!("rtp={}-{}", MEDIA_PORTS.0, MEDIA_PORTS.1));
+        command.arg(format!("rtp={}-{}", rtp.0, rtp.1));
+        command.args(http.map(|port| format!("http={port}")));
         let pid = run(system::bind_to_core(&mut command, SERVER_CORE))?;
         let ports = fs::read_to_string(folder.join("ports"))?;
         let port = ports.lines().find_map(|line| line.strip_prefix("sip="));
@@ -53,22 +80,20 @@ impl Asterisk {
             pid: pid.trim().parse()?,
             folder,
             sip: SocketAddr::from(([127, 0, 0, 1], port)),
-            seats: scenario.seats(),
-            lines: None,
         })
     }
 }
 
 impl Server for Asterisk {
     fn pid(&self) -> u32 {
-        self.pid
+        self.instance.pid
     }
 
     fn call(&mut self, rtp_port: u16, answered: &mut dyn FnMut(Answered)) -> anyhow::Result<()> {
-        let lines = self.lines.insert(Lines::new(self.sip, rtp_port)?);
+        let lines = self.lines.insert(Lines::new(self.instance.sip, rtp_port)?);
         let dials = self.seats.iter().map(|seat| Dial {
             index: seat.index,
-            uri: format!("sip:7{:03}@{}", seat.meeting, self.sip),
+            uri: format!("sip:7{:03}@{}", seat.meeting, self.instance.sip),
             pin: None,
             codec: seat.codec,
             levels: seat.levels,
@@ -85,7 +110,7 @@ impl Server for Asterisk {
     }
 }
 
-impl Drop for Asterisk {
+impl Drop for Instance {
     fn drop(&mut self) {
         let _stopped = run(Command::new(SCRIPT).arg("stop").arg(&self.folder));
     }
@@ -101,7 +126,7 @@ fn run(command: &mut Command) -> anyhow::Result<String> {
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/asterisk");
 
-const PJSIP: &str = "\
+pub(crate) const PJSIP: &str = "\
 [udp]
 type = transport
 protocol = udp

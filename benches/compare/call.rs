@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use voicebridge::media::codec::Codec;
 use voicebridge::media::parameters::Direction;
 use voicebridge::sip::event::{DialogId, Flow, SipEvent};
@@ -48,6 +49,8 @@ pub(crate) struct Lines {
     endpoint: Endpoint,
     rtp_port: u16,
     dialled: HashMap<DialogId, (Dial, LocalMedia)>,
+    /// What was said on our side in the calls that are up.
+    agreed: HashMap<DialogId, (Dial, LocalMedia)>,
     /// Refused for now, to be dialled again.
     again: Vec<(Instant, Dial)>,
     up: Vec<DialogId>,
@@ -73,6 +76,7 @@ impl Lines {
             endpoint: Endpoint::new(config, u64::from(rtp_port) << 16 | u64::from(server.port())),
             rtp_port,
             dialled: HashMap::new(),
+            agreed: HashMap::new(),
             again: Vec::new(),
             up: Vec::new(),
             lost: 0,
@@ -112,6 +116,19 @@ impl Lines {
             self.step(&mut |_| {})?;
         }
         Ok(self.lost)
+    }
+
+    /// The same, telling where calls are sent to instead.
+    pub(crate) fn follow(
+        &mut self,
+        duration: Duration,
+        mut answered: impl FnMut(Answered),
+    ) -> anyhow::Result<()> {
+        let until = now() + duration;
+        while now() < until {
+            self.step(&mut answered)?;
+        }
+        Ok(())
     }
 
     /// Ends all calls.
@@ -189,6 +206,7 @@ impl Lines {
                         payload_type: agreed.payload_type_send,
                         levels: sdp.windows(LEVELS.len()).any(|part| part == LEVELS),
                     });
+                    self.agreed.insert(dialog, (dial, local));
                 }
             }
             SipEvent::Failed {
@@ -204,9 +222,13 @@ impl Lines {
             SipEvent::Bye { .. } | SipEvent::Lost { .. } | SipEvent::Cancelled { .. } => {
                 self.lost += 1;
             }
-            SipEvent::Reinvite { dialog, .. } => {
-                self.endpoint.reject_reinvite(now(), dialog, 488);
-            }
+            SipEvent::Reinvite { dialog, sdp } => match self.sent_elsewhere(dialog, sdp) {
+                Some((there, body)) => {
+                    self.endpoint.answer_reinvite(now(), dialog, body);
+                    answered(there);
+                }
+                None => self.endpoint.reject_reinvite(now(), dialog, 488),
+            },
             SipEvent::Invite { .. }
             | SipEvent::Provisional { .. }
             | SipEvent::Acknowledged { .. }
@@ -214,6 +236,22 @@ impl Lines {
             | SipEvent::ReinviteFailed { .. } => {}
         }
         Ok(())
+    }
+
+    /// Another offer of the server's: where its call is sent to from now on, and what we say to that.
+    fn sent_elsewhere(&self, dialog: DialogId, offer: Option<Bytes>) -> Option<(Answered, Bytes)> {
+        let (dial, local) = self.agreed.get(&dialog)?;
+        let (agreed, body) = sdp::answer(&offer?, local).ok()?;
+        let SocketAddr::V4(to) = agreed.remote_rtp else {
+            return None;
+        };
+        let there = Answered {
+            index: dial.index,
+            to,
+            payload_type: agreed.payload_type_send,
+            levels: dial.levels,
+        };
+        Some((there, body))
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {

@@ -194,9 +194,14 @@ impl Generator {
     }
 
     fn adopt(&mut self, caller: Caller) {
+        let index = caller.index;
+        // Its call goes elsewhere now.
+        if let Some(known) = &mut self.callers[index] {
+            known.to = caller.to;
+            return;
+        }
         let now = system::now();
         let first = now - now % FRAME + FRAME + caller.phase;
-        let index = caller.index;
         // With jitter a frame may overtake the one before, so that several are always under way.
         let ahead = 1 + self.network.jitter_ms.div_ceil(20);
         self.callers[index] = Some(caller);

@@ -11,6 +11,7 @@ mod call;
 mod chart;
 mod delay;
 mod floor;
+mod front;
 mod generator;
 mod histogram;
 mod janus;
@@ -162,6 +163,8 @@ fn available(options: &Options) -> anyhow::Result<Vec<Kind>> {
     if let Err(error) = Asterisk::get() {
         leave_out(Kind::ConfBridge, &error.to_string());
         leave_out(Kind::ConfBridgeBuffered, &error.to_string());
+        leave_out(Kind::Ari, &error.to_string());
+        leave_out(Kind::DirectMedia, &error.to_string());
     }
     if !Janus::is_there() {
         leave_out(Kind::Janus, "it isn't installed (Debian's package janus)");
@@ -207,11 +210,14 @@ fn run(
 
 fn tell(found: &Found) {
     println!(
-        "{} {}: {:.0} us, spacing p99 {:.2} ms (bare timer {:.2}, generator {:.2}), {} delays, lost {:.3} %, \
+        "{} {}: {:.0} us{}, spacing p99 {:.2} ms (bare timer {:.2}, generator {:.2}), {} delays, lost {:.3} %, \
          missing {:.2} %, {} gaps, machine {:.0} % busy",
         found.scenario,
         found.kind.name(),
         found.cpu_us,
+        found
+            .front_us
+            .map_or_else(String::new, |us| format!(" (Asterisk {us:.0})")),
         found.spacing[1],
         found.bare[1],
         found.generator,

@@ -27,6 +27,9 @@ pub(crate) struct Found {
     pub(crate) participants: usize,
     /// The server's user and system time per participant and second, us.
     pub(crate) cpu_us: f64,
+    /// What of that is the Asterisk's in front of it.
+    #[serde(default)]
+    pub(crate) front_us: Option<f64>,
     /// Share of its core.
     pub(crate) core: f64,
     /// Deviation of the spacing of packets from 20 ms: p50, p99, most, ms.
@@ -104,7 +107,9 @@ pub(crate) fn run(
 
 /// What was read from the system around a round.
 struct Measured {
+    /// Of both, where an Asterisk is in front.
     cpu: Duration,
+    front: Option<Duration>,
     seconds: f64,
     memory_kib: f64,
     left_kib: f64,
@@ -136,14 +141,10 @@ fn measure(
     window
         .end
         .store(begin + seconds * SECOND, Ordering::Release);
-    let (cpu, counts, machine) = (
-        system::cpu_time(server.pid())?,
-        server.counts(),
-        system::machine_time(),
-    );
+    let (cpu, counts, machine) = (cpu_time(server)?, server.counts(), system::machine_time());
     let ended = server.hold(Duration::from_secs(seconds))?;
     let passed = (system::now() - begin) as f64 / 1e9;
-    let (cpu_after, machine_after) = (system::cpu_time(server.pid())?, system::machine_time());
+    let (cpu_after, machine_after) = (cpu_time(server)?, system::machine_time());
     let counted = server.counts().zip(counts);
     let full = system::resident_kib(server.pid())?;
     if ended > 0 {
@@ -154,7 +155,8 @@ fn measure(
     let left = system::resident_kib(server.pid())?;
     let per_seat = |kib: u64| (kib as f64 - empty as f64) / seats.len() as f64;
     Ok(Measured {
-        cpu: cpu_after.saturating_sub(cpu),
+        cpu: (cpu_after.0 + cpu_after.1).saturating_sub(cpu.0 + cpu.1),
+        front: server.front().map(|_| cpu_after.1.saturating_sub(cpu.1)),
         seconds: passed,
         memory_kib: per_seat(full),
         left_kib: per_seat(left),
@@ -164,6 +166,14 @@ fn measure(
         }),
         machine: (machine_after.0 - machine.0) as f64 / (machine_after.1 - machine.1).max(1) as f64,
     })
+}
+
+/// What the server has used so far, and the Asterisk in front of it.
+fn cpu_time(server: &dyn Server) -> anyhow::Result<(Duration, Duration)> {
+    let front = server
+        .front()
+        .map_or(Ok(Duration::ZERO), system::cpu_time)?;
+    Ok((system::cpu_time(server.pid())?, front))
 }
 
 /// Lets a server finish what it does at its start, preparing announcements for example; half a minute at most.
@@ -232,6 +242,9 @@ impl Measured {
             kind,
             participants: seats.len(),
             cpu_us: cpu * 1e6 / count,
+            front_us: self
+                .front
+                .map(|front| front.as_secs_f64() / self.seconds * 1e6 / count),
             core: cpu,
             spacing: three(&outcome.spacing),
             bare: three(bare),
@@ -278,7 +291,9 @@ fn drift(delays: &[Delay]) -> Option<f32> {
 const fn settling(kind: Kind) -> Duration {
     match kind {
         Kind::FloorShared | Kind::FloorSeparate => Duration::from_millis(500),
-        Kind::OwnSockets | Kind::KnownAddresses => Duration::from_millis(4_000),
+        Kind::OwnSockets | Kind::KnownAddresses | Kind::Ari | Kind::DirectMedia => {
+            Duration::from_millis(4_000)
+        }
         Kind::ConfBridge | Kind::ConfBridgeBuffered | Kind::Janus => Duration::from_millis(1_500),
     }
 }

@@ -117,6 +117,22 @@ impl Scenario {
             )
             .of(OURS)
             .rounds(2, 1),
+            one(
+                "asterisk-50",
+                "50 phones of an Asterisk in one meeting, G.711",
+                50,
+                G711,
+            )
+            .of(BEHIND_ASTERISK)
+            .rounds(3, 3),
+            one(
+                "asterisk-200",
+                "200 phones of an Asterisk in one meeting, G.711",
+                200,
+                G711,
+            )
+            .of(BEHIND_ASTERISK)
+            .rounds(3, 3),
             groups("delay-g711", "40 meetings of 3, G.711", 40, G711)
                 .of(DELAY)
                 .rounds(3, 2),
@@ -333,6 +349,7 @@ const WITHOUT_BUFFER: &[Kind] = &[
     Kind::ConfBridge,
     Kind::Janus,
 ];
+const BEHIND_ASTERISK: &[Kind] = &[Kind::ConfBridge, Kind::Ari, Kind::DirectMedia];
 const DELAY: &[Kind] = &[
     Kind::KnownAddresses,
     Kind::OwnSockets,

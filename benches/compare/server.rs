@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail};
 use crate::asterisk::Asterisk;
 use crate::call::Answered;
 use crate::floor::Floor;
+use crate::front::Front;
 use crate::janus::Janus;
 use crate::scenario::Scenario;
 use crate::system;
@@ -36,11 +37,15 @@ pub(crate) enum Kind {
     ConfBridgeBuffered,
     /// Janus' AudioBridge, fed with plain RTP.
     Janus,
+    /// voicebridge behind an Asterisk, by ARI with externalMedia.
+    Ari,
+    /// voicebridge behind an Asterisk that dials it and has the phones send there themselves.
+    DirectMedia,
 }
 
 impl Kind {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::FloorShared,
         Self::FloorSeparate,
         Self::KnownAddresses,
@@ -48,6 +53,8 @@ impl Kind {
         Self::ConfBridge,
         Self::ConfBridgeBuffered,
         Self::Janus,
+        Self::Ari,
+        Self::DirectMedia,
     ];
 
     /// As people read it.
@@ -60,6 +67,8 @@ impl Kind {
             Self::ConfBridge => "Asterisk ConfBridge",
             Self::ConfBridgeBuffered => "ConfBridge, jitter buffer",
             Self::Janus => "Janus AudioBridge",
+            Self::Ari => "voicebridge behind Asterisk, ARI",
+            Self::DirectMedia => "voicebridge behind Asterisk, direct media",
         }
     }
 
@@ -97,6 +106,9 @@ impl Kind {
                 folder,
             )?),
             Self::Janus => Box::new(Janus::start(scenario, folder)?),
+            Self::Ari | Self::DirectMedia => {
+                Box::new(Front::start(self == Self::Ari, scenario, folder)?)
+            }
         })
     }
 }
@@ -105,6 +117,10 @@ impl Kind {
 pub(crate) trait Server {
     /// Its process.
     fn pid(&self) -> u32;
+    /// The Asterisk in front of it, where there is one.
+    fn front(&self) -> Option<u32> {
+        None
+    }
     /// Places a scenario's calls; participants receive at `rtp_port`. Tells of each that is up.
     fn call(&mut self, rtp_port: u16, answered: &mut dyn FnMut(Answered)) -> anyhow::Result<()>;
     /// Keeps the calls up for so long; how many have ended by then.

@@ -25,9 +25,21 @@ pub(crate) struct Voicebridge {
 
 impl Voicebridge {
     pub(crate) fn start(known: bool, scenario: &Scenario, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with("", MEDIA_PORTS, known, scenario, folder)
+    }
+
+    /// With more in its configuration, and these ports for audio.
+    pub(crate) fn start_with(
+        more: &str,
+        media: (u16, u16),
+        known: bool,
+        scenario: &Scenario,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let (sip_port, http_port) = (free_port()?, free_port()?);
         let config = folder.join("voicebridge.toml");
-        fs::write(&config, configuration(known, folder, sip_port, http_port))?;
+        let written = configuration(known, folder, sip_port, http_port, media);
+        fs::write(&config, written + more)?;
         let key = create_key(&config)?;
         let log = folder.join("voicebridge.log");
         let mut command = Command::new(PROGRAM);
@@ -45,12 +57,28 @@ impl Voicebridge {
         })
     }
 
+    /// The calls of all participants by way of whoever listens there.
+    pub(crate) fn dials(&self, to: SocketAddr) -> impl Iterator<Item = Dial> {
+        dials(&self.seats, &self.pins, to)
+    }
+
+    /// Where it takes calls by SIP.
+    pub(crate) const fn sip(&self) -> SocketAddr {
+        self.sip
+    }
+
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> Option<String> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.http_port);
+        ureq::get(url).call().ok()?.body_mut().read_to_string().ok()
+    }
+
     /// Does this build know that mode at all?
     pub(crate) fn knows_addresses(folder: &Path) -> anyhow::Result<bool> {
         let config = folder.join("voicebridge.toml");
         fs::write(
             &config,
-            configuration(true, folder, free_port()?, free_port()?),
+            configuration(true, folder, free_port()?, free_port()?, MEDIA_PORTS),
         )?;
         let output = Command::new(PROGRAM)
             .args(["check", "--config"])
@@ -69,13 +97,7 @@ impl Server for Voicebridge {
 
     fn call(&mut self, rtp_port: u16, answered: &mut dyn FnMut(Answered)) -> anyhow::Result<()> {
         let lines = self.lines.insert(Lines::new(self.sip, rtp_port)?);
-        let dials = self.seats.iter().map(|seat| Dial {
-            index: seat.index,
-            uri: format!("sip:1000@{}", self.sip),
-            pin: Some(self.pins[seat.meeting].clone()),
-            codec: seat.codec,
-            levels: seat.levels,
-        });
+        let dials = dials(&self.seats, &self.pins, self.sip);
         lines.place(dials, answered)
     }
 
@@ -88,13 +110,7 @@ impl Server for Voicebridge {
     }
 
     fn counts(&self) -> Option<Counts> {
-        let url = format!("http://127.0.0.1:{}/metrics", self.http_port);
-        let text = ureq::get(url)
-            .call()
-            .ok()?
-            .body_mut()
-            .read_to_string()
-            .ok()?;
+        let text = self.metrics()?;
         // One media thread.
         let value = |name: &str| {
             text.lines()
@@ -111,8 +127,28 @@ impl Server for Voicebridge {
     }
 }
 
-fn configuration(known: bool, folder: &Path, sip_port: u16, http_port: u16) -> String {
-    let (first, last) = MEDIA_PORTS;
+/// The calls of all participants by way of `to`.
+fn dials<'a>(
+    seats: &'a [Seat],
+    pins: &'a [String],
+    to: SocketAddr,
+) -> impl Iterator<Item = Dial> + use<'a> {
+    seats.iter().map(move |seat| Dial {
+        index: seat.index,
+        uri: format!("sip:1000@{to}"),
+        pin: Some(pins[seat.meeting].clone()),
+        codec: seat.codec,
+        levels: seat.levels,
+    })
+}
+
+fn configuration(
+    known: bool,
+    folder: &Path,
+    sip_port: u16,
+    http_port: u16,
+    (first, last): (u16, u16),
+) -> String {
     let shared = if known {
         "media.shared = [\"127.0.0.0/8\"]\n"
     } else {

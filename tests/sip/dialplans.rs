@@ -1,6 +1,6 @@
 //! Every file that ships for Asterisk, loaded into a real one, and every extension in it called.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -89,6 +89,31 @@ fn who_calls_while_no_node_is_there_rings_until_one_is() {
     call.finish("answered once a node was there");
     assert_eq!(server.call_after(0)["outcome"], "joined");
     asterisk.assert_nothing_is_left();
+}
+
+#[test]
+fn where_no_node_comes_callers_meet_in_asterisk_or_are_told_so_after_half_a_minute() {
+    let asterisk = Asterisk::start();
+    let mut server = asterisk.server("");
+    server.terminate();
+    let told = Scenario::new("uac-stays")
+        .key("pin", "0")
+        .number("7100")
+        .by(asterisk.sip)
+        .start(&server);
+    let meets = Scenario::new("uac-listens")
+        .number("7104")
+        .by(asterisk.sip)
+        .start(&server);
+    crate::asterisk_life::wait_until("in a conference", Duration::from_secs(2), || {
+        asterisk.cli("confbridge list").contains("emergency-7104")
+    });
+    meets.finish("answered by Asterisk's own conference");
+    let started = Instant::now();
+    told.finish("answered, told, and hung up on");
+    assert!(started.elapsed() > Duration::from_secs(20), "it waits");
+    asterisk.assert_nothing_is_left();
+    server.start_again();
 }
 
 fn text(value: &Value) -> String {

@@ -12,6 +12,7 @@ pub mod ari;
 pub mod call;
 pub mod engine;
 pub mod signalling;
+pub mod webhooks;
 pub mod api;
 pub mod prompts;
 pub mod probe;

@@ -17,6 +17,8 @@ mod pins;
 mod repetition;
 #[path = "api/series.rs"]
 mod series;
+#[path = "api/webhooks.rs"]
+mod webhooks;
 
 use std::cell::Cell;
 use std::path::Path;
@@ -35,7 +37,7 @@ use voicebridge::booking::admission::CallId;
 use voicebridge::booking::service::NewKey;
 use voicebridge::booking::{
     BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, HangupBy, KeyRole,
-    MeetingId, Outcome, ParticipantId, Role, SqlStore,
+    MeetingId, Outcome, ParticipantId, Reach, Role, SqlStore,
 };
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
@@ -295,6 +297,7 @@ impl Api {
         ];
         let settings = BookingSettings {
             numbers,
+            reach: Reach::new(&["127.0.0.2".parse().unwrap()]),
             ..BookingSettings::default()
         };
         let bookings = open(dir.path(), settings).await;

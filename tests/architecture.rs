@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const TESTS_ONLY: &str = "#[cfg(test)]";
 
 /// A module may import those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "units",
     "config",
     "media",
@@ -19,6 +19,7 @@ const ORDER: [&str; 14] = [
     "call",
     "engine",
     "signalling",
+    "webhooks",
     "api",
     "prompts",
     "probe",

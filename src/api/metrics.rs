@@ -97,12 +97,22 @@ impl Snapshot {
             kept,
             lost,
             streams,
+            delivered,
+            again,
+            given_up,
         } = self.events;
         counter(to, "voicebridge_events", "Events kept", kept)?;
         let help = "Events not kept, because the store was away for too long";
         counter(to, "voicebridge_events_lost", help, lost)?;
         let help = "Connections that follow /v1/events";
-        gauge(to, "voicebridge_event_streams", help, streams)
+        gauge(to, "voicebridge_event_streams", help, streams)?;
+        let tries = [
+            ("delivered", delivered),
+            ("again", again),
+            ("given_up", given_up),
+        ];
+        let help = "Tries to tell webhooks, by what became of them";
+        counters(to, "voicebridge_webhook_tries", help, "result", &tries)
     }
 
     fn encode_media(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

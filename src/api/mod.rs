@@ -23,6 +23,7 @@ mod problem;
 mod query;
 mod repetition;
 mod view;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +169,16 @@ fn api_routes() -> Vec<Route> {
         ),
         ("/v1/calls", get(calls::list)),
         ("/v1/events", get(events::follow)),
+        ("/v1/webhooks", get(webhooks::list).post(webhooks::create)),
+        (
+            "/v1/webhooks/{id}",
+            get(webhooks::read)
+                .patch(webhooks::change)
+                .delete(webhooks::remove),
+        ),
+        ("/v1/webhooks/{id}/test", post(webhooks::test)),
+        ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
+        ("/v1/webhooks/{id}/replay", post(webhooks::replay)),
         ("/v1/pins/explain", post(pins::explain)),
         ("/v1/numbers", get(pins::numbers)),
         (
@@ -260,6 +271,14 @@ fn guarded_for(
         participants::remove,
         calls::list,
         events::follow,
+        webhooks::create,
+        webhooks::list,
+        webhooks::read,
+        webhooks::change,
+        webhooks::remove,
+        webhooks::test,
+        webhooks::deliveries,
+        webhooks::replay,
         pins::explain,
         pins::numbers,
         organisations::create,
@@ -394,7 +413,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (37, 37), "{names:?}");
+        assert_eq!((different.len(), names.len()), (45, 45), "{names:?}");
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub(super) struct ParticipantPath {
     pub(super) participant_id: ParticipantId,
 }
 
+/// A webhook.
+#[derive(Deserialize)]
+pub(super) struct WebhookPath {
+    pub(super) id: Uuid,
+}
+
 /// An API key.
 #[derive(Deserialize)]
 pub(super) struct KeyPath {

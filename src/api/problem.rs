@@ -181,6 +181,7 @@ impl From<BookingError> for Problem {
             BookingError::ClaimInFlight => conflict("idempotency_key_in_flight"),
             BookingError::Retired => conflict("retired"),
             BookingError::Cancelled => conflict("cancelled"),
+            BookingError::TooManyWebhooks => conflict("too_many_webhooks"),
             BookingError::Store(error) => error.into(),
             BookingError::NoRandomness(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)

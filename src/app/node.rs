@@ -17,6 +17,7 @@ use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
 use crate::prompts::Prompts;
 use crate::signalling::{self, GatewaySettings, Parts, Running, TlsIdentity};
+use crate::webhooks;
 
 /// See the module's text.
 pub(super) struct Node {
@@ -63,6 +64,7 @@ impl Node {
         {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
+        servers.spawn(webhooks::deliver(bookings.clone(), wall, stopped.clone()));
         servers.spawn(look_for_events(bookings.clone(), stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::booking::{
-    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, SqlStore,
+    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, Reach, SqlStore,
 };
 use crate::config::{Config, DatabaseUrl, Number, NumberPrivacy};
 
@@ -71,6 +71,7 @@ fn settings(config: &Config) -> BookingSettings {
             retain_days: config.privacy.retain_days,
         },
         numbers: config.numbers.iter().map(number).collect(),
+        reach: Reach::new(&config.webhooks.allow),
     }
 }
 

@@ -33,10 +33,13 @@ pub enum EventKind {
     /// Somebody was renamed or muted, or raised his hand.
     #[serde(rename = "participant.updated")]
     ParticipantUpdated,
+    /// Somebody wants to see whether his webhook works; told to that one alone.
+    #[serde(rename = "webhook.test")]
+    WebhookTest,
 }
 
 impl EventKind {
-    /// All of them.
+    /// All that one may ask to be told of.
     pub const ALL: [Self; 7] = [
         Self::MeetingStarted,
         Self::MeetingEnded,
@@ -58,6 +61,7 @@ impl EventKind {
             Self::ParticipantJoined => "participant.joined",
             Self::ParticipantLeft => "participant.left",
             Self::ParticipantUpdated => "participant.updated",
+            Self::WebhookTest => "webhook.test",
         }
     }
 }
@@ -113,7 +117,7 @@ pub struct EventDocument {
     #[schema(format = "uuid")]
     meeting_id: Option<String>,
     /// Of `participant.*` the participant as the list of participants shows him, of `meeting.*` its `title` and
-    /// `external_id`, of `call.refused` what the call's record says.
+    /// `external_id`, of `call.refused` what the call's record says, of `webhook.test` the webhook's id.
     data: Value,
 }
 

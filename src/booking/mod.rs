@@ -8,6 +8,7 @@ pub mod answer;
 pub mod audit;
 pub mod budget;
 pub mod change;
+pub mod delivery;
 pub mod event;
 pub mod invitation;
 pub mod key;
@@ -16,10 +17,12 @@ pub mod number;
 pub mod organisation;
 pub mod pin;
 pub mod privacy;
+pub mod reach;
 pub mod recurrence;
 pub mod series;
 pub mod service;
 pub mod store;
+pub mod webhook;
 
 pub use admission::{
     Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
@@ -31,7 +34,9 @@ pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
 pub use number::DialInNumber;
 pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
+pub use reach::Reach;
 pub use recurrence::{Recurrence, RecurrenceId};
 pub use series::{Occurrence, Repetitions, Series};
 pub use service::{BookingError, BookingSettings, Bookings};
 pub use store::{SqlStore, Store, StoreError};
+pub use webhook::{Delivery, DeliveryState, Webhook};

@@ -108,6 +108,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("limits.wait_minutes", Integer, Live),
     key("limits.alone_minutes", Integer, Live),
     key("limits.call_hours", Integer, Live),
+    key("webhooks.allow", List, Restart),
     key("prompts.folder", Text, Restart),
     key("log.format", Text, Restart),
 ];

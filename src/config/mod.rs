@@ -13,6 +13,7 @@ mod number;
 mod raw;
 mod read;
 mod secret;
+mod webhooks;
 
 use std::ffi::OsString;
 use std::fs;
@@ -30,6 +31,7 @@ pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number};
 pub use secret::Secret;
+pub use webhooks::{AllowedTarget, BadTarget};
 
 use raw::RawConfig;
 
@@ -56,10 +58,19 @@ pub struct Config {
     pub privacy: PrivacyConfig,
     /// How much and how long.
     pub limits: LimitsConfig,
+    /// Where booking systems are told of events.
+    pub webhooks: WebhooksConfig,
     /// What callers hear.
     pub prompts: PromptsConfig,
     /// The log.
     pub log: LogConfig,
+}
+
+/// Where booking systems are told of events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct WebhooksConfig {
+    /// Hosts and networks that webhooks may lead to although they aren't public, and without TLS.
+    pub allow: Vec<AllowedTarget>,
 }
 
 /// The node itself.
@@ -311,6 +322,7 @@ impl Config {
             ("pin", config.pin != written.pin),
             ("privacy", config.privacy != written.privacy),
             ("limits", config.limits != written.limits),
+            ("webhooks", config.webhooks != written.webhooks),
             ("prompts", config.prompts != written.prompts),
             ("log", config.log != written.log),
         ];

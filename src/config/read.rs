@@ -17,7 +17,7 @@ use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
 use crate::config::{
     Config, DatabaseConfig, DatabaseUrl, HttpConfig, LimitsConfig, LogConfig, LogFormat,
     MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, SipConfig,
-    SipTransport, TlsFiles,
+    SipTransport, TlsFiles, WebhooksConfig,
 };
 use crate::units::Language;
 
@@ -38,6 +38,7 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         limits: reader.limits(),
         prompts: reader.prompts(&node),
         log: reader.log(),
+        webhooks: reader.webhooks(),
         numbers: read_numbers(
             raw.tables.get("number").map_or(&[], Vec::as_slice),
             reader.errors,
@@ -131,6 +132,12 @@ impl Reader<'_> {
                 .and_then(NonZeroUsize::new),
             shared: self.list("media.shared", parsed).unwrap_or_default(),
             realtime: self.flag("media.realtime"),
+        }
+    }
+
+    fn webhooks(&mut self) -> WebhooksConfig {
+        WebhooksConfig {
+            allow: self.list("webhooks.allow", parsed).unwrap_or_default(),
         }
     }
 

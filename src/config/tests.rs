@@ -292,6 +292,10 @@ fn values_out_of_range_name_what_is_allowed() {
         ("media.address = '0.0.0.0'", "callers can reach"),
         ("media.threads = 0", "1 to 256"),
         ("media.shared = ['asterisk']", "an address or a network"),
+        (
+            "webhooks.allow = ['10.0.0.0/33']",
+            "a network or a host's name",
+        ),
         ("http.listen = '8080'", "ADDRESS:PORT"),
         (
             "http.admin_listen = '127.0.0.1:8080'",
@@ -446,6 +450,7 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("privacy.show", "'none'"),
         ("privacy.store", "'none'"),
         ("privacy.retain_days", "7"),
+        ("webhooks.allow", "['10.0.0.0/8']"),
         ("limits.calls", "7"),
         ("limits.calls_per_source", "7"),
         ("limits.ring_ms", "7"),

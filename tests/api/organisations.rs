@@ -307,6 +307,13 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
         .as_str()
         .unwrap()
         .to_owned();
+    let made = api.ask(
+        &owner,
+        "POST",
+        "/v1/webhooks",
+        Some(json!({"url": "https://example.org/canary"})),
+    );
+    let hook = made.await.json()["id"].as_str().unwrap().to_owned();
     let other_pin = if pin == "4815162342" {
         "4815162343"
     } else {
@@ -330,6 +337,8 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                     let pick = |a: &str, b: &str| (if theirs { a } else { b }).to_owned();
                     let named = if path.starts_with("/v1/keys") {
                         pick(&key_id, &nobody)
+                    } else if path.starts_with("/v1/webhooks") {
+                        pick(&hook, &nobody)
                     } else if path.starts_with("/v1/organisations") {
                         pick(&organisation, &nobody)
                     } else {
@@ -349,6 +358,9 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                             json!({"organisation": pick("demo", "nobody"), "role": "reader"})
                         }
                         "/v1/organisations" => json!({"name": pick("demo", "nobody")}),
+                        "/v1/webhooks" => {
+                            json!({"organisation": pick("demo", "nobody"), "url": "https://example.org/canary"})
+                        }
                         "/v1/meetings" => json!({"organisation": pick("demo", "nobody")}),
                         _ => json!({}),
                     };

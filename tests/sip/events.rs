@@ -1,6 +1,8 @@
 //! What happens in a meeting, as a booking system is told of it while the server dies.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -53,9 +55,15 @@ fn names(events: &[Value]) -> Vec<u32> {
 
 #[test]
 fn what_happens_is_told_in_order_and_survives_kill_9() {
-    let mut server = Server::start("");
+    let mut server = Server::start("webhooks.allow = [\"127.0.0.1\"]");
     let meeting = server.book(&json!({"external_id": "room 7"}));
-    let (told, call) = std::thread::scope(|scope| {
+    let receiver = Receiver::start();
+    let hook = json!({"url": format!("http://127.0.0.1:{}/", receiver.port)});
+    ureq::post(format!("http://127.0.0.1:{}/v1/webhooks", server.http_port))
+        .header("Authorization", format!("Bearer {}", server.key))
+        .send_json(&hook)
+        .expect("a webhook");
+    let (told_first, call) = std::thread::scope(|scope| {
         let told = scope.spawn(|| events(&server, None, 6));
         std::thread::sleep(Duration::from_millis(500));
         let call = Scenario::new("uac-stays")
@@ -64,6 +72,7 @@ fn what_happens_is_told_in_order_and_survives_kill_9() {
         wait_for_participants(&server, &meeting.id, 1);
         (told.join().expect("followed"), call)
     });
+    let told = &told_first;
     let types: Vec<&str> = told.iter().filter_map(|e| e["type"].as_str()).collect();
     assert_eq!(types, ["meeting.started", "participant.joined"]);
     assert_eq!(
@@ -76,6 +85,7 @@ fn what_happens_is_told_in_order_and_survives_kill_9() {
 
     rename(&server, &meeting, 0..100);
     let first = told[0]["id"].as_str();
+    let before = receiver.came().len();
     server.kill_and_restart();
     call.kill();
     let call = Scenario::new("uac-stays")
@@ -105,4 +115,64 @@ fn what_happens_is_told_in_order_and_survives_kill_9() {
         "meeting.ended",
     ];
     assert_eq!(others, again.iter().collect::<Vec<_>>());
+
+    // The webhook was told all of it, once at least, in the same order.
+    let id = |event: &Value| event["id"].as_str().expect("an id").to_owned();
+    let wanted: Vec<String> = told_first.iter().take(1).chain(&after).map(id).collect();
+    assert!(
+        before < wanted.len() - 100,
+        "{before}: it was killed in the middle"
+    );
+    for _ in 0..400 {
+        if receiver.came().len() >= wanted.len() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(receiver.came(), wanted);
+}
+
+/// Takes messages, one after the other, and not fast.
+struct Receiver {
+    port: u16,
+    came: Arc<Mutex<Vec<String>>>,
+}
+
+impl Receiver {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let receiver = Self {
+            port: listener.local_addr().expect("bound").port(),
+            came: Arc::default(),
+        };
+        let came = Arc::clone(&receiver.came);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                std::thread::sleep(Duration::from_millis(10));
+                came.lock().expect("no panic").extend(take(&stream));
+            }
+        });
+        receiver
+    }
+
+    /// The ids of what came, each where it came first.
+    fn came(&self) -> Vec<String> {
+        let mut seen = std::collections::HashSet::new();
+        let mut all = self.came.lock().expect("no panic").clone();
+        all.retain(|id| seen.insert(id.clone()));
+        all
+    }
+}
+
+/// Reads one message and takes it; its id. `None`: its sender died in the middle of it.
+fn take(mut stream: &TcpStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let headers: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+    let id = headers
+        .iter()
+        .find_map(|line| line.strip_prefix("webhook-id: "))?;
+    stream
+        .write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        .ok()?;
+    Some(id.to_owned())
 }

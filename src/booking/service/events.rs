@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{BookingError, Bookings};
 use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::delivery::Settled;
 use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent, RESUMABLE_FOR};
 use crate::booking::store::StoreError;
 
@@ -19,6 +20,10 @@ pub(super) struct EventFeed {
     news: watch::Sender<FeedNews>,
     kept: AtomicU64,
     lost: AtomicU64,
+    delivered: AtomicU64,
+    again: AtomicU64,
+    given_up: AtomicU64,
+    pub(super) webhooks_changed: Notify,
     streams: Arc<Mutex<HashMap<Uuid, usize>>>,
 }
 
@@ -51,6 +56,12 @@ pub struct EventCounts {
     pub lost: u64,
     /// Who follows them now.
     pub streams: u64,
+    /// Tries to tell a webhook, that arrived.
+    pub delivered: u64,
+    /// That are made again.
+    pub again: u64,
+    /// That were the last in vain.
+    pub given_up: u64,
 }
 
 /// One of the places for those who follow events; free again when it is dropped.
@@ -185,11 +196,23 @@ impl Bookings {
             kept: events.kept.load(Ordering::Relaxed),
             lost: events.lost.load(Ordering::Relaxed),
             streams: streams.values().sum::<usize>() as u64,
+            delivered: events.delivered.load(Ordering::Relaxed),
+            again: events.again.load(Ordering::Relaxed),
+            given_up: events.given_up.load(Ordering::Relaxed),
         }
     }
 }
 
 impl EventFeed {
+    pub(super) fn count_try(&self, settled: Settled) {
+        let counter = match settled {
+            Settled::Delivered => &self.delivered,
+            Settled::Again { .. } => &self.again,
+            Settled::GivenUp => &self.given_up,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn announce(&self, latest: EventPosition) {
         self.news.send_if_modified(|news| {
             let later = latest > news.latest;
@@ -205,6 +228,10 @@ impl Default for EventFeed {
             news: watch::Sender::new(FeedNews::default()),
             kept: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            again: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            webhooks_changed: Notify::new(),
             streams: Arc::default(),
         }
     }

@@ -10,6 +10,7 @@ mod meetings;
 mod organisations;
 mod pins;
 mod series;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -24,6 +25,7 @@ use crate::booking::pin::{
     NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
 };
 use crate::booking::privacy::PrivacyPolicy;
+use crate::booking::reach::Reach;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
 
 pub use calls::CallQuestion;
@@ -32,6 +34,7 @@ pub use keys::{AuthError, NewKey};
 pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
 pub use pins::{ExplainError, Explanation, PinStatistics};
 pub use series::OccurrenceChange;
+pub use webhooks::{LEASE, ReplayFrom, WebhookChange};
 
 /// A handle on the bookings; clones share everything.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub struct BookingSettings {
     pub privacy: PrivacyPolicy,
     /// `[[number]]`.
     pub numbers: Vec<DialInNumber>,
+    /// `webhooks.allow`.
+    pub reach: Reach,
 }
 
 impl Default for BookingSettings {
@@ -62,6 +67,7 @@ impl Default for BookingSettings {
             failure_budget: FAILURE_BUDGET_DEFAULT,
             privacy: PrivacyPolicy::default(),
             numbers: Vec::new(),
+            reach: Reach::default(),
         }
     }
 }
@@ -90,6 +96,9 @@ pub enum BookingError {
     /// Its PINs are lost to it: it has been over for longer than the quarantine.
     #[error("the meeting has been over for too long; book a new one")]
     Retired,
+    /// The organisation has as many webhooks as it may have.
+    #[error("the organisation has 20 webhooks, and can't have more; delete one")]
+    TooManyWebhooks,
     /// It was cancelled; a PUT by external id brings it back.
     #[error("the meeting is cancelled; PUT it by its external_id to bring it back")]
     Cancelled,

@@ -3,6 +3,7 @@
 //! What must hold together is one method here, so that every store can make it one transaction.
 
 mod sql;
+pub mod webhooks;
 
 use std::future::Future;
 use std::pin::Pin as Pinned;
@@ -20,12 +21,13 @@ use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::Pin;
 
 pub use sql::SqlStore;
+pub use webhooks::WebhookStore;
 
 /// A boxed answer: keeps [`Store`] usable behind `Arc<dyn …>`.
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: Send + Sync {
+pub trait Store: WebhookStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -337,7 +339,7 @@ pub struct PurgeBefore {
     pub audit: Timestamp,
     /// Calls.
     pub calls: Timestamp,
-    /// Events.
+    /// Events; of all organisations, what webhooks were told.
     pub events: Timestamp,
     /// Meetings, with their PINs.
     pub meetings: Timestamp,

@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 12] = [
     "organisations",
     "api_keys",
     "meetings",
@@ -174,4 +174,6 @@ const TABLES: [&str; 10] = [
     "audit",
     "event_counter",
     "events",
+    "webhooks",
+    "deliveries",
 ];

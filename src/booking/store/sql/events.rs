@@ -67,6 +67,18 @@ pub(super) async fn last(store: &SqlStore) -> Result<EventPosition, StoreError> 
     Ok(EventPosition(last.unwrap_or(0)))
 }
 
+/// As [`last`], in a transaction.
+pub(super) async fn last_in(
+    transaction: &mut Transaction<'static, Any>,
+) -> Result<EventPosition, StoreError> {
+    let row = sqlx::query("SELECT last FROM event_counter WHERE id = 1")
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
+    let last = row.map(|row| get(&row, "last")).transpose()?;
+    Ok(EventPosition(last.unwrap_or(0)))
+}
+
 pub(super) async fn position(
     store: &SqlStore,
     id: Uuid,
@@ -94,11 +106,11 @@ pub(super) async fn list(
     let sql = match filter.organisation {
         Some(_) => {
             "SELECT e.*, o.name AS organisation_name FROM events e LEFT JOIN organisations o ON o.id = e.organisation
-             WHERE e.position > $1 AND e.organisation = $3 ORDER BY e.position LIMIT $2"
+             WHERE e.position > $1 AND e.organisation = $3 AND e.kind <> 'webhook.test' ORDER BY e.position LIMIT $2"
         }
         None => {
             "SELECT e.*, o.name AS organisation_name FROM events e LEFT JOIN organisations o ON o.id = e.organisation
-             WHERE e.position > $1 ORDER BY e.position LIMIT $2"
+             WHERE e.position > $1 AND e.kind <> 'webhook.test' ORDER BY e.position LIMIT $2"
         }
     };
     let query = sqlx::query(sql)
@@ -110,6 +122,21 @@ pub(super) async fn list(
     };
     let rows = query.fetch_all(&store.read).await.map_err(error)?;
     rows.iter().map(kept).collect()
+}
+
+pub(super) async fn at(
+    store: &SqlStore,
+    position: EventPosition,
+) -> Result<Option<KeptEvent>, StoreError> {
+    let row = sqlx::query(
+        "SELECT e.*, o.name AS organisation_name FROM events e LEFT JOIN organisations o ON o.id = e.organisation
+         WHERE e.position = $1",
+    )
+    .bind(position.0)
+    .fetch_optional(&store.read)
+    .await
+    .map_err(error)?;
+    row.as_ref().map(kept).transpose()
 }
 
 pub(super) async fn purge(
@@ -129,7 +156,7 @@ pub(super) async fn purge(
     query.execute(&store.write).await.map(drop).map_err(error)
 }
 
-pub(super) fn kept(row: &AnyRow) -> Result<KeptEvent, StoreError> {
+fn kept(row: &AnyRow) -> Result<KeptEvent, StoreError> {
     let data: String = get(row, "data")?;
     Ok(KeptEvent {
         position: EventPosition(get(row, "position")?),

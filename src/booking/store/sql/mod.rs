@@ -9,6 +9,7 @@ mod answers;
 mod audit;
 mod calls;
 mod copy;
+mod deliveries;
 mod events;
 mod keys;
 mod meetings;
@@ -16,6 +17,7 @@ mod organisations;
 mod pins;
 mod postgres;
 mod sqlite;
+mod webhooks;
 
 use std::future::Future;
 use std::path::Path;
@@ -153,6 +155,7 @@ impl SqlStore {
             None => {
                 keys::purge_claims(self, before.claims).await?;
                 answers::purge(self, before.claims).await?;
+                deliveries::purge(self, before.events).await?;
                 (0, meetings::release_pins(self, before.pins).await?)
             }
         };

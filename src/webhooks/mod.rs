@@ -1,0 +1,299 @@
+//! Tells webhooks what happened: the shell around [`crate::booking::delivery`], which says what is due.
+//!
+//! One task per node. It holds the leases of some webhooks, all of them where the node is alone; makes
+//! deliveries of new events, sends what is due, and writes down how that went. What is written down goes
+//! on after a `kill -9`: sent and not yet written is sent again.
+
+mod sender;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::booking::delivery::{DeliveryQueue, Pending, Settled};
+use crate::booking::event::EventPosition;
+use crate::booking::store::webhooks::{TakeEvents, Tried};
+use crate::booking::{Bookings, EventDocument, StoreError, Webhook};
+
+use sender::{Message, SendError, Sender};
+
+/// Delivers until it is told to stop, and gives its leases back.
+pub async fn deliver(
+    bookings: Bookings,
+    clock: fn() -> Timestamp,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let sender = match Sender::new(bookings.settings().reach.clone()) {
+        Ok(sender) => sender,
+        Err(error) => {
+            tracing::error!(%error, "webhooks are not told: TLS can't be used");
+            return;
+        }
+    };
+    let mut deliverer = Deliverer {
+        news: bookings.follow_events(),
+        bookings,
+        clock,
+        sender,
+        holder: Uuid::now_v7(),
+        held: BTreeMap::new(),
+        leased_at: None,
+        is_changed: false,
+        sending: JoinSet::new(),
+    };
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = deliverer.turn() => {}
+        }
+    }
+    if let Err(error) = deliverer.bookings.release_webhooks(deliverer.holder).await {
+        tracing::debug!(%error, "the leases of webhooks run out by themselves");
+    }
+}
+
+struct Deliverer {
+    bookings: Bookings,
+    clock: fn() -> Timestamp,
+    sender: Sender,
+    holder: Uuid,
+    held: BTreeMap<Uuid, Held>,
+    leased_at: Option<Timestamp>,
+    /// Somebody has changed a webhook.
+    is_changed: bool,
+    news: watch::Receiver<crate::booking::service::FeedNews>,
+    sending: JoinSet<Sent>,
+}
+
+/// A webhook that this process delivers to.
+struct Held {
+    webhook: Webhook,
+    queue: DeliveryQueue,
+    /// Up to where its pending deliveries are in the queue.
+    read_to: EventPosition,
+    /// There is more than the queue may hold.
+    more: bool,
+}
+
+/// A message that was sent, or not.
+struct Sent {
+    webhook: Uuid,
+    pending: Pending,
+    answer: Result<u16, SendError>,
+}
+
+impl Deliverer {
+    /// Does what is to be done now, and waits until there is more. Dropped in its waiting it loses nothing.
+    async fn turn(&mut self) {
+        let now = (self.clock)();
+        if let Err(error) = self.look(now).await {
+            tracing::debug!(%error, "webhooks wait for the store");
+        }
+        self.send_due(now);
+        tokio::select! {
+            Some(Ok(sent)) = self.sending.join_next() => self.settle(sent).await,
+            changed = self.news.changed() => if changed.is_err() {
+                std::future::pending().await
+            },
+            () = self.bookings.webhooks_changed() => self.is_changed = true,
+            () = tokio::time::sleep(NAP) => {}
+        }
+    }
+
+    /// Renews the leases, makes deliveries of what is new, and reads what is pending.
+    async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let since = self.leased_at.map(|at| now.duration_since(at).abs());
+        if self.is_changed || since.is_none_or(|since| since >= RENEW) {
+            self.lease(now).await?;
+        }
+        let latest = self.news.borrow_and_update().latest;
+        let holder = self.holder;
+        let mut lost = Vec::new();
+        for (id, held) in &mut self.held {
+            if held.webhook.position < latest {
+                let take = TakeEvents {
+                    webhook: *id,
+                    holder,
+                    to: latest,
+                    at: now,
+                };
+                if !self.bookings.take_events(take).await? {
+                    lost.push(*id);
+                    continue;
+                }
+                held.webhook.position = latest;
+                held.more = true;
+            }
+            if held.more && held.queue.len() <= QUEUE / 2 {
+                held.read_on(&self.bookings).await?;
+            }
+        }
+        for id in lost {
+            self.held.remove(&id);
+        }
+        Ok(())
+    }
+
+    async fn lease(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let leased = match self.bookings.lease_webhooks(now, self.holder).await {
+            Ok(leased) => leased,
+            Err(error) => {
+                if self
+                    .leased_at
+                    .is_none_or(|at| now.duration_since(at).abs() >= SAFE)
+                {
+                    // Somebody else may have them by now.
+                    self.held.clear();
+                }
+                return Err(error);
+            }
+        };
+        let mut before = std::mem::take(&mut self.held);
+        for webhook in leased {
+            let known = before.remove(&webhook.id);
+            let held = match known {
+                Some(held) if held.webhook.revision == webhook.revision => held,
+                // Something was changed or is to be told again: all that is pending is read anew.
+                Some(held) => Held {
+                    webhook: webhook.clone(),
+                    read_to: EventPosition::default(),
+                    more: true,
+                    queue: held.queue,
+                },
+                None => Held::new(webhook.clone()),
+            };
+            self.held.insert(webhook.id, held);
+        }
+        self.leased_at = Some(now);
+        self.is_changed = false;
+        Ok(())
+    }
+
+    /// Sends what is due, to each webhook in its turn.
+    fn send_due(&mut self, now: Timestamp) {
+        let mut more = true;
+        while more {
+            more = false;
+            for held in self.held.values_mut() {
+                if self.sending.len() >= SENDING_MAX {
+                    return;
+                }
+                let Some(pending) = held.queue.next(now) else {
+                    continue;
+                };
+                more = true;
+                let (bookings, sender) = (self.bookings.clone(), self.sender.clone());
+                let (webhook, clock) = (held.webhook.clone(), self.clock);
+                self.sending.spawn(async move {
+                    let answer = send(&bookings, &sender, &webhook, pending, clock).await;
+                    Sent {
+                        webhook: webhook.id,
+                        pending,
+                        answer,
+                    }
+                });
+            }
+        }
+    }
+
+    async fn settle(&mut self, sent: Sent) {
+        let now = (self.clock)();
+        let delivered = matches!(sent.answer, Ok(200..=299));
+        let settled = match self.held.get_mut(&sent.webhook) {
+            Some(held) => held.queue.settle(now, &sent.pending, delivered),
+            // Switched off meanwhile; what arrived has arrived.
+            None if delivered => Settled::Delivered,
+            None => return,
+        };
+        let error = match sent.answer {
+            Ok(_) if delivered => None,
+            Ok(300..=399) => Some("redirect"),
+            Ok(_) => Some("status"),
+            Err(error) => Some(error.word()),
+        };
+        let tried = Tried {
+            webhook: sent.webhook,
+            holder: self.holder,
+            position: sent.pending.position,
+            at: now,
+            settled,
+            status: sent.answer.ok(),
+            error,
+        };
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = self.bookings.settle_delivery(tried.clone()).await {
+            tracing::warn!(%error, "what became of a delivery can't be stored, trying again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+impl Held {
+    fn new(webhook: Webhook) -> Self {
+        let seed = webhook.id.as_u64_pair();
+        Self {
+            queue: DeliveryQueue::new(seed.0 ^ seed.1),
+            read_to: EventPosition::default(),
+            more: true,
+            webhook,
+        }
+    }
+
+    /// Reads what is pending into the queue, as much as it may hold.
+    async fn read_on(&mut self, bookings: &Bookings) -> Result<(), StoreError> {
+        let limit = u32::try_from(QUEUE - self.queue.len()).unwrap_or(0);
+        let pending = bookings.pending_deliveries(self.webhook.id, self.read_to, limit);
+        let pending = pending.await?;
+        self.more = pending.len() >= limit as usize;
+        for one in pending {
+            self.read_to = one.position;
+            self.queue.add(one);
+        }
+        Ok(())
+    }
+}
+
+async fn send(
+    bookings: &Bookings,
+    sender: &Sender,
+    webhook: &Webhook,
+    pending: Pending,
+    clock: fn() -> Timestamp,
+) -> Result<u16, SendError> {
+    let event = loop {
+        match bookings.event_at(pending.position).await {
+            Ok(event) => break event,
+            Err(_) => tokio::time::sleep(PAUSE_MAX).await,
+        }
+    };
+    let event = event.ok_or(SendError::Gone)?;
+    let id = event.event.id;
+    let body = serde_json::to_string(&EventDocument::from(event)).unwrap_or_default();
+    let at = clock();
+    let message = Message {
+        url: webhook.url.clone(),
+        id: id.to_string(),
+        timestamp: at.as_second().to_string(),
+        signature: webhook.secret.sign(id, at, &body),
+        body,
+    };
+    sender.send(message).await
+}
+
+/// Deliveries of one webhook that are kept in memory; more wait in the store.
+const QUEUE: usize = 10_000;
+/// Messages on their way at once, to all webhooks together.
+const SENDING_MAX: usize = 256;
+/// How long nothing is looked at while nothing happens.
+const NAP: Duration = Duration::from_millis(500);
+/// How often leases are renewed.
+const RENEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
+/// How long after the last renewal nobody else can have them, with some room for clocks that differ.
+const SAFE: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+const PAUSE_MIN: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);

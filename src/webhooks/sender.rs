@@ -1,0 +1,222 @@
+//! One message to one webhook: resolved, checked, connected to the very address that was checked, sent, and
+//! its status read. A new connection each time, no proxy, no redirect, no cookie.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use url::{Host, Url};
+
+use crate::booking::Reach;
+
+/// Sends messages.
+#[derive(Clone)]
+pub(super) struct Sender {
+    reach: Reach,
+    tls: TlsConnector,
+}
+
+/// A message to a webhook.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Where to.
+    pub(super) url: String,
+    /// `webhook-id`.
+    pub(super) id: String,
+    /// `webhook-timestamp`.
+    pub(super) timestamp: String,
+    /// `webhook-signature`.
+    pub(super) signature: String,
+    /// The event.
+    pub(super) body: String,
+}
+
+impl Sender {
+    /// Trusts whom the system trusts.
+    pub(super) fn new(reach: Reach) -> Result<Self, tokio_rustls::rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self {
+            reach,
+            tls: TlsConnector::from(Arc::new(tls)),
+        })
+    }
+
+    /// Sends it; the status it was answered with.
+    pub(super) async fn send(&self, message: Message) -> Result<u16, SendError> {
+        let sent = timeout(PATIENCE, self.try_to_send(message)).await;
+        sent.unwrap_or(Err(SendError::Timeout))
+    }
+
+    async fn try_to_send(&self, message: Message) -> Result<u16, SendError> {
+        let url = Url::parse(&message.url).map_err(|_| SendError::NotAllowed)?;
+        let port = url.port_or_known_default().ok_or(SendError::NotAllowed)?;
+        let addresses = self.addresses(&url, port).await?;
+        let stream = connect(&addresses, port).await?;
+        let request = request(&url, message).ok_or(SendError::Broken)?;
+        if url.scheme() == "http" {
+            return exchange(stream, request).await;
+        }
+        let name = url.host_str().unwrap_or_default();
+        let name = name
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .to_owned();
+        let name = ServerName::try_from(name).map_err(|_| SendError::Tls)?;
+        let stream = self.tls.connect(name, stream).await;
+        exchange(stream.map_err(|_| SendError::Tls)?, request).await
+    }
+
+    /// Where the host is, as far as one may go there. What comes back is what is connected to: a name that
+    /// means something else a moment later changes nothing.
+    async fn addresses(&self, url: &Url, port: u16) -> Result<Vec<IpAddr>, SendError> {
+        let found: Vec<IpAddr> = match url.host() {
+            None => return Err(SendError::NotAllowed),
+            Some(Host::Ipv4(address)) => vec![address.into()],
+            Some(Host::Ipv6(address)) => vec![address.into()],
+            Some(Host::Domain(name)) => {
+                let resolved = lookup_host((name, port)).await;
+                let resolved = resolved.map_err(|_| SendError::Unresolvable)?;
+                resolved.map(|found| found.ip()).collect()
+            }
+        };
+        let may = |address: &IpAddr| self.reach.may_connect(url, *address);
+        let allowed: Vec<IpAddr> = found.into_iter().filter(may).take(ADDRESSES_MAX).collect();
+        if allowed.is_empty() {
+            return Err(SendError::NotAllowed);
+        }
+        Ok(allowed)
+    }
+}
+
+async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, SendError> {
+    for address in addresses {
+        let connecting = TcpStream::connect(SocketAddr::new(*address, port));
+        if let Ok(Ok(stream)) = timeout(CONNECT, connecting).await {
+            return Ok(stream);
+        }
+    }
+    Err(SendError::Unreachable)
+}
+
+fn request(url: &Url, message: Message) -> Option<Request<Full<Bytes>>> {
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let host = url.host_str()?;
+    let host = url
+        .port()
+        .map_or(host.to_owned(), |port| format!("{host}:{port}"));
+    Request::builder()
+        .method(Method::POST)
+        .uri(target)
+        .header(HOST, host)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(USER_AGENT, HeaderValue::from_static("voicebridge"))
+        .header(HeaderName::from_static("webhook-id"), message.id)
+        .header(
+            HeaderName::from_static("webhook-timestamp"),
+            message.timestamp,
+        )
+        .header(
+            HeaderName::from_static("webhook-signature"),
+            message.signature,
+        )
+        .body(Full::new(Bytes::from(message.body)))
+        .ok()
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<u16, SendError> {
+    let broken = |_: hyper::Error| SendError::Broken;
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(HEADERS_BYTES_MAX);
+    let (mut sender, connection) = builder
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    // Ends with this function, however that ends.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status().as_u16();
+    // Nobody needs it; but a receiver that is cut off in mid-sentence might count that as an error.
+    let _read = timeout(LAST_WORDS, read_a_little(response)).await;
+    Ok(status)
+}
+
+async fn read_a_little(mut response: Response<Incoming>) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = response.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > BODY_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+/// Why a message didn't arrive: a variant per cause that its receiver would act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SendError {
+    /// The event is no longer kept.
+    Gone,
+    /// The host has no address.
+    Unresolvable,
+    /// It has, but none that webhooks may lead to.
+    NotAllowed,
+    /// Nobody takes the connection.
+    Unreachable,
+    /// Its certificate isn't trusted, or it speaks no TLS.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke, or what came isn't HTTP.
+    Broken,
+}
+
+impl SendError {
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Unresolvable => "unresolvable",
+            Self::NotAllowed => "not_allowed",
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+/// From the look-up to the status.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For each address.
+const CONNECT: Duration = Duration::from_secs(4);
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const ADDRESSES_MAX: usize = 4;
+const HEADERS_BYTES_MAX: usize = 16 * 1_024;
+const BODY_BYTES_MAX: usize = 16 * 1_024;

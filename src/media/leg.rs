@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
-use crate::media::codec::{Codec, CodecError, Encoder};
+use crate::media::codec::{Codec, CodecError, Course, Encoder};
 use crate::media::command::{EngineEvent, LegKind, LegSlot};
 use crate::media::leg::figures::Received;
 use crate::media::leg::hold::Hold;
@@ -70,6 +70,8 @@ pub struct CodecSet {
     receiver: Receiver,
     /// For a mix of its own; in step with the shared encoder at the moment of parting.
     pub(super) encoder: Encoder,
+    /// Frames that are still to be encoded by [`Encoder::encode_crossing`].
+    pub(super) crossing: u8,
     pub(super) limiter: Limiter,
     pub(super) comfort: Comfort,
 }
@@ -81,13 +83,27 @@ pub(super) enum Hears {
     Fresh,
     /// What everybody hears who has its codec.
     Shared,
-    /// Its own mix. Counts the frames in which that was quiet and the same as the shared one.
-    Own {
-        /// Such frames in a row.
-        alike: u8,
-        /// Frames in which it was the same, quiet or not.
-        same: u8,
+    /// The same, by an encoder of its own that is on the way to the state of the shared one.
+    Following {
+        /// For so many frames.
+        frames: u8,
+        /// Frames in a row in which the shared packet would do.
+        taken: u8,
     },
+    /// Its own mix.
+    Own {
+        /// Frames in a row in which that was the same as the shared one.
+        same: u8,
+        /// Its peer's decoder would go on with the shared packets as if it had never had any else.
+        met: bool,
+    },
+}
+
+impl Hears {
+    /// Does it hear what all others do?
+    pub(super) const fn is_common(self) -> bool {
+        matches!(self, Self::Shared | Self::Following { .. })
+    }
 }
 
 /// What all legs of an engine have in common.
@@ -152,6 +168,7 @@ impl CodecSet {
         Ok(Self {
             receiver: Receiver::new(parameters, config)?,
             encoder: Encoder::new(parameters.codec)?,
+            crossing: 0,
             limiter: Limiter::default(),
             comfort: Comfort::default(),
         })
@@ -160,6 +177,7 @@ impl CodecSet {
     /// Forgets what was encoded before.
     pub(super) fn restart(&mut self) {
         self.encoder.reset();
+        self.crossing = 0;
         self.limiter.reset();
         self.comfort = Comfort::default();
     }
@@ -167,7 +185,33 @@ impl CodecSet {
     /// Encodes what a mix came to, or clears the frame where that fails.
     pub(super) fn encode(&mut self, pcm: &[i16], frame: &mut PacketBuffer) {
         let encoder = &mut self.encoder;
-        frame.fill(|room| encoder.encode(pcm, room).ok());
+        let crosses = self.crossing > 0;
+        self.crossing = self.crossing.saturating_sub(1);
+        frame.fill(|room| {
+            let encoded = if crosses {
+                encoder.encode_crossing(pcm, room)
+            } else {
+                encoder.encode(pcm, room)
+            };
+            encoded.ok()
+        });
+    }
+
+    /// Encodes what all hear on the way to the shared encoder's state ([`Encoder::follow`]); true
+    /// where the shared packet does.
+    pub(super) fn follow(
+        &mut self,
+        leader: &Course,
+        theirs: &[u8],
+        haste: u8,
+        frame: &mut PacketBuffer,
+    ) -> bool {
+        let mut taken = false;
+        frame.fill(|room| {
+            taken = self.encoder.follow(leader, theirs, haste, room).ok()?;
+            Some(theirs.len())
+        });
+        taken
     }
 }
 

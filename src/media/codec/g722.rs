@@ -9,8 +9,7 @@
 #[derive(Debug, Clone)]
 pub(super) struct Encoder {
     history: QmfHistory,
-    low: Band,
-    high: Band,
+    bands: Bands,
 }
 
 impl Encoder {
@@ -18,8 +17,7 @@ impl Encoder {
     pub(super) const fn new() -> Self {
         Self {
             history: QmfHistory::new(),
-            low: Band::low(),
-            high: Band::high(),
+            bands: Bands::new(),
         }
     }
 
@@ -32,17 +30,45 @@ impl Encoder {
         pairs.len().min(payload.len())
     }
 
+    /// On the way to the state of `leader`, which was that before it encoded a frame as `theirs`. True:
+    /// the payload is `theirs`, for a decoder in this state hears the same by it, and comes nearer to
+    /// that one. Else it is what that decoder should hear, by codes that bring the states together.
+    /// The more `haste`, the sooner and the less exactly.
+    pub(super) fn follow(
+        &mut self,
+        leader: &Self,
+        theirs: &[u8],
+        haste: u8,
+        payload: &mut [u8],
+    ) -> bool {
+        let mut their = leader.bands.clone();
+        if let Some(after) = self.bands.after(their.clone(), theirs) {
+            self.bands = after;
+            for (byte, their) in payload.iter_mut().zip(theirs) {
+                *byte = *their;
+            }
+            return true;
+        }
+        for (byte, code) in payload.iter_mut().zip(theirs) {
+            *byte = self.bands.follow(&mut their, *code, haste.into());
+        }
+        false
+    }
+
+    /// Goes on from the sound that `other` was given, in its own state.
+    pub(super) const fn continue_from(&mut self, other: &Self) {
+        self.history.0 = other.history.0;
+    }
+
     /// Figure 4 of the recommendation: split, then each band by itself.
     fn encode_pair(&mut self, pair: [i16; 2]) -> u8 {
         let (low_input, high_input) = self.history.split(pair);
-        let low_code = low_code(saturate(low_input - self.low.prediction()), self.low.step());
-        self.low.advance_low(low_code);
-        let high_code = high_code(
-            saturate(high_input - self.high.prediction()),
-            self.high.step(),
-        );
-        self.high.advance_high(high_code);
-        (high_code << 6) | low_code
+        let Bands { low, high } = &self.bands;
+        let low_code = low_code(saturate(low_input - low.prediction()), low.step());
+        let high_code = high_code(saturate(high_input - high.prediction()), high.step());
+        let byte = (high_code << 6) | low_code;
+        self.bands.advance(byte);
+        byte
     }
 }
 
@@ -50,8 +76,7 @@ impl Encoder {
 #[derive(Debug, Clone)]
 pub(super) struct Decoder {
     history: QmfHistory,
-    low: Band,
-    high: Band,
+    bands: Bands,
 }
 
 impl Decoder {
@@ -59,8 +84,7 @@ impl Decoder {
     pub(super) const fn new() -> Self {
         Self {
             history: QmfHistory::new(),
-            low: Band::low(),
-            high: Band::high(),
+            bands: Bands::new(),
         }
     }
 
@@ -74,14 +98,8 @@ impl Decoder {
 
     /// Figure 5 of the recommendation: each band by itself, then join.
     fn decode_byte(&mut self, byte: u8) -> [i16; 2] {
-        let (low_code, high_code) = (byte & 0x3F, byte >> 6);
-        // All 6 bits are heard; the adaptation below sees only the upper 4 (INVQAL), so that it
-        // survives a network that takes bits for data.
-        let heard = scaled(self.low.step(), LOW_OUTPUT[usize::from(low_code)]);
-        let low = limit15(saturate(self.low.prediction() + heard));
-        self.low.advance_low(low_code);
-        let high = limit15(self.high.advance_high(high_code));
-
+        let [low, high] = self.bands.heard(byte);
+        self.bands.advance(byte);
         // Both within 15 bit, so sum and difference fit 16.
         let (sum, difference) = self
             .history
@@ -127,6 +145,67 @@ impl QmfHistory {
     }
 }
 
+/// Both sub-bands: all that encoder and decoder must agree on.
+#[derive(Debug, Clone)]
+struct Bands {
+    low: Band,
+    high: Band,
+}
+
+impl Bands {
+    const fn new() -> Self {
+        Self {
+            low: Band::low(),
+            high: Band::high(),
+        }
+    }
+
+    /// What a decoder makes of a byte. All 6 bits of the lower band are heard; its adaptation sees only the
+    /// upper 4 (INVQAL), so that it survives a network that takes bits for data.
+    fn heard(&self, byte: u8) -> [i32; 2] {
+        [
+            self.low.heard(LOW_OUTPUT[usize::from(byte & 0x3F)]),
+            self.high.heard(HIGH_OUTPUT[usize::from(byte >> 6)]),
+        ]
+    }
+
+    fn advance(&mut self, byte: u8) {
+        self.low.advance_low(byte & 0x3F);
+        self.high.advance_high(byte >> 6);
+    }
+
+    /// The state after the bytes that `leader` made, unless something else would be heard by them here.
+    fn after(&self, mut leader: Self, bytes: &[u8]) -> Option<Self> {
+        let mut after = self.clone();
+        let (mut signal, mut error) = (0_i64, 0_i64);
+        for &byte in bytes {
+            for (here, there) in after.heard(byte).into_iter().zip(leader.heard(byte)) {
+                signal += i64::from(there).pow(2);
+                error += i64::from(here - there).pow(2);
+            }
+            after.advance(byte);
+            leader.advance(byte);
+        }
+        let floor = FOLLOW_FLOOR * bytes.len() as i64;
+        (error * FOLLOW_ALIKE <= signal + floor).then_some(after)
+    }
+
+    /// A byte for what `leader` is heard as by its own.
+    fn follow(&mut self, leader: &mut Self, their: u8, haste: i32) -> u8 {
+        let [low_target, high_target] = leader.heard(their);
+        let near =
+            |step: i32, near: i16| scaled(step, near) * (HASTE_DOUBLES + haste) / HASTE_DOUBLES;
+        let low_near = near(leader.low.step(), LOW_NEAR);
+        let high_near = near(leader.high.step(), HIGH_NEAR);
+        let low = self.low.follow_low(their & 0x3F, low_target, low_near);
+        let high = self.high.follow_high(their >> 6, high_target, high_near);
+        let byte = (high << 6) | low;
+        leader.advance(their);
+        self.advance(byte);
+        byte
+    }
+}
+
 /// One sub-band's adaptive quantiser and predictor: the same in encoder and decoder.
 #[derive(Debug, Clone)]
 struct Band {
@@ -162,6 +241,32 @@ impl Band {
         self.predictor.output.into()
     }
 
+    /// What a decoder makes of a level of its tables (RECONS, LIMIT).
+    fn heard(&self, level: i16) -> i32 {
+        limit15(saturate(self.prediction() + scaled(self.step(), level)))
+    }
+
+    /// The lower band's code for `target`: if one that adapts like `their` is near, that one. Those are
+    /// the codes with the same upper 4 bits.
+    fn follow_low(&self, their: u8, target: i32, near: i32) -> u8 {
+        let off = |code: u8| (self.heard(LOW_OUTPUT[usize::from(code)]) - target).abs();
+        let alike = (their & !3)..=(their | 3);
+        alike
+            .min_by_key(|code| (off(*code), *code != their))
+            .filter(|code| off(*code) <= near)
+            .unwrap_or_else(|| low_code(saturate(target - self.prediction()), self.step()))
+    }
+
+    /// The same for the upper band, where no two codes adapt alike.
+    fn follow_high(&self, their: u8, target: i32, near: i32) -> u8 {
+        let heard = self.heard(HIGH_OUTPUT[usize::from(their)]);
+        if (heard - target).abs() <= near {
+            their
+        } else {
+            high_code(saturate(target - self.prediction()), self.step())
+        }
+    }
+
     /// Blocks 2L to 4L: INVQAL, LOGSCL, SCALEL, then the predictor.
     fn advance_low(&mut self, code: u8) {
         let core = usize::from(code >> 2);
@@ -170,14 +275,12 @@ impl Band {
         self.predictor.advance(difference);
     }
 
-    /// Blocks 2H to 4H: INVQAH, LOGSCH, SCALEH, then the predictor. Returns the decoded sample (YH).
-    fn advance_high(&mut self, code: u8) -> i32 {
+    /// Blocks 2H to 4H: INVQAH, LOGSCH, SCALEH, then the predictor.
+    fn advance_high(&mut self, code: u8) {
         let code = usize::from(code);
         let difference = scaled(self.step(), HIGH_OUTPUT[code]);
-        let decoded = saturate(self.prediction() + difference);
         self.adapt_step(HIGH_STEP_CHANGE[code], HIGH_LOG_MAX, 0);
         self.predictor.advance(difference);
-        decoded
     }
 
     /// LOGSC and SCALE: the logarithm leaks by 1/128 and moves by what the code says.
@@ -394,6 +497,17 @@ static HIGH_OUTPUT: [i16; 4] = [-926, -202, 926, 202];
 const HIGH_THRESHOLD: i16 = 564;
 static HIGH_STEP_CHANGE: [i16; 4] = [798, -214, 798, -214];
 
+/// How far from what a leader is heard as by its code a code that adapts alike may be heard, in the
+/// units of the tables above, without haste: some levels.
+const LOW_NEAR: i16 = 120;
+const HIGH_NEAR: i16 = 300;
+/// So much haste doubles that.
+const HASTE_DOUBLES: i32 = 16;
+/// A leader's frame is taken where what differs is 33 dB below what is heard …
+const FOLLOW_ALIKE: i64 = 2_000;
+/// … or a unit of 15 bit in each band.
+const FOLLOW_FLOOR: i64 = 2 * FOLLOW_ALIKE;
+
 const LOW_LOG_MAX: i32 = 18_432;
 const HIGH_LOG_MAX: i32 = 22_528;
 
@@ -573,6 +687,68 @@ mod tests {
             .collect();
         let snr = signal_to_noise_db(&pcm, &decode(&encode(&pcm)));
         assert!(snr > 25.0, "{snr} dB");
+    }
+
+    #[test]
+    fn a_follower_comes_into_its_leaders_state_and_is_heard_alike_on_the_way() {
+        for seed in 0..20 {
+            // A second of different sound, then the same, in syllables.
+            let mut noise = Lcg(seed);
+            let mut sound = |n: i32, other: bool| {
+                let t = f64::from(n) / 16_000.0;
+                let turns = f64::from(seed).mul_add(10.0, 100.0) * t * std::f64::consts::TAU;
+                let voice: f64 = (1..=25)
+                    .map(|k| (turns * f64::from(k)).sin() / f64::from(k))
+                    .sum();
+                let hiss = (noise.next() >> 20) as f64 / 16.0;
+                let word = if other { (t * 7_000.0).sin() } else { 0.0 };
+                (5_000.0 * voice * (t * 12.6).sin().powi(2) + 4_000.0 * word + hiss) as i16
+            };
+            let (mut leader, mut follower) = (Encoder::new(), Encoder::new());
+            let (mut there, mut here) = (Decoder::new(), Decoder::new());
+            let (mut row, mut frames, mut worst) = (0, 0, f64::INFINITY);
+            for frame in 0..170 {
+                let first = frame * 320;
+                let other = frame < 50;
+                let pcm = [false, other].map(|other| -> Vec<i16> {
+                    (first..first + 320).map(|n| sound(n, other)).collect()
+                });
+                let (mut theirs, mut mine) = ([0; 160], [0; 160]);
+                let before = leader.clone();
+                leader.encode(&pcm[0], &mut theirs);
+                let mut taken = false;
+                if other {
+                    follower.encode(&pcm[1], &mut mine);
+                } else if row < 10 {
+                    taken = follower.follow(
+                        &before,
+                        &theirs,
+                        u8::saturating_sub(frames, 25),
+                        &mut mine,
+                    );
+                    row = if taken { row + 1 } else { 0 };
+                    frames += 1;
+                } else {
+                    (mine, taken) = (theirs, true);
+                }
+                let (mut heard, mut should) = ([0; 320], [0; 320]);
+                here.decode(&mine, &mut heard);
+                there.decode(&theirs, &mut should);
+                assert!(!taken || mine == theirs);
+                let power = |pairs: &mut dyn Iterator<Item = i32>| -> f64 {
+                    pairs.map(|x| f64::from(x).powi(2)).sum()
+                };
+                let signal = power(&mut should.iter().map(|x| (*x).into()));
+                let pairs = heard.iter().zip(should);
+                let error = power(&mut pairs.map(|(a, b)| i32::from(*a) - i32::from(b)));
+                // The first frame's beginning is what both filters still hold.
+                if taken && row > 1 {
+                    worst = f64::min(worst, 10.0 * (signal / error.max(1.0)).log10());
+                }
+            }
+            assert!(row >= 10, "seed {seed}: not in {frames} frames");
+            assert!(worst > 30.0, "seed {seed}: {worst} dB");
+        }
     }
 
     #[test]

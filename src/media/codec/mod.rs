@@ -122,7 +122,7 @@ impl Encoder {
     /// # Errors
     /// [`CodecError::FrameLength`], [`CodecError::BufferTooSmall`], or [`CodecError::Opus`].
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> Result<usize, CodecError> {
-        self.encode_with(pcm, payload, false)
+        self.encode_with(pcm, payload, Manner::Plain)
     }
 
     /// The same, predicting nothing from earlier frames where the codec is Opus: the decoder of another
@@ -135,14 +135,28 @@ impl Encoder {
         pcm: &[i16],
         payload: &mut [u8],
     ) -> Result<usize, CodecError> {
-        self.encode_with(pcm, payload, true)
+        self.encode_with(pcm, payload, Manner::Unpredicted)
+    }
+
+    /// The same, two frames in a row, where the codec is Opus: if another encoder of the same sound does so
+    /// too, the decoder of one may be able to go on with the second of the other's packets
+    /// ([`have_met`]).
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_crossing(
+        &mut self,
+        pcm: &[i16],
+        payload: &mut [u8],
+    ) -> Result<usize, CodecError> {
+        self.encode_with(pcm, payload, Manner::Crossing)
     }
 
     fn encode_with(
         &mut self,
         pcm: &[i16],
         payload: &mut [u8],
-        unpredicted: bool,
+        manner: Manner,
     ) -> Result<usize, CodecError> {
         if pcm.len() != self.codec().sample_rate().frame_samples() {
             return Err(CodecError::FrameLength);
@@ -154,8 +168,11 @@ impl Encoder {
             Encoding::Pcmu => Ok(g711::encode(g711::Law::Mu, pcm, payload)),
             Encoding::Pcma => Ok(g711::encode(g711::Law::A, pcm, payload)),
             Encoding::G722(g722) => Ok(g722.encode(pcm, payload)),
-            Encoding::Opus(opus) if unpredicted => opus.encode_unpredicted(pcm, payload),
-            Encoding::Opus(opus) => opus.encode(pcm, payload),
+            Encoding::Opus(opus) => match manner {
+                Manner::Plain => opus.encode(pcm, payload),
+                Manner::Unpredicted => opus.encode_unpredicted(pcm, payload),
+                Manner::Crossing => opus.encode_crossing(pcm, payload),
+            },
         }
     }
 
@@ -175,6 +192,47 @@ impl Encoder {
             ) => return Err(CodecError::Mismatch),
         }
         Ok(())
+    }
+
+    /// Where it is before a frame, for those who are to follow it; `None` where that can't be done.
+    #[must_use]
+    pub fn course(&self) -> Option<Course> {
+        match &self.0 {
+            Encoding::G722(g722) => Some(Course(g722.clone())),
+            Encoding::Pcmu | Encoding::Pcma | Encoding::Opus(_) => None,
+        }
+    }
+
+    /// Instead of [`Self::encode`], for a decoder that has heard this encoder until now and is to go over
+    /// to another one, which was at `leader` and has encoded a frame as `theirs`: writes as many bytes,
+    /// and comes nearer to its state. True: they are `theirs`, for by them nothing else would be heard. After
+    /// some such frames in a row the states are one for all that can be heard. `haste` brings that about
+    /// sooner, by more noise.
+    ///
+    /// # Errors
+    /// [`CodecError::Mismatch`], [`CodecError::BufferTooSmall`].
+    pub fn follow(
+        &mut self,
+        leader: &Course,
+        theirs: &[u8],
+        haste: u8,
+        payload: &mut [u8],
+    ) -> Result<bool, CodecError> {
+        let payload = payload
+            .get_mut(..theirs.len())
+            .ok_or(CodecError::BufferTooSmall)?;
+        match &mut self.0 {
+            Encoding::G722(g722) => Ok(g722.follow(&leader.0, theirs, haste, payload)),
+            Encoding::Pcmu | Encoding::Pcma | Encoding::Opus(_) => Err(CodecError::Mismatch),
+        }
+    }
+
+    /// It has followed `other` and parts from it: what it encodes next is the continuation of what
+    /// that one was given.
+    pub fn continue_from(&mut self, other: &Self) {
+        if let (Encoding::G722(mine), Encoding::G722(theirs)) = (&mut self.0, &other.0) {
+            mine.continue_from(theirs);
+        }
     }
 
     /// Back to the state of a fresh encoder; Opus keeps its settings.
@@ -197,6 +255,25 @@ impl Encoder {
         }
     }
 }
+
+#[derive(Debug, Clone, Copy)]
+enum Manner {
+    Plain,
+    Unpredicted,
+    Crossing,
+}
+
+/// Two encoders of Opus have each encoded the first of two frames by [`Encoder::encode_crossing`], as
+/// `one` and `other`. True: from here on the decoder of one hears the same by the packets of the
+/// other as that one's decoder does.
+#[must_use]
+pub fn have_met(one: &[u8], other: &[u8]) -> bool {
+    opus::have_met(one, other)
+}
+
+/// Where an encoder was before a frame ([`Encoder::course`]).
+#[derive(Debug)]
+pub struct Course(g722::Encoder);
 
 /// Payloads to PCM. Any bytes are safe to hand in.
 #[derive(Debug)]

@@ -5,6 +5,13 @@
 //! not allow. That holds because a state points at nothing but libopus' constant tables: its
 //! parts find each other by offsets, and the one pointer to data that it has (the energy mask of
 //! surround encoding) is null for a mono encoder.
+//!
+//! Two encoders that are given the same sound never come into the same state by themselves, but
+//! decoders can. Where Opus goes over from SILK to CELT, the last SILK packet ends with 5 ms in CELT, by
+//! an encoder that knows nothing but the last milliseconds' sound, for a decoder that was reset (RFC
+//! 6716 section 4.5); and SILK's decoder is reset when it comes back. So if two encoders of the same sound
+//! go over together and the ends of their packets are the same, then the decoder of one can go on with
+//! the other's packets as if it had never had any else ([`Encoder::encode_crossing`], [`have_met`]).
 #![deny(clippy::indexing_slicing)]
 
 use std::ffi::c_int;
@@ -133,6 +140,19 @@ impl Encoder {
         length
     }
 
+    /// The same, by CELT: for two frames in a row. The first of them is the last by SILK.
+    pub(super) fn encode_crossing(
+        &mut self,
+        pcm: &[i16],
+        payload: &mut [u8],
+    ) -> Result<usize, CodecError> {
+        self.begin()?;
+        self.control(SET_FORCE_MODE_REQUEST, MODE_CELT_ONLY)?;
+        let length = self.encode(pcm, payload);
+        self.control(SET_FORCE_MODE_REQUEST, sys::OPUS_AUTO)?;
+        length
+    }
+
     /// State and settings of `other`, in one copy.
     pub(super) fn copy_state_from(&mut self, other: &Self) {
         if other.begun {
@@ -233,6 +253,14 @@ impl Decoder {
         };
         written(result)
     }
+}
+
+/// Two encoders went over to CELT, and these are their first packets since: may the decoder of one go on
+/// with the packets of the other?
+pub(super) fn have_met(one: &[u8], other: &[u8]) -> bool {
+    let crosses = |packet: &[u8]| packet.first().is_some_and(|toc| *toc < CELT_ONLY);
+    let end = |packet: &[u8]| packet.last_chunk::<CROSSING_BYTES>().copied();
+    crosses(one) && crosses(other) && end(one).is_some() && end(one) == end(other)
 }
 
 /// The samples at 48 kHz in a packet, from its framing alone (RFC 6716 section 3.2).
@@ -497,6 +525,12 @@ const STEREO: u8 = 0x04;
 /// 120 ms in frames of 2.5 ms (RFC 6716 section 3.2.5).
 const PACKET_FRAMES_MAX: usize = 48;
 
+/// What libopus' encoder answers to beside the requests in its public header; its own tests use it.
+const SET_FORCE_MODE_REQUEST: c_int = 11_002;
+const MODE_CELT_ONLY: c_int = 1_002;
+/// The 5 ms in CELT at the end of a packet: what libopus gives them at the default bitrate.
+const CROSSING_BYTES: usize = 30;
+
 /// What FEC is dimensioned for: at 10 % libopus gives the copies enough bits to be understood.
 const LOSS_EXPECTED_PERCENT: c_int = 10;
 
@@ -615,6 +649,53 @@ mod tests {
         assert_eq!(resident(&idle), 0);
         idle.copy_state_from(&used);
         assert_eq!(encode(&mut idle, &voice(1)), encode(&mut used, &voice(1)));
+    }
+
+    #[test]
+    fn where_two_encoders_met_the_decoder_of_one_goes_on_with_the_packets_of_the_other() {
+        let (mut met_after, mut missed) = (Vec::new(), 0);
+        for seed in 0..12 {
+            let mut encoders = [encoder(), encoder()];
+            let mut decoders = [(); 2].map(|()| Decoder::new().unwrap());
+            let mut both = |n: usize, crosses: bool, other: bool| {
+                let pcm = [voice(n), voice(if other { n + 333 } else { n })];
+                let mut packets = [[0; PAYLOAD_BYTES_MAX]; 2].map(Vec::from);
+                for ((encoder, pcm), packet) in encoders.iter_mut().zip(pcm).zip(&mut packets) {
+                    let length = if crosses {
+                        encoder.encode_crossing(&pcm, packet)
+                    } else {
+                        encoder.encode(&pcm, packet)
+                    };
+                    packet.truncate(length.unwrap());
+                }
+                packets
+            };
+            let begin = 37 * seed;
+            for n in begin..begin + 40 {
+                let packets = both(n, false, n < begin + 20);
+                for (decoder, packet) in decoders.iter_mut().zip(packets) {
+                    decode(decoder, &packet);
+                }
+            }
+            let mut met = None;
+            for n in begin + 40..begin + 200 {
+                let step = (n - begin - 40) % 12;
+                let [one, other] = both(n, step < 2, false);
+                let heard = decode(&mut decoders[0], &one);
+                let there = decode(&mut decoders[1], if met.is_some() { &one } else { &other });
+                if let Some(met) = met {
+                    assert_eq!(heard, there, "frame {n}, met in {met}");
+                } else if step == 0 && have_met(&one, &other) {
+                    met = Some(n);
+                    met_after.push(n - begin - 40);
+                }
+            }
+            missed += usize::from(met.is_none());
+        }
+        assert!(
+            missed <= 1,
+            "{missed} never, the others after {met_after:?}"
+        );
     }
 
     #[test]

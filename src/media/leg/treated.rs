@@ -1,6 +1,6 @@
 //! A leg's voice on its way into the sum, and its share in finding echo.
 
-use super::{Hears, Leg};
+use super::Leg;
 use crate::media::treatment::{Denoiser, Envelope};
 use crate::media::voice::Voice;
 
@@ -17,7 +17,7 @@ impl Leg {
     /// This frame's voice as the meeting is to take it; `shared`: what those who hear the same were
     /// sent of late, `seated`: it has the floor.
     pub(in crate::media) fn judge(&mut self, shared: &Envelope, seated: bool) -> Voice {
-        let shared = (self.hears == Hears::Shared).then_some(shared);
+        let shared = self.hears.is_common().then_some(shared);
         let receiver = &mut self.codecs.receiver;
         if !seated {
             receiver.note_unheard();

@@ -1,10 +1,11 @@
 //! Encoded once for all who hear the same: the listeners of one codec in one bridge share an
 //! encoder. A leg that parts from them takes the encoder's state along, so that its peer's
-//! decoder notices nothing; it comes back only where the difference between the two states can't
-//! be heard.
+//! decoder notices nothing. To come back it needs a decoder that has had nothing but shared packets, or
+//! might have: in G.722 its encoder follows the shared one until both states are one; in Opus both go over
+//! to another mode together, which decoders enter without a past.
 
-use crate::media::codec::{Codec, Encoder};
-use crate::media::leg::{Hears, Leg};
+use crate::media::codec::{Codec, Course, Encoder};
+use crate::media::leg::{CodecSet, Hears, Leg};
 use crate::media::limiter::Limiter;
 use crate::media::mixer::Comfort;
 use crate::media::mixer::sum::Sums;
@@ -17,12 +18,12 @@ pub(super) struct Group {
     /// `None` until somebody may hear it: then everybody has a mix of his own.
     encoder: Option<Box<Encoder>>,
     limiter: Limiter,
-    /// Mean square of what everybody hears: of the last frame, and of this one.
-    power: [f32; 2],
     /// This frame predicts nothing from earlier ones.
     anew: bool,
-    /// Frames since one did.
-    since_anew: u8,
+    /// Frames, this one included, that cross to another mode.
+    crossing: u8,
+    /// Frames since one did either, which costs those who hear it some quality.
+    plain: u8,
     /// Legs that hear it. With none, its state is nobody's.
     listeners: u32,
 }
@@ -33,9 +34,9 @@ impl Group {
             codec,
             encoder: None,
             limiter: Limiter::default(),
-            power: [0.0; 2],
             anew: false,
-            since_anew: 0,
+            crossing: 0,
+            plain: 0,
             listeners: 0,
         }
     }
@@ -49,30 +50,21 @@ impl Group {
         None
     }
 
-    /// A frame begins: how loud is what everybody is going to hear? G.711 need not know.
-    pub(super) fn begin(&mut self, sums: &Sums) {
-        if self.listeners > 0 && !is_stateless(self.codec) {
-            let total = sums.total(self.codec.sample_rate());
-            let energy: f32 = total.iter().map(|sample| (*sample as f32).powi(2)).sum();
-            self.power = [self.power[1], energy / total.len() as f32];
-        }
-    }
-
     /// Decides what this leg hears in this frame, before any encoder has seen it.
     /// `comfort`: how much comfort noise those who hear the same had until now.
     pub(super) fn place(&mut self, leg: &mut Leg, own: bool, comfort: Comfort) {
         let own = own || self.encoder.is_none();
         match (leg.hears(), own) {
-            (Hears::Shared, false) => {}
-            (Hears::Shared, true) => self.part(leg, comfort),
+            (Hears::Shared | Hears::Following { .. }, false) => {}
+            (Hears::Shared | Hears::Following { .. }, true) => self.part(leg, comfort),
             (Hears::Fresh, true) => {
                 leg.codecs_mut().restart();
                 leg.set_hears(OWN);
             }
             (Hears::Fresh, false) => self.take_fresh(leg),
             (Hears::Own { .. }, true) => leg.set_hears(OWN),
-            (Hears::Own { alike, same }, false) if leg.codecs_mut().comfort == comfort => {
-                self.take_back(leg, alike, same);
+            (Hears::Own { same, met }, false) if leg.codecs_mut().comfort == comfort => {
+                self.take_back(leg, same, met);
             }
             (Hears::Own { .. }, false) => leg.set_hears(OWN),
         }
@@ -80,10 +72,16 @@ impl Group {
 
     /// The leg is gone from this codec or bridge.
     pub(super) fn detach(&mut self, leg: &mut Leg) {
-        if leg.hears() == Hears::Shared {
+        if leg.hears().is_common() {
             self.listeners = self.listeners.saturating_sub(1);
         }
         leg.set_hears(Hears::Fresh);
+    }
+
+    /// Where its encoder is before this frame, for those who follow it.
+    pub(super) fn course(&self) -> Option<Course> {
+        let encoder = self.encoder.as_ref().filter(|_| self.listeners > 0)?;
+        encoder.course()
     }
 
     /// Encodes this frame, if anybody hears it.
@@ -93,23 +91,22 @@ impl Group {
         narrow: &mut [i16; FRAME_SAMPLES_MAX],
         frame: &mut PacketBuffer,
     ) {
+        let anew = std::mem::take(&mut self.anew);
+        let crosses = self.crossing > 0;
+        self.crossing = self.crossing.saturating_sub(1);
+        let plain = self.plain.saturating_add(1);
+        self.plain = if anew || crosses { 0 } else { plain };
         let Some(encoder) = self.encoder.as_mut().filter(|_| self.listeners > 0) else {
             return;
         };
         let rate = self.codec.sample_rate();
         let narrow = &mut narrow[..rate.frame_samples()];
         self.limiter.process(sums.total(rate), narrow);
-        let anew = std::mem::take(&mut self.anew);
-        self.since_anew = if anew {
-            0
-        } else {
-            self.since_anew.saturating_add(1)
-        };
         frame.fill(|room| {
-            let encoded = if anew {
-                encoder.encode_unpredicted(narrow, room)
-            } else {
-                encoder.encode(narrow, room)
+            let encoded = match (crosses, anew) {
+                (true, _) => encoder.encode_crossing(narrow, room),
+                (false, true) => encoder.encode_unpredicted(narrow, room),
+                (false, false) => encoder.encode(narrow, room),
             };
             encoded.ok()
         });
@@ -120,18 +117,22 @@ impl Group {
         self.encoder.is_some()
     }
 
-    pub(super) fn is_heard_by(&self, leg: &Leg) -> bool {
-        leg.hears() == Hears::Shared
-    }
-
-    /// Shared to own: the state goes with it.
+    /// Shared to own: the state goes with it, unless it has one that its peer's decoder knows better.
     fn part(&mut self, leg: &mut Leg, comfort: Comfort) {
+        let on_the_way = leg.hears() != Hears::Shared;
         let codecs = leg.codecs_mut();
-        let shared = self.encoder.as_ref();
-        if shared.is_none_or(|shared| codecs.encoder.copy_state_from(shared).is_err()) {
+        let taken = self.encoder.as_ref().is_some_and(|shared| {
+            if on_the_way {
+                codecs.encoder.continue_from(shared);
+                return true;
+            }
+            codecs.encoder.copy_state_from(shared).is_ok()
+        });
+        if !taken {
             codecs.encoder.reset();
         }
         codecs.limiter = self.limiter;
+        codecs.crossing = self.crossing;
         codecs.comfort = comfort;
         self.listeners = self.listeners.saturating_sub(1);
         leg.set_hears(OWN);
@@ -143,70 +144,69 @@ impl Group {
             self.encoder.iter_mut().for_each(|encoder| encoder.reset());
             self.limiter.reset();
         }
-        self.anew |= self.codec == Codec::Opus && self.since_anew >= ANEW_FRAMES;
+        self.anew |= self.codec == Codec::Opus && self.plain >= PLAIN_FRAMES_ANEW;
         self.listeners += 1;
         leg.set_hears(Hears::Shared);
     }
 
-    /// Where nobody pauses: this frame is encoded so that a decoder can go over to it. Opus can do that;
-    /// once in a while, for it costs the others some quality, and best where a sound sets in: what differs
-    /// is the end of the frame before.
-    fn begins_anew_for(&mut self, same: u8) -> bool {
-        let [before, now] = self.power;
-        let fits = now >= ONSET * before || same >= SAME_FRAMES_MAX;
-        let may = self.codec == Codec::Opus && self.since_anew >= ANEW_FRAMES;
-        self.anew |= may && fits && same >= SAME_FRAMES;
-        self.anew && same >= SAME_FRAMES
-    }
-
-    /// Own to shared. The first one gives its state; others wait until both have encoded the same
-    /// quiet sound for some frames. G.711 has no state but the limiter's gain.
-    fn take_back(&mut self, leg: &mut Leg, alike: u8, same: u8) {
+    /// Own to shared. The first one gives its state; others wait until the limiters have the same gain, and
+    /// then until their peers' decoders are where all the others' are. G.711 has no state beside that gain,
+    /// G.722 is brought to the shared encoder's.
+    fn take_back(&mut self, leg: &mut Leg, same: u8, met: bool) {
         let codecs = leg.codecs_mut();
-        if self.listeners == 0 {
-            self.limiter = codecs.limiter;
-            if let Some(encoder) = &mut self.encoder
-                && encoder.copy_state_from(&codecs.encoder).is_err()
-            {
-                encoder.reset();
-            }
+        let hears = if self.listeners == 0 {
+            self.give(codecs);
+            Hears::Shared
+        } else if self.limiter != codecs.limiter {
+            OWN
         } else {
-            let same_gain = self.limiter == codecs.limiter;
-            let same = if same_gain { same.saturating_add(1) } else { 0 };
-            let quiet = same_gain && self.power[1] <= QUIET_RMS * QUIET_RMS;
-            let alike = if quiet { alike.saturating_add(1) } else { 0 };
-            let settled = is_stateless(self.codec) && same_gain || alike > ALIKE_FRAMES;
-            if !settled && !self.begins_anew_for(same) {
-                leg.set_hears(Hears::Own { alike, same });
-                return;
+            match self.codec {
+                Codec::Pcmu | Codec::Pcma => Hears::Shared,
+                Codec::G722 => Hears::Following {
+                    frames: 0,
+                    taken: 0,
+                },
+                Codec::Opus if met && self.crossing == CROSSING_FRAMES - 1 => Hears::Shared,
+                Codec::Opus => self.cross_with(codecs, same.saturating_add(1)),
             }
+        };
+        self.listeners += u32::from(hears.is_common());
+        leg.set_hears(hears);
+    }
+
+    fn give(&mut self, codecs: &CodecSet) {
+        self.limiter = codecs.limiter;
+        self.crossing = codecs.crossing;
+        if let Some(encoder) = &mut self.encoder
+            && encoder.copy_state_from(&codecs.encoder).is_err()
+        {
+            encoder.reset();
         }
-        self.listeners += 1;
-        leg.set_hears(Hears::Shared);
+    }
+
+    /// Once the two encoders have been given the same sound for a while, both cross over in this frame and
+    /// in the next one; with luck they meet, else they try again later.
+    fn cross_with(&mut self, codecs: &mut CodecSet, same: u8) -> Hears {
+        let begins = self.crossing == 0 && self.plain >= PLAIN_FRAMES_CROSSING;
+        if same >= SAME_FRAMES && (begins || self.crossing == CROSSING_FRAMES) {
+            self.crossing = CROSSING_FRAMES;
+            codecs.crossing = CROSSING_FRAMES;
+        }
+        Hears::Own { same, met: false }
     }
 }
 
 /// The mix of its own begins.
-const OWN: Hears = Hears::Own { alike: 0, same: 0 };
+const OWN: Hears = Hears::Own {
+    same: 0,
+    met: false,
+};
 
-const fn is_stateless(codec: Codec) -> bool {
-    match codec {
-        Codec::Pcmu | Codec::Pcma => true,
-        Codec::G722 | Codec::Opus => false,
-    }
-}
-
-/// -50 dBFS.
-const QUIET_RMS: f32 = 103.6;
-/// Quiet frames that both encoders have seen before a leg turns back. Two encoders of G.722 come
-/// no nearer to each other however long they wait; a peer's decoder does, from the first shared
-/// packet on, so the earlier in a pause, the better.
-const ALIKE_FRAMES: u8 = 4;
-/// Half a second of the same sound, none of it quiet, before a leg turns back nevertheless, at an onset.
-const SAME_FRAMES: u8 = 25;
-/// Two seconds, and it does without one.
-const SAME_FRAMES_MAX: u8 = 100;
-/// An onset is 10 dB louder than the frame before.
-const ONSET: f32 = 10.0;
-/// Half a second between two frames that are encoded anew.
-const ANEW_FRAMES: u8 = 25;
+/// One that the decoder enters without a past, and one for the other mode to forget its own.
+pub(super) const CROSSING_FRAMES: u8 = 2;
+/// 200 ms: an encoder looks back that far.
+const SAME_FRAMES: u8 = 10;
+/// Frames encoded plainly before one predicts nothing …
+const PLAIN_FRAMES_ANEW: u8 = 25;
+/// … and before two encoders cross over (again).
+const PLAIN_FRAMES_CROSSING: u8 = 10;

@@ -150,8 +150,9 @@ impl Bridge {
         self.sum(legs, desk);
         desk.sums.spread(&mut self.converters, in_use);
         self.add_to_all(in_use, desk);
-        self.regroup(legs, desk);
+        self.regroup(legs);
         for (group, frame) in self.groups.iter_mut().zip(&mut desk.shared) {
+            desk.course = group.course().or(desk.course.take());
             group.encode(&desk.sums, &mut desk.work.narrow, frame);
         }
         self.send(tick, legs, desk, sink);
@@ -230,10 +231,7 @@ impl Bridge {
     }
 
     /// Who hears the shared mix and who one of his own, before anything is encoded.
-    fn regroup(&mut self, legs: &mut LegTable, desk: &Desk) {
-        for group in &mut self.groups {
-            group.begin(&desk.sums);
-        }
+    fn regroup(&mut self, legs: &mut LegTable) {
         for (member, floor) in self.seats.iter() {
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
@@ -244,7 +242,7 @@ impl Bridge {
                 group.detach(leg);
                 continue;
             }
-            if own && group.is_heard_by(leg) {
+            if own && leg.hears().is_common() {
                 leg.part_from(&self.heard);
             }
             let comfort = self.noise.shared(leg.parameters().codec.sample_rate());
@@ -270,6 +268,10 @@ impl Bridge {
                 Hears::Shared => {
                     let codec = codec_index(leg.parameters().codec);
                     leg.send(&mut desk.shared[codec], member.slot, sink);
+                }
+                Hears::Following { frames, taken } => {
+                    let frame = desk.follow_for(leg, frames, taken);
+                    leg.send(frame, member.slot, sink);
                 }
                 Hears::Fresh => leg.send_solo(tick, member.slot, &mut desk.work.frame, sink),
                 Hears::Own { .. } => {

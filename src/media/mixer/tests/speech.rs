@@ -9,7 +9,7 @@ use crate::media::resample::Resampler;
 const FOLDER: &str = "/usr/share/asterisk/sounds";
 
 /// So many seconds of a human voice at 16 kHz, pauses cut short, at an RMS of `dbfs`.
-fn voice(language: &str, skip: usize, seconds: usize, dbfs: f64) -> Vec<i16> {
+pub(super) fn voice(language: &str, skip: usize, seconds: usize, dbfs: f64) -> Vec<i16> {
     let mut files: Vec<_> = std::fs::read_dir(format!("{FOLDER}/{language}"))
         .expect("the recorded voices are installed by scripts/install-deps")
         .map(|entry| entry.unwrap().path())
@@ -56,7 +56,7 @@ fn narrow(wide: &[i16]) -> Vec<i16> {
     pcm
 }
 
-fn at(pcm: &[i16], index: usize) -> f64 {
+pub(super) fn at(pcm: &[i16], index: usize) -> f64 {
     pcm.get(index).map_or(0.0, |x| f64::from(*x))
 }
 

@@ -1,7 +1,7 @@
 //! A leg's voice on its way into the sum, and its share in finding echo.
 
 use super::Leg;
-use crate::media::treatment::{Denoiser, Envelope};
+use crate::media::treatment::{Denoiser, Envelope, halves};
 use crate::media::voice::Voice;
 
 impl Leg {
@@ -36,7 +36,13 @@ impl Leg {
         self.treatment.note_sent(halves);
     }
 
-    /// It is about to be sent its own mix instead of `shared`.
+    /// It is sent what is whispered to it, alone.
+    pub(in crate::media) fn note_whisper(&mut self) {
+        let whisper = halves(self.whisper().unwrap_or_default(), f32::from);
+        self.note_sent(whisper);
+    }
+
+    /// It is about to be sent its own mix instead of `shared`, or what it plays.
     pub(in crate::media) fn part_from(&mut self, shared: &Envelope) {
         self.treatment.part(shared);
     }

@@ -237,13 +237,13 @@ impl Bridge {
                 continue;
             };
             let own = floor.share() != Share::Nothing || leg.is_playing();
+            if own && leg.hears().is_common() {
+                leg.part_from(&self.heard);
+            }
             let group = &mut self.groups[codec_index(leg.parameters().codec)];
             if floor.share() == Share::Nothing && leg.plays_alone() {
                 group.detach(leg);
                 continue;
-            }
-            if own && leg.hears().is_common() {
-                leg.part_from(&self.heard);
             }
             let comfort = self.noise.shared(leg.parameters().codec.sample_rate());
             group.place(leg, own, comfort.from);
@@ -273,7 +273,10 @@ impl Bridge {
                     let frame = desk.follow_for(leg, frames, taken);
                     leg.send(frame, member.slot, sink);
                 }
-                Hears::Fresh => leg.send_solo(tick, member.slot, &mut desk.work.frame, sink),
+                Hears::Fresh => {
+                    leg.note_whisper();
+                    leg.send_solo(tick, member.slot, &mut desk.work.frame, sink);
+                }
                 Hears::Own { .. } => {
                     let frame = desk.mix_for(member.slot, leg, &self.noise);
                     leg.send(frame, member.slot, sink);

@@ -193,6 +193,42 @@ fn a_phone_that_returns_the_others_is_found_and_damped() {
 }
 
 #[test]
+fn what_is_whispered_to_a_phone_that_returns_it_is_not_heard_by_the_others() {
+    let speech = narrow(&voice("it", 30, 30, -20.0));
+    let whispered = voice("en", 7, 4, -20.0);
+    let mut world = World::new(&[Codec::Pcmu, Codec::Pcmu, Codec::Opus]);
+    // The third returns what it heard 140 ms before, 12 dB softer; the first falls silent.
+    let run = |world: &mut World, frames: usize, speaks: bool| {
+        for _ in 0..frames {
+            let heard = world.peers[2].heard.clone();
+            let begin = heard.len() / 960 * 960;
+            world.run(1, |peer, i, _| match peer {
+                0 if speaks => at(&speech, i),
+                2 => (begin + i % 960)
+                    .checked_sub(960 * 8)
+                    .map_or(0.0, |n| at(&heard, n) * 0.25),
+                _ => 0.0,
+            });
+        }
+    };
+    run(&mut world, 1_400, true);
+    assert!(world.leg(2).report().echo.is_some(), "it is found");
+    run(&mut world, 60, false);
+    let begin = world.peers[1].heard.len();
+    world.leg(2).play(Playlist {
+        items: vec![rendition(Codec::Opus, 200, |t| {
+            at(&whispered, (t * 16_000.0) as usize)
+        })],
+        token: 1,
+    });
+    run(&mut world, 195, false);
+    let heard = rms(&world.peers[1].heard[begin..]);
+    let returned = rms(&world.peers[2].heard[world.peers[2].heard.len() - 960 * 195..]) - 12.0;
+    println!("returned at {returned:.1} dBFS, heard at {heard:.1}");
+    assert!(returned > -40.0 && heard < -55.0, "{returned}, {heard}");
+}
+
+#[test]
 fn people_who_talk_over_each_other_are_no_echo() {
     let (english, italian) = (
         narrow(&voice("en", 7, 120, -20.0)),

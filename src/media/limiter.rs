@@ -154,8 +154,8 @@ pub(in crate::media) const fn whole(sample: f32) -> i32 {
     ((sample + WHOLE).to_bits() as i32).wrapping_sub(WHOLE.to_bits() as i32)
 }
 
-/// Only rounding can reach this: the gain has already brought the sample below the ceiling.
-fn clamp(sample: i32) -> i16 {
+/// What 16 bit hold.
+pub(in crate::media) fn clamp(sample: i32) -> i16 {
     sample.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16
 }
 

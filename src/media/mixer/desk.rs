@@ -4,10 +4,11 @@
 use crate::media::codec::{Codec, Course, have_met};
 use crate::media::command::LegSlot;
 use crate::media::leg::{Hears, Leg};
+use crate::media::limiter::clamp;
 use crate::media::mixer::group::CROSSING_FRAMES;
 use crate::media::mixer::noise::Noise;
 use crate::media::mixer::select::{Share, TALKERS_MAX};
-use crate::media::mixer::sum::Sums;
+use crate::media::mixer::sum::{Ending, Sums};
 use crate::media::playback::codec_index;
 use crate::media::sender::PacketBuffer;
 use crate::media::treatment::halves;
@@ -36,14 +37,14 @@ struct Added {
     pcm: [i16; FRAME_SAMPLES_MAX],
 }
 
-/// The last sample of each voice that was added, which a bridge keeps until its next tick.
+/// How each voice that was added ended, which a bridge keeps until its next tick.
 pub(super) struct Tails([Option<Tail>; ADDED_MAX]);
 
 #[derive(Clone, Copy)]
 struct Tail {
     slot: LegSlot,
     rate: SampleRate,
-    sample: i16,
+    ending: Ending,
 }
 
 /// Where one listener's mix is made.
@@ -155,7 +156,7 @@ impl Talkers {
     }
 
     /// Keeps a voice's part of this tick's sum, as it is added. Where there is none, as it was muted
-    /// in mid-word, its last sample is left to fade.
+    /// in mid-word, it comes to rest.
     pub(super) fn add(
         &mut self,
         slot: LegSlot,
@@ -174,13 +175,15 @@ impl Talkers {
             Some(speech) => {
                 pcm.copy_from_slice(speech);
                 leg.treat(pcm);
+                fade(pcm, share, fade_samples(place.rate));
             }
             None => {
-                pcm.fill(before.of(slot).map_or(0, |tail| tail.sample));
-                fade(pcm, Share::FadeOut, fade_samples(place.rate));
+                let ending = before.of(slot).map(|tail| tail.ending).unwrap_or_default();
+                for (place, sample) in pcm.iter_mut().zip(ending.samples(place.rate)) {
+                    *place = clamp(sample);
+                }
             }
         }
-        fade(pcm, share, fade_samples(place.rate));
         pcm
     }
 
@@ -196,7 +199,7 @@ impl Talkers {
             *tail = Some(Tail {
                 slot: added.slot,
                 rate: added.rate,
-                sample: added.samples().last().copied().unwrap_or(0),
+                ending: Ending::of(added.samples()),
             });
         }
         tails
@@ -208,10 +211,10 @@ impl Talkers {
 }
 
 impl Tails {
-    /// A voice leaves between two ticks: its last sample is left to fade.
-    pub(super) fn cut(&self, slot: LegSlot, cut: &mut [i32; SampleRate::ALL.len()]) {
+    /// A voice leaves between two ticks: it comes to rest.
+    pub(super) fn cut(&self, slot: LegSlot, cut: &mut [Ending; SampleRate::ALL.len()]) {
         if let Some(tail) = self.of(slot) {
-            cut[tail.rate.index()] += i32::from(tail.sample);
+            cut[tail.rate.index()].add(tail.ending);
         }
     }
 
@@ -252,7 +255,7 @@ fn fade_over(pcm: &mut [i16], length: usize, weight: impl Fn(usize) -> usize) {
 }
 
 /// 5 ms.
-pub(super) const fn fade_samples(rate: SampleRate) -> usize {
+const fn fade_samples(rate: SampleRate) -> usize {
     rate.frame_samples() / 4
 }
 

@@ -24,12 +24,12 @@ pub use select::TALKERS_MAX;
 use crate::media::codec::Codec;
 use crate::media::command::LegSlot;
 use crate::media::leg::{Hears, Leg, Tick};
-use crate::media::mixer::desk::{Tails, fade_samples};
+use crate::media::mixer::desk::Tails;
 use crate::media::mixer::group::Group;
 pub(in crate::media) use crate::media::mixer::noise::Comfort;
 use crate::media::mixer::noise::Noise;
 use crate::media::mixer::select::{Floor, Share, choose};
-use crate::media::mixer::sum::Converters;
+use crate::media::mixer::sum::{Converters, Ending};
 use crate::media::playback::{BridgeClip, codec_index};
 use crate::media::sender::Transmit;
 use crate::media::treatment::{Envelope, halves};
@@ -45,8 +45,8 @@ pub struct Bridge {
     groups: [Group; Codec::ALL.len()],
     clip: Option<Box<BridgeClip>>,
     tails: Tails,
-    /// Last samples of voices that left in mid-word, per rate.
-    cut: [i32; SampleRate::ALL.len()],
+    /// Voices that left in mid-word, per rate.
+    cut: [Ending; SampleRate::ALL.len()],
     /// How loud what all are sent was of late: what echo is compared with.
     heard: Envelope,
     noise: Noise,
@@ -62,7 +62,7 @@ impl Bridge {
             groups: Codec::ALL.map(Group::new),
             clip: None,
             tails: Tails::default(),
-            cut: [0; SampleRate::ALL.len()],
+            cut: Default::default(),
             heard: Envelope::new(),
             noise: Noise::new(),
         }
@@ -141,7 +141,7 @@ impl Bridge {
         sink: &mut impl Transmit,
     ) {
         let in_use = self.receive(tick, legs, sink);
-        let cut_short = self.cut.iter().any(|cut| *cut != 0);
+        let cut_short = self.cut.iter().any(|cut| !cut.is_silence());
         if self.seats.members.len() == 1 && self.clip.is_none() && !cut_short {
             self.send_alone(tick, legs, desk, sink);
             return;
@@ -209,8 +209,8 @@ impl Bridge {
         }
         for rate in SampleRate::ALL {
             let cut = std::mem::take(&mut self.cut[rate.index()]);
-            if cut != 0 {
-                desk.sums.add_fading(rate, cut, fade_samples(rate));
+            if !cut.is_silence() {
+                desk.sums.add_ending(rate, cut);
             }
         }
     }

@@ -21,6 +21,14 @@ pub(super) struct Sums {
     output: Box<[f32; FRAME_SAMPLES_MAX]>,
 }
 
+/// How a voice, or several, ended in mid-word: the last sample, and how much it was above the one
+/// before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Ending {
+    sample: i32,
+    slope: i32,
+}
+
 struct Wide {
     samples: Box<[i32]>,
     silent: bool,
@@ -63,14 +71,13 @@ impl Sums {
         self.native[rate.index()].add(pcm);
     }
 
-    /// Adds a sample to the first samples of a rate, fading to nothing over `length` samples: the
-    /// end of a voice that is cut off.
-    pub(super) fn add_fading(&mut self, rate: SampleRate, sample: i32, length: usize) {
+    /// Adds what comes after a voice that is cut off.
+    pub(super) fn add_ending(&mut self, rate: SampleRate, ending: Ending) {
         let wide = &mut self.native[rate.index()];
-        for (position, place) in wide.samples.iter_mut().take(length).enumerate() {
-            *place += sample * (length - position) as i32 / (length as i32 + 1);
+        for (place, sample) in wide.samples.iter_mut().zip(ending.samples(rate)) {
+            *place += sample;
         }
-        wide.silent &= sample == 0;
+        wide.silent = false;
         wide.parts += 1;
     }
 
@@ -169,11 +176,46 @@ impl Sums {
     }
 }
 
+impl Ending {
+    pub(super) fn of(pcm: &[i16]) -> Self {
+        let [before, last] = pcm
+            .last_chunk()
+            .map_or([0; 2], |pair: &[i16; 2]| pair.map(i32::from));
+        Self {
+            sample: last,
+            slope: last - before,
+        }
+    }
+
+    pub(super) const fn add(&mut self, other: Self) {
+        self.sample += other.sample;
+        self.slope += other.slope;
+    }
+
+    pub(super) fn is_silence(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Goes on without a kink and comes to rest within a few ms, as a critically damped spring does.
+    pub(super) fn samples(self, rate: SampleRate) -> impl Iterator<Item = i32> {
+        let fall = (-1.0 / (REST_SECONDS * rate.hz() as f32)).exp();
+        let (begin, slope) = (self.sample as f32, self.slope as f32);
+        let push = (begin + slope) / fall - begin;
+        (1_u16..).scan(1.0_f32, move |left, n| {
+            *left *= fall;
+            Some(whole((begin + push * f32::from(n)) * *left))
+        })
+    }
+}
+
 impl Default for Sums {
     fn default() -> Self {
         Self::new()
     }
 }
+
+/// After 7 ms next to nothing is left of what is to come to rest.
+const REST_SECONDS: f32 = 0.001;
 
 impl Wide {
     fn new(rate: SampleRate) -> Self {

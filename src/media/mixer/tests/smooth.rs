@@ -334,73 +334,75 @@ impl Event {
 
 #[test]
 fn nothing_that_happens_to_a_talker_clicks_for_the_others() {
-    let scenes = [
-        [Codec::Pcmu; 3],
-        [Codec::Pcma; 3],
-        [Codec::G722; 3],
-        [Codec::Opus; 3],
-    ];
-    // 1 talks too and hears its own mix, 2 only listens. The frames begin at all parts of 0's wave.
-    let talk = |loud: f64| {
-        move |peer: usize, _: usize, t: f64| match peer {
-            0 => loud * (312.5 * t * std::f64::consts::TAU).cos(),
-            1 => sine(1_500.0, 230.0, t),
-            _ => 0.0,
+    let rates = [Codec::Pcmu, Codec::G722, Codec::Opus];
+    for talker in rates {
+        for other in rates {
+            for listener in rates {
+                let codecs = [talker, other, listener];
+                for event in [Event::LeaveAndJoin, Event::MuteAndUnmute, Event::Gain] {
+                    check_clicks(codecs, event);
+                }
+            }
+        }
+    }
+    check_clicks([Codec::Pcma; 3], Event::LeaveAndJoin);
+}
+
+/// 0 talks, and something happens to it; 1 talks too and hears its own mix, 2 only listens.
+fn check_clicks(codecs: [Codec; 3], event: Event) {
+    // A gain makes it louder than it is.
+    let (loud, settle) = match event {
+        Event::Gain => (1_200.0, 150),
+        Event::LeaveAndJoin | Event::MuteAndUnmute => (8_000.0, 50),
+    };
+    // The frames begin at all parts of 0's wave.
+    let talk = |peer: usize, _: usize, t: f64| match peer {
+        0 => loud * (312.5 * t * std::f64::consts::TAU).cos(),
+        1 => sine(1_500.0, 230.0, t),
+        _ => 0.0,
+    };
+    let mut world = World::new(&codecs);
+    if matches!(event, Event::Gain) {
+        event.happen(&mut world, false);
+    }
+    // What 2 hears, before it is encoded.
+    let rate = codecs[2].sample_rate();
+    let mut mix = Vec::new();
+    let mut run = |world: &mut World, frames: u64| {
+        for _ in 0..frames {
+            world.run(1, talk);
+            mix.extend(world.desk.sums.total(rate).iter().map(|x| *x as i16));
         }
     };
-    for codecs in scenes {
-        for event in [Event::LeaveAndJoin, Event::MuteAndUnmute, Event::Gain] {
-            let mut world = World::new(&codecs);
-            let talk = talk(if matches!(event, Event::Gain) {
-                1_200.0
-            } else {
-                8_000.0
-            });
-            if matches!(event, Event::Gain) {
-                event.happen(&mut world, false);
-            }
-            world.run(
-                if matches!(event, Event::Gain) {
-                    150
-                } else {
-                    50
-                },
-                talk,
-            );
-            let begin: Vec<usize> = world.peers.iter().map(|peer| peer.heard.len()).collect();
-            for (n, off) in [true, false].into_iter().cycle().take(8).enumerate() {
-                event.happen(&mut world, off);
-                world.run(9 + n as u64 % 4, talk);
-            }
-            // A wave that ends on its way through zero breaks in its slope, not in its value.
-            let kink = if matches!(event, Event::Gain) {
-                300.0
-            } else {
-                2_000.0
-            };
-            for listener in [1, 2] {
-                let peer = &world.peers[listener];
-                let rate = peer.codec.sample_rate();
-                let (before, after) = peer.heard.split_at(begin[listener]);
-                let steady = steps(&before[before.len() - 10 * rate.frame_samples()..], rate);
-                let [step, click] = steps(after, rate);
-                println!(
-                    "{codecs:?} {event:?} {listener}: steady {steady:.0?}, step {step:.0}, click {click:.0}"
-                );
-                assert!(
-                    steady[0] > 200.0,
-                    "{codecs:?} {event:?}: {listener} hears nothing"
-                );
-                assert!(
-                    step <= 1.3 * steady[0] + 100.0,
-                    "{codecs:?} {event:?} {listener}"
-                );
-                assert!(
-                    click <= 2.0 * steady[1] + kink,
-                    "{codecs:?} {event:?} {listener}"
-                );
-            }
-        }
+    run(&mut world, settle);
+    let begin = |world: &World, listener: usize| world.peers[listener].heard.len();
+    let begins = [begin(&world, 1), begin(&world, 2)];
+    for (n, off) in [true, false].into_iter().cycle().take(8).enumerate() {
+        event.happen(&mut world, off);
+        run(&mut world, 9 + n as u64 % 4);
+    }
+    for (sound, begin, coder) in [
+        (&mix, begins[1], None),
+        (&world.peers[1].heard, begins[0], Some(codecs[1])),
+        (&world.peers[2].heard, begins[1], Some(codecs[2])),
+    ] {
+        let rate = coder.map_or(rate, Codec::sample_rate);
+        let (before, after) = sound.split_at(begin);
+        let steady = steps(&before[before.len() - 10 * rate.frame_samples()..], rate);
+        let [step, click] = steps(after, rate);
+        let what = format!(
+            "{codecs:?} {event:?}, {coder:?}: steady {steady:.0?}, step {step:.0}, click {click:.0}"
+        );
+        println!("{what}");
+        // Of a tone that sets in Opus at 24 kbit/s makes something rougher, however smoothly it does.
+        let (steeper, kink) = match coder {
+            None => (1.1, 150.0),
+            Some(Codec::Pcmu | Codec::Pcma | Codec::G722) => (1.1, 500.0),
+            Some(Codec::Opus) => (1.6, 3_000.0),
+        };
+        assert!(steady[0] > 200.0, "{what}");
+        assert!(step <= steeper * steady[0] + 50.0, "{what}");
+        assert!(click <= 2.0 * steady[1] + kink, "{what}");
     }
 }
 

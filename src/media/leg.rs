@@ -1,6 +1,7 @@
 //! One participant's media: source check and receiving on one side, what it hears on the other.
 //! Owned by one media thread at a time; moved, never shared.
 
+mod codecs;
 mod figures;
 mod hold;
 mod inbound;
@@ -8,23 +9,23 @@ mod liveness;
 mod reporting;
 mod treated;
 
+pub use codecs::CodecSet;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
-use crate::media::codec::{Codec, CodecError, Course, Encoder};
+use crate::media::codec::Codec;
 use crate::media::command::{EngineEvent, LegKind, LegSlot};
 use crate::media::leg::figures::Received;
 use crate::media::leg::hold::Hold;
 use crate::media::leg::liveness::{Liveness, Talking};
 use crate::media::leg::reporting::Reporting;
-use crate::media::limiter::Limiter;
-use crate::media::mixer::Comfort;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
 use crate::media::prefetch::prefetch;
-use crate::media::receive::{FrameKind, Receiver, ReceiverConfig};
+use crate::media::receive::FrameKind;
 use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReport, SenderInfo};
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::SourceLock;
@@ -63,17 +64,6 @@ pub struct Leg {
     /// Since when it has been played something.
     prompted_at: Option<Instant>,
     foreign: u64,
-}
-
-/// What is remade when another codec or payload type is agreed on.
-pub struct CodecSet {
-    receiver: Receiver,
-    /// For a mix of its own; in step with the shared encoder at the moment of parting.
-    pub(super) encoder: Encoder,
-    /// Frames that are still to be encoded by [`Encoder::encode_crossing`].
-    pub(super) crossing: u8,
-    pub(super) limiter: Limiter,
-    pub(super) comfort: Comfort,
 }
 
 /// Where the sound comes from that a leg in a bridge is sent.
@@ -156,62 +146,6 @@ impl Tick<'_> {
     #[must_use]
     pub const fn frame(&self) -> u64 {
         self.number / TICKS_PER_FRAME
-    }
-}
-
-impl CodecSet {
-    /// Receiver and encoder. Allocates.
-    ///
-    /// # Errors
-    /// What the codecs report.
-    pub fn new(parameters: &MediaParameters, config: ReceiverConfig) -> Result<Self, CodecError> {
-        Ok(Self {
-            receiver: Receiver::new(parameters, config)?,
-            encoder: Encoder::new(parameters.codec)?,
-            crossing: 0,
-            limiter: Limiter::default(),
-            comfort: Comfort::default(),
-        })
-    }
-
-    /// Forgets what was encoded before.
-    pub(super) fn restart(&mut self) {
-        self.encoder.reset();
-        self.crossing = 0;
-        self.limiter.reset();
-        self.comfort = Comfort::default();
-    }
-
-    /// Encodes what a mix came to, or clears the frame where that fails.
-    pub(super) fn encode(&mut self, pcm: &[i16], frame: &mut PacketBuffer) {
-        let encoder = &mut self.encoder;
-        let crosses = self.crossing > 0;
-        self.crossing = self.crossing.saturating_sub(1);
-        frame.fill(|room| {
-            let encoded = if crosses {
-                encoder.encode_crossing(pcm, room)
-            } else {
-                encoder.encode(pcm, room)
-            };
-            encoded.ok()
-        });
-    }
-
-    /// Encodes what all hear on the way to the shared encoder's state ([`Encoder::follow`]); true
-    /// where the shared packet does.
-    pub(super) fn follow(
-        &mut self,
-        leader: &Course,
-        theirs: &[u8],
-        haste: u8,
-        frame: &mut PacketBuffer,
-    ) -> bool {
-        let mut taken = false;
-        frame.fill(|room| {
-            taken = self.encoder.follow(leader, theirs, haste, room).ok()?;
-            Some(theirs.len())
-        });
-        taken
     }
 }
 

@@ -120,7 +120,11 @@ impl Orders {
     /// Is the floor until it is killed.
     pub(crate) fn obey(self) -> io::Result<()> {
         system::allow_many_sockets();
-        let here = |port| UdpSocket::bind((HERE, port));
+        let here = |port| {
+            let socket = UdpSocket::bind((HERE, port))?;
+            keep_whole(&socket);
+            Ok::<_, io::Error>(socket)
+        };
         let peer = |index| SocketAddrV4::new(address_of(index), self.rtp_port);
         let sockets: Vec<UdpSocket> = if self.shared {
             vec![here(MEDIA_PORTS.0)?]
@@ -264,6 +268,21 @@ impl Packets {
             let _sent = socket.send(packet);
         }
     }
+}
+
+/// Spares the kernel a number for each packet, by which its pieces would be known.
+fn keep_whole(socket: &UdpSocket) {
+    let mode = libc::IP_PMTUDISC_PROBE;
+    // SAFETY: the option's value is a living int.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            (&raw const mode).cast(),
+            size_of_val(&mode) as u32,
+        )
+    };
 }
 
 /// Even ports, as calls have them.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use crate::engine::config::EngineError;
-use crate::engine::io::{expedite, stamp};
+use crate::engine::io::{expedite, keep_whole, stamp};
 use crate::media::command::LegSockets;
 
 /// The ports that legs may have.
@@ -61,6 +61,7 @@ impl PortRange {
             let socket = UdpSocket::bind((self.address, port))?;
             socket.set_nonblocking(true)?;
             expedite(&socket);
+            keep_whole(&socket);
             Ok::<_, io::Error>(socket)
         };
         let rtp = bind(port)?;

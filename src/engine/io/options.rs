@@ -1,5 +1,5 @@
-//! What is set on a media socket: expedited forwarding, and on a shared one room for a tick's
-//! worth of packets of all its legs.
+//! What is set on a media socket: expedited forwarding, no fragments, and on a shared one room for a
+//! tick's worth of packets of all its legs.
 
 use std::io;
 use std::net::UdpSocket;
@@ -13,6 +13,18 @@ pub(in crate::engine) fn expedite(socket: &UdpSocket) {
     if socket.local_addr().is_ok_and(|address| address.is_ipv6()) {
         let _unmarked = set(socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, EXPEDITED);
     }
+}
+
+/// Lets packets go out as they are or not at all (RFC 6864): only for what might be cut in pieces the
+/// kernel draws a number for each packet, which takes as long as finding its way. Far below any path's
+/// limit, ours never need it; and no router's word makes that limit smaller.
+pub(in crate::engine) fn keep_whole(socket: &UdpSocket) {
+    let _numbered = set(
+        socket,
+        libc::IPPROTO_IP,
+        libc::IP_MTU_DISCOVER,
+        libc::IP_PMTUDISC_PROBE,
+    );
 }
 
 /// Gives a shared socket large buffers. What it got for receiving, where that is less.
@@ -84,6 +96,16 @@ mod tests {
         let class = get(&v6, libc::IPPROTO_IPV6, libc::IPV6_TCLASS);
         assert_eq!(class.unwrap(), 0xB8);
         assert_eq!(get(&v6, libc::IPPROTO_IP, libc::IP_TOS).unwrap(), 0xB8);
+    }
+
+    #[test]
+    fn media_is_never_sent_in_pieces() {
+        for address in ["127.0.0.1:0", "[::]:0"] {
+            let socket = UdpSocket::bind(address).unwrap();
+            keep_whole(&socket);
+            let mode = get(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+            assert_eq!(mode.unwrap(), libc::IP_PMTUDISC_PROBE);
+        }
     }
 
     #[test]

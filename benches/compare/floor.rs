@@ -132,6 +132,7 @@ impl Orders {
             (0..self.participants)
                 .map(|index| {
                     let socket = here(own_port(index))?;
+                    socket.set_nonblocking(true)?;
                     socket.connect(peer(index))?;
                     Ok(socket)
                 })
@@ -148,9 +149,7 @@ impl Orders {
                 packets.receive_all(&sockets[0]);
                 packets.send_all(&sockets[0], &peers);
             } else {
-                sockets
-                    .iter()
-                    .for_each(|socket| packets.receive_one(socket));
+                packets.receive_each(&sockets);
                 packets.send_each(&sockets);
             }
             packets.next_frame();
@@ -200,15 +199,17 @@ impl Packets {
     }
 
     fn receive_all(&mut self, socket: &UdpSocket) {
-        while self.fetch(socket, BATCH) == BATCH {}
+        while self.fetch(socket) == BATCH {}
     }
 
-    /// One came since the last time, or two.
-    fn receive_one(&mut self, socket: &UdpSocket) {
-        self.fetch(socket, 4);
+    /// One came since the last time; should it be two, the second one waits.
+    fn receive_each(&mut self, sockets: &[UdpSocket]) {
+        for socket in sockets {
+            let _none = socket.recv(&mut self.room[0]);
+        }
     }
 
-    fn fetch(&mut self, socket: &UdpSocket, most: usize) -> usize {
+    fn fetch(&mut self, socket: &UdpSocket) -> usize {
         // SAFETY: all zeros is a valid message header: null pointers, no lengths.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         let mut parts: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
@@ -223,11 +224,10 @@ impl Packets {
         // say; no more than the headers there are is asked for; a null timeout is allowed.
         let count = unsafe {
             let socket = socket.as_raw_fd();
-            let most = most.min(BATCH) as u32;
             libc::recvmmsg(
                 socket,
                 headers.as_mut_ptr(),
-                most,
+                BATCH as u32,
                 libc::MSG_DONTWAIT,
                 ptr::null_mut(),
             )

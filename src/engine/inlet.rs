@@ -143,18 +143,30 @@ impl Inlet {
             }
         }
         for _ in 0..POLLS_PER_TICK {
-            let ready = self.poller.poll();
-            for index in 0..ready {
-                self.prefetch_own(index, legs);
-                if let Some(mark) = self.poller.mark(index) {
-                    self.receive_own(at, mark, legs, ports, counters);
-                }
-            }
-            if ready < self.poller.batch() {
+            if self.receive_ready(at, legs, ports, counters) == 0 {
                 return;
             }
         }
         counters.bounds_reached.add(1);
+    }
+
+    /// One packet from each socket that has some; how many that were. A flood at one leg doesn't starve
+    /// the others.
+    fn receive_ready(
+        &mut self,
+        at: Moment,
+        legs: &mut LegTable,
+        ports: &[Option<LegPort>],
+        counters: &Counters,
+    ) -> usize {
+        let mut packets = 0;
+        for index in 0..self.poller.poll() {
+            self.prefetch_own(index, legs);
+            if let Some(mark) = self.poller.mark(index) {
+                packets += self.receive_own(at, mark, legs, ports, counters);
+            }
+        }
+        packets
     }
 
     /// What others received for legs that live here. After the commands, so that a leg is there
@@ -283,7 +295,7 @@ impl Inlet {
         routes
     }
 
-    /// Fetches what one socket has, up to a bound: a flood at one leg must not starve the others.
+    /// Fetches one packet of a socket; how many that were.
     fn receive_own(
         &mut self,
         at: Moment,
@@ -291,33 +303,25 @@ impl Inlet {
         legs: &mut LegTable,
         ports: &[Option<LegPort>],
         counters: &Counters,
-    ) {
+    ) -> usize {
         let (slot, is_rtcp) = unmark(mark);
         let index = slot.0 as usize;
         let (Some(Some(leg)), Some(Some(LegPort::Own(sockets)))) =
             (legs.get_mut(index), ports.get(index))
         else {
-            return;
+            return 0;
         };
-        for _ in 0..BATCHES_PER_OWN_SOCKET {
-            let count = self.inbox.receive(sockets.of(is_rtcp), OWN_BATCH);
-            counters.packets_in.add(count as u64);
-            for index in 0..count {
-                let Some((from, packet)) = self.inbox.packet(index) else {
-                    continue;
-                };
-                let came = at.came(self.inbox.stamp(index));
-                if is_rtcp {
-                    leg.handle_rtcp(came, from, packet);
-                } else {
-                    leg.handle_rtp(came, from, packet);
-                }
-            }
-            if count < OWN_BATCH {
-                return;
+        let count = self.inbox.receive_one(sockets.of(is_rtcp));
+        counters.packets_in.add(count as u64);
+        if let Some((from, packet)) = self.inbox.packet(0) {
+            let came = at.came(self.inbox.stamp(0));
+            if is_rtcp {
+                leg.handle_rtcp(came, from, packet);
+            } else {
+                leg.handle_rtp(came, from, packet);
             }
         }
-        counters.bounds_reached.add(1);
+        count
     }
 }
 
@@ -428,13 +432,10 @@ const fn unmark(mark: u64) -> (LegSlot, bool) {
 /// Shared ports that one thread may be the home of.
 pub(super) const HOME_PORTS_MAX: usize = 8;
 const SOCKETS_PER_POLL: usize = 512;
-const POLLS_PER_TICK: usize = 16;
+/// 128 packets per socket and tick, of 512 sockets at once: a hundred times what legs send.
+const POLLS_PER_TICK: usize = 128;
 const AGAIN_PER_TICK: u8 = 8;
 const FETCHED_EVERY: Duration = Duration::from_micros(500);
-/// What an own socket usually has, and one more to see that it was all.
-const OWN_BATCH: usize = 4;
-/// 128 packets per socket and tick: a hundred times what a leg sends.
-const BATCHES_PER_OWN_SOCKET: usize = 32;
 /// 4,096 packets per socket and tick: four times what 4,000 legs send.
 const BATCHES_PER_SHARED_SOCKET: usize = 64;
 const FORWARDED_PER_LINK: usize = 4_096;

@@ -62,6 +62,25 @@ impl Inbox {
         self.count
     }
 
+    /// Fetches one packet, as [`Self::receive`] would: without asking for a second one, which costs a
+    /// quarter as much.
+    pub(in crate::engine) fn receive_one(&mut self, socket: &UdpSocket) -> usize {
+        self.prepare(1);
+        let header = &mut self.headers[0];
+        // SAFETY: the header points into the first of `parts`, `senders`, `stamps` and `buffers`, which
+        // outlive the call and are as long as it says.
+        let length = unsafe {
+            libc::recvmsg(
+                socket.as_raw_fd(),
+                &raw mut header.msg_hdr,
+                libc::MSG_DONTWAIT,
+            )
+        };
+        header.msg_len = u32::try_from(length).unwrap_or(0);
+        self.count = usize::from(length >= 0);
+        self.count
+    }
+
     /// The `index`th packet of the batch and who sent it; `None` for what was larger than any
     /// packet of ours.
     pub(in crate::engine) fn packet(&self, index: usize) -> Option<(SocketAddr, &[u8])> {

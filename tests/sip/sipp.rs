@@ -87,7 +87,7 @@ impl<'a> Scenario<'a> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(format!("tests/sip/scenarios/{}.xml", self.name));
-        let (port, media) = (port(), ports(4));
+        let (control, port, media) = (port(), port(), ports(4));
         fs::write(folder.path().join("keys.alaw"), &self.audio).expect("audio written");
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut command = Command::new("sipp");
@@ -101,6 +101,8 @@ impl<'a> Scenario<'a> {
                 "-mp",
                 &media.to_string(),
             ])
+            // Else it takes 8888 or the next, which may be somebody's.
+            .args(["-cp", &control.to_string()])
             .args(["-t", if self.tcp { "t1" } else { "u1" }, "-s", self.number])
             .args(["-m", &self.calls.to_string(), "-r", &self.rate.to_string()])
             .args(["-nostdin", "-trace_err", "-error_file", "errors"])

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::booking::MeetingId;
+use crate::booking::{MeetingId, ParticipantId};
 use crate::call::Seat;
 use crate::call::roster::{Participant, ParticipantState};
 
@@ -35,7 +35,7 @@ pub enum Happening {
 #[derive(Debug, Default)]
 struct Seen {
     live: bool,
-    people: Vec<SeenPerson>,
+    people: BTreeMap<ParticipantId, SeenPerson>,
 }
 
 #[derive(Debug)]
@@ -59,20 +59,17 @@ impl Observer {
         if live && !before.live {
             happened.push(Happening::Started);
         }
-        let is_gone = |seen: &mut SeenPerson| !seats.iter().any(|seat| is_same(seat, &seen.seat));
-        for gone in before.people.extract_if(.., is_gone) {
+        let (mut people, mut came) = (BTreeMap::new(), Vec::new());
+        for seat in seats {
+            let was = before.people.remove(&seat.participant);
+            let seen = look_at(seat, was, &describe, &mut came);
+            people.extend(seen.map(|seen| (seat.participant, seen)));
+        }
+        for gone in before.people.into_values() {
             let last = describe(&gone.seat).unwrap_or(gone.last);
             happened.push(Happening::Left(Box::new(last)));
         }
-        let mut people = Vec::with_capacity(seats.len());
-        for seat in seats {
-            let was = before
-                .people
-                .iter()
-                .position(|seen| is_same(seat, &seen.seat));
-            let was = was.map(|at| before.people.swap_remove(at));
-            people.extend(look_at(seat, was, &describe, &mut happened));
-        }
+        happened.append(&mut came);
         if before.live && !live {
             happened.push(Happening::Ended);
         }
@@ -112,15 +109,11 @@ fn look_at(
     })
 }
 
-fn is_same(one: &Seat, other: &Seat) -> bool {
-    one.participant == other.participant
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::booking::admission::CallId;
-    use crate::booking::{CallerNumber, ParticipantId, Role};
+    use crate::booking::{CallerNumber, Role};
     use crate::call::roster::Quality;
     use crate::call::{MutedBy, SeatState};
     use jiff::Timestamp;

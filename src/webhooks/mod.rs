@@ -106,8 +106,7 @@ impl Deliverer {
 
     /// Renews the leases, makes deliveries of what is new, and reads what is pending.
     async fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        let since = self.leased_at.map(|at| now.duration_since(at).abs());
-        if self.is_changed || since.is_none_or(|since| since >= RENEW) {
+        if self.is_changed || self.leased_longer_than(now, RENEW) {
             self.lease(now).await?;
         }
         let latest = self.news.borrow_and_update().latest;
@@ -142,10 +141,7 @@ impl Deliverer {
         let leased = match self.bookings.lease_webhooks(now, self.holder).await {
             Ok(leased) => leased,
             Err(error) => {
-                if self
-                    .leased_at
-                    .is_none_or(|at| now.duration_since(at).abs() >= SAFE)
-                {
+                if self.leased_longer_than(now, SAFE) {
                     // Somebody else may have them by now.
                     self.held.clear();
                 }
@@ -154,23 +150,27 @@ impl Deliverer {
         };
         let mut before = std::mem::take(&mut self.held);
         for webhook in leased {
-            let known = before.remove(&webhook.id);
-            let held = match known {
+            let id = webhook.id;
+            let held = match before.remove(&id) {
                 Some(held) if held.webhook.revision == webhook.revision => held,
                 // Something was changed or is to be told again: all that is pending is read anew.
                 Some(held) => Held {
-                    webhook: webhook.clone(),
-                    read_to: EventPosition::default(),
-                    more: true,
                     queue: held.queue,
+                    ..Held::new(webhook)
                 },
-                None => Held::new(webhook.clone()),
+                None => Held::new(webhook),
             };
-            self.held.insert(webhook.id, held);
+            self.held.insert(id, held);
         }
         self.leased_at = Some(now);
         self.is_changed = false;
         Ok(())
+    }
+
+    /// Was it so long ago, or never, that the leases were renewed?
+    fn leased_longer_than(&self, now: Timestamp, time: jiff::SignedDuration) -> bool {
+        let since = self.leased_at.map(|at| now.duration_since(at).abs());
+        since.is_none_or(|since| since >= time)
     }
 
     /// Sends what is due, to each webhook in its turn.

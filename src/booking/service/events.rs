@@ -15,7 +15,7 @@ use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent, RESUMA
 use crate::booking::store::StoreError;
 
 /// What those who follow events share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct EventFeed {
     news: watch::Sender<FeedNews>,
     kept: AtomicU64,
@@ -219,21 +219,6 @@ impl EventFeed {
             news.latest = news.latest.max(latest);
             later
         });
-    }
-}
-
-impl Default for EventFeed {
-    fn default() -> Self {
-        Self {
-            news: watch::Sender::new(FeedNews::default()),
-            kept: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            again: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
-            webhooks_changed: Notify::new(),
-            streams: Arc::default(),
-        }
     }
 }
 

@@ -5,6 +5,8 @@
     reason = "a test tells one story from beginning to end"
 )]
 
+#[path = "api/dial.rs"]
+mod dial;
 #[path = "api/events.rs"]
 mod events;
 #[path = "api/invitation.rs"]
@@ -36,12 +38,12 @@ use voicebridge::api::{AppState, openapi, router};
 use voicebridge::booking::admission::CallId;
 use voicebridge::booking::service::NewKey;
 use voicebridge::booking::{
-    BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, HangupBy, KeyRole,
-    MeetingId, Outcome, ParticipantId, Reach, Role, SqlStore,
+    BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, Direction, HangupBy,
+    KeyRole, MeetingId, Outcome, ParticipantId, Reach, Role, SqlStore,
 };
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
-    DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
+    DialOrder, DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
     ParticipantState, Quality, Readiness,
 };
 
@@ -70,6 +72,9 @@ struct Roster {
     /// The terms that meetings were given.
     terms: Mutex<Vec<(MeetingId, RoomTerms)>>,
     readiness: Mutex<Readiness>,
+    /// Who was to be called.
+    dialled: Mutex<Vec<DialOrder>>,
+    dial_refusal: Mutex<Option<LiveError>>,
 }
 
 impl Roster {
@@ -178,6 +183,14 @@ impl LiveCalls for Roster {
             }
             self.terms.lock().unwrap().push((meeting, terms));
             Ok(())
+        })
+    }
+
+    fn dial(&self, order: DialOrder) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            let refusal = *self.dial_refusal.lock().unwrap();
+            self.dialled.lock().unwrap().push(order);
+            refusal.map_or(Ok(()), Err)
         })
     }
 
@@ -1185,6 +1198,7 @@ async fn participants_are_shown_masked_and_steered() {
 
 fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> CallRecord {
     CallRecord {
+        direction: Direction::In,
         id: CallId(Uuid::from_u128(n)),
         kind: "sip",
         organisation: organisation.map(|id| serde_json::from_value(id.clone()).unwrap()),

@@ -11,7 +11,7 @@ use super::AppState;
 use super::audit::Trace;
 use super::problem::Problem;
 use crate::booking::admission::OrganisationId;
-use crate::booking::{ApiKey, Permission};
+use crate::booking::{ApiKey, Permission, Scope};
 
 /// The key a request came with: known, not revoked, not expired.
 #[derive(Clone)]
@@ -24,6 +24,15 @@ impl Asker {
     /// Lets on only whose key may do that.
     pub(super) fn must(&self, permission: Permission) -> Result<(), Problem> {
         if self.key.role.may(permission) {
+            Ok(())
+        } else {
+            Err(Problem::forbidden())
+        }
+    }
+
+    /// Lets on only whose key has that scope, whatever its role.
+    pub(super) fn must_have(&self, scope: Scope) -> Result<(), Problem> {
+        if self.key.scopes.contains(&scope) {
             Ok(())
         } else {
             Err(Problem::forbidden())

@@ -39,6 +39,13 @@ impl Fields {
         self.take(name, "must be true or false", Value::as_bool)
     }
 
+    pub(super) fn texts(&mut self, name: &str) -> Change<Vec<String>> {
+        self.take(name, "must be a list of strings", |value| {
+            let texts = value.as_array()?.iter();
+            texts.map(|text| text.as_str().map(str::to_owned)).collect()
+        })
+    }
+
     pub(super) fn any(&mut self, name: &str) -> Change<Value> {
         self.take(name, "", |value| Some(value.clone()))
     }

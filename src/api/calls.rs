@@ -134,7 +134,7 @@ fn cell(value: Option<&serde_json::Value>) -> String {
     }
 }
 
-const CSV_COLUMNS: [&str; 20] = [
+const CSV_COLUMNS: [&str; 21] = [
     "id",
     "kind",
     "organisation",
@@ -155,6 +155,7 @@ const CSV_COLUMNS: [&str; 20] = [
     "sip_call_id",
     "asterisk_channel",
     "quality",
+    "direction",
 ];
 
 #[cfg(test)]

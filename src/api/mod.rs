@@ -7,6 +7,7 @@ mod audit;
 mod auth;
 mod body;
 mod calls;
+mod dial;
 mod events;
 mod health;
 mod invitation;
@@ -162,6 +163,7 @@ fn api_routes() -> Vec<Route> {
             delete(meeting_pins::withdraw),
         ),
         ("/v1/meetings/{id}/end", post(meetings::end)),
+        ("/v1/meetings/{id}/dial", post(dial::dial)),
         ("/v1/meetings/{id}/participants", get(participants::list)),
         (
             "/v1/meetings/{id}/participants/{participant_id}",
@@ -266,6 +268,7 @@ fn guarded_for(
         occurrences::list,
         occurrences::change,
         occurrences::cancel,
+        dial::dial,
         participants::list,
         participants::change,
         participants::remove,
@@ -307,7 +310,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::booking::{BookingSettings, ParticipantId, SqlStore};
-    use crate::call::roster::{Gauges, LiveError, LiveFuture, Participant, Readiness};
+    use crate::call::roster::{DialOrder, Gauges, LiveError, LiveFuture, Participant, Readiness};
     use axum::body::Body;
     use axum::http::Request;
     use tower::ServiceExt;
@@ -332,6 +335,9 @@ mod tests {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn end_meeting(&self, _: MeetingId) -> LiveFuture<'_, u32> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn dial(&self, _: DialOrder) -> LiveFuture<'_, ()> {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn live_meetings(&self) -> Vec<MeetingId> {
@@ -413,7 +419,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (45, 45), "{names:?}");
+        assert_eq!((different.len(), names.len()), (46, 46), "{names:?}");
     }
 
     #[test]

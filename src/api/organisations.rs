@@ -16,6 +16,7 @@ use super::path::{Named, OrganisationPath};
 use super::problem::{Problem, ProblemDocument};
 use super::query::Parameters;
 use super::view::Page;
+use crate::booking::dial::DialRulesChange;
 use crate::booking::organisation::{OrganisationChange, OrganisationRecord};
 use crate::booking::{Disclosure, KeyRole, Permission};
 
@@ -35,6 +36,16 @@ pub(super) struct OrganisationRequest {
     retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled.
     meetings_max: Option<u32>,
+    /// How numbers must begin that it may have dialled, like `+39`; none: nothing may be dialled.
+    dial_prefixes: Option<Vec<String>>,
+    /// Fewest digits of such a number, 3 to 15; 8 by default.
+    dial_digits_min: Option<u32>,
+    /// Most digits of such a number, 3 to 15; 15 by default.
+    dial_digits_max: Option<u32>,
+    /// Most calls to people that ring or go on at once; 10 by default.
+    dial_at_once_max: Option<u32>,
+    /// Most calls to people within an hour, answered or not; 60 by default.
+    dial_per_hour_max: Option<u32>,
 }
 
 /// An organisation. Null: as the configuration says, or no limit.
@@ -56,6 +67,16 @@ pub(super) struct OrganisationView {
     retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled.
     meetings_max: Option<u32>,
+    /// How numbers must begin that it may have dialled; none: nothing may be dialled.
+    dial_prefixes: Vec<String>,
+    /// Fewest digits of such a number.
+    dial_digits_min: Option<u32>,
+    /// Most digits of such a number.
+    dial_digits_max: Option<u32>,
+    /// Most calls to people that ring or go on at once.
+    dial_at_once_max: Option<u32>,
+    /// Most calls to people within an hour, answered or not.
+    dial_per_hour_max: Option<u32>,
     /// When it was made.
     #[schema(format = "date-time")]
     created_at: String,
@@ -156,6 +177,11 @@ impl OrganisationView {
             privacy_store: settings.store,
             retain_days: settings.retain_days,
             meetings_max: settings.meetings_max,
+            dial_prefixes: settings.dial.prefixes.clone(),
+            dial_digits_min: settings.dial.digits_min,
+            dial_digits_max: settings.dial.digits_max,
+            dial_at_once_max: settings.dial.at_once_max,
+            dial_per_hour_max: settings.dial.per_hour_max,
             created_at: record.created_at.to_string(),
         }
     }
@@ -170,6 +196,13 @@ fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
         store: fields.text("privacy_store"),
         retain_days: fields.number("retain_days"),
         meetings_max: fields.number("meetings_max"),
+        dial: DialRulesChange {
+            prefixes: fields.texts("dial_prefixes"),
+            digits_min: fields.number("dial_digits_min"),
+            digits_max: fields.number("dial_digits_max"),
+            at_once_max: fields.number("dial_at_once_max"),
+            per_hour_max: fields.number("dial_per_hour_max"),
+        },
     };
     fields.finish()?;
     Ok(asked)

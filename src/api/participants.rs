@@ -119,7 +119,7 @@ async fn privacy(state: &AppState, meeting: &Meeting) -> PrivacyPolicy {
     state.bookings.privacy_of(state.now(), owner).await
 }
 
-fn check_name(name: &Change<String>) -> Result<(), Problem> {
+pub(super) fn check_name(name: &Change<String>) -> Result<(), Problem> {
     let Change::Set(name) = name else {
         return Ok(());
     };

@@ -15,10 +15,10 @@ use serde::Serialize;
 use utoipa::Modify;
 use utoipa::openapi::{Content, OpenApi, Ref, Response as Answer, ResponseBuilder};
 
-use crate::booking::BookingError;
 use crate::booking::change::FieldError;
 use crate::booking::service::{AuthError, ExplainError};
 use crate::booking::store::{Conflict, StoreError};
+use crate::booking::{BookingError, DialRefusal};
 use crate::call::roster::LiveError;
 
 /// What went wrong, on its way to the client.
@@ -182,6 +182,8 @@ impl From<BookingError> for Problem {
             BookingError::Retired => conflict("retired"),
             BookingError::Cancelled => conflict("cancelled"),
             BookingError::TooManyWebhooks => conflict("too_many_webhooks"),
+            BookingError::NotOpen => conflict("not_open"),
+            BookingError::Dial(refusal) => refusal.into(),
             BookingError::Store(error) => error.into(),
             BookingError::NoRandomness(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
@@ -241,18 +243,42 @@ impl From<ExplainError> for Problem {
     }
 }
 
+impl From<DialRefusal> for Problem {
+    fn from(refusal: DialRefusal) -> Self {
+        let limit = |retry_seconds| Self {
+            retry_after_seconds: Some(retry_seconds),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "dial_limit",
+                refusal.to_string(),
+            )
+        };
+        match refusal {
+            DialRefusal::NotAllowed => {
+                Self::new(StatusCode::FORBIDDEN, "not_allowed", refusal.to_string())
+            }
+            DialRefusal::AtOnce => limit(AT_ONCE_RETRY_SECONDS),
+            DialRefusal::PerHour { retry_seconds } => limit(retry_seconds),
+        }
+    }
+}
+
 impl From<LiveError> for Problem {
     fn from(error: LiveError) -> Self {
+        let unavailable = |code| Self {
+            retry_after_seconds: Some(5),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+        };
         match error {
             LiveError::NoSuchParticipant => Self::not_found(),
-            LiveError::Unavailable => Self {
-                retry_after_seconds: Some(5),
-                ..Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "unavailable",
-                    error.to_string(),
-                )
-            },
+            LiveError::Full => Self::new(StatusCode::CONFLICT, "full", error.to_string()),
+            LiveError::CannotDial => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "not_supported",
+                error.to_string(),
+            ),
+            LiveError::Unavailable => unavailable("unavailable"),
+            LiveError::NoLine => unavailable("no_line"),
         }
     }
 }
@@ -393,4 +419,6 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A call may end at any moment.
+const AT_ONCE_RETRY_SECONDS: u32 = 30;
 const REQUEST_ID_BYTES_MAX: usize = 64;

@@ -7,7 +7,9 @@ use super::AppState;
 use super::occurrences::RecurrenceBody;
 use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
-use crate::booking::{DialInNumber, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role};
+use crate::booking::{
+    DialInNumber, Direction, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role,
+};
 
 pub(super) use crate::call::roster::ParticipantView;
 
@@ -121,11 +123,13 @@ pub(super) struct CallView {
     pub(super) id: String,
     /// `sip`, `asterisk`, `browser` or `link`.
     pub(super) kind: String,
+    /// Who called whom.
+    pub(super) direction: Direction,
     /// The owner of the meeting it reached.
     pub(super) organisation: Option<String>,
-    /// The dialled number.
+    /// The dialled number; of a call by us (`out`), the number that was shown.
     pub(super) number: String,
-    /// Masked by the privacy policy.
+    /// Who called, or was called by us. Masked by the privacy policy.
     pub(super) caller: String,
     /// When it arrived.
     #[schema(format = "date-time")]
@@ -261,6 +265,7 @@ impl CallView {
         Self {
             id: call.id.to_string(),
             kind: stored.kind,
+            direction: call.direction,
             organisation: stored.organisation_name,
             number: call.number,
             caller: policy.shown(&call.caller),

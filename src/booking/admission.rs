@@ -161,13 +161,19 @@ pub enum Outcome {
     NumberNotAllowed,
     /// The node was full.
     Overload,
+    /// Called by us: was engaged.
+    Busy,
+    /// Called by us: did not answer.
+    NoAnswer,
+    /// Called by us: refused the call, or did not want to join.
+    Declined,
     /// Anything else, and hang-ups before any of these.
     Error,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::Joined,
         Self::NoInput,
         Self::WrongPin,
@@ -180,6 +186,9 @@ impl Outcome {
         Self::LobbyDenied,
         Self::NumberNotAllowed,
         Self::Overload,
+        Self::Busy,
+        Self::NoAnswer,
+        Self::Declined,
         Self::Error,
     ];
 
@@ -199,9 +208,23 @@ impl Outcome {
             Self::LobbyDenied => "lobby_denied",
             Self::NumberNotAllowed => "number_not_allowed",
             Self::Overload => "overload",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Declined => "declined",
             Self::Error => "error",
         }
     }
+}
+
+/// Who called whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Somebody called us.
+    #[default]
+    In,
+    /// We called somebody.
+    Out,
 }
 
 /// Who ended a call.
@@ -225,11 +248,13 @@ pub struct CallRecord {
     pub id: CallId,
     /// `sip`, later also `asterisk`, `browser`, `link`.
     pub kind: &'static str,
+    /// Who called whom.
+    pub direction: Direction,
     /// The owner of the meeting it reached.
     pub organisation: Option<OrganisationId>,
-    /// The dialled number or user part.
+    /// The dialled number or user part; of a call by us, the number that was shown.
     pub number: String,
-    /// Who called.
+    /// Who called, or was called by us.
     pub caller: CallerNumber,
     /// When it arrived.
     pub started_at: Timestamp,

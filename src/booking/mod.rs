@@ -9,6 +9,7 @@ pub mod audit;
 pub mod budget;
 pub mod change;
 pub mod delivery;
+pub mod dial;
 pub mod event;
 pub mod invitation;
 pub mod key;
@@ -25,9 +26,10 @@ pub mod store;
 pub mod webhook;
 
 pub use admission::{
-    Admission, CallRecord, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery, PinVerdict,
-    Refusal, Role,
+    Admission, CallRecord, Direction, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery,
+    PinVerdict, Refusal, Role,
 };
+pub use dial::{DialRefusal, DialRules};
 pub use event::{Event, EventDocument, EventKind};
 pub use invitation::{Invitation, InvitationFormat};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::booking::change::{Change, FieldError};
+use crate::booking::dial::{DialRules, DialRulesChange};
 use crate::booking::key::{ORGANISATION_CHARS_MAX, Organisation, is_organisation_name};
 use crate::booking::privacy::{Disclosure, PrivacyPolicy};
 use crate::units::Language;
@@ -21,7 +22,7 @@ pub struct OrganisationRecord {
 }
 
 /// `None` everywhere: as the configuration says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OrganisationSettings {
     /// What callers are spoken to in, in meetings that ask for no language.
     pub language: Option<Language>,
@@ -33,6 +34,8 @@ pub struct OrganisationSettings {
     pub retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled; `None`: no limit.
     pub meetings_max: Option<u32>,
+    /// What it may have dialled.
+    pub dial: DialRules,
 }
 
 /// An organisation as it is asked for, or what to change of it.
@@ -50,6 +53,8 @@ pub struct OrganisationChange {
     pub retain_days: Change<i64>,
     /// 0 to 10,000,000.
     pub meetings_max: Change<i64>,
+    /// What it may have dialled.
+    pub dial: DialRulesChange,
 }
 
 impl OrganisationSettings {
@@ -91,6 +96,7 @@ impl OrganisationChange {
             store: noted("privacy_store", store, &mut wrong),
             retain_days: noted("retain_days", retain_days, &mut wrong),
             meetings_max: noted("meetings_max", meetings_max, &mut wrong),
+            dial: self.dial.apply(base.dial, &mut wrong),
         };
         if wrong.is_empty() {
             Ok(settings)

@@ -21,6 +21,24 @@ pub fn is_emergency(number: &str) -> bool {
     EMERGENCY_NUMBERS.contains(&digits.trim_start_matches('+'))
 }
 
+/// Might this number, dialled by us, reach an emergency service? Behind a country's code, or the digit that gets a
+/// line, it may.
+#[must_use]
+pub fn reaches_emergency(number: &str) -> bool {
+    if is_emergency(number) {
+        return true;
+    }
+    let behind = |digits: &str, may_stand_before: fn(&str) -> bool| {
+        let digits = digits.trim_start_matches('0');
+        let mut all = EMERGENCY_NUMBERS.iter();
+        all.any(|emergency| digits.strip_suffix(emergency).is_some_and(may_stand_before))
+    };
+    match number.strip_prefix('+') {
+        Some(digits) => behind(digits, |country| country.len() <= COUNTRY_CODE_MAX),
+        None => behind(number, |line| matches!(line, "" | "9")),
+    }
+}
+
 /// RFC 5031 section 4.2: `urn:service:sos` and its sub-services (`urn:service:sos.fire`).
 fn is_sos_urn(plain: &str) -> bool {
     plain
@@ -29,6 +47,8 @@ fn is_sos_urn(plain: &str) -> bool {
 }
 
 const EMERGENCY_NUMBERS: [&str; 6] = ["112", "113", "115", "118", "911", "999"];
+/// Digits that a country's code has at most, with a zero behind it.
+const COUNTRY_CODE_MAX: usize = 4;
 const SEPARATORS: [char; 4] = ['-', '(', ')', '/'];
 
 #[cfg(test)]
@@ -59,6 +79,27 @@ mod tests {
             "\u{a0}118",
         ] {
             assert!(is_emergency(number), "{number}");
+        }
+    }
+
+    #[test]
+    fn nor_are_they_dialled_behind_a_country_s_code_or_the_digit_that_gets_a_line() {
+        for number in [
+            "112", "+112", "0112", "00112", "9911", "9112", "+39112", "+390112", "+1911",
+            "+353999", "+49112",
+        ] {
+            assert!(reaches_emergency(number), "{number}");
+        }
+        for number in [
+            "+390612345112",
+            "0612345112",
+            "7112",
+            "11200",
+            "+39119",
+            "7001",
+            "+390611812",
+        ] {
+            assert!(!reaches_emergency(number), "{number}");
         }
     }
 

@@ -40,7 +40,7 @@ mod scenarios;
 #[cfg(test)]
 mod walk;
 
-pub use emergency::is_emergency;
+pub use emergency::{is_emergency, reaches_emergency};
 pub use limits::CallLimits;
 pub use observer::{Happening, Observer};
 pub use past::Past;
@@ -75,6 +75,15 @@ pub struct Arrival {
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.
     pub asterisk_channel: Option<String>,
+}
+
+/// Somebody whom we call, and what he is called into.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// What he may, if he wants to. The bookings are asked once more when he does.
+    pub admission: Box<Admission>,
+    /// What he is spoken to in, also in the meeting; `None`: as the meeting says.
+    pub language: Option<Language>,
 }
 
 /// What happens to a call.

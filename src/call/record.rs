@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId, RecurrenceId,
+    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
+    RecurrenceId,
 };
 use crate::call::{Arrival, Past};
 
@@ -92,6 +93,7 @@ pub(super) struct RecordDraft {
     reached: Option<Reached>,
     progress: Progress,
     pin_attempts: u32,
+    direction: Direction,
 }
 
 /// The meeting a PIN led to.
@@ -121,6 +123,7 @@ impl RecordDraft {
             reached: None,
             progress: Progress::Silent,
             pin_attempts: 0,
+            direction: Direction::In,
         }
     }
 
@@ -259,6 +262,7 @@ impl RecordDraft {
         CallRecord {
             id: self.id,
             kind: self.kind(),
+            direction: self.direction,
             organisation: self.organisation(),
             number: self.number().to_owned(),
             caller: self.caller(),

@@ -6,8 +6,9 @@ use std::pin::Pin as Pinned;
 
 use jiff::Timestamp;
 
+use crate::booking::admission::CallId;
 use crate::booking::{CallerNumber, MeetingId, ParticipantId, PrivacyPolicy, Role};
-use crate::call::RoomTerms;
+use crate::call::{Outgoing, RoomTerms};
 
 /// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
 pub type LiveFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, LiveError>> + Send + 'a>>;
@@ -45,6 +46,9 @@ pub trait LiveCalls: Send + Sync {
     /// Ends the meeting for all that are in it or wait; how many that were.
     fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32>;
 
+    /// Calls somebody into a meeting. What becomes of it is told as that of any call.
+    fn dial(&self, order: DialOrder) -> LiveFuture<'_, ()>;
+
     /// The meetings somebody is in at this moment, without the echo meeting. Cheap: asked for every
     /// answer that names a meeting's state.
     fn live_meetings(&self) -> Vec<MeetingId>;
@@ -54,6 +58,19 @@ pub trait LiveCalls: Send + Sync {
 
     /// The figures for `/metrics`. Cheap: read from atomics.
     fn gauges(&self) -> Gauges;
+}
+
+/// Somebody to be called.
+#[derive(Debug, Clone)]
+pub struct DialOrder {
+    /// What the call is to be named.
+    pub call: CallId,
+    /// Whom, as `booking::dial` writes numbers.
+    pub to: CallerNumber,
+    /// The number that he is shown.
+    pub from: Option<String>,
+    /// What he is called into.
+    pub outgoing: Outgoing,
 }
 
 /// Does a node take new calls?
@@ -74,6 +91,15 @@ pub enum LiveError {
     /// No such participant in this meeting, or not any more.
     #[error("no such participant")]
     NoSuchParticipant,
+    /// The meeting has as many participants as it may have, with those who are being called.
+    #[error("the meeting is full")]
+    Full,
+    /// Nothing is configured that could dial.
+    #[error("this node can't dial: no [[asterisk]] has a dial")]
+    CannotDial,
+    /// What could dial is away.
+    #[error("no Asterisk that can dial is connected")]
+    NoLine,
     /// The side that holds the calls does not answer: it starts, drains or is overloaded.
     #[error("the live calls can't be reached now")]
     Unavailable,

@@ -13,7 +13,8 @@ use super::{clock, counters};
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
 use crate::call::roster::{
-    Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality, Readiness,
+    DialOrder, Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality,
+    Readiness,
 };
 use crate::call::{RoomTerms, Seat, SeatState};
 
@@ -160,6 +161,10 @@ impl LiveCalls for GatewayHandle {
             move |reply| Request::EndMeeting(meeting, reply),
             Some(ANSWER),
         ))
+    }
+
+    fn dial(&self, _order: DialOrder) -> LiveFuture<'_, ()> {
+        Box::pin(async { Err(LiveError::CannotDial) })
     }
 
     fn live_meetings(&self) -> Vec<MeetingId> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{BookingError, Bookings};
-use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::admission::{CallRecord, Direction, MeetingId, OrganisationId, Outcome};
 use crate::booking::event::{Event, EventKind};
 use crate::booking::key::ECHO_ORGANISATION;
 use crate::booking::privacy::{CallerNumber, PrivacyPolicy};
@@ -74,6 +74,9 @@ impl Bookings {
         let refused = (!echo && outcome != Outcome::Joined).then(|| refusal(policy, &stored));
         self.store().record_call(stored).await?;
         self.keep_events(refused.into_iter().collect()).await?;
+        if call.direction == Direction::Out {
+            self.store().end_dial(call.id).await?;
+        }
         if !echo {
             self.inner.calls.count(outcome);
         }
@@ -156,6 +159,7 @@ fn refusal(policy: PrivacyPolicy, stored: &StoredCall) -> Event {
         data: json!({
             "call_id": call.id.to_string(),
             "kind": stored.kind,
+            "direction": call.direction,
             "number": call.number,
             "caller": policy.shown(&call.caller),
             "started_at": call.started_at.to_string(),

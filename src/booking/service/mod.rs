@@ -2,6 +2,7 @@
 
 mod answers;
 mod calls;
+mod dials;
 mod events;
 mod keys;
 mod known;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use crate::booking::budget::{FAILURE_BUDGET_DEFAULT, FailureBudget};
 use crate::booking::change::FieldError;
+use crate::booking::dial::DialRefusal;
 use crate::booking::number::DialInNumber;
 use crate::booking::pin::{
     NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
@@ -29,6 +31,7 @@ use crate::booking::reach::Reach;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
 
 pub use calls::CallQuestion;
+pub use dials::{DialPermit, DialRequest};
 pub use events::{EventCounts, EventOwner, FeedNews, STREAMS_PER_KEY, StreamPlace};
 pub use keys::{AuthError, NewKey};
 pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
@@ -102,6 +105,12 @@ pub enum BookingError {
     /// It was cancelled; a PUT by external id brings it back.
     #[error("the meeting is cancelled; PUT it by its external_id to bring it back")]
     Cancelled,
+    /// The organisation may not have somebody called now.
+    #[error(transparent)]
+    Dial(DialRefusal),
+    /// Nobody may come into the meeting now.
+    #[error("the meeting isn't open now")]
+    NotOpen,
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

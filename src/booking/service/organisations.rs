@@ -133,15 +133,15 @@ impl Bookings {
         id: OrganisationId,
     ) -> OrganisationSettings {
         let read = self.inner.settings_read.get(id);
-        if let Some((at, settings)) = read
-            && now.duration_since(at).abs() < SETTINGS_FRESH
+        if let Some((at, settings)) = &read
+            && now.duration_since(*at).abs() < SETTINGS_FRESH
         {
-            return settings;
+            return settings.clone();
         }
         match self.store().organisation_record(id).await {
             Ok(record) => {
                 let settings = record.map(|record| record.settings).unwrap_or_default();
-                self.inner.settings_read.put(now, id, settings);
+                self.inner.settings_read.put(now, id, settings.clone());
                 settings
             }
             Err(_) => read.map(|(_, settings)| settings).unwrap_or_default(),
@@ -194,7 +194,7 @@ impl Bookings {
 impl SettingsRead {
     fn get(&self, id: OrganisationId) -> Option<(Timestamp, OrganisationSettings)> {
         let read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        read.get(&id).copied()
+        read.get(&id).cloned()
     }
 
     fn put(&self, now: Timestamp, id: OrganisationId, settings: OrganisationSettings) {

@@ -226,7 +226,11 @@ impl Bookings {
     }
 
     /// A meeting that asks for no language speaks its organisation's.
-    async fn in_its_language(&self, now: Timestamp, mut verdict: PinVerdict) -> PinVerdict {
+    pub(super) async fn in_its_language(
+        &self,
+        now: Timestamp,
+        mut verdict: PinVerdict,
+    ) -> PinVerdict {
         if let PinVerdict::Admitted(admission) = &mut verdict
             && admission.language.is_none()
         {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::booking::admission::{
-    CallId, CallRecord, HangupBy, Outcome, PinQuery, PinVerdict, Refusal, Role,
+    CallId, CallRecord, Direction, HangupBy, Outcome, PinQuery, PinVerdict, Refusal, Role,
 };
 use crate::booking::change::{Change, MeetingChange};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
@@ -683,6 +683,7 @@ async fn the_echo_meeting_is_seen_nowhere() {
 
 fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord {
     CallRecord {
+        direction: Direction::In,
         id: call_id(),
         kind: "sip",
         organisation: None,

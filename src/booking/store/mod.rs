@@ -11,7 +11,7 @@ use std::pin::Pin as Pinned;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::booking::admission::{CallRecord, MeetingId, OrganisationId, Outcome};
+use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, Outcome};
 use crate::booking::audit::{AuditEntry, AuditFilter};
 use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, Organisation};
@@ -158,6 +158,18 @@ pub trait Store: WebhookStore {
     /// Gives a claim up: nothing was done.
     fn release_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, ()>;
 
+    /// Claims that a call is begun; however many do so at once, no more than the limits allow get it.
+    fn claim_dial(&self, claim: DialClaim) -> StoreFuture<'_, DialTurn>;
+
+    /// Lets calls that were begun count until then, but for those that are over.
+    fn extend_dials(&self, calls: Vec<CallId>, until: Timestamp) -> StoreFuture<'_, ()>;
+
+    /// A call that was begun is over.
+    fn end_dial(&self, call: CallId) -> StoreFuture<'_, ()>;
+
+    /// A call that was claimed was never begun.
+    fn release_dial(&self, call: CallId) -> StoreFuture<'_, ()>;
+
     /// Deletes what is over for longer than it may be kept.
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
 }
@@ -275,6 +287,37 @@ pub enum AnswerTurn {
     OtherRequest,
     /// It was answered with this, sealed.
     Answered(String),
+}
+
+/// A call that somebody wants to be begun.
+#[derive(Debug, Clone)]
+pub struct DialClaim {
+    /// The call.
+    pub call: CallId,
+    /// Whose.
+    pub organisation: OrganisationId,
+    /// When.
+    pub at: Timestamp,
+    /// Until when it counts as going on, unless more is heard of it.
+    pub counts_until: Timestamp,
+    /// Most that may go on at once.
+    pub at_once_max: u32,
+    /// Most that may be begun within an hour.
+    pub per_hour_max: u32,
+}
+
+/// What becomes of a [`DialClaim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialTurn {
+    /// It may be begun.
+    Granted,
+    /// As many go on as may.
+    AtOnce,
+    /// As many were begun within the last hour as may be.
+    PerHour {
+        /// When the first of them was.
+        first_at: Option<Timestamp>,
+    },
 }
 
 /// Which meetings, from where on, how many.

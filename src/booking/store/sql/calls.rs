@@ -16,8 +16,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
-             asterisk_channel)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
+             asterisk_channel, direction)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -40,6 +40,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(i64::from(stored.echo))
     .bind(call.occurrence.map(|id| id.to_string()))
     .bind(call.asterisk_channel)
+    .bind(word(&call.direction))
     .execute(&store.write)
     .await
     .map(drop)
@@ -111,9 +112,15 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         .map(|id| id.parse())
         .transpose()
         .map_err(|_| unreadable("occurrence"))?;
+    let direction: Option<String> = get(row, "direction")?;
+    let direction = direction
+        .map(|word| serde_json::from_value(serde_json::Value::String(word)))
+        .transpose()
+        .map_err(|_| unreadable("direction"))?;
     let call = CallRecord {
         id: CallId(get_uuid(row, "id")?),
         kind: "",
+        direction: direction.unwrap_or_default(),
         organisation: get_uuid_or_null(row, "organisation")?.map(OrganisationId),
         number: get(row, "number")?,
         caller: CallerNumber::new(get(row, "caller")?),

@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "organisations",
     "api_keys",
     "meetings",
@@ -176,4 +176,5 @@ const TABLES: [&str; 12] = [
     "events",
     "webhooks",
     "deliveries",
+    "dials",
 ];

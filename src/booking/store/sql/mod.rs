@@ -10,6 +10,7 @@ mod audit;
 mod calls;
 mod copy;
 mod deliveries;
+mod dials;
 mod events;
 mod keys;
 mod meetings;
@@ -31,10 +32,10 @@ use sqlx::{Any, AnyPool, Row, Transaction};
 use uuid::Uuid;
 
 use super::{
-    AnswerClaim, AnswerTurn, CallFilter, Claim, MeetingFilter, NewBooking, PinChange, PurgeBefore,
-    Purged, Store, StoreError, StoreFuture, StoredCall,
+    AnswerClaim, AnswerTurn, CallFilter, Claim, DialClaim, DialTurn, MeetingFilter, NewBooking,
+    PinChange, PurgeBefore, Purged, Store, StoreError, StoreFuture, StoredCall,
 };
-use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::admission::{CallId, MeetingId, OrganisationId};
 use crate::booking::audit::{AuditEntry, AuditFilter};
 use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, Organisation};
@@ -156,6 +157,7 @@ impl SqlStore {
                 keys::purge_claims(self, before.claims).await?;
                 answers::purge(self, before.claims).await?;
                 deliveries::purge(self, before.events).await?;
+                dials::purge(self, before.claims).await?;
                 (0, meetings::release_pins(self, before.pins).await?)
             }
         };
@@ -335,6 +337,22 @@ impl Store for SqlStore {
 
     fn release_answer(&self, claim: AnswerClaim) -> StoreFuture<'_, ()> {
         self.bounded(answers::release(self, claim))
+    }
+
+    fn claim_dial(&self, claim: DialClaim) -> StoreFuture<'_, DialTurn> {
+        self.bounded(dials::claim(self, claim))
+    }
+
+    fn extend_dials(&self, calls: Vec<CallId>, until: Timestamp) -> StoreFuture<'_, ()> {
+        self.bounded(dials::extend(self, calls, until))
+    }
+
+    fn end_dial(&self, call: CallId) -> StoreFuture<'_, ()> {
+        self.bounded(dials::end(self, call))
+    }
+
+    fn release_dial(&self, call: CallId) -> StoreFuture<'_, ()> {
+        self.bounded(dials::release(self, call))
     }
 
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged> {

@@ -7,6 +7,7 @@ use super::{
     Dialect, SqlStore, error, get, get_number, get_time, get_uuid, micros, unreadable, word,
 };
 use crate::booking::admission::OrganisationId;
+use crate::booking::dial::DialRules;
 use crate::booking::key::{ECHO_ORGANISATION, Organisation};
 use crate::booking::meeting::Meeting;
 use crate::booking::organisation::{OrganisationRecord, OrganisationSettings};
@@ -30,8 +31,9 @@ pub(super) async fn list(store: &SqlStore) -> Result<Vec<OrganisationRecord>, St
 
 pub(super) async fn insert(store: &SqlStore, new: OrganisationRecord) -> Result<(), StoreError> {
     let sql =
-        "INSERT INTO organisations (language, privacy_show, privacy_store, retain_days, meetings_max, id, name, created_at, revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        "INSERT INTO organisations (language, privacy_show, privacy_store, retain_days, meetings_max,
+             dial_prefixes, dial_digits_min, dial_digits_max, dial_at_once_max, dial_per_hour_max, id, name, created_at, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     bind_settings(sqlx::query(sql), &new.settings)
         .bind(new.organisation.id.to_string())
         .bind(new.organisation.name)
@@ -49,8 +51,9 @@ pub(super) async fn change(
     changed: OrganisationRecord,
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE organisations SET language = $1, privacy_show = $2, privacy_store = $3, retain_days = $4, meetings_max = $5,
+                   dial_prefixes = $6, dial_digits_min = $7, dial_digits_max = $8, dial_at_once_max = $9, dial_per_hour_max = $10,
                    revision = revision + 1
-               WHERE id = $6 AND revision = $7";
+               WHERE id = $11 AND revision = $12";
     let done = bind_settings(sqlx::query(sql), &changed.settings)
         .bind(changed.organisation.id.to_string())
         .bind(changed.revision)
@@ -106,6 +109,14 @@ fn bind_settings<'q>(query: Query<'q>, settings: &OrganisationSettings) -> Query
         .bind(settings.store.map(|store| word(&store)))
         .bind(settings.retain_days.map(i64::from))
         .bind(settings.meetings_max.map(i64::from))
+        .bind(
+            (!settings.dial.prefixes.is_empty())
+                .then(|| serde_json::json!(settings.dial.prefixes).to_string()),
+        )
+        .bind(settings.dial.digits_min.map(i64::from))
+        .bind(settings.dial.digits_max.map(i64::from))
+        .bind(settings.dial.at_once_max.map(i64::from))
+        .bind(settings.dial.per_hour_max.map(i64::from))
 }
 
 fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
@@ -123,6 +134,8 @@ fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
             .map_err(|_| unreadable(column))
     };
     let language: Option<String> = get(row, "language")?;
+    let prefixes: Option<String> = get(row, "dial_prefixes")?;
+    let prefixes = prefixes.map(|list| serde_json::from_str(&list));
     Ok(OrganisationRecord {
         organisation: Organisation {
             id: OrganisationId(get_uuid(row, "id")?),
@@ -137,6 +150,16 @@ fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
             store: disclosure("privacy_store")?,
             retain_days: number("retain_days")?,
             meetings_max: number("meetings_max")?,
+            dial: DialRules {
+                prefixes: prefixes
+                    .transpose()
+                    .map_err(|_| unreadable("dial_prefixes"))?
+                    .unwrap_or_default(),
+                digits_min: number("dial_digits_min")?,
+                digits_max: number("dial_digits_max")?,
+                at_once_max: number("dial_at_once_max")?,
+                per_hour_max: number("dial_per_hour_max")?,
+            },
         },
         created_at: get_time(row, "created_at")?,
         revision: get(row, "revision")?,

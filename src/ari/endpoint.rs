@@ -61,10 +61,22 @@ pub struct CallerId(pub u64);
 pub enum Transmit {
     /// Open it; then [`Endpoint::handle_opened`], or [`Endpoint::handle_closed`] if that fails.
     Open,
-    /// Send a text message.
-    Text(String),
+    /// Pass on a request; its answer comes back by [`Endpoint::handle_text`] or [`Endpoint::handle_answer`].
+    Ask(Asked),
     /// Drop it; no `handle_closed` is wanted.
     Close,
+}
+
+/// A request on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name, never used again.
+    pub id: u64,
+    /// Whom it concerns: requests for one are to reach Asterisk in the order in which they are given out, and
+    /// so are those for nobody.
+    pub whose: Option<u64>,
+    /// What is asked.
+    pub request: Request,
 }
 
 /// What an endpoint tells.
@@ -222,16 +234,41 @@ impl Endpoint {
 
     /// A text message came.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
-        if self.link.is_contested() {
-            self.handle_contested(now, text);
+        let event = event::parse(text);
+        if let Ok(Event::Response(response)) = &event
+            && self.link.is_contested()
+        {
+            self.handle_contested(now, response);
         }
         if !self.link.is_open() {
             return;
         }
         self.link.heard(now);
-        match event::parse(text) {
+        match event {
             Ok(event) => self.handle_event(now, event),
             Err(event::Malformed) => self.counters.malformed += 1,
+        }
+    }
+
+    /// The answer to a request came by itself; `status` is `None` where there will be none.
+    pub fn handle_answer(&mut self, now: Instant, id: u64, status: Option<u16>, body: String) {
+        let Some(status) = status else {
+            if let Some(pending) = self.pending.remove(&id).filter(|_| self.link.is_open()) {
+                self.counters.unanswered += 1;
+                self.handle_refusal(now, pending, None);
+            }
+            return;
+        };
+        let response = Response {
+            request_id: Some(id),
+            status,
+            body,
+        };
+        if self.link.is_contested() {
+            self.handle_contested(now, &response);
+        } else if self.link.is_open() {
+            self.link.heard(now);
+            self.handle_response(now, &response);
         }
     }
 
@@ -499,11 +536,16 @@ impl Endpoint {
         if !self.link.is_open() {
             return;
         }
+        self.pass_on(now, what, request);
+    }
+
+    fn pass_on(&mut self, now: Instant, what: What, request: Request) {
         self.last_request += 1;
         let id = self.last_request;
-        self.transmits
-            .push_back(Transmit::Text(request.to_text(id)));
         self.pending.insert(id, Pending::new(now, what, &request));
+        let whose = request.subject().map(|subject| self.whose(subject));
+        self.transmits
+            .push_back(Transmit::Ask(Asked { id, whose, request }));
     }
 }
 

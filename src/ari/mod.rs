@@ -2,7 +2,7 @@
 //! callers come out.
 //!
 //! 1. `event`: what Asterisk says, as far as it matters here
-//! 2. `request`: what Asterisk is asked; REST goes over the same websocket
+//! 2. `request`: what Asterisk is asked; whether REST goes over the same websocket or over HTTP is the shell's affair
 //! 3. `link`: is the connection there, does the other end still live
 //! 4. `caller`: one caller's way into a bridge with his media, step by step
 //! 5. [`Endpoint`]: one Asterisk: the steps of all callers, and order after the connection was away
@@ -20,5 +20,6 @@ pub(crate) mod request;
 mod simulation;
 
 pub use counters::AriCounters;
-pub use endpoint::{AriEvent, CallerId, Endpoint, EndpointConfig, Transmit};
+pub use endpoint::{AriEvent, Asked, CallerId, Endpoint, EndpointConfig, Transmit};
 pub use event::IncomingCaller;
+pub use request::Request;

@@ -1,17 +1,20 @@
-//! What Asterisk is asked: REST, spoken over the websocket (since Asterisk 20.14, 21.9 and 22.4).
+//! What Asterisk is asked: REST, which the shell speaks over the websocket (Asterisk 20.14, 21.9 and 22.4 have
+//! that) or over HTTP.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::media::codec::Codec;
 
-/// One request. Values may be personal, so it has no `Debug`; [`Self::purpose`] is what a log may say.
-#[derive(Clone)]
-pub(crate) struct Request {
+/// One request. Values may be personal: it prints as what it is for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Request {
     method: &'static str,
     uri: String,
+    /// The channel or bridge that it is about.
+    subject: Option<String>,
     purpose: &'static str,
     body: Option<String>,
 }
@@ -19,9 +22,14 @@ pub(crate) struct Request {
 impl Request {
     fn new(method: &'static str, path: &[&str], purpose: &'static str) -> Self {
         let escaped = path.iter().map(|part| escape(part));
+        let subject = match path {
+            ["channels" | "bridges", id, ..] => Some((*id).to_owned()),
+            _ => None,
+        };
         Self {
             method,
             uri: escaped.collect::<Vec<_>>().join("/"),
+            subject,
             purpose,
             body: None,
         }
@@ -31,6 +39,12 @@ impl Request {
         let separator = if self.uri.contains('?') { '&' } else { '?' };
         let written = write!(self.uri, "{separator}{name}={}", escape(value));
         debug_assert!(written.is_ok(), "a String takes everything");
+        self
+    }
+
+    /// That makes what it is about.
+    fn making(mut self, id: &str) -> Self {
+        self.subject = Some(id.to_owned());
         self
     }
 
@@ -90,6 +104,7 @@ impl Request {
             &["channels", "externalMedia"],
             "an externalMedia channel",
         )
+        .making(id)
         .with("app", app)
         .with("channelId", id)
         .with("external_host", &rtp.to_string())
@@ -99,6 +114,7 @@ impl Request {
     /// Keeps keys as events also where it would otherwise pass packets straight through.
     pub(crate) fn create_bridge(id: &str) -> Self {
         Self::new("POST", &["bridges"], "a bridge")
+            .making(id)
             .with("type", "mixing,dtmf_events")
             .with("bridgeId", id)
     }
@@ -207,6 +223,25 @@ impl Request {
         self.purpose
     }
 
+    /// The channel or bridge that it is about.
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    pub(crate) const fn method(&self) -> &'static str {
+        self.method
+    }
+
+    /// What comes after `ari/`.
+    pub(crate) fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// JSON.
+    pub(crate) fn body(&self) -> Option<&str> {
+        self.body.as_deref()
+    }
+
     /// As it goes over the websocket.
     pub(crate) fn to_text(&self, id: u64) -> String {
         let mut message = serde_json::json!({
@@ -220,6 +255,12 @@ impl Request {
             message["message_body"] = body.as_str().into();
         }
         message.to_string()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.purpose)
     }
 }
 

@@ -17,6 +17,31 @@ pub struct AsteriskConfig {
     pub app: String,
     /// What it calls other nodes, whose callers are taken over when they fall silent.
     pub take_over: Vec<String>,
+    /// How requests reach it.
+    pub rest: RestWay,
+}
+
+/// How requests reach an Asterisk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestWay {
+    /// Over the websocket where it takes them there, else over HTTP.
+    #[default]
+    Auto,
+    /// Over the websocket: Asterisk 20.14, 21.9, 22.4 or later.
+    Websocket,
+    /// Over HTTP.
+    Http,
+}
+
+impl RestWay {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "websocket" => Ok(Self::Websocket),
+            "http" => Ok(Self::Http),
+            _ => Err("must be \"auto\", \"websocket\" or \"http\"".to_owned()),
+        }
+    }
 }
 
 impl AsteriskConfig {
@@ -43,6 +68,7 @@ mod tests {
                 password: Secret::new("canary"),
                 app: "voicebridge-a".to_owned(),
                 take_over: Vec::new(),
+                rest: RestWay::Auto,
             }
             .websocket_url()
         };

@@ -26,7 +26,7 @@ pub use address::{
     Advertised, BadAdvertised, BadListenAddress, BadNetwork, BadPortRange, ListenAddress, Network,
     PortRange, SipTransport,
 };
-pub use asterisk::AsteriskConfig;
+pub use asterisk::{AsteriskConfig, RestWay};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number};

@@ -192,8 +192,10 @@ fn an_asterisk_is_read_with_the_node_s_app_or_its_own() {
     assert_eq!(asterisk.url, "http://127.0.0.1:8088");
     assert_eq!(asterisk.password.expose(), "canary");
     assert!(!format!("{config:?}").contains("canary"));
-    let config = parse(&format!("{ASTERISK}app = 'vb_2'\n")).unwrap();
+    assert_eq!(asterisk.rest, RestWay::Auto);
+    let config = parse(&format!("{ASTERISK}app = 'vb_2'\nrest = 'http'\n")).unwrap();
     assert_eq!(config.asterisks[0].app, "vb_2");
+    assert_eq!(config.asterisks[0].rest, RestWay::Http);
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "from a file").unwrap();
     let text = ASTERISK.replace(
@@ -251,6 +253,11 @@ fn what_is_wrong_with_an_asterisk_is_named() {
             "user = 'vb'",
             "user = 'vb'\nplain_text = 'yes'",
             "true or false",
+        ),
+        (
+            "user = 'vb'",
+            "user = 'vb'\nrest = 'soap'",
+            "\"auto\", \"websocket\" or \"http\"",
         ),
     ] {
         let errors = errors(&ASTERISK.replace(wrong, right));

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::active_call::{ActiveCall, Line, Media};
 use super::asterisk_link::{self, News, Order};
+use super::asterisk_rest::Answer;
 use super::clock;
 use super::gateway::Gateway;
 use super::seal;
@@ -89,6 +90,10 @@ impl Asterisks {
                 asterisk.endpoint.handle_opened(now);
             }
             News::Text(at, text) => asterisk.endpoint.handle_text(at, &text),
+            News::Answer(answer) => {
+                let Answer { id, status, body } = answer;
+                asterisk.endpoint.handle_answer(now, id, status, body);
+            }
             News::Closed { reason, dead } => {
                 if dead {
                     asterisk.dead_since.get_or_insert(now);
@@ -131,7 +136,7 @@ impl Asterisks {
             while let Some(transmit) = asterisk.endpoint.poll_transmit() {
                 let order = match transmit {
                     Transmit::Open => Order::Open,
-                    Transmit::Text(text) => Order::Text(text),
+                    Transmit::Ask(asked) => Order::Ask(asked),
                     Transmit::Close => Order::Close,
                 };
                 if asterisk.orders.try_send(order).is_err() {

@@ -11,9 +11,10 @@ use tokio::net::UdpSocket;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::asterisk_link::{Socket, connect, in_words, local_address};
+use super::asterisk_rest::{Lane, RestError};
 use crate::ari::event::{self, Channel, Event};
 use crate::ari::request::Request;
-use crate::config::AsteriskConfig;
+use crate::config::{AsteriskConfig, RestWay};
 use crate::media::codec::Codec;
 use crate::media::rtp::RtpHeader;
 use crate::units::{RtpTicks, SeqNo, Ssrc};
@@ -47,25 +48,26 @@ pub async fn check_asterisk(
     let mut talk = Talk {
         local: SocketAddr::new(local_address(&socket), 0),
         socket,
+        lane: None,
         app: ours.app,
         asked: 0,
         ports,
         shared_port: None,
     };
     let mut found = Vec::new();
-    match talk.ask(&Request::info()).await {
-        Some((200, info)) => found.push(AsteriskFinding::Good(format!(
-            "connected to Asterisk {}",
-            json(&info)["system"]["version"].as_str().unwrap_or("?")
+    match talk.begin(config).await {
+        Ok((200, info)) => found.push(AsteriskFinding::Good(format!(
+            "connected to Asterisk {}{}",
+            json(&info)["system"]["version"].as_str().unwrap_or("?"),
+            match talk.lane {
+                Some(_) => ", with requests over HTTP",
+                None => "",
+            }
         ))),
-        Some((status, _)) => found.push(AsteriskFinding::Failed(format!(
+        Ok((status, _)) => found.push(AsteriskFinding::Failed(format!(
             "asterisk/info says {status}: load res_ari_asterisk.so (modules.conf)"
         ))),
-        None => {
-            return vec![AsteriskFinding::Failed(
-                "REST over the websocket is not answered: Asterisk 20.14, 21.9, 22.4 or later is needed".to_owned(),
-            )];
-        }
+        Err(finding) => return vec![finding],
     }
     let before = found.len();
     found.extend(talk.modules().await);
@@ -88,6 +90,8 @@ fn unreachable(config: &AsteriskConfig, reason: &str) -> AsteriskFinding {
 /// A conversation, one question at a time.
 struct Talk {
     socket: Socket,
+    /// Where requests go over HTTP.
+    lane: Option<Lane>,
     /// Our end of the connection, without a port.
     local: SocketAddr,
     app: String,
@@ -99,8 +103,31 @@ struct Talk {
 }
 
 impl Talk {
+    /// Finds the way that requests go, by a first one.
+    async fn begin(&mut self, config: &AsteriskConfig) -> Result<(u16, String), AsteriskFinding> {
+        if config.rest != RestWay::Http {
+            match self.ask(&Request::info()).await {
+                Some(answer) => return Ok(answer),
+                None if config.rest == RestWay::Websocket => {
+                    return Err(AsteriskFinding::Failed(
+                        "REST over the websocket is not answered: Asterisk 20.14, 21.9, 22.4 or later is needed for asterisk.rest = \"websocket\"; \"auto\" and \"http\" do with any".to_owned(),
+                    ));
+                }
+                None => {}
+            }
+        }
+        let refused = |error: RestError| {
+            AsteriskFinding::Failed(format!("REST over HTTP is not answered: {error}"))
+        };
+        let lane = self.lane.insert(Lane::to(config).map_err(refused)?);
+        lane.ask(&Request::info()).await.map_err(refused)
+    }
+
     /// Status and body of the answer; `None`: there is none.
     async fn ask(&mut self, question: &Request) -> Option<(u16, String)> {
+        if let Some(lane) = &mut self.lane {
+            return lane.ask(question).await.ok();
+        }
         self.asked += 1;
         let text = question.to_text(self.asked);
         self.socket.send(Message::text(text)).await.ok()?;

@@ -1,4 +1,5 @@
-//! One Asterisk's websocket: opened, written and read as the gateway orders. No ARI is understood here.
+//! One Asterisk's websocket: opened, written and read as the gateway orders, and requests on the way that
+//! `asterisk_way` finds. No ARI is understood here.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -15,7 +17,10 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
+use super::asterisk_rest::Answer;
+use super::asterisk_way::{Taken, Turn, Way, text};
 use super::clock;
+use crate::ari::Asked;
 use crate::config::AsteriskConfig;
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -25,8 +30,8 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(super) enum Order {
     /// Open it, whatever there was before.
     Open,
-    /// Send this.
-    Text(String),
+    /// Pass this on.
+    Ask(Asked),
     /// Drop it.
     Close,
 }
@@ -38,6 +43,8 @@ pub(super) enum News {
     Opened(IpAddr),
     /// A message, and when it was read.
     Text(Instant, String),
+    /// The answer to a request, where it doesn't come as a message.
+    Answer(Answer),
     /// It is gone, or could not be made.
     Closed {
         /// Why, for operators.
@@ -56,6 +63,12 @@ impl News {
     }
 }
 
+/// An open connection.
+struct Connection {
+    socket: Socket,
+    way: Way,
+}
+
 /// Runs one Asterisk's connection, until the gateway is gone.
 pub(super) async fn run(
     config: AsteriskConfig,
@@ -68,10 +81,10 @@ pub(super) async fn run(
         let (next, told) = match link.take() {
             None => match orders.recv().await {
                 Some(Order::Open) => open(&config, &mut orders).await,
-                Some(Order::Text(_) | Order::Close) => (None, None),
+                Some(Order::Ask(_) | Order::Close) => (None, None),
                 None => return,
             },
-            Some(socket) => serve(socket, &mut orders).await,
+            Some(connection) => serve(connection, &mut orders).await,
         };
         link = next;
         if let Some(told) = told
@@ -86,19 +99,22 @@ pub(super) async fn run(
 async fn open(
     config: &AsteriskConfig,
     orders: &mut mpsc::Receiver<Order>,
-) -> (Option<Socket>, Option<News>) {
+) -> (Option<Connection>, Option<News>) {
     loop {
         let opened = tokio::select! {
             opened = tokio::time::timeout(HANDSHAKE, connect(config)) => opened,
             order = orders.recv() => match order {
-                Some(Order::Open | Order::Text(_)) => continue,
+                Some(Order::Open | Order::Ask(_)) => continue,
                 Some(Order::Close) | None => return (None, None),
             },
         };
         return match opened {
             Ok(Ok(socket)) => {
                 let address = local_address(&socket);
-                (Some(socket), Some(News::Opened(address)))
+                match begin(config, socket).await {
+                    Ok(connection) => (Some(connection), Some(News::Opened(address))),
+                    Err(reason) => (None, Some(News::closed(reason))),
+                }
             }
             Ok(Err(error)) => {
                 let (reason, dead) = (in_words(&error), is_dead(&error));
@@ -135,51 +151,101 @@ pub(super) async fn connect(config: &AsteriskConfig) -> Result<Socket, Error> {
     Ok(socket)
 }
 
+/// Finds out, where that isn't said, how requests get through.
+async fn begin(config: &AsteriskConfig, mut socket: Socket) -> Result<Connection, String> {
+    let way = Way::new(config).map_err(|error| error.to_string())?;
+    if let Some(question) = way.question() {
+        in_time(socket.send(Message::text(question))).await?;
+    }
+    Ok(Connection { socket, way })
+}
+
 /// The next thing that happens on an open connection.
 async fn serve(
-    mut socket: Socket,
+    mut connection: Connection,
     orders: &mut mpsc::Receiver<Order>,
-) -> (Option<Socket>, Option<News>) {
-    tokio::select! {
-        message = socket.next() => match message {
-            Some(Ok(Message::Text(text))) => {
-                let news = News::Text(clock::now(), text.as_str().to_owned());
-                (Some(socket), Some(news))
-            }
-            Some(Ok(Message::Close(_))) | None => (None, Some(News::closed("closed"))),
-            Some(Ok(_)) => (Some(socket), None),
-            Some(Err(error)) => (None, Some(News::closed(in_words(&error)))),
+) -> (Option<Connection>, Option<News>) {
+    let Connection { socket, way } = &mut connection;
+    let next = tokio::select! {
+        message = socket.next() => match heard(way, message) {
+            Ok(Heard::News(news)) => Ok(Some(news)),
+            Ok(Heard::Waited(waited)) => send(socket, waited, orders).await.map(|()| None),
+            Err(reason) => Err(reason),
         },
         order = orders.recv() => match order {
-            Some(Order::Text(text)) => match send(&mut socket, text, orders).await {
-                Ok(()) => (Some(socket), None),
-                Err(reason) => (None, Some(News::closed(reason))),
+            Some(Order::Ask(asked)) => match way.take(asked) {
+                Taken::Send(asked) => send(socket, vec![asked], orders).await.map(|()| None),
+                Taken::Passed(answer) => Ok(answer.map(News::Answer)),
             },
             // Dropped: what is to be replaced or given up needs no farewell.
-            Some(Order::Close) | None => (None, None),
-            Some(Order::Open) => (None, Some(News::closed("to be opened again"))),
+            Some(Order::Close) | None => return (None, None),
+            Some(Order::Open) => Err("to be opened again".to_owned()),
         },
+        turn = way.next() => match turn {
+            Turn::Answer(answer) => Ok(Some(News::Answer(answer))),
+            Turn::Ping => {
+                let ping = socket.send(Message::Ping(Bytes::new()));
+                in_time(ping).await.map(|()| None)
+            }
+            Turn::Dead => Err("it keeps silent".to_owned()),
+            Turn::Nothing => Ok(None),
+        },
+    };
+    match next {
+        Ok(news) => (Some(connection), news),
+        Err(reason) => (None, Some(News::closed(reason))),
     }
 }
 
-/// Sends a text, and those that wait behind it in one go.
+/// What came by the websocket.
+enum Heard {
+    News(News),
+    /// Nothing for the gateway; these may go over the websocket now.
+    Waited(Vec<Asked>),
+}
+
+/// Something came by the websocket, or its end.
+fn heard(way: &mut Way, message: Option<Result<Message, Error>>) -> Result<Heard, String> {
+    let now = clock::now();
+    way.heard(now);
+    match message {
+        Some(Ok(Message::Text(text))) => Ok(match way.was_for_us(text.as_str()) {
+            Some(waited) => Heard::Waited(waited),
+            None => Heard::News(News::Text(now, text.as_str().to_owned())),
+        }),
+        Some(Ok(Message::Close(_))) | None => Err("closed".to_owned()),
+        Some(Ok(_)) => Ok(Heard::Waited(Vec::new())),
+        Some(Err(error)) => Err(in_words(&error)),
+    }
+}
+
+/// Sends requests, and those that wait behind them in one go.
 async fn send(
     socket: &mut Socket,
-    first: String,
+    first: Vec<Asked>,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Result<(), String> {
+    if first.is_empty() {
+        return Ok(());
+    }
     let all = async {
-        socket.feed(Message::text(first)).await?;
+        for asked in first {
+            socket.feed(Message::text(text(&asked))).await?;
+        }
         for _ in 0..BURST {
             match orders.try_recv() {
-                Ok(Order::Text(text)) => socket.feed(Message::text(text)).await?,
+                Ok(Order::Ask(asked)) => socket.feed(Message::text(text(&asked))).await?,
                 Ok(Order::Close | Order::Open) => return Err(Error::ConnectionClosed),
                 Err(_) => break,
             }
         }
         socket.flush().await
     };
-    match tokio::time::timeout(SEND, all).await {
+    in_time(all).await
+}
+
+async fn in_time(sending: impl Future<Output = Result<(), Error>>) -> Result<(), String> {
+    match tokio::time::timeout(SEND, sending).await {
         Ok(sent) => sent.map_err(|error| in_words(&error)),
         Err(_) => Err("it takes nothing any more".to_owned()),
     }

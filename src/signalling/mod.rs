@@ -4,8 +4,8 @@
 //! The path of a call, top to bottom:
 //! 1. `transport`: bytes from sockets
 //! 2. [`crate::sip::Endpoint`]: messages, transactions, dialogs
-//! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s; `asterisk_link` and `asterisk` do the
-//!    same for callers who come by [`crate::ari`]
+//! 3. `wire_in`: SIP and engine events as [`crate::call::CallInput`]s; `asterisk_link` (with `asterisk_way`
+//!    and `asterisk_rest`) and `asterisk` do the same for callers who come by [`crate::ari`]
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
@@ -16,6 +16,8 @@ mod active_call;
 mod asterisk;
 mod asterisk_check;
 mod asterisk_link;
+mod asterisk_rest;
+mod asterisk_way;
 mod clock;
 mod counters;
 mod events;

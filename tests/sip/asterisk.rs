@@ -125,6 +125,8 @@ pub(crate) struct Asterisk {
     pub(crate) http: u16,
     /// The first of its ports for media.
     pub(crate) rtp: u16,
+    /// How nodes send it requests.
+    pub(crate) rest: &'static str,
 }
 
 impl Asterisk {
@@ -150,6 +152,7 @@ impl Asterisk {
             sip: port(),
             http: port(),
             rtp: ports(RTP_PORTS),
+            rest: "auto",
         };
         asterisk.start_again();
         asterisk
@@ -200,7 +203,8 @@ impl Asterisk {
             other => format!("take_over = [{other:?}]"),
         };
         let server = Server::start(&format!(
-            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\n{take_over}\n",
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\nrest = {rest:?}\n{take_over}\n",
+            rest = self.rest,
         ));
         server.remember(&[PASSWORD]);
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -266,7 +266,12 @@ pub(crate) fn all_people(server: &Server, meetings: &[Meeting]) -> Vec<Vec<Value
     all.map(|meeting| people(server, &meeting.id)).collect()
 }
 
-fn assert_unchanged(server: &Server, meeting: &Meeting, before: &[Value], during: Duration) {
+pub(crate) fn assert_unchanged(
+    server: &Server,
+    meeting: &Meeting,
+    before: &[Value],
+    during: Duration,
+) {
     let start = Instant::now();
     while start.elapsed() < during {
         assert_eq!(

@@ -322,7 +322,8 @@ mod tests {
                 self.now += Duration::from_millis(50);
                 self.endpoint.handle_timeout(self.now);
                 while let Some(transmit) = self.endpoint.poll_transmit() {
-                    if let Transmit::Text(text) = transmit {
+                    if let Transmit::Ask(asked) = transmit {
+                        let text = asked.request.to_text(asked.id);
                         self.answer(&serde_json::from_str(&text).unwrap());
                     }
                 }

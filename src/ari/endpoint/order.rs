@@ -2,6 +2,7 @@
 //! this program, and now and then.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 use super::{AriEvent, CallerId, Endpoint, What};
@@ -130,9 +131,31 @@ impl Endpoint {
         self.ask(now, What::Notice, Request::delete_channel(channel));
     }
 
-    /// The name of something that is made for a caller; unlike any other, also of an earlier life.
+    /// The name of something that is made for a caller; unlike any other, also of an earlier life. Of a fixed
+    /// width: Asterisk 22 takes a name for used already where another one only begins with it.
     pub(super) fn name_of(&self, kind: &str, caller: CallerId) -> String {
-        format!("{}{:x}-{}", self.prefix(kind), self.config.seed, caller.0)
+        format!(
+            "{}{:x}-{:010}",
+            self.prefix(kind),
+            self.config.seed,
+            caller.0
+        )
+    }
+
+    /// Whom a channel or bridge belongs to, as far as the order of requests goes: a caller's own channel and
+    /// what was made for him are one, and everything else is by itself.
+    pub(super) fn whose(&self, subject: &str) -> u64 {
+        let made = || {
+            let rest = subject.strip_prefix(self.config.app.as_str())?;
+            let (_, number) = rest.strip_prefix('.')?.rsplit_once('-')?;
+            number.parse().ok()
+        };
+        let caller = self.by_channel.get(subject).map(|caller| caller.0);
+        caller.or_else(made).unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            subject.hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     fn prefix(&self, kind: &str) -> String {

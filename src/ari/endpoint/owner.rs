@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{AriEvent, Endpoint, Pending, Transmit, What};
-use crate::ari::event::{self, Event};
+use crate::ari::event::{self, Response};
 use crate::ari::request::Request;
 
 impl Endpoint {
@@ -23,18 +23,11 @@ impl Endpoint {
     /// Asks who that was; he has had the time to write it down.
     pub(super) fn ask_owner(&mut self, now: Instant) {
         let request = Request::global(&self.owner_variable());
-        self.last_request += 1;
-        let text = request.to_text(self.last_request);
-        self.transmits.push_back(Transmit::Text(text));
-        let pending = Pending::new(now, What::Owner, &request);
-        self.pending.insert(self.last_request, pending);
+        self.pass_on(now, What::Owner, request);
     }
 
-    /// Something came while the name was contested: of interest is whose it is.
-    pub(super) fn handle_contested(&mut self, now: Instant, text: &str) {
-        let Ok(Event::Response(response)) = event::parse(text) else {
-            return;
-        };
+    /// An answer came while the name was contested: of interest is whose it is.
+    pub(super) fn handle_contested(&mut self, now: Instant, response: &Response) {
         let pending = response.request_id.and_then(|id| self.pending.remove(&id));
         if !matches!(
             pending,

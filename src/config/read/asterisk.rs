@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Reader, not_empty, public_url};
 use crate::config::NodeConfig;
-use crate::config::asterisk::AsteriskConfig;
+use crate::config::asterisk::{AsteriskConfig, RestWay};
 use crate::config::error::ConfigError;
 use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
@@ -61,6 +61,7 @@ impl Reader<'_> {
         let app = self.text("asterisk.app", plain_name);
         let url = url.filter(|url| self.may_carry_a_password(url));
         let take_over = self.list("asterisk.take_over", plain_name);
+        let rest = self.text("asterisk.rest", RestWay::parse);
         let app = match self.items.contains_key("asterisk.app") {
             true => app?,
             false => self.app_of(node)?,
@@ -79,6 +80,7 @@ impl Reader<'_> {
             password: password?,
             app,
             take_over,
+            rest: rest.unwrap_or_default(),
         })
     }
 

@@ -287,9 +287,105 @@ impl FromStr for Language {
     }
 }
 
+/// A place in an Asterisk's dialplan. The extension may be somebody's number: it prints as `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DialplanPlace {
+    context: String,
+    extension: String,
+    priority: u16,
+}
+
+impl DialplanPlace {
+    /// What a context may be called.
+    pub const CONTEXT: &'static str = "must be 1 to 79 letters, digits, '.', '-' or '_'";
+    /// What an extension may be.
+    pub const EXTENSION: &'static str =
+        "must be 1 to 79 letters, digits, '*', '#', '+', '.', '-' or '_'";
+    /// The highest priority, and what is said of one out of range.
+    pub const PRIORITY: (u16, &'static str) = (9_999, "must be 1 to 9999");
+
+    /// `None`: one of them isn't what Asterisk takes for one. No character is allowed that means something else
+    /// there, such as a comma.
+    #[must_use]
+    pub fn new(context: &str, extension: &str, priority: u16) -> Option<Self> {
+        let fits = Self::is_context(context)
+            && Self::is_extension(extension)
+            && (1..=Self::PRIORITY.0).contains(&priority);
+        fits.then(|| Self {
+            context: context.to_owned(),
+            extension: extension.to_owned(),
+            priority,
+        })
+    }
+
+    /// May a context be called that?
+    #[must_use]
+    pub fn is_context(text: &str) -> bool {
+        is_of(text, b".-_")
+    }
+
+    /// Can it be dialled? A leading `_` would make a pattern of it.
+    #[must_use]
+    pub fn is_extension(text: &str) -> bool {
+        is_of(text, b"*#+.-_") && !text.starts_with('_')
+    }
+
+    /// The context.
+    #[must_use]
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The extension in it.
+    #[must_use]
+    pub fn extension(&self) -> &str {
+        &self.extension
+    }
+
+    /// The priority in that, from 1.
+    #[must_use]
+    pub const fn priority(&self) -> u16 {
+        self.priority
+    }
+}
+
+fn is_of(text: &str, more: &[u8]) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || more.contains(&b);
+    (1..=79).contains(&text.len()) && text.bytes().all(fits)
+}
+
+impl fmt::Debug for DialplanPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},***,{}", self.context, self.priority)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_in_the_dialplan_has_nothing_in_it_that_asterisk_reads_as_more() {
+        let place = DialplanPlace::new("reception", "+39*12#", 1).unwrap();
+        assert_eq!(format!("{place:?}"), "reception,***,1");
+        for (context, extension, priority) in [
+            ("", "1", 1),
+            ("a b", "1", 1),
+            ("a,b", "1", 1),
+            ("a", "", 1),
+            ("a", "1,2", 1),
+            ("a", "${EXTEN}", 1),
+            ("a", "1)", 1),
+            ("a", "_X.", 1),
+            ("a", "1@b", 1),
+            ("a", "1", 0),
+            ("a", "1", 10_000),
+        ] {
+            let place = DialplanPlace::new(context, extension, priority);
+            assert_eq!(place, None, "{context},{extension},{priority}");
+        }
+        assert_eq!(DialplanPlace::new(&"a".repeat(80), "1", 1), None);
+    }
 
     #[test]
     fn sequence_numbers_extend_over_the_wrap_both_ways() {

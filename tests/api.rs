@@ -13,6 +13,8 @@ mod events;
 mod invitation;
 #[path = "api/live.rs"]
 mod live;
+#[path = "api/moving.rs"]
+mod moving;
 #[path = "api/pins.rs"]
 mod pins;
 #[path = "api/repetition.rs"]
@@ -47,6 +49,8 @@ use voicebridge::call::roster::{
     ParticipantState, Quality, Readiness,
 };
 
+use voicebridge::units::DialplanPlace;
+
 #[path = "api/organisations.rs"]
 mod organisations;
 #[path = "support/postgres.rs"]
@@ -75,6 +79,9 @@ struct Roster {
     /// Who was to be called.
     dialled: Mutex<Vec<DialOrder>>,
     dial_refusal: Mutex<Option<LiveError>>,
+    move_refusal: Mutex<Option<LiveError>>,
+    /// Where participants were sent on to.
+    moved: Mutex<Vec<DialplanPlace>>,
 }
 
 impl Roster {
@@ -163,6 +170,22 @@ impl LiveCalls for Roster {
                 .lock()
                 .unwrap()
                 .retain(|(_, p)| p.id != participant);
+            Ok(())
+        })
+    }
+
+    fn move_on(
+        &self,
+        _meeting: MeetingId,
+        participant: ParticipantId,
+        place: DialplanPlace,
+    ) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            self.with(participant, |_| ())?;
+            if let Some(refusal) = *self.move_refusal.lock().unwrap() {
+                return Err(refusal);
+            }
+            self.moved.lock().unwrap().push(place);
             Ok(())
         })
     }

@@ -166,6 +166,10 @@ fn api_routes() -> Vec<Route> {
         ("/v1/meetings/{id}/dial", post(dial::dial)),
         ("/v1/meetings/{id}/participants", get(participants::list)),
         (
+            "/v1/meetings/{id}/participants/{participant_id}/move",
+            post(participants::move_on),
+        ),
+        (
             "/v1/meetings/{id}/participants/{participant_id}",
             patch(participants::change).delete(participants::remove),
         ),
@@ -272,6 +276,7 @@ fn guarded_for(
         participants::list,
         participants::change,
         participants::remove,
+        participants::move_on,
         calls::list,
         events::follow,
         webhooks::create,
@@ -311,6 +316,7 @@ mod tests {
     use super::*;
     use crate::booking::{BookingSettings, ParticipantId, SqlStore};
     use crate::call::roster::{DialOrder, Gauges, LiveError, LiveFuture, Participant, Readiness};
+    use crate::units::DialplanPlace;
     use axum::body::Body;
     use axum::http::Request;
     use tower::ServiceExt;
@@ -335,6 +341,9 @@ mod tests {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn end_meeting(&self, _: MeetingId) -> LiveFuture<'_, u32> {
+            Box::pin(async { Err(LiveError::Unavailable) })
+        }
+        fn move_on(&self, _: MeetingId, _: ParticipantId, _: DialplanPlace) -> LiveFuture<'_, ()> {
             Box::pin(async { Err(LiveError::Unavailable) })
         }
         fn dial(&self, _: DialOrder) -> LiveFuture<'_, ()> {
@@ -419,7 +428,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (46, 46), "{names:?}");
+        assert_eq!((different.len(), names.len()), (47, 47), "{names:?}");
     }
 
     #[test]

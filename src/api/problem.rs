@@ -272,9 +272,17 @@ impl From<LiveError> for Problem {
         match error {
             LiveError::NoSuchParticipant => Self::not_found(),
             LiveError::Full => Self::new(StatusCode::CONFLICT, "full", error.to_string()),
-            LiveError::CannotDial => Self::new(
+            LiveError::CannotDial | LiveError::NotByAsterisk => Self::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "not_supported",
+                error.to_string(),
+            ),
+            LiveError::ContextNotAllowed => {
+                Self::new(StatusCode::FORBIDDEN, "not_allowed", error.to_string())
+            }
+            LiveError::NoSuchExtension => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "no_such_extension",
                 error.to_string(),
             ),
             LiveError::Unavailable => unavailable("unavailable"),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::ari::event::{self, Channel};
 use crate::ari::request::Request;
 use crate::media::codec::Codec;
+use crate::units::DialplanPlace;
 
 /// A caller in our application.
 pub(super) struct Caller {
@@ -25,7 +26,13 @@ enum Stage {
     /// In his bridge.
     Up(Media),
     /// Sent back to the dialplan with this outcome, not gone yet.
-    Leaving { outcome: &'static str },
+    Leaving(Leaving),
+}
+
+struct Leaving {
+    outcome: &'static str,
+    /// Where he goes on; `None`: behind `Stasis(...)`.
+    place: Option<DialplanPlace>,
 }
 
 /// What was made for him in Asterisk.
@@ -176,13 +183,18 @@ impl Caller {
     }
 
     /// He is to go on in the dialplan; what was made for him comes back, to be deleted.
-    pub(super) fn leave(&mut self, outcome: &'static str) -> Option<Media> {
-        match std::mem::replace(&mut self.stage, Stage::Leaving { outcome }) {
+    pub(super) fn leave(
+        &mut self,
+        outcome: &'static str,
+        place: Option<DialplanPlace>,
+    ) -> Option<Media> {
+        let leaving = Stage::Leaving(Leaving { outcome, place });
+        match std::mem::replace(&mut self.stage, leaving) {
             Stage::Settling(settling) => Some(settling.media),
             Stage::Up(media) => Some(media),
             Stage::Arrived => None,
-            Stage::Leaving { outcome } => {
-                self.stage = Stage::Leaving { outcome };
+            before @ Stage::Leaving(_) => {
+                self.stage = before;
                 None
             }
         }
@@ -193,7 +205,7 @@ impl Caller {
         match &self.stage {
             Stage::Settling(settling) => Some(&settling.media),
             Stage::Up(media) => Some(media),
-            Stage::Arrived | Stage::Leaving { .. } => None,
+            Stage::Arrived | Stage::Leaving(_) => None,
         }
     }
 
@@ -212,12 +224,15 @@ impl Caller {
 
     /// The requests that send him back to the dialplan, if that is where he is to go.
     pub(super) fn parting_requests(&self) -> Vec<Request> {
-        let Stage::Leaving { outcome } = self.stage else {
+        let Stage::Leaving(Leaving { outcome, place }) = &self.stage else {
             return Vec::new();
         };
         let last = [
             Request::set_variable(&self.channel, OUTCOME, outcome),
-            Request::go_on_in_dialplan(&self.channel),
+            match place {
+                Some(place) => Request::go_on_at(&self.channel, place),
+                None => Request::go_on_in_dialplan(&self.channel),
+            },
         ];
         self.memory_request().into_iter().chain(last).collect()
     }
@@ -228,7 +243,7 @@ impl Caller {
     }
 
     pub(super) const fn is_leaving(&self) -> bool {
-        matches!(self.stage, Stage::Leaving { .. })
+        matches!(self.stage, Stage::Leaving(_))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::ari::event::{self, Bridge, Channel, Event, IncomingCaller, Response};
 use crate::ari::link::{Due, Link};
 use crate::ari::request::Request;
 use crate::media::codec::Codec;
-use crate::units::Key;
+use crate::units::{DialplanPlace, Key};
 
 /// See the module's text.
 pub struct Endpoint {
@@ -126,6 +126,13 @@ pub enum AriEvent {
         /// On hold.
         held: bool,
     },
+    /// Does the extension exist that was asked for? `None`: Asterisk doesn't say.
+    Extension {
+        /// For whom.
+        caller: CallerId,
+        /// It does.
+        exists: Option<bool>,
+    },
     /// He hung up, or was sent elsewhere. He is gone.
     HungUp {
         /// Who.
@@ -180,6 +187,8 @@ enum What {
     LeftBridges(usize),
     /// A channel of a neighbour's comes to us.
     Moved(String),
+    /// Whether there is an extension that he could go on at.
+    Extension(CallerId),
     /// Which application has a caller who left ours.
     Whereabouts(CallerId),
     /// Nothing follows from it.
@@ -405,6 +414,7 @@ impl Endpoint {
                 Ok(bridges) => self.remove_left_bridges(now, index, &bridges),
                 Err(_) => self.counters.malformed += 1,
             },
+            What::Extension(caller) => self.extension(caller, event::variable(body)),
             What::Whereabouts(caller) => self.found_whereabouts(caller, event::variable(body)),
             What::Moved(_) | What::Owner | What::Notice => {}
         }
@@ -423,6 +433,7 @@ impl Endpoint {
                 self.counters.refused += 1;
                 self.sweep_at = Some(now + SWEEP_AGAIN);
             }
+            What::Extension(caller) => self.extension(caller, None),
             What::Whereabouts(caller) => self.found_whereabouts(caller, None),
             What::Beat(index) => self.heard_beat(now, index, None),
             What::Moved(channel) => drop(self.neighbours.take_coming(&channel)),
@@ -496,12 +507,27 @@ impl Endpoint {
         Some(&entry.channel)
     }
 
-    /// Sends him back to the dialplan, which finds `outcome` in `VOICEBRIDGE_OUTCOME`. He is told of no more.
-    pub fn leave(&mut self, now: Instant, caller: CallerId, outcome: &'static str) {
+    /// Asks whether there is such an extension; `Extension` follows, unless the connection is lost.
+    pub fn find_extension(&mut self, now: Instant, caller: CallerId, place: &DialplanPlace) {
+        if let Some(entry) = self.callers.get(&caller) {
+            let request = Request::is_in_dialplan(&entry.channel, place);
+            self.ask(now, What::Extension(caller), request);
+        }
+    }
+
+    /// Sends him back to the dialplan, which finds `outcome` in `VOICEBRIDGE_OUTCOME`: to a place there, or
+    /// behind the `Stasis(...)` that brought him. He is told of no more.
+    pub fn leave(
+        &mut self,
+        now: Instant,
+        caller: CallerId,
+        outcome: &'static str,
+        place: Option<DialplanPlace>,
+    ) {
         let Some(entry) = self.callers.get_mut(&caller) else {
             return;
         };
-        let media = entry.leave(outcome);
+        let media = entry.leave(outcome, place);
         self.send_away(now, caller);
         self.remove_media(now, media);
     }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::media::codec::Codec;
+use crate::units::DialplanPlace;
 
 /// One request. Values may be personal: it prints as what it is for.
 #[derive(Clone, PartialEq, Eq)]
@@ -168,6 +169,29 @@ impl Request {
             &["channels", channel, "continue"],
             "going on in the dialplan",
         )
+    }
+
+    pub(super) fn go_on_at(channel: &str, place: &DialplanPlace) -> Self {
+        Self::go_on_in_dialplan(channel)
+            .with("context", place.context())
+            .with("extension", place.extension())
+            .with("priority", &place.priority().to_string())
+    }
+
+    /// `1` or `0`.
+    pub(super) fn is_in_dialplan(channel: &str, place: &DialplanPlace) -> Self {
+        let (context, extension) = (place.context(), place.extension());
+        let priority = place.priority();
+        let question = format!("DIALPLAN_EXISTS({context},{extension},{priority})");
+        Self {
+            purpose: "whether an extension exists",
+            ..Self::variable(channel, &question)
+        }
+    }
+
+    /// `1` or `0`.
+    pub(crate) fn is_context(name: &str) -> Self {
+        Self::global(&format!("DIALPLAN_EXISTS({name})"))
     }
 
     pub(crate) fn delete_channel(channel: &str) -> Self {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::ari::{AriEvent, Asked, CallerId, Endpoint, EndpointConfig, Transmit};
 use crate::media::codec::Codec;
-use crate::units::Language;
+use crate::units::{DialplanPlace, Language};
 
 /// xorshift64: the same seed, the same run.
 struct Dice(u64);
@@ -48,6 +48,8 @@ struct FakeAsterisk {
     refuses: u64,
     format: &'static str,
     left: Vec<(String, Option<String>)>,
+    /// The extensions that some of them went on at.
+    places: Vec<String>,
     /// What stood beside those who left.
     left_behind: Vec<Option<String>>,
 }
@@ -68,6 +70,7 @@ impl FakeAsterisk {
             refuses: 0,
             format: "(ulaw)",
             left: Vec::new(),
+            places: Vec::new(),
             left_behind: Vec::new(),
         }
     }
@@ -264,6 +267,8 @@ impl FakeAsterisk {
             }
             ("GET", ["variable"]) => match query["variable"].as_str() {
                 "CHANNEL(audionativeformat)" => (200, json!({"value": format})),
+                "DIALPLAN_EXISTS(desk,42,1)" => (200, json!({"value": "1"})),
+                name if name.starts_with("DIALPLAN_EXISTS(") => (200, json!({"value": "0"})),
                 name => match channel.variables.get(name) {
                     Some(value) => (200, json!({"value": value})),
                     None => (404, Value::Null),
@@ -280,6 +285,7 @@ impl FakeAsterisk {
             ("POST", ["continue"]) => {
                 let outcome = channel.variables.get("VOICEBRIDGE_OUTCOME").cloned();
                 let past = channel.variables.get(PAST).cloned();
+                self.places.extend(query.get("extension").cloned());
                 self.left.push((name.to_owned(), outcome));
                 self.left_behind.push(past);
                 self.end(now, name);
@@ -438,13 +444,14 @@ impl World {
             AriEvent::HungUp { caller } | AriEvent::TakenOver { caller } => self.over(caller),
             AriEvent::Lost { caller, .. } => {
                 self.over(caller);
-                self.endpoint.leave(now, caller, "error");
+                self.endpoint.leave(now, caller, "error", None);
             }
             AriEvent::Replaced
             | AriEvent::NeighbourSilent { .. }
             | AriEvent::Connected
             | AriEvent::Disconnected
             | AriEvent::Media { .. }
+            | AriEvent::Extension { .. }
             | AriEvent::Key { .. }
             | AriEvent::Hold { .. } => {}
         }
@@ -458,7 +465,7 @@ impl World {
 
     fn leave(&mut self, caller: CallerId, outcome: &'static str) {
         self.over(caller);
-        self.endpoint.leave(self.now(), caller, outcome);
+        self.endpoint.leave(self.now(), caller, outcome, None);
     }
 
     /// What is on the wire is lost; what Asterisk keeps stays.
@@ -544,6 +551,41 @@ fn a_caller_comes_in_talks_presses_keys_and_goes_on_in_the_dialplan() {
 }
 
 #[test]
+fn a_caller_goes_on_at_an_extension_that_is_found_first() {
+    let mut world = World::new(33);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let (now, caller) = (world.now(), CallerId(1));
+    let there = DialplanPlace::new("desk", "42", 1).unwrap();
+    let elsewhere = DialplanPlace::new("desk", "43", 1).unwrap();
+    world.endpoint.find_extension(now, caller, &elsewhere);
+    world.endpoint.find_extension(now, caller, &there);
+    world.run(100);
+    let found = world.told.iter().filter_map(|event| {
+        let AriEvent::Extension { exists, .. } = event else {
+            return None;
+        };
+        Some(*exists)
+    });
+    let mut found: Vec<_> = found.collect();
+    found.sort();
+    assert_eq!(found, [Some(false), Some(true)]);
+    // While the connection is away nothing is sent; he goes on there when it is back.
+    world.asterisk.hung = true;
+    world.over(caller);
+    world.endpoint.leave(now, caller, "joined", Some(there));
+    world.run(10_000);
+    world.asterisk.hung = false;
+    world.run(5_000);
+    assert_eq!(world.asterisk.places, ["42"]);
+    let left = ("c1".to_owned(), Some("joined".to_owned()));
+    assert_eq!(world.asterisk.left, [left]);
+    world.assert_nothing_is_left();
+}
+
+#[test]
 fn requests_for_one_caller_keep_their_order_whatever_they_are_about() {
     let mut world = World::new(31);
     world.run(100);
@@ -554,7 +596,7 @@ fn requests_for_one_caller_keep_their_order_whatever_they_are_about() {
     let (now, callers) = (world.now(), world.up.clone());
     assert_eq!(callers.len(), 2);
     for caller in &callers {
-        world.endpoint.leave(now, *caller, "joined");
+        world.endpoint.leave(now, *caller, "joined", None);
     }
     let asked = std::iter::from_fn(|| world.endpoint.poll_transmit());
     let whose: Vec<_> = asked
@@ -859,7 +901,7 @@ fn of_two_processes_with_one_name_the_later_has_the_callers_and_the_earlier_is_s
     earlier
         .endpoint
         .remember(now, caller, "elsewhere".to_owned());
-    earlier.endpoint.leave(now, caller, "error");
+    earlier.endpoint.leave(now, caller, "error", None);
     assert_eq!(earlier.endpoint.poll_transmit(), None, "not a word");
     let now = now + Duration::from_secs(1);
     earlier.endpoint.handle_timeout(now);

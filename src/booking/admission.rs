@@ -239,6 +239,8 @@ pub enum HangupBy {
     Host,
     /// Media or signalling was lost.
     Network,
+    /// Nobody: a host or the API sent the caller on, and his call goes on elsewhere.
+    Moved,
 }
 
 /// What is kept of every call, also of those that never got in.

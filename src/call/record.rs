@@ -63,7 +63,7 @@ impl Ending {
     /// Dropped without a word.
     pub(super) const fn dropped(by: HangupBy) -> Self {
         let q850 = match by {
-            HangupBy::Caller | HangupBy::Host => NORMAL_CLEARING,
+            HangupBy::Caller | HangupBy::Host | HangupBy::Moved => NORMAL_CLEARING,
             HangupBy::System => NORMAL_UNSPECIFIED,
             HangupBy::Network => RECOVERY_ON_TIMER_EXPIRY,
         };

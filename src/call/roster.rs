@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::booking::admission::CallId;
 use crate::booking::{CallerNumber, MeetingId, ParticipantId, PrivacyPolicy, Role};
 use crate::call::{Outgoing, RoomTerms};
+use crate::units::DialplanPlace;
 
 /// A boxed answer: keeps [`LiveCalls`] usable behind `Arc<dyn …>`.
 pub type LiveFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, LiveError>> + Send + 'a>>;
@@ -45,6 +46,14 @@ pub trait LiveCalls: Send + Sync {
 
     /// Ends the meeting for all that are in it or wait; how many that were.
     fn end_meeting(&self, meeting: MeetingId) -> LiveFuture<'_, u32>;
+
+    /// Sends a participant on into the dialplan of the Asterisk that he came by: his call here is over.
+    fn move_on(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        place: DialplanPlace,
+    ) -> LiveFuture<'_, ()>;
 
     /// Calls somebody into a meeting. What becomes of it is told as that of any call.
     fn dial(&self, order: DialOrder) -> LiveFuture<'_, ()>;
@@ -91,6 +100,15 @@ pub enum LiveError {
     /// No such participant in this meeting, or not any more.
     #[error("no such participant")]
     NoSuchParticipant,
+    /// He can't be sent on: no Asterisk has him.
+    #[error("the participant didn't come by Asterisk's ARI, and can't be sent on")]
+    NotByAsterisk,
+    /// `[[asterisk]]` doesn't allow the context.
+    #[error("leave_to of this participant's [[asterisk]] doesn't name the context")]
+    ContextNotAllowed,
+    /// The dialplan has no such extension.
+    #[error("Asterisk's dialplan has no such extension in this context")]
+    NoSuchExtension,
     /// The meeting has as many participants as it may have, with those who are being called.
     #[error("the meeting is full")]
     Full,

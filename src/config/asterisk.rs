@@ -19,6 +19,8 @@ pub struct AsteriskConfig {
     pub take_over: Vec<String>,
     /// How requests reach it.
     pub rest: RestWay,
+    /// Contexts of its dialplan that participants may be sent on into.
+    pub leave_to: Vec<String>,
 }
 
 /// How requests reach an Asterisk.
@@ -69,6 +71,7 @@ mod tests {
                 app: "voicebridge-a".to_owned(),
                 take_over: Vec::new(),
                 rest: RestWay::Auto,
+                leave_to: Vec::new(),
             }
             .websocket_url()
         };

@@ -89,6 +89,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("asterisk.plain_text", Boolean, Restart),
     key("asterisk.take_over", List, Restart),
     key("asterisk.rest", Text, Restart),
+    key("asterisk.leave_to", List, Restart),
     key("number.number", Text, Live),
     key("number.country", Text, Live),
     key("number.language", Text, Live),

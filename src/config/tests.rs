@@ -193,9 +193,14 @@ fn an_asterisk_is_read_with_the_node_s_app_or_its_own() {
     assert_eq!(asterisk.password.expose(), "canary");
     assert!(!format!("{config:?}").contains("canary"));
     assert_eq!(asterisk.rest, RestWay::Auto);
-    let config = parse(&format!("{ASTERISK}app = 'vb_2'\nrest = 'http'\n")).unwrap();
+    let config = parse(&format!(
+        "{ASTERISK}app = 'vb_2'\nrest = 'http'\nleave_to = ['desk']\n"
+    ))
+    .unwrap();
     assert_eq!(config.asterisks[0].app, "vb_2");
     assert_eq!(config.asterisks[0].rest, RestWay::Http);
+    assert_eq!(config.asterisks[0].leave_to, ["desk"]);
+    assert!(asterisk.leave_to.is_empty());
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "from a file").unwrap();
     let text = ASTERISK.replace(
@@ -253,6 +258,11 @@ fn what_is_wrong_with_an_asterisk_is_named() {
             "user = 'vb'",
             "user = 'vb'\nplain_text = 'yes'",
             "true or false",
+        ),
+        (
+            "user = 'vb'",
+            "user = 'vb'\nleave_to = ['a,b']",
+            "letters, digits",
         ),
         (
             "user = 'vb'",

@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::asterisk::AsteriskCaller;
+use crate::call::roster::LiveError;
 use crate::call::{Call, Past, Phrase};
 use crate::engine::LegReport;
 use crate::media::codec::Codec;
@@ -13,7 +15,7 @@ use crate::media::parameters::MediaParameters;
 use crate::signalling::quality::QualityWindow;
 use crate::sip::event::DialogId;
 use crate::sip::sdp::LocalMedia;
-use crate::units::{Language, LegId};
+use crate::units::{DialplanPlace, Language, LegId};
 
 /// A call between its arrival and its record.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct ActiveCall {
     pub(crate) window: QualityWindow,
     /// What stands beside the caller for whoever finds him next.
     pub(crate) memory: Option<Past>,
+    /// He is to go on elsewhere.
+    pub(crate) moving: Option<Moving>,
     /// Another process has found him: it keeps the call's record.
     pub(crate) handed_over: bool,
 }
@@ -58,6 +62,20 @@ pub(crate) enum Line {
     Asterisk(AsteriskCaller),
     /// Either side ended it.
     Gone,
+}
+
+/// On the way from a meeting into Asterisk's dialplan.
+#[derive(Debug)]
+pub(crate) enum Moving {
+    /// Asterisk is asked whether there is such an extension; somebody waits for what becomes of it.
+    Asked {
+        /// Where to.
+        place: DialplanPlace,
+        /// Who waits.
+        reply: oneshot::Sender<Result<(), LiveError>>,
+    },
+    /// There is.
+    Going(DialplanPlace),
 }
 
 /// A call's media.
@@ -106,6 +124,7 @@ impl ActiveCall {
             report: None,
             window: QualityWindow::default(),
             memory: None,
+            moving: None,
             handed_over: false,
         }
     }

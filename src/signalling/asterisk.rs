@@ -14,11 +14,12 @@ use super::gateway::Gateway;
 use super::seal;
 use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, IncomingCaller, Transmit};
 use crate::booking::admission::CallId;
+use crate::call::roster::LiveError;
 use crate::call::{Arrival, Call, CallInput, Past, Rejection, is_emergency};
 use crate::config::{AsteriskConfig, Secret};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
-use crate::units::Language;
+use crate::units::{DialplanPlace, Language};
 
 /// All Asterisks, and the tasks that hold their connections.
 pub(super) struct Asterisks {
@@ -35,6 +36,8 @@ struct Asterisk {
     local: IpAddr,
     /// Seals what stands beside its callers.
     key: Secret,
+    /// Contexts that callers may be sent on into.
+    leave_to: Vec<String>,
     /// The last failure was told.
     complained: bool,
     /// Since when nobody listens where it should be.
@@ -70,6 +73,7 @@ impl Asterisks {
                 orders,
                 local: Ipv4Addr::LOCALHOST.into(),
                 key: config.password.clone(),
+                leave_to: config.leave_to.clone(),
                 complained: false,
                 dead_since: None,
             });
@@ -150,10 +154,35 @@ impl Asterisks {
     }
 
     /// Sends a caller back to the dialplan.
-    pub(super) fn leave(&mut self, now: Instant, line: AsteriskCaller, outcome: &'static str) {
+    pub(super) fn leave(
+        &mut self,
+        now: Instant,
+        line: AsteriskCaller,
+        outcome: &'static str,
+        place: Option<DialplanPlace>,
+    ) {
         if let Some(asterisk) = self.all.get_mut(line.asterisk) {
-            asterisk.endpoint.leave(now, line.caller, outcome);
+            asterisk.endpoint.leave(now, line.caller, outcome, place);
         }
+    }
+
+    /// Asks whether a caller may and can be sent to a place in the dialplan.
+    pub(super) fn find_extension(
+        &mut self,
+        now: Instant,
+        line: AsteriskCaller,
+        place: &DialplanPlace,
+    ) -> Result<(), LiveError> {
+        let asterisk = self.all.get_mut(line.asterisk);
+        let asterisk = asterisk.ok_or(LiveError::Unavailable)?;
+        if !asterisk.leave_to.iter().any(|one| one == place.context()) {
+            return Err(LiveError::ContextNotAllowed);
+        }
+        if !asterisk.endpoint.is_connected() {
+            return Err(LiveError::Unavailable);
+        }
+        asterisk.endpoint.find_extension(now, line.caller, place);
+        Ok(())
     }
 
     pub(super) fn ring(&mut self, now: Instant, line: AsteriskCaller) {
@@ -269,6 +298,7 @@ impl Gateway {
             AriEvent::Answered { caller } => self.line_input(line(caller), CallInput::Answered),
             AriEvent::Key { caller, key } => self.line_input(line(caller), CallInput::Key(key)),
             AriEvent::Hold { caller, held } => self.hold(line(caller), held),
+            AriEvent::Extension { caller, exists } => self.extension_found(line(caller), exists),
             AriEvent::HungUp { caller } => self.line_over(line(caller), CallInput::HungUp),
             AriEvent::TakenOver { caller } => self.taken_over(line(caller)),
             AriEvent::NeighbourSilent { app } => {

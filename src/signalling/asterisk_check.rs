@@ -75,6 +75,7 @@ pub async fn check_asterisk(
     if found.len() == before {
         found.push(talk.audio().await);
     }
+    found.extend(talk.contexts(&config.leave_to).await);
     found.extend(talk.opus().await);
     found.extend(talk.endpoint().await);
     found
@@ -180,6 +181,20 @@ impl Talk {
             ))),
             None => Some(AsteriskFinding::Failed("no answer any more".to_owned())),
         }
+    }
+
+    /// Contexts that participants may be sent on into.
+    async fn contexts(&mut self, names: &[String]) -> Vec<AsteriskFinding> {
+        let mut missing = Vec::new();
+        for name in names {
+            let answer = self.ask(&Request::is_context(name)).await;
+            if answer.is_some_and(|(_, body)| json(&body)["value"] == "0") {
+                missing.push(AsteriskFinding::Warning(format!(
+                    "the dialplan has no context {name}, which leave_to names: [{name}] in extensions.conf"
+                )));
+            }
+        }
+        missing
     }
 
     async fn opus(&mut self) -> Option<AsteriskFinding> {

@@ -332,6 +332,7 @@ mod tests {
             app: "voicebridge-a".to_owned(),
             take_over: Vec::new(),
             rest: RestWay::Http,
+            leave_to: Vec::new(),
         }
     }
 

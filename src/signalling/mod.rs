@@ -9,7 +9,7 @@
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
-//! `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
+//! `moving` sends callers by ARI on. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
 //! before anybody calls.
 
 mod active_call;
@@ -22,6 +22,7 @@ mod clock;
 mod counters;
 mod events;
 mod gateway;
+mod moving;
 mod quality;
 mod records;
 mod requests;

@@ -17,6 +17,7 @@ use crate::call::roster::{
     Readiness,
 };
 use crate::call::{RoomTerms, Seat, SeatState};
+use crate::units::DialplanPlace;
 
 /// A question or an order to the gateway.
 #[derive(Debug)]
@@ -30,6 +31,12 @@ pub(super) enum Request {
         oneshot::Sender<bool>,
     ),
     Remove(MeetingId, ParticipantId, oneshot::Sender<bool>),
+    MoveOn(
+        MeetingId,
+        ParticipantId,
+        DialplanPlace,
+        oneshot::Sender<Result<(), LiveError>>,
+    ),
     /// The booking was changed.
     Update(MeetingId, Box<RoomTerms>, oneshot::Sender<()>),
     EndMeeting(MeetingId, oneshot::Sender<u32>),
@@ -148,6 +155,18 @@ impl LiveCalls for GatewayHandle {
         Box::pin(self.steer(move |reply| Request::Remove(meeting, participant, reply)))
     }
 
+    fn move_on(
+        &self,
+        meeting: MeetingId,
+        participant: ParticipantId,
+        place: DialplanPlace,
+    ) -> LiveFuture<'_, ()> {
+        Box::pin(async move {
+            let ask = |reply| Request::MoveOn(meeting, participant, place, reply);
+            self.ask(ask, Some(ANSWER)).await?
+        })
+    }
+
     fn update_meeting(&self, meeting: MeetingId, terms: RoomTerms) -> LiveFuture<'_, ()> {
         let terms = Box::new(terms);
         Box::pin(self.ask(
@@ -199,6 +218,9 @@ impl Gateway {
             }
             Request::Remove(meeting, participant, reply) => {
                 answer(reply, self.rooms.remove(meeting, participant).is_ok());
+            }
+            Request::MoveOn(meeting, participant, place, reply) => {
+                self.move_on(meeting, participant, place, reply);
             }
             Request::Update(meeting, terms, reply) => {
                 let (now, wall) = (clock::now(), clock::wall());
@@ -373,7 +395,7 @@ impl Gateway {
 }
 
 /// Whoever asked may have gone away; that is his right.
-fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+pub(super) fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     let _gone = reply.send(value);
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::active_call::{ActiveCall, Line, Media, Negotiation, Saying};
+use super::active_call::{ActiveCall, Line, Media, Moving, Negotiation, Saying};
 use super::clock;
 use super::gateway::{Gateway, Wake};
 use super::wire_in::KIND as SIP;
@@ -328,7 +328,12 @@ impl Gateway {
             return;
         };
         if let Line::Asterisk(line) = active.line {
-            self.asterisks.leave(now, line, record.outcome.word());
+            let place = match &active.moving {
+                Some(Moving::Going(place)) => Some(place.clone()),
+                Some(Moving::Asked { .. }) | None => None,
+            };
+            let outcome = record.outcome.word();
+            self.asterisks.leave(now, line, outcome, place);
         }
         let leg = active.leg();
         if let Some(leg) = leg {

@@ -127,6 +127,8 @@ pub(crate) struct Asterisk {
     pub(crate) rtp: u16,
     /// How nodes send it requests.
     pub(crate) rest: &'static str,
+    /// What else stands in their `[[asterisk]]`.
+    pub(crate) more: &'static str,
 }
 
 impl Asterisk {
@@ -153,6 +155,7 @@ impl Asterisk {
             http: port(),
             rtp: ports(RTP_PORTS),
             rest: "auto",
+            more: "",
         };
         asterisk.start_again();
         asterisk
@@ -203,8 +206,9 @@ impl Asterisk {
             other => format!("take_over = [{other:?}]"),
         };
         let server = Server::start(&format!(
-            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\nrest = {rest:?}\n{take_over}\n",
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\nrest = {rest:?}\n{take_over}\n{more}\n",
             rest = self.rest,
+            more = self.more,
         ));
         server.remember(&[PASSWORD]);
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -312,7 +316,11 @@ const CALLERS: [(Way, Voice); 6] = [
 ];
 
 pub(crate) const PASSWORD: &str = "canary-of-the-ari-user";
-const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[inbound]\n\
+const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[moved]\n\
+    exten => 42,1,Set(GLOBAL(MOVED)=${VOICEBRIDGE_OUTCOME})\n \
+    same => n,Wait(10)\n \
+    same => n,Hangup()\n\n\
+    [inbound]\n\
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\
     exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \

@@ -10,6 +10,7 @@ mod asterisk_check;
 mod asterisk_http;
 mod asterisk_life;
 mod asterisk_load;
+mod asterisk_moving;
 mod asterisk_nodes;
 mod baresip;
 mod dialplans;

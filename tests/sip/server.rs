@@ -138,6 +138,20 @@ impl Server {
             .expect("changed");
     }
 
+    /// Status and problem code of a POST.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, String) {
+        let asked = ureq::post(self.url(path))
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(body);
+        let mut answer = asked.expect("answered");
+        let said: Value = answer.body_mut().read_json().unwrap_or_default();
+        let code = said["code"].as_str().unwrap_or_default().to_owned();
+        (answer.status().as_u16(), code)
+    }
+
     pub(crate) fn metrics(&self) -> String {
         let mut answer = ureq::get(self.url("/metrics")).call().expect("answered");
         answer.body_mut().read_to_string().expect("text")

@@ -99,6 +99,12 @@ impl Endpoint {
         }
     }
 
+    pub(super) fn extension(&mut self, caller: CallerId, exists: Option<String>) {
+        let exists = exists.map(|value| value == "1");
+        self.events
+            .push_back(AriEvent::Extension { caller, exists });
+    }
+
     /// A caller is no longer in our application.
     pub(super) fn forget(&mut self, now: Instant, caller: CallerId) {
         if let Some(entry) = self.callers.remove(&caller) {

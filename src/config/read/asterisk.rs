@@ -8,6 +8,7 @@ use crate::config::asterisk::{AsteriskConfig, RestWay};
 use crate::config::error::ConfigError;
 use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
+use crate::units::DialplanPlace;
 
 /// Reads all of them.
 pub(super) fn read(
@@ -62,6 +63,7 @@ impl Reader<'_> {
         let url = url.filter(|url| self.may_carry_a_password(url));
         let take_over = self.list("asterisk.take_over", plain_name);
         let rest = self.text("asterisk.rest", RestWay::parse);
+        let leave_to = self.list("asterisk.leave_to", context);
         let app = match self.items.contains_key("asterisk.app") {
             true => app?,
             false => self.app_of(node)?,
@@ -81,6 +83,7 @@ impl Reader<'_> {
             app,
             take_over,
             rest: rest.unwrap_or_default(),
+            leave_to: leave_to.unwrap_or_default(),
         })
     }
 
@@ -127,6 +130,11 @@ fn plain_name(text: &str) -> Result<String, String> {
     let ok = (1..=63).contains(&text.len()) && text.bytes().all(fits);
     ok.then(|| text.to_owned())
         .ok_or_else(|| "must be 1 to 63 letters, digits, '-' or '_'".to_owned())
+}
+
+fn context(text: &str) -> Result<String, String> {
+    let fits = DialplanPlace::is_context(text).then(|| text.to_owned());
+    fits.ok_or_else(|| DialplanPlace::CONTEXT.to_owned())
 }
 
 /// RFC 7617: a colon would end the user's name.

@@ -24,7 +24,6 @@ enum Verdict {
 }
 
 /// Looks at configuration, store, ports, prompts and Asterisks; exit code 1 if any fails.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
     let mut lines = vec![Line::new("configuration", Verdict::Good("read".to_owned()))];
@@ -40,7 +39,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     lines.extend(prompts(&config));
     lines.extend(super::runtime()?.block_on(asterisks(&config)));
     for line in &lines {
-        println!("{}", line.in_words());
+        super::say(&line.in_words())?;
     }
     let failed = lines
         .iter()

@@ -26,7 +26,7 @@ pub(super) fn run(args: &KeyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "the key, alone, on stdout, once")]
+/// The key, alone, on standard output, once.
 async fn create(bookings: &Bookings, args: &KeyCreateArgs) -> anyhow::Result<()> {
     let new = NewKey {
         organisation: args.organisation.clone(),
@@ -39,16 +39,14 @@ async fn create(bookings: &Bookings, args: &KeyCreateArgs) -> anyhow::Result<()>
         expires_at: args.expires.map(end_of).transpose()?,
     };
     let (_, secret) = bookings.create_key(wall(), new).await?;
-    println!("{}", secret.expose());
-    Ok(())
+    Ok(super::say(secret.expose())?)
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 async fn list(bookings: &Bookings) -> anyhow::Result<()> {
-    println!(
+    super::say(&format!(
         "{:36}  {:20}  {:8}  {:20}  {:10}  state",
         "id", "organisation", "role", "created", "expires"
-    );
+    ))?;
     let now = wall();
     for key in bookings.list_keys().await? {
         let expires = key
@@ -59,14 +57,14 @@ async fn list(bookings: &Bookings) -> anyhow::Result<()> {
             (None, Some(at)) if at <= now => "expired",
             (None, _) => "good",
         };
-        println!(
+        super::say(&format!(
             "{:36}  {:20}  {:8}  {:20}  {:10}  {state}",
             key.id,
             key.organisation.name,
             key.role.word(),
             key.created_at.strftime("%FT%TZ"),
             expires,
-        );
+        ))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod serve;
 mod store;
 mod store_copy;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -30,7 +31,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ctl(_) => {
             anyhow::bail!("ctl is not supported yet; the API and /metrics show what runs")
         }
-        Command::Probe(args) => crate::probe::run(&ProbeOptions {
+        Command::Probe(args) => probe(&ProbeOptions {
             uri: args.uri,
             pin: args.pin,
             json: args.json,
@@ -38,6 +39,21 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Store(args) => store_copy::run(&args),
         Command::Openapi => print_openapi(),
     }
+}
+
+/// Exit code 1 where anything was wrong.
+fn probe(options: &ProbeOptions) -> anyhow::Result<ExitCode> {
+    let result = crate::probe::run(options)?;
+    say(&if options.json {
+        serde_json::to_string(&result)?
+    } else {
+        result.in_words()
+    })?;
+    Ok(if result.ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The configuration: the file of `--config`, and the environment over it.
@@ -64,15 +80,18 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("starting the control threads")
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 fn print_openapi() -> anyhow::Result<ExitCode> {
-    println!(
-        "{}",
-        crate::api::openapi()
-            .to_pretty_json()
-            .context("writing the OpenAPI document")?
-    );
+    let document = crate::api::openapi().to_pretty_json();
+    say(&document.context("writing the OpenAPI document")?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a line to standard output. Who reads it may have had enough, as `head` does.
+fn say(line: &str) -> io::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 /// Signalling needs one, the store and the API another.

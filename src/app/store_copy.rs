@@ -14,7 +14,6 @@ pub(super) fn run(args: &StoreArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
 async fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::Result<()> {
     if let DatabaseUrl::Sqlite(file) = from
         && !file.exists()
@@ -25,7 +24,7 @@ async fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::Result<()> {
     let to = super::store::open_at(to).await.context("TO")?;
     let copied = from.copy_to(&to).await.context("copying")?;
     for (table, rows) in copied {
-        println!("{rows:10} {table}");
+        super::say(&format!("{rows:10} {table}"))?;
     }
     from.close().await;
     to.close().await;

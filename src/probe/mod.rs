@@ -12,7 +12,6 @@ pub mod sound;
 mod wire;
 
 use std::io;
-use std::process::ExitCode;
 use std::time::Duration;
 
 pub use audio::{Heard, TONE_LEVEL};
@@ -84,28 +83,16 @@ pub enum ProbeError {
     Random,
 }
 
-/// Probes and prints what was found; exit code 1 where anything was wrong.
+/// Probes, and tells what was found, also where the call could not be placed.
 ///
 /// # Errors
-/// The call could not be placed at all.
-#[expect(clippy::print_stdout, reason = "this is what the command is for")]
-pub fn run(options: &ProbeOptions) -> anyhow::Result<ExitCode> {
+/// The system gives no runtime.
+pub fn run(options: &ProbeOptions) -> io::Result<ProbeResult> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let result = runtime
-        .block_on(probe(options))
-        .unwrap_or_else(|error| ProbeResult::failed(&error));
-    if options.json {
-        println!("{}", serde_json::to_string(&result)?);
-    } else {
-        println!("{}", result.in_words());
-    }
-    Ok(if result.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let found = runtime.block_on(probe(options));
+    Ok(found.unwrap_or_else(|error| ProbeResult::failed(&error)))
 }
 
 /// Places the call.
@@ -191,7 +178,9 @@ impl ProbeResult {
         }
     }
 
-    fn in_words(&self) -> String {
+    /// For people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
         if self.ok {
             let how = if self.echo {
                 "heard its own tone"

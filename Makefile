@@ -7,7 +7,7 @@ PROGRAM := target/release/voicebridge
 DOC := $(DESTDIR)$(PREFIX)/share/doc/voicebridge
 CARGO ?= cargo
 
-.PHONY: help run test quality tsan compare audit build install
+.PHONY: help run test quality contract tsan compare audit build install
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -30,6 +30,11 @@ tsan: ## the engine's threads under the thread sanitizer (needs a nightly toolch
 
 quality: ## concealment rated by PESQ and STOI (the first time needs a network, for two Python packages)
 	@scripts/quality
+
+contract: ## the API held against its own OpenAPI document, as each role, by schemathesis (the first time needs a network)
+	@scripts/install-deps
+	$(CARGO) build --release --locked
+	@scripts/contract
 
 compare: ## measure beside Asterisk and Janus, on a quiet machine; OPTIONS='--quick', '--only NAME', '--write docs', '--help'
 	@. scripts/packages && install_packages janus || true

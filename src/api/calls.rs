@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::query::{Parameters, cursor};
 use super::view::{CallView, Page};
 use crate::booking::service::CallQuestion;
-use crate::booking::{MeetingId, Permission};
+use crate::booking::{MeetingId, Outcome, Permission};
 
 /// Lists calls, latest first, also those that never got in.
 #[utoipa::path(
@@ -21,7 +21,7 @@ use crate::booking::{MeetingId, Permission};
     params(
         ("from" = Option<String>, Query, description = "Arrived then or later; RFC 3339"),
         ("to" = Option<String>, Query, description = "Arrived before then; RFC 3339"),
-        ("outcome" = Option<String>, Query, description = "That ended so"),
+        ("outcome" = Option<Outcome>, Query, description = "That ended so"),
         ("meeting_id" = Option<String>, Query, description = "That reached this meeting"),
         ("organisation" = Option<String>, Query, description = "For keys of role platform; left out: all, with those that reached no meeting"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),

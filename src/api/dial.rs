@@ -29,8 +29,10 @@ pub(super) struct DialBody {
     /// The number that he is shown: one of those that the meeting is reached by.
     from: Option<String>,
     /// What he is called in the meeting; at most 100 characters.
+    #[schema(max_length = 100)]
     name: Option<String>,
     /// What he is spoken to in: `it` or `en`; left out: as the meeting says.
+    #[schema(pattern = "^(it|en)$")]
     language: Option<String>,
     /// `guest` (the default), `host` or `listener`.
     role: Option<Role>,

@@ -26,8 +26,10 @@ pub(super) struct KeyRequest {
     /// Required of keys of role `platform`: whose key it is to be.
     organisation: Option<String>,
     /// `admin`, `operator`, `booking` or `reader`; `platform` only for keys of that role.
+    #[schema(value_type = KeyRole)]
     role: String,
     /// `dial`, if your key has it too.
+    #[schema(value_type = Option<Vec<Scope>>)]
     scopes: Option<Vec<String>>,
     /// Until when it is good; left out: until it is revoked.
     #[schema(format = "date-time")]
@@ -39,6 +41,7 @@ pub(super) struct KeyRequest {
 #[allow(dead_code, reason = "tells the OpenAPI document what `rotate` reads")]
 pub(super) struct KeyRotation {
     /// How long the old key is good yet; 0 to 43,200, default 60.
+    #[schema(maximum = 43_200)]
     grace_minutes: Option<u32>,
 }
 

@@ -24,6 +24,7 @@ use crate::booking::{Permission, Role};
 #[allow(dead_code, reason = "tells the OpenAPI document what `create` reads")]
 pub(super) struct PinRequest {
     /// Whose it is; what the others see and hear of him. 1 to 100 characters.
+    #[schema(min_length = 1, max_length = 100)]
     label: String,
     /// What it makes of its user: `listener` joins muted and can't unmute himself, `bridge` is a machine
     /// that hears no prompts and makes no tones.

@@ -19,7 +19,7 @@ use super::repetition;
 use super::view::{MeetingView, Page};
 use crate::booking::change::FieldError;
 use crate::booking::service::{MeetingQuestion, Repetition};
-use crate::booking::{KeyRole, Meeting, MeetingId, Organisation, Permission};
+use crate::booking::{KeyRole, Meeting, MeetingId, MeetingState, Organisation, Permission};
 
 /// A meeting as it is asked for.
 #[derive(Serialize, ToSchema)]
@@ -31,6 +31,7 @@ pub(super) struct MeetingRequest {
     /// Required of keys of role `platform`: the organisation they act for.
     organisation: Option<String>,
     /// For people; at most 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     title: String,
     /// RFC 3339 with an offset.
     #[schema(format = "date-time")]
@@ -44,12 +45,16 @@ pub(super) struct MeetingRequest {
     /// What repeats it; null: it takes place once.
     recurrence: Option<RecurrenceBody>,
     /// Most participants at once; 1 to 2,000.
+    #[schema(minimum = 1, maximum = 2000)]
     capacity: Option<u32>,
     /// The language callers are spoken to in: `it` or `en`.
+    #[schema(pattern = "^(it|en)$")]
     language: Option<String>,
     /// Your own name for it; unique, at most 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
     external_id: Option<String>,
     /// A JSON object, at most 4,096 bytes.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
     /// Guests wait for a host; default false.
     wait_for_host: Option<bool>,
@@ -75,6 +80,7 @@ pub(super) struct MeetingRequest {
 )]
 pub(super) struct MeetingPatch {
     /// For people; at most 200 characters.
+    #[schema(min_length = 1, max_length = 200)]
     title: Option<String>,
     /// RFC 3339 with an offset.
     #[schema(format = "date-time")]
@@ -87,12 +93,16 @@ pub(super) struct MeetingPatch {
     /// What repeats it; null: it takes place once.
     recurrence: Option<RecurrenceBody>,
     /// Most participants at once; 1 to 2,000.
+    #[schema(minimum = 1, maximum = 2000)]
     capacity: Option<u32>,
     /// `it` or `en`.
+    #[schema(pattern = "^(it|en)$")]
     language: Option<String>,
     /// Your own name for it; unique, at most 255 bytes.
+    #[schema(min_length = 1, max_length = 255)]
     external_id: Option<String>,
     /// A JSON object, at most 4,096 bytes.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<serde_json::Value>,
     /// Guests wait for a host.
     wait_for_host: Option<bool>,
@@ -143,7 +153,7 @@ pub(super) async fn create(
     params(
         ("from" = Option<String>, Query, description = "Not over by then; RFC 3339"),
         ("to" = Option<String>, Query, description = "Begun before then; RFC 3339"),
-        ("state" = Option<String>, Query, description = "scheduled, open, live, ended or cancelled"),
+        ("state" = Option<MeetingState>, Query, description = "In this part of their lives"),
         ("organisation" = Option<String>, Query, description = "For keys of role platform; left out: all"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1,000; default 100. With `state` a page may hold fewer though more follow"),
@@ -443,11 +453,10 @@ pub(super) fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     if text == "*" {
         return Ok(None);
     }
-    if text.contains(',') {
+    if text.is_empty() || text.contains(',') {
+        let must = "must be one ETag or *";
         return Err(Problem::bad_parameter(FieldError::new(
-            "If-Match",
-            "invalid",
-            "must be one ETag or *",
+            "If-Match", "invalid", must,
         )));
     }
     let revision = text

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod calls;
 mod dial;
+mod document;
 mod events;
 mod health;
 mod invitation;
@@ -43,6 +44,7 @@ use crate::call::roster::LiveCalls;
 use crate::config::Config;
 
 use auth::BearerScheme;
+use document::{ClosedRequests, CommonParameters, Links};
 use problem::AnyProblem;
 use repetition::RepeatablePosts;
 
@@ -304,7 +306,7 @@ fn guarded_for(
         health::openapi_document,
     ),
     components(schemas(ProblemDocument)),
-    modifiers(&BearerScheme, &AnyProblem, &RepeatablePosts)
+    modifiers(&BearerScheme, &AnyProblem, &RepeatablePosts, &CommonParameters, &ClosedRequests, &Links)
 )]
 struct Documentation;
 

@@ -30,8 +30,10 @@ pub(super) struct RecurrenceBody {
     #[schema(example = "FREQ=WEEKLY;BYDAY=MO;COUNT=10")]
     rule: String,
     /// Starts to leave out: RFC 3339, local times without an offset, or dates; at most 1,000.
+    #[schema(max_items = 1000)]
     excluded: Option<Vec<String>>,
     /// Starts to add, in the same forms; at most 1,000.
+    #[schema(max_items = 1000)]
     added: Option<Vec<String>>,
 }
 

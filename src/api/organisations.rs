@@ -20,27 +20,68 @@ use crate::booking::dial::DialRulesChange;
 use crate::booking::organisation::{OrganisationChange, OrganisationRecord};
 use crate::booking::{Disclosure, KeyRole, Permission};
 
-/// An organisation as it is asked for; to change one, without its name.
+/// An organisation as it is asked for.
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "tells the OpenAPI document what `asked` reads")]
 pub(super) struct OrganisationRequest {
-    /// Unique; can't be changed.
+    /// Unique; can't be changed later.
+    #[schema(min_length = 1, max_length = 100, pattern = "^\\S(.*\\S)?$")]
     name: String,
     /// What callers are spoken to in, in meetings that ask for no language: `it` or `en`.
+    #[schema(pattern = "^(it|en)$")]
     language: Option<String>,
     /// How much of callers' numbers answers show: `none`, `last4` or `full`.
+    #[schema(value_type = Option<Disclosure>)]
     privacy_show: Option<String>,
     /// How much of callers' numbers is kept: `none`, `last4` or `full`.
+    #[schema(value_type = Option<Disclosure>)]
     privacy_store: Option<String>,
     /// Days until call records, meetings that are over and the audit trail are deleted; 1 to 3,650.
+    #[schema(minimum = 1, maximum = 3650)]
     retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled.
+    #[schema(maximum = 10_000_000)]
     meetings_max: Option<u32>,
     /// How numbers must begin that it may have dialled, like `+39`; none: nothing may be dialled.
     dial_prefixes: Option<Vec<String>>,
     /// Fewest digits of such a number, 3 to 15; 8 by default.
+    #[schema(minimum = 3, maximum = 15)]
     dial_digits_min: Option<u32>,
     /// Most digits of such a number, 3 to 15; 15 by default.
+    #[schema(minimum = 3, maximum = 15)]
+    dial_digits_max: Option<u32>,
+    /// Most calls to people that ring or go on at once; 10 by default.
+    dial_at_once_max: Option<u32>,
+    /// Most calls to people within an hour, answered or not; 60 by default.
+    dial_per_hour_max: Option<u32>,
+}
+
+/// What to change of an organisation: what is left out stays, null brings the configuration's back.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "tells the OpenAPI document what `asked` reads")]
+pub(super) struct OrganisationPatch {
+    /// What callers are spoken to in, in meetings that ask for no language: `it` or `en`.
+    #[schema(pattern = "^(it|en)$")]
+    language: Option<String>,
+    /// How much of callers' numbers answers show: `none`, `last4` or `full`.
+    #[schema(value_type = Option<Disclosure>)]
+    privacy_show: Option<String>,
+    /// How much of callers' numbers is kept: `none`, `last4` or `full`.
+    #[schema(value_type = Option<Disclosure>)]
+    privacy_store: Option<String>,
+    /// Days until call records, meetings that are over and the audit trail are deleted; 1 to 3,650.
+    #[schema(minimum = 1, maximum = 3650)]
+    retain_days: Option<u32>,
+    /// Most meetings that are neither over nor cancelled.
+    #[schema(maximum = 10_000_000)]
+    meetings_max: Option<u32>,
+    /// How numbers must begin that it may have dialled, like `+39`; none: nothing may be dialled.
+    dial_prefixes: Option<Vec<String>>,
+    /// Fewest digits of such a number, 3 to 15; 8 by default.
+    #[schema(minimum = 3, maximum = 15)]
+    dial_digits_min: Option<u32>,
+    /// Most digits of such a number, 3 to 15; 15 by default.
+    #[schema(minimum = 3, maximum = 15)]
     dial_digits_max: Option<u32>,
     /// Most calls to people that ring or go on at once; 10 by default.
     dial_at_once_max: Option<u32>,
@@ -141,7 +182,7 @@ pub(super) async fn read(
 
 /// Changes what an organisation has differently; null brings the default back. For keys of role platform.
 #[utoipa::path(
-    patch, operation_id = "changeOrganisation", path = "/v1/organisations/{id}", tag = "organisations", security(("key" = [])), request_body = OrganisationRequest,
+    patch, operation_id = "changeOrganisation", path = "/v1/organisations/{id}", tag = "organisations", security(("key" = [])), request_body = OrganisationPatch,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "Only if this is still its ETag")),
     responses(
         (status = 200, description = "Changed", body = OrganisationView),

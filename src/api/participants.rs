@@ -24,6 +24,7 @@ pub(super) struct ParticipantPatch {
     /// true mutes; false lets him unmute himself: nobody is unmuted from afar.
     muted: Option<bool>,
     /// At most 100 characters; null takes it away.
+    #[schema(max_length = 100)]
     name: Option<String>,
 }
 

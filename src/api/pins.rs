@@ -19,6 +19,7 @@ use crate::booking::{KeyRole, Permission, Pin};
 #[allow(dead_code, reason = "tells the OpenAPI document what `explain` reads")]
 pub(super) struct ExplainRequest {
     /// 4 to 16 digits.
+    #[schema(pattern = "^[0-9]{4,16}$")]
     pin: String,
     /// The dialled number; left out: any.
     number: Option<String>,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::Modify;
 use utoipa::openapi::{Content, OpenApi, Ref, Response as Answer, ResponseBuilder};
 
+use super::document::operations_of;
 use crate::booking::change::FieldError;
 use crate::booking::service::{AuthError, ExplainError};
 use crate::booking::store::{Conflict, StoreError};
@@ -303,20 +304,11 @@ impl Modify for AnyProblem {
         let problem = ResponseBuilder::from(problem)
             .content("application/problem+json", content)
             .build();
-        for item in openapi.paths.paths.values_mut() {
-            let operations = [
-                &mut item.get,
-                &mut item.put,
-                &mut item.post,
-                &mut item.delete,
-                &mut item.patch,
-            ];
-            for operation in operations.into_iter().flatten() {
-                operation
-                    .responses
-                    .responses
-                    .insert("default".to_owned(), problem.clone().into());
-            }
+        for operation in openapi.paths.paths.values_mut().flat_map(operations_of) {
+            operation
+                .responses
+                .responses
+                .insert("default".to_owned(), problem.clone().into());
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::problem::Problem;
-use crate::booking::change::{FieldError, parse_time};
+use crate::booking::change::{FieldError, parse_bound};
 
 /// The parameters of a request.
 #[derive(Debug)]
@@ -24,10 +24,11 @@ impl Parameters {
         Ok(Some(value))
     }
 
+    /// An end of a period.
     pub(super) fn time(&mut self, name: &str) -> Result<Option<Timestamp>, Problem> {
         // An unescaped '+' of an offset arrives as a space.
         let text = self.text(name)?.map(|text| text.replace(' ', "+"));
-        text.map(|text| parse_time(name, &text).map_err(Problem::bad_parameter))
+        text.map(|text| parse_bound(name, &text).map_err(Problem::bad_parameter))
             .transpose()
     }
 
@@ -117,5 +118,7 @@ fn wrong(name: &str, code: &'static str, message: &str) -> Problem {
     Problem::bad_parameter(FieldError::new(name, code, message))
 }
 
-const LIMIT_DEFAULT: u32 = 100;
-const LIMIT_MAX: u32 = 1_000;
+/// Items of a page, unless told otherwise.
+pub(super) const LIMIT_DEFAULT: u32 = 100;
+/// Most items of a page.
+pub(super) const LIMIT_MAX: u32 = 1_000;

@@ -32,15 +32,16 @@ pub(super) async fn once(
     next: Next,
 ) -> Result<Response, Problem> {
     let is_post = request.method() == Method::POST && request.uri().path().starts_with("/v1/");
-    let name = if is_post {
-        key_name(request.headers())?
-    } else {
-        None
-    };
-    let (Some(name), Some(api_key)) = (name, bearer(request.headers()).map(str::to_owned)) else {
+    let api_key = bearer(request.headers()).map(str::to_owned);
+    let Some(api_key) =
+        api_key.filter(|_| is_post && request.headers().contains_key(IDEMPOTENCY_KEY))
+    else {
         return Ok(next.run(request).await);
     };
     let key = state.bookings.authenticate(state.now(), &api_key).await?;
+    let Some(name) = key_name(request.headers())? else {
+        return Ok(next.run(request).await);
+    };
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_BYTES_MAX)
         .await
@@ -144,7 +145,10 @@ pub(super) struct RepeatablePosts;
 
 impl Modify for RepeatablePosts {
     fn modify(&self, openapi: &mut OpenApi) {
-        let text = ObjectBuilder::new().schema_type(Type::String).build();
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(format!("^[!-~]{{1,{IDEMPOTENCY_KEY_BYTES_MAX}}}$")))
+            .build();
         let parameter = ParameterBuilder::new()
             .name("Idempotency-Key")
             .parameter_in(ParameterIn::Header)

@@ -28,6 +28,7 @@ pub(super) struct WebhookRequest {
     /// Required of keys of role `platform`: whose events are told.
     organisation: Option<String>,
     /// `https://…`, to a public address; the operator may allow others, and `http://…` to those.
+    #[schema(format = "uri", max_length = 2000)]
     url: String,
     /// What is told; null: everything.
     types: Option<Vec<EventKind>>,
@@ -40,6 +41,7 @@ pub(super) struct WebhookRequest {
 #[allow(dead_code, reason = "tells the OpenAPI document what `change` reads")]
 pub(super) struct WebhookPatch {
     /// `https://…`, to a public address.
+    #[schema(format = "uri", max_length = 2000)]
     url: Option<String>,
     /// What is told; null: everything.
     types: Option<Vec<EventKind>>,
@@ -275,7 +277,7 @@ pub(super) async fn test(
     params(
         ("id" = String, Path),
         ("state" = Option<DeliveryState>, Query, description = "In this state"),
-        ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
+        ("cursor" = Option<String>, Query, format = "uuid", description = "The `next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1,000; default 100"),
     ),
     responses((status = 200, description = "A page", body = Page<DeliveryView>))

@@ -217,18 +217,31 @@ pub fn check_external_id(id: &str) -> Result<(), FieldError> {
 /// # Errors
 /// A sentence with what is allowed.
 pub fn parse_time(field: &str, text: &str) -> Result<Timestamp, FieldError> {
-    let allowed = "must be a time as of RFC 3339 with an offset, between the years 2000 and 2200, such as 2026-11-23T10:00:00+01:00";
-    let refuse = || FieldError::new(field, "invalid", allowed);
-    let at: Timestamp = text.parse().map_err(|_| refuse())?;
-    let has_t = text
-        .as_bytes()
-        .get(10)
-        .is_some_and(|b| b.eq_ignore_ascii_case(&b't'));
-    if has_t && (YEAR_2000..YEAR_2200).contains(&at.as_second()) {
-        Ok(at)
-    } else {
-        Err(refuse())
-    }
+    let at = rfc3339(text).filter(|at| (YEAR_2000..YEAR_2200).contains(&at.as_second()));
+    at.ok_or_else(|| {
+        let allowed = "must be a time as of RFC 3339 with an offset, between the years 2000 and 2200, such as 2026-11-23T10:00:00+01:00";
+        FieldError::new(field, "invalid", allowed)
+    })
+}
+
+/// Reads an end of a period that is asked for. Nothing lies before 2000 or after 2200, but a period may.
+///
+/// # Errors
+/// A sentence with what is allowed.
+pub fn parse_bound(field: &str, text: &str) -> Result<Timestamp, FieldError> {
+    let at = rfc3339(text).ok_or_else(|| {
+        let allowed =
+            "must be a time as of RFC 3339 with an offset, such as 2026-11-23T10:00:00+01:00";
+        FieldError::new(field, "invalid", allowed)
+    })?;
+    let year = |second| Timestamp::from_second(second).unwrap_or(at);
+    Ok(at.clamp(year(YEAR_2000), year(YEAR_2200)))
+}
+
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    let separator = text.as_bytes().get(10)?;
+    let at = text.parse().ok()?;
+    separator.eq_ignore_ascii_case(&b't').then_some(at)
 }
 
 /// Collects what is wrong.
@@ -456,6 +469,24 @@ mod tests {
             .into_iter()
             .map(|e| (e.field, e.code))
             .collect()
+    }
+
+    #[test]
+    fn a_period_may_reach_beyond_what_can_be_booked() {
+        let read = |text| parse_bound("from", text).map(|at| at.to_string());
+        let exact = "2026-11-23T09:00:00.25Z";
+        assert_eq!(read(exact), Ok(exact.to_owned()));
+        assert_eq!(
+            read("1970-01-01T00:00:00Z"),
+            Ok("2000-01-01T00:00:00Z".to_owned())
+        );
+        assert_eq!(
+            read("9999-12-31T23:59:59Z"),
+            Ok("2200-01-01T00:00:00Z".to_owned())
+        );
+        assert!(parse_time("from", "1970-01-01T00:00:00Z").is_err());
+        assert!(read("2026-11-23 09:00:00Z").is_err());
+        assert!(read("").is_err());
     }
 
     #[test]

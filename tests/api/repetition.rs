@@ -142,6 +142,17 @@ async fn of_many_who_ask_at_once_one_is_served() {
     assert_eq!(count(&api, &admin, "/v1/keys").await, before + 1);
 }
 
+#[tokio::test]
+async fn who_has_no_good_key_learns_nothing_of_the_header() {
+    let api = Api::new().await;
+    let admin = api.key("demo", KeyRole::Admin).await;
+    let body = || Some(json!({"role": "reader"}));
+    let ask = async |key: &str, name: &str| post(&api, key, "/v1/keys", name, body()).await.status;
+    assert_eq!(ask("vb_nobody", "not visible").await, 401);
+    assert_eq!(ask(&admin, "not visible").await, 400);
+    assert_eq!(ask(&admin, "visible").await, 201);
+}
+
 #[test]
 fn the_openapi_document_names_the_header_on_every_post() {
     let document = serde_json::to_value(openapi()).unwrap();

@@ -212,6 +212,8 @@ impl Bookings {
     ) -> Result<Meeting, BookingError> {
         for _ in 0..ATTEMPTS_MAX {
             let mut meeting = self.meeting(key, id).await?;
+            // A request that is wrong in itself is refused as that, whatever it expects (RFC 9110 section 13.2.1).
+            meeting.options = checked(now, change.clone(), Some(&meeting.options))?;
             expect_revision(&meeting, expected)?;
             if meeting.cancelled_at.is_some() {
                 return Err(BookingError::Cancelled);
@@ -222,7 +224,6 @@ impl Bookings {
             if change.touches_schedule() {
                 meeting.ended_at = None;
             }
-            meeting.options = checked(now, change.clone(), Some(&meeting.options))?;
             if let Some(changed) = self.keep(now, meeting).await? {
                 return Ok(changed);
             }

@@ -112,12 +112,13 @@ impl Bookings {
             let fixed = FieldError::new("name", "invalid", "can't be changed");
             return Err(BookingError::Invalid(vec![fixed]));
         }
-        if expected.is_some_and(|revision| revision != record.revision) {
-            return Err(BookingError::Changed);
-        }
+        // A request that is wrong in itself is refused as that, whatever it expects (RFC 9110 section 13.2.1).
         record.settings = asked
             .apply(record.settings)
             .map_err(BookingError::Invalid)?;
+        if expected.is_some_and(|revision| revision != record.revision) {
+            return Err(BookingError::Changed);
+        }
         if !self.store().change_organisation(record.clone()).await? {
             return Err(BookingError::Changed);
         }

@@ -6,6 +6,7 @@ mod figures;
 mod hold;
 mod inbound;
 mod liveness;
+mod losses;
 mod reporting;
 mod treated;
 
@@ -398,6 +399,10 @@ impl Leg {
         if !self.rtcp.schedule.take_due(now) {
             return;
         }
+        let reception = self.codecs.receiver.report_block(now);
+        if let Some(report) = &reception {
+            self.rtcp.losses.note_seen(now, report.fraction_lost);
+        }
         let Some(to) = self.rtcp.destination(self.source.destination()) else {
             return;
         };
@@ -410,7 +415,7 @@ impl Leg {
         let report = RtcpReport {
             ssrc: self.packetiser.ssrc(),
             sender_info,
-            reception: self.codecs.receiver.report_block(now),
+            reception,
             cname: self.rtcp.cname.as_str(),
             bye: false,
         };
@@ -470,6 +475,20 @@ impl Leg {
 
     pub(super) fn is_playing(&self) -> bool {
         self.player.is_playing()
+    }
+
+    /// Judges anew what loss it is to be encoded for, in percent.
+    pub(super) fn weigh_losses(&mut self, now: Instant) -> u8 {
+        if self.parameters.uses_fec {
+            self.rtcp.losses.weigh(now)
+        } else {
+            0
+        }
+    }
+
+    /// What was judged last.
+    pub(super) const fn loss_percent(&self) -> u8 {
+        self.rtcp.losses.percent()
     }
 
     pub(super) const fn codecs_mut(&mut self) -> &mut CodecSet {
@@ -545,10 +564,7 @@ impl Leg {
     }
 
     fn codecs_echo(&mut self, frame: &mut PacketBuffer) {
-        let CodecSet {
-            receiver, encoder, ..
-        } = &mut *self.codecs;
-        frame.fill(|room| encoder.encode(receiver.pcm(), room).ok());
+        self.codecs.encode_echo(frame);
     }
 }
 

@@ -57,6 +57,8 @@ pub struct MediaParameters {
     pub comfort_noise: Option<u8>,
     /// By which identifier the packets that we receive may tell their level (RFC 6464).
     pub audio_level: Option<u8>,
+    /// The peer makes use of copies of earlier frames in Opus packets (`useinbandfec`, RFC 7587 section 6.1).
+    pub uses_fec: bool,
     /// Packet time that we send with.
     pub ptime: Ptime,
     /// Which way audio flows.
@@ -85,6 +87,7 @@ impl MediaParameters {
             telephone_event: None,
             comfort_noise: None,
             audio_level: None,
+            uses_fec: false,
             ptime: Ptime::DEFAULT,
             direction: Direction::SendRecv,
             remote_rtp,

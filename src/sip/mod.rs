@@ -19,6 +19,7 @@ pub mod dtmf_info;
 pub mod endpoint;
 pub mod event;
 mod extmap;
+mod fmtp;
 mod framing;
 mod guard;
 mod limits;

@@ -15,6 +15,7 @@ use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::media::srtp::SrtpKeys;
 use crate::sip::extmap;
+use crate::sip::fmtp;
 use crate::sip::sdes::{Crypto, LocalKeys};
 use crate::units::Ptime;
 
@@ -212,6 +213,8 @@ fn negotiate(
         audio_level: extmap::peers_level(
             values(&media.attributes, "extmap").chain(values(&session.attributes, "extmap")),
         ),
+        uses_fec: codec == Codec::Opus
+            && fmtp::uses_fec(values(&media.attributes, "fmtp"), payload_type),
         ptime: packet_time(session, media, codec),
         direction,
         remote_rtp,
@@ -626,6 +629,7 @@ mod tests {
             }),
             comfort_noise: None,
             audio_level: None,
+            uses_fec: false,
             ptime: Ptime::nearest(30),
             direction: Direction::SendRecv,
             remote_rtp: "192.0.2.7:4000".parse().unwrap(),
@@ -662,6 +666,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("a=rtcp-mux\r\n"), "{text}");
+        assert!(!parameters.uses_fec);
+        let (parameters, _) = answer_to(&format!("{offer}a=fmtp:96 useinbandfec=1\r\n"));
+        assert!(parameters.uses_fec);
         // Only keys at 8000 offered: better than none.
         let (parameters, _) = answer_to(&offer.replace("telephone-event/48000", "x/1"));
         assert_eq!(

@@ -116,6 +116,17 @@ impl Encoder {
         }
     }
 
+    /// Changes [`OpusSettings::loss_percent`] from the next frame on; the other codecs carry no copies.
+    ///
+    /// # Errors
+    /// [`CodecError::Opus`] on a value libopus refuses: above 100.
+    pub fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        match &mut self.0 {
+            Encoding::Opus(opus) => opus.expect_loss(percent),
+            Encoding::Pcmu | Encoding::Pcma | Encoding::G722(_) => Ok(()),
+        }
+    }
+
     /// Encodes exactly one 20 ms frame and returns the bytes written. `payload` must have room
     /// for [`PAYLOAD_BYTES_MAX`]. With DTX an Opus payload of up to 2 bytes need not be sent.
     ///

@@ -30,9 +30,9 @@ pub struct OpusSettings {
     pub bitrate: u32,
     /// 0 (cheapest) to 10. The engine lowers it under load.
     pub complexity: u8,
-    /// Each packet carries a coarse copy of the frame before it (RFC 6716 section 2.1.7), sized
-    /// for 10 % loss.
-    pub fec: bool,
+    /// For how many lost packets in a hundred each one carries a coarse copy of the frame before it (RFC
+    /// 6716 section 2.1.7); 0: none does. From 10 on libopus gives the copies enough bits to be understood.
+    pub loss_percent: u8,
     /// Almost nothing is sent in silence (RFC 6716 section 2.1.9).
     pub dtx: bool,
 }
@@ -42,7 +42,7 @@ impl Default for OpusSettings {
         Self {
             bitrate: 24_000,
             complexity: 5,
-            fec: true,
+            loss_percent: 10,
             dtx: false,
         }
     }
@@ -78,6 +78,18 @@ impl Encoder {
         Ok(())
     }
 
+    /// [`OpusSettings::loss_percent`] from the next frame on. Makes no state where there is none yet.
+    pub(super) fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        if percent == self.settings.loss_percent {
+            return Ok(());
+        }
+        if self.begun {
+            self.apply_loss(percent)?;
+        }
+        self.settings.loss_percent = percent;
+        Ok(())
+    }
+
     /// Makes the state, where there is none yet. Doesn't allocate: the pages come from the kernel as they
     /// are touched.
     fn begin(&mut self) -> Result<(), CodecError> {
@@ -100,18 +112,17 @@ impl Encoder {
 
     fn apply(&mut self, settings: OpusSettings) -> Result<(), CodecError> {
         let bitrate = c_int::try_from(settings.bitrate).unwrap_or(c_int::MAX);
-        let loss_percent = if settings.fec {
-            LOSS_EXPECTED_PERCENT
-        } else {
-            0
-        };
         self.control(sys::OPUS_SET_BITRATE_REQUEST, bitrate)?;
         self.control(sys::OPUS_SET_VBR_REQUEST, 1)?;
         self.control(sys::OPUS_SET_VBR_CONSTRAINT_REQUEST, 1)?;
         self.control(sys::OPUS_SET_COMPLEXITY_REQUEST, settings.complexity.into())?;
-        self.control(sys::OPUS_SET_INBAND_FEC_REQUEST, settings.fec.into())?;
-        self.control(sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, loss_percent)?;
+        self.apply_loss(settings.loss_percent)?;
         self.control(sys::OPUS_SET_DTX_REQUEST, settings.dtx.into())
+    }
+
+    fn apply_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        self.control(sys::OPUS_SET_INBAND_FEC_REQUEST, (percent > 0).into())?;
+        self.control(sys::OPUS_SET_PACKET_LOSS_PERC_REQUEST, percent.into())
     }
 
     /// Encodes `pcm` (a frame length of Opus) into at most [`PAYLOAD_BYTES_MAX`] bytes.
@@ -531,9 +542,6 @@ const MODE_CELT_ONLY: c_int = 1_002;
 /// The 5 ms in CELT at the end of a packet: what libopus gives them at the default bitrate.
 const CROSSING_BYTES: usize = 30;
 
-/// What FEC is dimensioned for: at 10 % libopus gives the copies enough bits to be understood.
-const LOSS_EXPECTED_PERCENT: c_int = 10;
-
 /// 2.5 ms at 48 kHz.
 const CONCEALMENT_STEP: usize = 120;
 
@@ -728,7 +736,7 @@ mod tests {
         let settings = OpusSettings {
             bitrate: 510_000,
             complexity: 5,
-            fec: true,
+            loss_percent: 10,
             dtx: false,
         };
         let mut encoder = Encoder::new(settings).unwrap();
@@ -826,7 +834,7 @@ mod tests {
     fn without_a_copy_forward_error_correction_says_so_and_leaves_the_decoder_alone() {
         let packets = packets(
             OpusSettings {
-                fec: false,
+                loss_percent: 0,
                 ..Default::default()
             },
             12,
@@ -852,6 +860,23 @@ mod tests {
             decode(&mut decoder, &packets[10]),
             decode(&mut other, &packets[10])
         );
+    }
+
+    #[test]
+    fn copies_come_and_go_with_the_loss_that_is_expected() {
+        let mut encoder = encoder();
+        let mut copies = |percent: u8, from: usize| {
+            encoder.expect_loss(percent).unwrap();
+            (from..from + 50)
+                .filter(|n| fec_samples(&encode(&mut encoder, &voice(*n))).is_ok())
+                .count()
+        };
+        // Before the first frame, when there is no state yet, and on the way.
+        assert_eq!(copies(0, 0), 0);
+        assert!(copies(10, 50) > 25);
+        assert!(copies(20, 100) > 25);
+        // The copy of the last frame before is on its way already.
+        assert_eq!(copies(0, 150), 1);
     }
 
     #[test]

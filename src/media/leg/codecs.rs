@@ -14,6 +14,8 @@ pub struct CodecSet {
     pub(in crate::media) encoder: Encoder,
     /// Frames that are still to be encoded by [`Encoder::encode_crossing`].
     pub(in crate::media) crossing: u8,
+    /// What loss its next frame is encoded for ([`Encoder::expect_loss`]).
+    pub(in crate::media) loss_percent: u8,
     pub(in crate::media) limiter: Limiter,
     pub(in crate::media) comfort: Comfort,
 }
@@ -28,6 +30,7 @@ impl CodecSet {
             receiver: Receiver::new(parameters, config)?,
             encoder: Encoder::new(parameters.codec)?,
             crossing: 0,
+            loss_percent: 0,
             limiter: Limiter::default(),
             comfort: Comfort::default(),
         })
@@ -43,16 +46,26 @@ impl CodecSet {
 
     /// Encodes what a mix came to, or clears the frame where that fails.
     pub(in crate::media) fn encode(&mut self, pcm: &[i16], frame: &mut PacketBuffer) {
-        let encoder = &mut self.encoder;
+        let (encoder, loss_percent) = (&mut self.encoder, self.loss_percent);
         let crosses = self.crossing > 0;
         self.crossing = self.crossing.saturating_sub(1);
         frame.fill(|room| {
+            encoder.expect_loss(loss_percent).ok()?;
             let encoded = if crosses {
                 encoder.encode_crossing(pcm, room)
             } else {
                 encoder.encode(pcm, room)
             };
             encoded.ok()
+        });
+    }
+
+    /// Encodes what was received last.
+    pub(super) fn encode_echo(&mut self, frame: &mut PacketBuffer) {
+        let (encoder, receiver) = (&mut self.encoder, &self.receiver);
+        frame.fill(|room| {
+            encoder.expect_loss(self.loss_percent).ok()?;
+            encoder.encode(receiver.pcm(), room).ok()
         });
     }
 

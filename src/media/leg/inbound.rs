@@ -67,8 +67,11 @@ impl Leg {
                 .receiver
                 .handle_sender_report(now, ssrc, info.ntp);
         }
-        let ntp = self.config.clock.at(now);
-        if let Some(round_trip) = received.about_us.and_then(|report| report.round_trip(ntp)) {
+        let Some(report) = received.about_us else {
+            return;
+        };
+        self.rtcp.losses.note_told(now, report.fraction_lost);
+        if let Some(round_trip) = report.round_trip(self.config.clock.at(now)) {
             self.rtcp.round_trip = Some(round_trip);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::media::leg::losses::Losses;
 use crate::media::parameters::MediaParameters;
 use crate::media::rtcp::RtcpSchedule;
 use crate::media::sender::RtpOrigin;
@@ -14,6 +15,7 @@ pub(super) struct Reporting {
     pub(super) muxed: bool,
     pub(super) heard_from: Option<SocketAddr>,
     pub(super) round_trip: Option<Duration>,
+    pub(super) losses: Losses,
     pub(super) cname: Cname,
 }
 
@@ -25,6 +27,7 @@ impl Reporting {
             muxed: parameters.remote_rtcp == parameters.remote_rtp,
             heard_from: None,
             round_trip: None,
+            losses: Losses::default(),
             cname: Cname::new(origin.ssrc.0),
         }
     }
@@ -74,6 +77,7 @@ mod tests {
             muxed: false,
             heard_from: None,
             round_trip: None,
+            losses: Losses::default(),
             cname: Cname::new(1),
         };
         assert_eq!(reporting.destination(address("0.0.0.0:4000")), None);

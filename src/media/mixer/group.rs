@@ -26,6 +26,8 @@ pub(super) struct Group {
     plain: u8,
     /// Legs that hear it. With none, its state is nobody's.
     listeners: u32,
+    /// What loss it is encoded for: of those with this codec, that of who loses most.
+    loss_percent: u8,
 }
 
 impl Group {
@@ -38,6 +40,7 @@ impl Group {
             crossing: 0,
             plain: 0,
             listeners: 0,
+            loss_percent: 0,
         }
     }
 
@@ -68,6 +71,20 @@ impl Group {
             }
             (Hears::Own { .. }, false) => leg.set_hears(OWN),
         }
+        if let Hears::Own { same, .. } = leg.hears() {
+            // On the way back it is encoded as for all others, or they never meet.
+            let percent = if same > 0 {
+                self.loss_percent
+            } else {
+                leg.loss_percent()
+            };
+            leg.codecs_mut().loss_percent = percent;
+        }
+    }
+
+    /// What loss to encode for from now on.
+    pub(super) const fn expect_loss(&mut self, percent: u8) {
+        self.loss_percent = percent;
     }
 
     /// The leg is gone from this codec or bridge.
@@ -103,6 +120,7 @@ impl Group {
         let narrow = &mut narrow[..rate.frame_samples()];
         self.limiter.process(sums.total(rate), narrow);
         frame.fill(|room| {
+            encoder.expect_loss(self.loss_percent).ok()?;
             let encoded = match (crosses, anew) {
                 (true, _) => encoder.encode_crossing(narrow, room),
                 (false, true) => encoder.encode_unpredicted(narrow, room),

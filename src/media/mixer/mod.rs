@@ -21,6 +21,8 @@ use fitting::AHEAD;
 pub use fitting::{Fitting, Seats};
 pub use select::TALKERS_MAX;
 
+use std::time::Instant;
+
 use crate::media::codec::Codec;
 use crate::media::command::LegSlot;
 use crate::media::leg::{Hears, Leg, Tick};
@@ -150,6 +152,9 @@ impl Bridge {
         self.sum(legs, desk);
         desk.sums.spread(&mut self.converters, in_use);
         self.add_to_all(in_use, desk);
+        if tick.frame().is_multiple_of(FRAMES_PER_SURVEY) {
+            self.survey_losses(tick.now, legs);
+        }
         self.regroup(legs);
         for (group, frame) in self.groups.iter_mut().zip(&mut desk.shared) {
             desk.course = group.course().or(desk.course.take());
@@ -250,6 +255,20 @@ impl Bridge {
         }
     }
 
+    /// Copies for lost packets are made for those who lose some, and for who hears the same.
+    fn survey_losses(&mut self, now: Instant, legs: &mut LegTable) {
+        let mut most = [0; Codec::ALL.len()];
+        for member in &self.seats.members {
+            if let Some(leg) = leg_at(legs, member.slot) {
+                let most = &mut most[codec_index(leg.parameters().codec)];
+                *most = leg.weigh_losses(now).max(*most);
+            }
+        }
+        for (group, percent) in self.groups.iter_mut().zip(most) {
+            group.expect_loss(percent);
+        }
+    }
+
     fn send(
         &self,
         tick: &Tick<'_>,
@@ -318,6 +337,9 @@ impl Bridge {
         }
     }
 }
+
+/// Half a second.
+const FRAMES_PER_SURVEY: u64 = 25;
 
 fn leg_at(legs: &mut LegTable, slot: LegSlot) -> Option<&mut Leg> {
     legs.get_mut(slot.0 as usize)?.as_deref_mut()

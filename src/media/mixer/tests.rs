@@ -14,6 +14,7 @@ use crate::media::rtcp::{NtpClock, NtpTime};
 use crate::media::sender::{PacketBuffer, RtpOrigin};
 use crate::units::{LegId, RtpTicks, SeqNo, Ssrc};
 
+mod losses;
 mod smooth;
 mod speech;
 
@@ -27,6 +28,8 @@ struct World {
     start: Instant,
     frame: u64,
     sent: Sent,
+    /// Whose packet of the next frame doesn't come.
+    lost_from: Option<usize>,
 }
 
 #[expect(
@@ -81,6 +84,7 @@ impl World {
             start,
             frame: 0,
             sent: Sent::default(),
+            lost_from: None,
         };
         for codec in codecs {
             world.add(*codec);
@@ -91,7 +95,10 @@ impl World {
     fn add(&mut self, codec: Codec) {
         let index = self.peers.len() as u16;
         let address = SocketAddr::new("127.0.0.1".parse().unwrap(), 4000 + 2 * index);
-        let parameters = MediaParameters::plain(codec, address);
+        let parameters = MediaParameters {
+            uses_fec: codec == Codec::Opus,
+            ..MediaParameters::plain(codec, address)
+        };
         let config = LegConfig {
             media_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(300),
@@ -169,6 +176,9 @@ impl World {
             .map(|i| speech(index, i, i as f64 / f64::from(rate.hz())).round() as i16)
             .collect();
         let packet = peer.packet(&pcm);
+        if self.lost_from == Some(index) {
+            return;
+        }
         self.legs[index]
             .as_mut()
             .unwrap()

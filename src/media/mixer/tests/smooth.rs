@@ -257,6 +257,7 @@ fn parting_from_the_shared_mix_is_not_heard() {
         // What 1 should hear, from one encoder and decoder from beginning to end.
         let rate = codec.sample_rate();
         let mut encoder = Encoder::new(codec).unwrap();
+        encoder.expect_loss(0).unwrap();
         let mut decoder = Decoder::new(codec).unwrap();
         let mut reference = Vec::new();
         let mut parted = 0;
@@ -489,6 +490,7 @@ fn what_is_encoded_of_a_voice_at_full_scale_is_below_the_ceiling() {
             let mut world = World::new(&[codec, codec, codec]);
             let rate = codec.sample_rate();
             let (mut limiter, mut encoder) = (Limiter::default(), Encoder::new(codec).unwrap());
+            encoder.expect_loss(0).unwrap();
             let (mut peak, mut narrow) = (0, vec![0; rate.frame_samples()]);
             for frame in 0..100 {
                 world.run(1, |peer, _, t| {

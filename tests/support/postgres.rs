@@ -23,6 +23,7 @@ struct Keeper {
 
 impl Server {
     /// The one that the tests of a process share.
+    #[allow(dead_code, reason = "a bench has one of its own")]
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(Self::start)

@@ -191,7 +191,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         media_timeout: config.limits.media_timeout,
         hold_timeout: config.limits.hold_timeout,
         legs_max: config.limits.calls,
-        shared: !config.media.shared.is_empty(),
+        shared: !config.media.shared.is_empty() || !config.asterisks.is_empty(),
         realtime: config.media.realtime,
         ..EngineConfig::default()
     }

@@ -70,6 +70,9 @@ pub enum EngineError {
     /// The leg is closed, or never was.
     #[error("no such leg")]
     UnknownLeg,
+    /// Another leg on the same port has this peer.
+    #[error("another call has media from the same address")]
+    PeerTaken,
     /// Reserved for later.
     #[error("legs of kind {0:?} are not supported yet")]
     Unsupported(LegKind),

@@ -65,6 +65,11 @@ impl SharedPorts {
         self.all().find(|port| self.is_free(*port, peer))
     }
 
+    /// A port on that thread, for a peer that isn't known yet.
+    pub(super) fn any_at(&self, home: usize) -> Option<SharedPort> {
+        self.all().find(|port| self.home(*port) == home)
+    }
+
     /// May this thread have one more?
     pub(super) fn has_room(&self, home: usize) -> bool {
         let there = self.ports.iter().filter(|port| port.home == home).count();
@@ -98,11 +103,6 @@ impl SharedPorts {
         fits
     }
 
-    #[cfg(test)]
-    pub(super) fn at(&self, home: usize) -> Option<SharedPort> {
-        self.all().find(|port| self.home(*port) == home)
-    }
-
     /// The thread that receives from it.
     pub(super) fn home(&self, port: SharedPort) -> usize {
         self.port(port).map_or(0, |port| port.home)
@@ -113,7 +113,8 @@ impl SharedPorts {
         self.port(port).map_or(0, |port| port.rtp)
     }
 
-    fn is_free(&self, port: SharedPort, peer: KnownPeer) -> bool {
+    /// Does nobody with that peer's addresses send to it?
+    pub(super) fn is_free(&self, port: SharedPort, peer: KnownPeer) -> bool {
         peer.sources(port)
             .all(|source| !self.taken.contains(&source))
     }

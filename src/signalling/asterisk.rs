@@ -17,6 +17,7 @@ use crate::booking::admission::CallId;
 use crate::call::roster::LiveError;
 use crate::call::{Arrival, Call, CallInput, Past, Rejection, is_emergency};
 use crate::config::{AsteriskConfig, Secret};
+use crate::engine::KnownPeer;
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::units::{DialplanPlace, Language};
@@ -34,6 +35,8 @@ struct Asterisk {
     orders: mpsc::Sender<Order>,
     /// Our address on the connection: where it can send audio to as well.
     local: IpAddr,
+    /// Its address there.
+    remote: IpAddr,
     /// Seals what stands beside its callers.
     key: Secret,
     /// Contexts that callers may be sent on into.
@@ -72,6 +75,7 @@ impl Asterisks {
                 endpoint: Endpoint::new(clock::now(), endpoint),
                 orders,
                 local: Ipv4Addr::LOCALHOST.into(),
+                remote: Ipv4Addr::UNSPECIFIED.into(),
                 key: config.password.clone(),
                 leave_to: config.leave_to.clone(),
                 complained: false,
@@ -89,8 +93,8 @@ impl Asterisks {
             return;
         };
         match news {
-            News::Opened(local) => {
-                asterisk.local = local;
+            News::Opened { local, remote } => {
+                (asterisk.local, asterisk.remote) = (local, remote);
                 asterisk.endpoint.handle_opened(now);
             }
             News::Text(at, text) => asterisk.endpoint.handle_text(at, &text),
@@ -196,6 +200,12 @@ impl Asterisks {
             let rtp = SocketAddr::new(asterisk.local, port);
             asterisk.endpoint.answer(now, line.caller, rtp);
         }
+    }
+
+    /// Where the Asterisk of this caller is.
+    fn remote(&self, line: AsteriskCaller) -> IpAddr {
+        let asterisk = self.all.get(line.asterisk);
+        asterisk.map_or(Ipv4Addr::UNSPECIFIED.into(), |asterisk| asterisk.remote)
     }
 
     /// Has the Asterisk of this caller been dead for so long that silence means that he is gone? One that only
@@ -421,7 +431,15 @@ impl Gateway {
 
     /// Opens the leg and has Asterisk answer.
     pub(super) fn answer_asterisk(&mut self, now: Instant, id: CallId, line: AsteriskCaller) {
-        let opened = match self.engine.open_leg() {
+        let remote = self.asterisks.remote(line);
+        // On this machine nothing stands between that could make another address of the announced one.
+        let shares = remote.is_loopback() || self.settings.may_share(remote);
+        let opened = if shares {
+            self.engine.open_leg_to_be_named()
+        } else {
+            self.engine.open_leg()
+        };
+        let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
@@ -453,7 +471,12 @@ impl Gateway {
         };
         let parameters = parameters(codec, remote);
         media.agreed = Some(parameters);
-        if let Err(error) = self.engine.connect_leg(media.leg, &parameters) {
+        let named = match KnownPeer::of(&parameters) {
+            Some(peer) => self.engine.name_peer(media.leg, peer),
+            None => Ok(()),
+        };
+        let connected = named.and_then(|()| self.engine.connect_leg(media.leg, &parameters));
+        if let Err(error) = connected {
             tracing::warn!(call = %id, %error, "no media for a call");
             self.input(id, CallInput::Lost);
         }

@@ -39,8 +39,13 @@ pub(super) enum Order {
 /// What the connection tells the gateway.
 #[derive(Debug)]
 pub(super) enum News {
-    /// It is open; this address of ours is the one that Asterisk reaches us by.
-    Opened(IpAddr),
+    /// It is open.
+    Opened {
+        /// Our address on it: the one that Asterisk reaches us by.
+        local: IpAddr,
+        /// Asterisk's.
+        remote: IpAddr,
+    },
     /// A message, and when it was read.
     Text(Instant, String),
     /// The answer to a request, where it doesn't come as a message.
@@ -110,9 +115,9 @@ async fn open(
         };
         return match opened {
             Ok(Ok(socket)) => {
-                let address = local_address(&socket);
+                let (local, remote) = (local_address(&socket), remote_address(&socket));
                 match begin(config, socket).await {
-                    Ok(connection) => (Some(connection), Some(News::Opened(address))),
+                    Ok(connection) => (Some(connection), Some(News::Opened { local, remote })),
                     Err(reason) => (None, Some(News::closed(reason))),
                 }
             }
@@ -252,12 +257,22 @@ async fn in_time(sending: impl Future<Output = Result<(), Error>>) -> Result<(),
 }
 
 pub(super) fn local_address(socket: &Socket) -> IpAddr {
-    let address = match socket.get_ref() {
-        MaybeTlsStream::Plain(tcp) => tcp.local_addr(),
-        MaybeTlsStream::Rustls(tls) => tls.get_ref().0.local_addr(),
-        _ => return Ipv4Addr::LOCALHOST.into(),
-    };
+    let address = tcp(socket).and_then(|tcp| tcp.local_addr().ok());
     address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
+}
+
+/// Unspecified where it isn't known.
+fn remote_address(socket: &Socket) -> IpAddr {
+    let address = tcp(socket).and_then(|tcp| tcp.peer_addr().ok());
+    address.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip())
+}
+
+fn tcp(socket: &Socket) -> Option<&TcpStream> {
+    match socket.get_ref() {
+        MaybeTlsStream::Plain(tcp) => Some(tcp),
+        MaybeTlsStream::Rustls(tls) => Some(tls.get_ref().0),
+        _ => None,
+    }
 }
 
 /// What an operator can act on.

@@ -34,6 +34,7 @@ fn callers_by_asterisk_in_four_codecs_and_direct_ones_hear_each_other_alike() {
     });
     wait_for_participants(&server, &meeting.id, CALLERS.len());
     assert_kinds(&server, &meeting.id);
+    asterisk.assert_ports_are_shared(4);
     sleep(TALK);
     for phone in &mut phones {
         phone.write("\n/quit\n");
@@ -264,6 +265,17 @@ impl Asterisk {
             assert!(Instant::now() < deadline, "{channels}\n{bridges}");
             sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Its channels for our callers send to no more ports of ours than there can be media threads.
+    pub(crate) fn assert_ports_are_shared(&self, callers: usize) {
+        let channels = self.cli("core show channels concise");
+        let names = channels.split("UnicastRTP/127.0.0.1:").skip(1);
+        let ports: Vec<&str> = names.filter_map(|rest| rest.split('-').next()).collect();
+        let different: std::collections::BTreeSet<&&str> = ports.iter().collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!(ports.len(), callers, "{channels}");
+        assert!(different.len() <= threads.min(callers - 1), "{channels}");
     }
 
     fn run(&self) -> PathBuf {

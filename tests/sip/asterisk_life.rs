@@ -69,6 +69,7 @@ fn callers_by_asterisk_are_back_in_their_meetings_whatever_becomes_of_the_proces
     sleep(TALK);
     assert_back(&second, &meetings, &before, "and they stay");
     asterisk.assert_channels_and_bridges(20, 10);
+    asterisk.assert_ports_are_shared(10);
 
     assert_only_the_other_is_heard(phones);
     for meeting in &meetings {

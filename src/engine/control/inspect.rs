@@ -65,7 +65,7 @@ impl Control {
 
     /// The number of a shared port that a thread is the home of.
     pub(in crate::engine) fn shared_port_at(&self, home: usize) -> Option<u16> {
-        self.shared.at(home).map(|port| self.shared.rtp(port))
+        self.shared.any_at(home).map(|port| self.shared.rtp(port))
     }
 
     /// In the order of their names.

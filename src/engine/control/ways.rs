@@ -21,6 +21,11 @@ pub(super) enum Way {
         /// The RTP one's port.
         port: u16,
     },
+    /// By a shared port, though it isn't known yet who will send to it.
+    Awaiting {
+        /// Which.
+        port: SharedPort,
+    },
     /// By a shared port.
     Shared {
         /// Which.
@@ -73,6 +78,46 @@ impl Control {
         Ok(self.opened(thread, Way::Own { port }, LegPort::Own(sockets)))
     }
 
+    /// Opens a participant's leg whose peer's address will be known before anything is agreed on, though not
+    /// yet, and which is then told by [`Self::name_peer`]: it shares a port with others, where
+    /// `EngineConfig::shared` allows it.
+    ///
+    /// # Errors
+    /// As [`Self::open_leg`].
+    pub fn open_leg_to_be_named(&mut self) -> Result<OpenedLeg, EngineError> {
+        if !self.config.shared {
+            return self.open_leg();
+        }
+        self.check_room()?;
+        let thread = self.least_loaded(None);
+        let port = match self.shared.any_at(thread) {
+            Some(port) => port,
+            None if self.shared.has_room(thread) => {
+                let (sockets, rtp) = self.ports.bind(random()?)?;
+                self.open_shared_port(thread, sockets, rtp)
+            }
+            None => return self.open_leg(),
+        };
+        Ok(self.opened(thread, Way::Awaiting { port }, LegPort::Shared(port)))
+    }
+
+    /// The peer of a leg that was opened by [`Self::open_leg_to_be_named`], before `connect_leg`.
+    ///
+    /// # Errors
+    /// [`EngineError::UnknownLeg`]; [`EngineError::PeerTaken`] where another leg has this peer.
+    pub fn name_peer(&mut self, leg: LegId, peer: KnownPeer) -> Result<(), EngineError> {
+        let entry = self.legs.get_mut(&leg).ok_or(EngineError::UnknownLeg)?;
+        let Way::Awaiting { port } = entry.way else {
+            return Ok(());
+        };
+        if !self.shared.is_free(port, peer) {
+            return Err(EngineError::PeerTaken);
+        }
+        self.shared.take(port, peer);
+        entry.way = Way::Shared { port, peer };
+        Ok(())
+    }
+
     /// The peer is about to send from another address, or from one that isn't known beforehand.
     /// Returns the port that the leg receives at from then on, to be told to the peer: another one
     /// where a shared port can't be kept.
@@ -83,6 +128,7 @@ impl Control {
         let entry = self.legs.get_mut(&leg).ok_or(EngineError::UnknownLeg)?;
         let (port, old) = match entry.way {
             Way::Own { port } => return Ok(port),
+            Way::Awaiting { port } => return Ok(self.shared.rtp(port)),
             Way::Shared { port, peer } => (port, peer),
         };
         let Some(new) = peer.filter(|new| self.shared.exchange(port, old, *new)) else {
@@ -111,7 +157,7 @@ impl Control {
         self.threads[thread].legs += 1;
         let number = match way {
             Way::Own { port } => port,
-            Way::Shared { port, .. } => self.shared.rtp(port),
+            Way::Awaiting { port } | Way::Shared { port, .. } => self.shared.rtp(port),
         };
         let state = LegState::Opened {
             port,
@@ -145,6 +191,7 @@ impl Control {
     pub(super) fn release_way(&mut self, way: Way) {
         match way {
             Way::Own { port } => self.ports.release(port),
+            Way::Awaiting { .. } => {}
             Way::Shared { port, peer } => self.shared.free(port, peer),
         }
     }

@@ -99,6 +99,44 @@ fn many_callers_on_one_port_hear_each_other_and_never_themselves() {
 }
 
 #[test]
+fn a_leg_whose_peer_is_named_later_shares_a_port_and_a_second_one_of_that_name_does_not() {
+    let mut world = world(1, 27_900..=27_949);
+    let a = world.known_call(Some(500.0));
+    let mut phone = Phone::new(LegId(0), Codec::Pcmu, nowhere(), Some(900.0));
+    let parameters = phone.parameters(Direction::SendRecv);
+    let peer = KnownPeer::of(&parameters).unwrap();
+    let opened = world.control.open_leg_to_be_named().unwrap();
+    let never_named = world.control.open_leg_to_be_named().unwrap();
+    assert_eq!(opened.rtp.port(), world.port(a));
+    (phone.leg, phone.to) = (opened.leg, opened.rtp);
+    world.phones.push(phone);
+    world.run(30);
+    assert!(
+        world.sum(|thread| thread.unknown_sources) > 0,
+        "nobody's yet"
+    );
+    world.control.name_peer(opened.leg, peer).unwrap();
+    let taken = world.control.name_peer(never_named.leg, peer);
+    assert!(matches!(taken, Err(EngineError::PeerTaken)));
+    world.control.connect_leg(opened.leg, &parameters).unwrap();
+    world.control.close_leg(never_named.leg);
+    for phone in [a, a + 1] {
+        world.control.join(world.leg(phone), BridgeId(1), false);
+    }
+    // What comes before the thread knows of it is dropped.
+    world.run(2);
+    let before = world.sum(|thread| thread.unknown_sources);
+    world.run(100);
+    assert!(world.phones[a].level(900.0, 40) > -20.0);
+    assert!(world.phones[a + 1].level(500.0, 40) > -20.0);
+    assert_eq!(world.sum(|thread| thread.unknown_sources), before);
+    world.control.close_leg(opened.leg);
+    world.run(30);
+    let again = world.control.open_leg_to_be_named().unwrap();
+    world.control.name_peer(again.leg, peer).unwrap();
+}
+
+#[test]
 fn an_unknown_source_is_counted_dropped_and_never_answered() {
     let mut world = world(1, 26_100..=26_199);
     let a = world.known_call(Some(500.0));

@@ -15,6 +15,8 @@ mod invitation;
 mod live;
 #[path = "api/moving.rs"]
 mod moving;
+#[path = "api/numbers.rs"]
+mod numbers;
 #[path = "api/pins.rs"]
 mod pins;
 #[path = "api/repetition.rs"]
@@ -325,6 +327,7 @@ impl Api {
             language: None,
             organisation: organisation.map(str::to_owned),
             label: None,
+            toll_free: false,
         };
         let numbers = vec![
             number("+390600", None),
@@ -332,11 +335,12 @@ impl Api {
             number("+390602", Some("other")),
         ];
         let settings = BookingSettings {
-            numbers,
             reach: Reach::new(&["127.0.0.2".parse().unwrap()]),
             ..BookingSettings::default()
         };
         let bookings = open(dir.path(), settings).await;
+        let seeded = bookings.seed_numbers(NOW.get(), numbers);
+        assert_eq!(seeded.await, Ok(Vec::new()));
         let roster = Arc::new(Roster::default());
         *roster.readiness.lock().unwrap() = Readiness::Open;
         let state = AppState {

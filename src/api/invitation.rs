@@ -50,12 +50,12 @@ pub(super) async fn read(
         .pin_for(Role::Guest)
         .filter(|_| !meeting.is_retired(now))
         .ok_or(BookingError::Retired)?;
-    let (session, numbers) = (meeting.session(now), &state.bookings.settings().numbers);
+    let (session, numbers) = (meeting.session(now), state.bookings.numbers());
     let invitation = Invitation::new(
         &meeting,
         session,
         pin,
-        numbers,
+        &numbers,
         language,
         country.as_deref(),
     );

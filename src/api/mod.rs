@@ -16,6 +16,7 @@ mod keys;
 mod meeting_pins;
 mod meetings;
 mod metrics;
+mod numbers;
 mod occurrences;
 mod organisations;
 mod participants;
@@ -188,7 +189,13 @@ fn api_routes() -> Vec<Route> {
         ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
         ("/v1/webhooks/{id}/replay", post(webhooks::replay)),
         ("/v1/pins/explain", post(pins::explain)),
-        ("/v1/numbers", get(pins::numbers)),
+        ("/v1/numbers", get(numbers::list).post(numbers::create)),
+        (
+            "/v1/numbers/{id}",
+            get(numbers::read)
+                .patch(numbers::change)
+                .delete(numbers::remove),
+        ),
         (
             "/v1/organisations",
             get(organisations::list).post(organisations::create),
@@ -290,7 +297,11 @@ fn guarded_for(
         webhooks::deliveries,
         webhooks::replay,
         pins::explain,
-        pins::numbers,
+        numbers::create,
+        numbers::list,
+        numbers::read,
+        numbers::change,
+        numbers::remove,
         organisations::create,
         organisations::list,
         organisations::read,
@@ -430,7 +441,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (47, 47), "{names:?}");
+        assert_eq!((different.len(), names.len()), (51, 51), "{names:?}");
     }
 
     #[test]

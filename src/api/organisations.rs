@@ -249,7 +249,7 @@ fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
     Ok(asked)
 }
 
-fn must_be_platform(asker: &Asker) -> Result<(), Problem> {
+pub(super) fn must_be_platform(asker: &Asker) -> Result<(), Problem> {
     if asker.key.role == KeyRole::Platform {
         Ok(())
     } else {

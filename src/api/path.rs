@@ -56,6 +56,12 @@ pub(super) struct WebhookPath {
     pub(super) id: Uuid,
 }
 
+/// A number.
+#[derive(Deserialize)]
+pub(super) struct NumberPath {
+    pub(super) id: Uuid,
+}
+
 /// An API key.
 #[derive(Deserialize)]
 pub(super) struct KeyPath {

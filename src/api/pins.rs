@@ -1,4 +1,4 @@
-//! `/v1/pins/explain` and `/v1/numbers`.
+//! `/v1/pins/explain`: what a PIN opens.
 
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +9,9 @@ use super::AppState;
 use super::auth::Asker;
 use super::body::{Fields, given};
 use super::problem::{Problem, ProblemDocument};
-use super::query::Parameters;
-use super::view::{ExplanationView, NumberView, Page};
+use super::view::ExplanationView;
 use crate::booking::change::{Change, FieldError, parse_time};
-use crate::booking::{KeyRole, Permission, Pin};
+use crate::booking::{Permission, Pin};
 
 /// A PIN to explain.
 #[derive(Serialize, ToSchema)]
@@ -60,29 +59,6 @@ pub(super) async fn explain(
     let meeting = explanation.meeting.map(|id| id.to_string());
     tracing::info!(target: "voicebridge::audit", key = %asker.key.id, outcome = explanation.outcome.word(), ?meeting, "a PIN was explained");
     Ok(Json(ExplanationView::new(&explanation)))
-}
-
-/// Lists the numbers that lead to your meetings.
-#[utoipa::path(
-    get, operation_id = "listNumbers", path = "/v1/numbers", tag = "numbers", security(("key" = [])),
-    responses((status = 200, description = "All of them", body = Page<NumberView>))
-)]
-pub(super) async fn numbers(
-    State(state): State<AppState>,
-    asker: Asker,
-    parameters: Parameters,
-) -> Result<Json<Page<NumberView>>, Problem> {
-    asker.must(Permission::Read)?;
-    parameters.finish()?;
-    let all = asker.key.role == KeyRole::Platform;
-    let numbers = &state.bookings.settings().numbers;
-    let served = numbers
-        .iter()
-        .filter(|number| all || number.serves(&asker.key.organisation.name));
-    Ok(Json(Page {
-        items: served.map(NumberView::new).collect(),
-        next: None,
-    }))
 }
 
 fn read_pin(pin: Change<String>) -> Result<Pin, FieldError> {

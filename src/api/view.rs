@@ -112,6 +112,8 @@ pub(super) struct NumberView {
     organisation: Option<String>,
     /// For people.
     label: Option<String>,
+    /// Calling it costs nothing.
+    toll_free: bool,
 }
 
 /// A call, also one that never got in.
@@ -207,7 +209,7 @@ impl MeetingView {
         let local = |at| schedule.rfc3339(at);
         let pin = |role| meeting.pin_for(role).map(|pin| pin.expose().to_owned());
         let has_pins = sees_pins && !meeting.is_retired(app.now());
-        let numbers = &app.bookings.settings().numbers;
+        let numbers = app.bookings.numbers();
         let session = meeting.session(app.now());
         Self {
             id: meeting.id.to_string(),
@@ -232,8 +234,7 @@ impl MeetingView {
                 host: pin(Role::Host),
             }),
             numbers: numbers
-                .iter()
-                .filter(|n| n.serves(&meeting.organisation_name))
+                .serving(&meeting.organisation_name)
                 .map(NumberView::new)
                 .collect(),
             join: None,
@@ -255,6 +256,7 @@ impl NumberView {
             language: number.language.map(|language| language.code()),
             organisation: number.organisation.clone(),
             label: number.label.clone(),
+            toll_free: number.toll_free,
         }
     }
 }

@@ -36,6 +36,7 @@ impl Node {
             .ensure_echo_meeting(wall())
             .await
             .context("booking the echo meeting")?;
+        seed_numbers(config, &bookings).await?;
         let http = bind_http(config).await?;
         let tls = match &config.sip.tls {
             Some(files) => Some(Arc::new(TlsIdentity::load(files)?)),
@@ -65,7 +66,7 @@ impl Node {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
         servers.spawn(webhooks::deliver(bookings.clone(), wall, stopped.clone()));
-        servers.spawn(look_for_events(bookings.clone(), stopped.clone()));
+        servers.spawn(look_at_the_store(bookings.clone(), stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
             bookings,
@@ -84,6 +85,9 @@ impl Node {
         match gateway_settings(&reloaded.config, &self.bookings).await {
             Ok(settings) => self.gateway.handle.reload(settings).await,
             Err(error) => tracing::warn!("the limits were not reloaded: {error:#}"),
+        }
+        if let Err(error) = seed_numbers(&reloaded.config, &self.bookings).await {
+            tracing::warn!("the numbers were not reloaded: {error:#}");
         }
         if let (Some(identity), Some(files)) = (&self.tls, &reloaded.config.sip.tls)
             && let Err(error) = identity.reload(files)
@@ -156,16 +160,34 @@ async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+/// Brings the configuration's numbers that were never brought before.
+async fn seed_numbers(config: &Config, bookings: &Bookings) -> anyhow::Result<()> {
+    let seeds = super::store::numbers(config);
+    let others = bookings.seed_numbers(wall(), seeds).await;
+    for number in others.context("[[number]]: bringing them to the store")? {
+        tracing::info!(
+            number,
+            "was changed or deleted by the API, which counts; its [[number]] can go"
+        );
+    }
+    Ok(())
+}
+
 /// Hears of what other nodes have told the store, every second.
-async fn look_for_events(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
+async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
     let mut every_second = tokio::time::interval(LOOK);
     every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = stopped.changed() => return,
-            _ = every_second.tick() => if let Err(error) = bookings.look_for_events().await {
-                tracing::debug!(%error, "the store can't be asked for events");
-            },
+            _ = every_second.tick() => {
+                if let Err(error) = bookings.look_for_events().await {
+                    tracing::debug!(%error, "the store can't be asked for events");
+                }
+                if let Err(error) = bookings.look_for_numbers().await {
+                    tracing::debug!(%error, "the store can't be asked for numbers");
+                }
+            }
         }
     }
 }

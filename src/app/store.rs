@@ -60,6 +60,11 @@ fn make_private(file: &Path) -> std::io::Result<()> {
     }
 }
 
+/// The numbers that the configuration brings.
+pub(super) fn numbers(config: &Config) -> Vec<DialInNumber> {
+    config.numbers.iter().map(number).collect()
+}
+
 fn settings(config: &Config) -> BookingSettings {
     BookingSettings {
         node: config.node.name.clone(),
@@ -70,7 +75,6 @@ fn settings(config: &Config) -> BookingSettings {
             store: disclosure(config.privacy.store),
             retain_days: config.privacy.retain_days,
         },
-        numbers: config.numbers.iter().map(number).collect(),
         reach: Reach::new(&config.webhooks.allow),
     }
 }
@@ -90,5 +94,6 @@ fn number(written: &Number) -> DialInNumber {
         language: Some(written.language),
         organisation: written.organisation.clone(),
         label: written.label.clone(),
+        toll_free: false,
     }
 }

@@ -4,7 +4,7 @@ use jiff::Zoned;
 use jiff::civil::Date;
 
 use crate::booking::meeting::{Meeting, Session};
-use crate::booking::number::DialInNumber;
+use crate::booking::number::{DialInNumber, NumberPlan};
 use crate::booking::privacy::Pin;
 use crate::units::Language;
 
@@ -37,7 +37,7 @@ impl<'a> Invitation<'a> {
         meeting: &'a Meeting,
         session: Session,
         pin: &'a Pin,
-        numbers: &'a [DialInNumber],
+        numbers: &'a NumberPlan,
         language: Language,
         country: Option<&str>,
     ) -> Self {
@@ -49,11 +49,8 @@ impl<'a> Invitation<'a> {
             (Some(home), Some(country)) => home.eq_ignore_ascii_case(country),
             (Some(_) | None, _) => false,
         };
-        let served = numbers.iter();
-        let mut numbers: Vec<&DialInNumber> = served
-            .filter(|number| number.serves(&meeting.organisation_name))
-            .collect();
-        // Stable: within a group they stay as they were configured.
+        let mut numbers: Vec<&DialInNumber> = numbers.serving(&meeting.organisation_name).collect();
+        // Stable: within a group they stay in the order in which they were made.
         numbers.sort_by_key(|number| (!is_home(number), number.language != Some(language)));
         Self {
             meeting,

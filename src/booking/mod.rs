@@ -34,7 +34,7 @@ pub use event::{Event, EventDocument, EventKind};
 pub use invitation::{Invitation, InvitationFormat};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
-pub use number::DialInNumber;
+pub use number::{DialInNumber, NumberPlan};
 pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
 pub use reach::Reach;
 pub use recurrence::{Recurrence, RecurrenceId};

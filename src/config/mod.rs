@@ -29,7 +29,7 @@ pub use address::{
 pub use asterisk::{AsteriskConfig, RestWay};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
-pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number};
+pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number, check_number};
 pub use secret::Secret;
 pub use webhooks::{AllowedTarget, BadTarget};
 

@@ -37,7 +37,10 @@ pub enum BadNumber {
 }
 
 /// Checks what is to be dialled.
-pub(super) fn dialled(text: &str) -> Result<String, BadNumber> {
+///
+/// # Errors
+/// [`BadNumber`].
+pub fn check_number(text: &str) -> Result<String, BadNumber> {
     let rest = text.strip_prefix('+').unwrap_or(text);
     let digits_only = rest.len() != text.len();
     let in_a_name = |b: u8| b.is_ascii_alphabetic() || b"-._".contains(&b);
@@ -88,18 +91,21 @@ mod tests {
     #[test]
     fn numbers_extensions_and_names_can_be_dialled() {
         for good in ["+390612345678", "7000", "demo", "sala-1.roma"] {
-            assert_eq!(dialled(good).as_deref(), Ok(good));
+            assert_eq!(check_number(good).as_deref(), Ok(good));
         }
         for bad in ["", "+", "+39 06", "a b", "+demo", "x@y"] {
-            assert_eq!(dialled(bad), Err(BadNumber::Form), "{bad}");
+            assert_eq!(check_number(bad), Err(BadNumber::Form), "{bad}");
         }
     }
 
     #[test]
     fn emergency_numbers_can_not_be_configured() {
         for number in EMERGENCY_NUMBERS {
-            assert_eq!(dialled(number), Err(BadNumber::Emergency));
-            assert_eq!(dialled(&format!("+{number}")), Err(BadNumber::Emergency));
+            assert_eq!(check_number(number), Err(BadNumber::Emergency));
+            assert_eq!(
+                check_number(&format!("+{number}")),
+                Err(BadNumber::Emergency)
+            );
         }
     }
 

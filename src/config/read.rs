@@ -469,7 +469,7 @@ fn parsed<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
 }
 
 fn dialled(text: &str) -> Result<String, String> {
-    number::dialled(text).map_err(|error| error.to_string())
+    number::check_number(text).map_err(|error| error.to_string())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {

@@ -12,6 +12,7 @@ use super::asterisk_rest::Answer;
 use super::clock;
 use super::gateway::Gateway;
 use super::seal;
+use super::settings::Dialled;
 use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, IncomingCaller, Transmit};
 use crate::booking::admission::CallId;
 use crate::call::roster::LiveError;
@@ -377,7 +378,7 @@ impl Gateway {
         let fresh = || CallId(uuid::Uuid::now_v7());
         let id = past.as_ref().map_or_else(fresh, |past| past.call);
         let refused = self.refusal(None).filter(|_| past.is_none());
-        let dialled = self.settings.number_dialled(&incoming.number);
+        let dialled = Dialled::find(&self.bookings.numbers(), &incoming.number);
         let served = dialled.served || past.is_some();
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
         let call = Call::new(id, self.settings.call_limits.clone());

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use crate::booking::NumberPlan;
 use crate::call::CallLimits;
-use crate::config::{Config, Network, Number};
+use crate::config::{Config, Network};
 use crate::engine::KnownPeer;
 use crate::media::parameters::MediaParameters;
 use crate::units::Language;
@@ -17,7 +18,6 @@ pub struct GatewaySettings {
     pub(super) trusted: Vec<Network>,
     pub(super) media_address: Option<IpAddr>,
     pub(super) media_shared: Vec<Network>,
-    pub(super) numbers: Vec<Number>,
 }
 
 /// A dialled number as the gateway knows it.
@@ -31,6 +31,24 @@ pub(super) struct Dialled {
     pub(super) served: bool,
 }
 
+impl Dialled {
+    /// Finds a dialled user part among the numbers.
+    pub(super) fn find(numbers: &NumberPlan, dialled: &str) -> Self {
+        match numbers.find(dialled) {
+            Some(number) => Self {
+                number: number.number.clone(),
+                language: number.language,
+                served: true,
+            },
+            None => Self {
+                number: dialled.to_owned(),
+                language: None,
+                served: numbers.is_empty(),
+            },
+        }
+    }
+}
+
 impl GatewaySettings {
     /// From the configuration; `call_limits` bounds every call.
     #[must_use]
@@ -42,29 +60,6 @@ impl GatewaySettings {
             trusted: config.sip.trusted.clone(),
             media_address: config.media.address,
             media_shared: config.media.shared.clone(),
-            numbers: config.numbers.clone(),
-        }
-    }
-
-    /// Finds a dialled user part among the numbers: equal in all digits, whatever stands between them,
-    /// with or without the leading `+` or `00`.
-    pub(super) fn number_dialled(&self, dialled: &str) -> Dialled {
-        let wanted = significant(dialled);
-        let found = self
-            .numbers
-            .iter()
-            .find(|number| significant(&number.number) == wanted);
-        match found {
-            Some(number) => Dialled {
-                number: number.number.clone(),
-                language: Some(number.language),
-                served: true,
-            },
-            None => Dialled {
-                number: dialled.to_owned(),
-                language: None,
-                served: self.numbers.is_empty(),
-            },
         }
     }
 
@@ -95,32 +90,24 @@ impl GatewaySettings {
     }
 }
 
-fn significant(number: &str) -> String {
-    let kept: String = number.chars().filter(char::is_ascii_alphanumeric).collect();
-    let international = kept.strip_prefix("00").map(str::to_owned);
-    international.unwrap_or(kept)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::booking::DialInNumber;
     use crate::media::codec::Codec;
     use crate::media::parameters::Direction;
     use crate::sip::sdp::{self, LocalMedia};
 
-    fn settings(numbers: &[&str]) -> GatewaySettings {
-        let number = |number: &&str| Number {
+    fn numbers(numbers: &[&str]) -> NumberPlan {
+        let number = |number: &&str| DialInNumber {
             number: (*number).to_owned(),
             country: None,
-            language: Language::Italian,
+            language: Some(Language::Italian),
             organisation: None,
             label: None,
+            toll_free: false,
         };
-        let config = Config {
-            numbers: numbers.iter().map(number).collect(),
-            ..Config::default()
-        };
-        GatewaySettings::new(&config, CallLimits::default())
+        NumberPlan::new(numbers.iter().map(number).collect())
     }
 
     #[test]
@@ -157,30 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_found_however_it_was_written() {
-        let settings = settings(&["+390612345678", "7000", "demo"]);
-        for (dialled, number) in [
-            ("+390612345678", "+390612345678"),
-            ("00390612345678", "+390612345678"),
-            ("390612345678", "+390612345678"),
-            ("+39-06.1234-5678", "+390612345678"),
-            ("7000", "7000"),
-            ("demo", "demo"),
-        ] {
-            let found = settings.number_dialled(dialled);
-            assert_eq!(
-                (found.number.as_str(), found.served),
-                (number, true),
-                "{dialled}"
-            );
-            assert_eq!(found.language, Some(Language::Italian));
-        }
-    }
-
-    #[test]
-    fn other_numbers_are_served_only_where_none_is_configured() {
-        assert!(!settings(&["7000"]).number_dialled("7001").served);
-        let any = settings(&[]).number_dialled("whatever");
+    fn other_numbers_are_served_only_where_there_is_none() {
+        let (some, none) = (numbers(&["+3906"]), numbers(&[]));
+        let found = Dialled::find(&some, "003906");
+        assert_eq!((found.number.as_str(), found.served), ("+3906", true));
+        assert_eq!(found.language, Some(Language::Italian));
+        assert!(!Dialled::find(&some, "7001").served);
+        let any = Dialled::find(&none, "whatever");
         assert_eq!((any.number.as_str(), any.served), ("whatever", true));
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::active_call::{ActiveCall, Line};
 use super::counters::Refused;
 use super::gateway::Gateway;
+use super::settings::Dialled;
 use crate::booking::admission::CallId;
 use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
 use crate::engine::{EngineEvent, KnownPeer};
@@ -52,7 +53,7 @@ impl Gateway {
         let id = CallId(uuid::Uuid::now_v7());
         let source = invite.source;
         let refused = self.refusal(Some(source));
-        let number = self.settings.number_dialled(&invite.number);
+        let number = Dialled::find(&self.bookings.numbers(), &invite.number);
         tracing::info!(call = %id, %source, "call arrived");
         *self.per_source.entry(source).or_insert(0) += 1;
         let call = Call::new(id, self.settings.call_limits.clone());

@@ -256,11 +256,10 @@ impl Gateway {
             return;
         };
         let summary = active.call.summary();
-        let number = (!self.settings.numbers.is_empty()).then_some(summary.number);
         let query = PinQuery {
             call: id,
             pin,
-            number,
+            number: Some(summary.number),
             caller: summary.caller,
         };
         let bookings = self.bookings.clone();

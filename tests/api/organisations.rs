@@ -314,6 +314,12 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
         Some(json!({"url": "https://example.org/canary"})),
     );
     let hook = made.await.json()["id"].as_str().unwrap().to_owned();
+    let numbers = api.ask(&owner, "GET", "/v1/numbers", None).await.json();
+    let number = numbers["items"][1]["id"].as_str().unwrap().to_owned();
+    let number_path = format!("/v1/numbers/{number}");
+    let label = json!({"label": "canary"});
+    let changed = api.ask(&owner, "PATCH", &number_path, Some(label)).await;
+    assert_eq!(changed.json()["organisation"], "demo", "{}", changed.text);
     let other_pin = if pin == "4815162342" {
         "4815162343"
     } else {
@@ -339,6 +345,8 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                         pick(&key_id, &nobody)
                     } else if path.starts_with("/v1/webhooks") {
                         pick(&hook, &nobody)
+                    } else if path.starts_with("/v1/numbers") {
+                        pick(&number, &nobody)
                     } else if path.starts_with("/v1/organisations") {
                         pick(&organisation, &nobody)
                     } else {
@@ -360,6 +368,9 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                         "/v1/organisations" => json!({"name": pick("demo", "nobody")}),
                         "/v1/webhooks" => {
                             json!({"organisation": pick("demo", "nobody"), "url": "https://example.org/canary"})
+                        }
+                        "/v1/numbers" => {
+                            json!({"number": pick("+390601", "+390699"), "language": "it"})
                         }
                         "/v1/meetings" => json!({"organisation": pick("demo", "nobody")}),
                         _ => json!({}),

@@ -86,12 +86,8 @@ impl Bookings {
     /// Whose business a call is that reached no meeting: the owner's of the dialled number, or the only
     /// organisation's there is.
     async fn whose(&self, number: &str) -> Result<Option<OrganisationId>, StoreError> {
-        let dialled = self
-            .inner
-            .settings
-            .numbers
-            .iter()
-            .find(|n| n.number == number);
+        let numbers = self.numbers();
+        let dialled = numbers.find(number);
         if let Some(owner) = dialled.and_then(|n| n.organisation.as_deref()) {
             return Ok(self
                 .store()

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{BookingError, Bookings, new_id};
 use crate::booking::admission::{Admission, CallId, PinVerdict, Role};
 use crate::booking::change::FieldError;
-use crate::booking::dial::{DialRefusal, normalised};
+use crate::booking::dial::DialRefusal;
 use crate::booking::meeting::Meeting;
 use crate::booking::privacy::CallerNumber;
 use crate::booking::store::{DialClaim, DialTurn, StoreError};
@@ -14,7 +14,7 @@ use crate::units::Language;
 /// A call that is asked for.
 #[derive(Debug, Clone)]
 pub struct DialRequest {
-    /// Whom, as [`normalised`] gives it.
+    /// Whom, as [`normalised`](crate::booking::dial::normalised) gives it.
     pub to: CallerNumber,
     /// One of our numbers, for him to see.
     pub from: Option<String>,
@@ -115,14 +115,10 @@ impl Bookings {
         asked: Option<&str>,
     ) -> Result<Option<String>, BookingError> {
         let Some(asked) = asked else { return Ok(None) };
-        let same = |number: &str| match (normalised(number), normalised(asked)) {
-            (Ok(one), Ok(other)) => one == other,
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => number == asked,
-        };
-        let numbers = &self.inner.settings.numbers;
+        let numbers = self.numbers();
         let ours = numbers
-            .iter()
-            .find(|number| number.serves(&meeting.organisation_name) && same(&number.number));
+            .find(asked)
+            .filter(|number| number.serves(&meeting.organisation_name));
         match ours {
             Some(number) => Ok(Some(number.number.clone())),
             None => {

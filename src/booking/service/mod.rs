@@ -8,6 +8,7 @@ mod keys;
 mod known;
 mod meeting_pins;
 mod meetings;
+mod numbers;
 mod organisations;
 mod pins;
 mod series;
@@ -22,7 +23,6 @@ use uuid::Uuid;
 use crate::booking::budget::{FAILURE_BUDGET_DEFAULT, FailureBudget};
 use crate::booking::change::FieldError;
 use crate::booking::dial::DialRefusal;
-use crate::booking::number::DialInNumber;
 use crate::booking::pin::{
     NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
 };
@@ -56,8 +56,6 @@ pub struct BookingSettings {
     pub failure_budget: u32,
     /// `privacy.*`.
     pub privacy: PrivacyPolicy,
-    /// `[[number]]`.
-    pub numbers: Vec<DialInNumber>,
     /// `webhooks.allow`.
     pub reach: Reach,
 }
@@ -69,7 +67,6 @@ impl Default for BookingSettings {
             pin_length: PIN_LENGTH_DEFAULT,
             failure_budget: FAILURE_BUDGET_DEFAULT,
             privacy: PrivacyPolicy::default(),
-            numbers: Vec::new(),
             reach: Reach::default(),
         }
     }
@@ -145,6 +142,7 @@ impl Bookings {
             explains: Mutex::default(),
             statistics: PinStatistics::default(),
             known: known::KnownPins::default(),
+            numbers: numbers::KnownNumbers::default(),
             settings_read: organisations::SettingsRead::default(),
             calls: calls::CallCounters::default(),
             events: events::EventFeed::default(),
@@ -272,6 +270,7 @@ struct Inner {
     explains: Mutex<pins::ExplainLog>,
     statistics: PinStatistics,
     known: known::KnownPins,
+    numbers: numbers::KnownNumbers,
     settings_read: organisations::SettingsRead,
     calls: calls::CallCounters,
     events: events::EventFeed,

@@ -287,13 +287,13 @@ impl Bookings {
 
     /// Does the dialled number lead to this meeting? The echo meeting answers on every number.
     fn serves(&self, number: Option<&str>, meeting: &Meeting) -> bool {
-        let numbers = &self.inner.settings.numbers;
+        let numbers = self.numbers();
         let Some(dialled) = number.filter(|_| !numbers.is_empty() && !meeting.echo) else {
             return true;
         };
         numbers
-            .iter()
-            .any(|n| n.number == dialled && n.serves(&meeting.organisation_name))
+            .find(dialled)
+            .is_some_and(|number| number.serves(&meeting.organisation_name))
     }
 
     fn explains(&self) -> std::sync::MutexGuard<'_, ExplainLog> {

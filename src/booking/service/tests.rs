@@ -14,6 +14,7 @@ use crate::booking::admission::{
 use crate::booking::change::{Change, MeetingChange};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::number::DialInNumber;
 use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::store::{SqlStore, Store};
 
@@ -294,17 +295,19 @@ async fn unknown_retired_and_foreign_pins_are_the_same() {
         language: None,
         organisation: organisation.map(str::to_owned),
         label: None,
+        toll_free: false,
     };
     let numbers = vec![
         number("7000", None),
         number("7001", Some("demo")),
         number("7002", Some("other")),
     ];
-    let house = house_with(BookingSettings {
-        numbers,
-        ..BookingSettings::default()
-    })
-    .await;
+    let house = house().await;
+    house
+        .bookings
+        .seed_numbers(booked(), numbers)
+        .await
+        .unwrap();
     let meeting = house.book().await;
     let pin = pins(&meeting).remove(0);
     for served in [None, Some("7000"), Some("7001")] {
@@ -912,12 +915,9 @@ async fn a_call_that_never_got_in_is_shown_to_whose_number_it_was_or_who_is_alon
         language: None,
         organisation: Some("other".to_owned()),
         label: None,
+        toll_free: false,
     };
-    let house = house_with(BookingSettings {
-        numbers: vec![number],
-        ..BookingSettings::default()
-    })
-    .await;
+    let house = house().await;
     house.bookings.ensure_echo_meeting(booked()).await.unwrap();
     let record = async |number: &str| {
         let call = CallRecord {
@@ -942,6 +942,8 @@ async fn a_call_that_never_got_in_is_shown_to_whose_number_it_was_or_who_is_alon
         "the only organisation"
     );
     stranger(&house).await;
+    let seeded = house.bookings.seed_numbers(booked(), vec![number]);
+    seeded.await.unwrap();
     assert_eq!(record("7000").await, None, "anybody's");
     assert_eq!(record("7001").await.as_deref(), Some("other"));
     let reserved = house

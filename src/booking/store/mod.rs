@@ -2,6 +2,7 @@
 //!
 //! What must hold together is one method here, so that every store can make it one transaction.
 
+pub mod numbers;
 mod sql;
 pub mod webhooks;
 
@@ -20,6 +21,7 @@ use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::Pin;
 
+pub use numbers::NumberStore;
 pub use sql::SqlStore;
 pub use webhooks::WebhookStore;
 
@@ -27,7 +29,7 @@ pub use webhooks::WebhookStore;
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: WebhookStore {
+pub trait Store: WebhookStore + NumberStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -460,6 +462,9 @@ pub enum Conflict {
         "the organisation has as many meetings as it may have; wait until some are over, or have meetings_max raised"
     )]
     MeetingsMax,
+    /// There are as many numbers as there may be.
+    #[error("there are 1,000 numbers, and can't be more; delete one")]
+    NumbersMax,
     /// Anything else that must be unique.
     #[error("it exists already")]
     Other,

@@ -163,8 +163,11 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 16] = [
     "organisations",
+    "numbers",
+    "number_seeds",
+    "number_plan",
     "api_keys",
     "meetings",
     "pins",

@@ -14,6 +14,7 @@ mod dials;
 mod events;
 mod keys;
 mod meetings;
+mod numbers;
 mod organisations;
 mod pins;
 mod postgres;

@@ -10,8 +10,10 @@ mod calls;
 mod dial;
 mod document;
 mod events;
+mod fsapi;
 mod health;
 mod invitation;
+mod jitsi;
 mod keys;
 mod meeting_pins;
 mod meetings;
@@ -106,7 +108,11 @@ pub fn routers(
     if config.http.admin_listen.is_none() {
         return vec![router(state)];
     }
-    let public = api_routes().into_iter().chain(health_routes());
+    let public = api_routes()
+        .into_iter()
+        .chain(management_routes())
+        .chain(neighbour_routes())
+        .chain(health_routes());
     vec![guarded(public, state.clone()), admin_router(state)]
 }
 
@@ -131,6 +137,8 @@ type Route = (&'static str, MethodRouter<AppState>);
 fn routes() -> impl Iterator<Item = Route> {
     api_routes()
         .into_iter()
+        .chain(management_routes())
+        .chain(neighbour_routes())
         .chain(health_routes())
         .chain(metrics_routes())
 }
@@ -189,6 +197,13 @@ fn api_routes() -> Vec<Route> {
         ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
         ("/v1/webhooks/{id}/replay", post(webhooks::replay)),
         ("/v1/pins/explain", post(pins::explain)),
+        ("/openapi.json", get(health::openapi_document)),
+    ]
+}
+
+/// Who books here and by which numbers, who may, and who did what.
+fn management_routes() -> Vec<Route> {
+    vec![
         ("/v1/numbers", get(numbers::list).post(numbers::create)),
         (
             "/v1/numbers/{id}",
@@ -208,7 +223,18 @@ fn api_routes() -> Vec<Route> {
         ("/v1/keys/{id}", delete(keys::revoke)),
         ("/v1/keys/{id}/rotate", post(keys::rotate)),
         ("/v1/audit", get(audit::list)),
-        ("/openapi.json", get(health::openapi_document)),
+    ]
+}
+
+/// What systems next to voicebridge ask in words of their own.
+fn neighbour_routes() -> Vec<Route> {
+    vec![
+        (
+            "/jitsi/{organisation}/conferenceMapper",
+            get(jitsi::map).post(jitsi::map_posted),
+        ),
+        ("/jitsi/{organisation}/phoneNumberList", get(jitsi::numbers)),
+        ("/fsapi", post(fsapi::answer)),
     ]
 }
 
@@ -311,6 +337,10 @@ fn guarded_for(
         keys::rotate,
         keys::revoke,
         audit::list,
+        jitsi::map,
+        jitsi::map_posted,
+        jitsi::numbers,
+        fsapi::answer,
         health::healthz,
         health::readyz,
         health::metrics,
@@ -441,7 +471,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (51, 51), "{names:?}");
+        assert_eq!((different.len(), names.len()), (55, 55), "{names:?}");
     }
 
     #[test]

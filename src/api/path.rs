@@ -56,6 +56,12 @@ pub(super) struct WebhookPath {
     pub(super) id: Uuid,
 }
 
+/// Whose Jitsi Meet asks.
+#[derive(Deserialize)]
+pub(super) struct JitsiPath {
+    pub(super) organisation: String,
+}
+
 /// A number.
 #[derive(Deserialize)]
 pub(super) struct NumberPath {

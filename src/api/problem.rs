@@ -373,10 +373,9 @@ fn explain(mut response: Response, request_id: &str) -> Response {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::UNAUTHORIZED {
-        headers.insert(
-            WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"voicebridge\""),
-        );
+        let bearer = || HeaderValue::from_static("Bearer realm=\"voicebridge\"");
+        let asked = response.headers_mut().remove(WWW_AUTHENTICATE);
+        headers.insert(WWW_AUTHENTICATE, asked.unwrap_or_else(bearer));
     }
     explained
 }

@@ -76,6 +76,8 @@ fn settings(config: &Config) -> BookingSettings {
             retain_days: config.privacy.retain_days,
         },
         reach: Reach::new(&config.webhooks.allow),
+        jitsi: config.jitsi.clone(),
+        fsapi: config.fsapi.clone(),
     }
 }
 

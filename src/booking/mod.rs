@@ -8,6 +8,7 @@ pub mod answer;
 pub mod audit;
 pub mod budget;
 pub mod change;
+pub mod conference;
 pub mod delivery;
 pub mod dial;
 pub mod event;
@@ -29,6 +30,7 @@ pub use admission::{
     Admission, CallRecord, Direction, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery,
     PinVerdict, Refusal, Role,
 };
+pub use conference::ConferenceName;
 pub use dial::{DialRefusal, DialRules};
 pub use event::{Event, EventDocument, EventKind};
 pub use invitation::{Invitation, InvitationFormat};

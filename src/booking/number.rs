@@ -101,6 +101,12 @@ impl NumberPlan {
         self.numbers.is_empty()
     }
 
+    /// The oldest.
+    #[must_use]
+    pub fn first(&self) -> Option<&DialInNumber> {
+        self.numbers.first()
+    }
+
     /// Those that lead to meetings of this organisation, oldest first.
     pub fn serving<'a>(&'a self, organisation: &'a str) -> impl Iterator<Item = &'a DialInNumber> {
         self.numbers.iter().filter(|n| n.serves(organisation))

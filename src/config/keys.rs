@@ -51,7 +51,7 @@ pub struct KeyInfo {
 }
 
 /// Sections that may be written more than once, as `[[name]]`.
-pub const TABLES: [&str; 3] = ["number", "asterisk", "sip.trunk"];
+pub const TABLES: [&str; 4] = ["number", "asterisk", "jitsi", "sip.trunk"];
 
 /// All keys.
 pub const KEYS: &[KeyInfo] = &[
@@ -88,6 +88,11 @@ pub const KEYS: &[KeyInfo] = &[
     key("asterisk.app", Text, Restart),
     key("asterisk.plain_text", Boolean, Restart),
     key("asterisk.take_over", List, Restart),
+    key("jitsi.organisation", Text, Restart),
+    key("jitsi.domains", List, Restart),
+    key("jitsi.number_form", Text, Restart),
+    secret("fsapi.password", Restart),
+    key("fsapi.bridge_to", Text, Restart),
     key("asterisk.rest", Text, Restart),
     key("asterisk.leave_to", List, Restart),
     key("number.number", Text, Live),

@@ -9,6 +9,7 @@ mod address;
 mod asterisk;
 mod error;
 mod keys;
+mod neighbours;
 mod number;
 mod raw;
 mod read;
@@ -29,6 +30,7 @@ pub use address::{
 pub use asterisk::{AsteriskConfig, RestWay};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
+pub use neighbours::{FsapiConfig, JitsiConfig, NumberForm};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number, check_number};
 pub use secret::Secret;
 pub use webhooks::{AllowedTarget, BadTarget};
@@ -52,6 +54,10 @@ pub struct Config {
     pub numbers: Vec<Number>,
     /// Asterisks whose callers come over ARI.
     pub asterisks: Vec<AsteriskConfig>,
+    /// Jitsi Meets whose conferences can be dialled into.
+    pub jitsi: Vec<JitsiConfig>,
+    /// How a FreeSWITCH in front asks what to do with calls.
+    pub fsapi: Option<FsapiConfig>,
     /// PINs and how often one may guess.
     pub pin: PinConfig,
     /// Personal data.
@@ -319,6 +325,8 @@ impl Config {
             ("http", config.http != written.http),
             ("database", config.database != written.database),
             ("asterisk", config.asterisks != written.asterisks),
+            ("jitsi", config.jitsi != written.jitsi),
+            ("fsapi", config.fsapi != written.fsapi),
             ("pin", config.pin != written.pin),
             ("privacy", config.privacy != written.privacy),
             ("limits", config.limits != written.limits),

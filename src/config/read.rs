@@ -1,6 +1,7 @@
 //! From what was written to what is true: each value parsed and checked, errors gathered.
 
 mod asterisk;
+mod neighbours;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         prompts: reader.prompts(&node),
         log: reader.log(),
         webhooks: reader.webhooks(),
+        fsapi: reader.fsapi(),
         numbers: read_numbers(
             raw.tables.get("number").map_or(&[], Vec::as_slice),
             reader.errors,
@@ -46,6 +48,10 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         asterisks: asterisk::read(
             raw.tables.get("asterisk").map_or(&[], Vec::as_slice),
             &node,
+            reader.errors,
+        ),
+        jitsi: neighbours::jitsi(
+            raw.tables.get("jitsi").map_or(&[], Vec::as_slice),
             reader.errors,
         ),
         node,

@@ -480,8 +480,8 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("prompts.folder", "'x'"),
         ("log.format", "'json'"),
     ];
-    // These two only go together, with a listener that needs them.
-    let paired = |path: &str| path.starts_with("sip.tls.");
+    // These only go together, the first two with a listener that needs them.
+    let paired = |path: &str| path.starts_with("sip.tls.") || path.starts_with("fsapi.");
     let plain = KEYS.iter().filter(|info| {
         !TABLES
             .iter()
@@ -516,4 +516,46 @@ fn warnings_tell_what_is_allowed_but_not_wise() {
     assert!(warnings("http.listen = '0.0.0.0:8080'")[0].contains("TLS proxy"));
     let unused = "sip.tls.certificate = 'c.pem'\nsip.tls.key = 'k.pem'";
     assert!(warnings(unused)[0].contains("nothing in sip.listen begins with tls:"));
+}
+
+#[test]
+fn neighbours_are_off_until_all_is_written_that_they_need() {
+    let config = parse("[fsapi]\npassword = 'a-long-enough-secret'\nbridge_to = '[::1]:5060'\n[[jitsi]]\norganisation = 'demo'\ndomains = ['MUC.meet.example.org']\n").unwrap();
+    assert_eq!(config.fsapi.unwrap().bridge_to, "[::1]:5060");
+    assert_eq!(config.jitsi[0].domains, ["muc.meet.example.org"]);
+    assert_eq!(config.jitsi[0].number_form, NumberForm::List);
+    for (text, what) in [
+        (
+            "[fsapi]\npassword = 'short'\nbridge_to = 'a'\n",
+            "at least 16 characters",
+        ),
+        (
+            "[fsapi]\npassword = 'a-long-enough-secret'\n",
+            "needs fsapi.bridge_to",
+        ),
+        ("[fsapi]\nbridge_to = 'a b'\n", "must be a host"),
+        (
+            "[[jitsi]]\norganisation = 'demo'\n",
+            "jitsi.domains is missing",
+        ),
+        (
+            "[[jitsi]]\norganisation = 'demo'\ndomains = []\n",
+            "must name what stands behind the @",
+        ),
+        (
+            "[[jitsi]]\norganisation = 'demo'\ndomains = ['a b']\n",
+            "must be a domain",
+        ),
+        (
+            "[[jitsi]]\norganisation = 'demo'\ndomains = ['a']\nnumber_form = 'new'\n",
+            "\"list\" or \"countries\"",
+        ),
+        (
+            "[[jitsi]]\norganisation = 'a'\ndomains = ['a']\n[[jitsi]]\norganisation = 'a'\ndomains = ['b']\n",
+            "in another [[jitsi]]",
+        ),
+    ] {
+        let errors = errors(text).join("\n");
+        assert!(errors.contains(what), "{text}: {errors}");
+    }
 }

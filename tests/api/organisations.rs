@@ -354,6 +354,7 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                     };
                     let filled = path
                         .replace("{id}", &named)
+                        .replace("{organisation}", &pick("demo", "nobody"))
                         .replace("{external_id}", &pick("theirs", "nobodys"))
                         .replace("{participant_id}", &pick(&person.to_string(), &nobody));
                     let query = match (method.as_str(), path.as_str()) {

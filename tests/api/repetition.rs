@@ -157,7 +157,8 @@ async fn who_has_no_good_key_learns_nothing_of_the_header() {
 fn the_openapi_document_names_the_header_on_every_post() {
     let document = serde_json::to_value(openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap();
-    let posts = paths.iter().filter(|(_, item)| item["post"].is_object());
+    let ours = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
+    let posts = ours.filter(|(_, item)| item["post"].is_object());
     let mut seen = 0;
     for (path, item) in posts {
         let parameters = item["post"]["parameters"].as_array().unwrap();

@@ -15,6 +15,7 @@ mod asterisk_nodes;
 mod baresip;
 mod dialplans;
 mod events;
+mod neighbours;
 mod outcomes;
 mod ports;
 mod resilience;

@@ -389,7 +389,7 @@ impl Bookings {
     }
 
     /// `None`: somebody else booked it meanwhile.
-    async fn book_unless_taken(
+    pub(super) async fn book_unless_taken(
         &self,
         now: Timestamp,
         organisation: &Organisation,
@@ -405,7 +405,7 @@ impl Bookings {
     }
 
     /// `None`: somebody else changed it meanwhile.
-    async fn replace(
+    pub(super) async fn replace(
         &self,
         now: Timestamp,
         organisation: &Organisation,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod calls;
+mod conferences;
 mod dials;
 mod events;
 mod keys;
@@ -29,6 +30,7 @@ use crate::booking::pin::{
 use crate::booking::privacy::PrivacyPolicy;
 use crate::booking::reach::Reach;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
+use crate::config::{FsapiConfig, JitsiConfig};
 
 pub use calls::CallQuestion;
 pub use dials::{DialPermit, DialRequest};
@@ -58,6 +60,10 @@ pub struct BookingSettings {
     pub privacy: PrivacyPolicy,
     /// `webhooks.allow`.
     pub reach: Reach,
+    /// `[[jitsi]]`.
+    pub jitsi: Vec<JitsiConfig>,
+    /// `[fsapi]`.
+    pub fsapi: Option<FsapiConfig>,
 }
 
 impl Default for BookingSettings {
@@ -68,6 +74,8 @@ impl Default for BookingSettings {
             failure_budget: FAILURE_BUDGET_DEFAULT,
             privacy: PrivacyPolicy::default(),
             reach: Reach::default(),
+            jitsi: Vec::new(),
+            fsapi: None,
         }
     }
 }
@@ -132,6 +140,7 @@ impl Bookings {
     /// [`BookingError::NoRandomness`].
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
         let budget = FailureBudget::new(settings.failure_budget)?;
+        let conference_guesses = FailureBudget::new(settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
         let inner = Inner {
             settings,
@@ -140,6 +149,8 @@ impl Bookings {
             mint,
             claims: Mutex::default(),
             explains: Mutex::default(),
+            conferences: Mutex::default(),
+            conference_guesses,
             statistics: PinStatistics::default(),
             known: known::KnownPins::default(),
             numbers: numbers::KnownNumbers::default(),
@@ -224,11 +235,11 @@ impl Bookings {
     }
 
     fn check_pin_length(&self, live: u64) -> Finding {
-        let BookingSettings {
-            pin_length,
-            failure_budget,
-            ..
-        } = self.inner.settings;
+        let settings = &self.inner.settings;
+        let pin_length = settings.pin_length;
+        // A Jitsi Meet's guesses have a budget of their own.
+        let doors = if settings.jitsi.is_empty() { 1 } else { 2 };
+        let failure_budget = settings.failure_budget.saturating_mul(doors);
         let enough = pin_length_is_enough(pin_length, failure_budget, live);
         let expected = expected_wrong_joins(pin_length, failure_budget, live);
         let figures = format!(
@@ -268,6 +279,9 @@ struct Inner {
     claims: Mutex<HashSet<(Uuid, String)>>,
     /// How often each key asked what a PIN opens.
     explains: Mutex<pins::ExplainLog>,
+    conferences: Mutex<conferences::ConferenceLog>,
+    /// Wrong PINs that a Jitsi Meet asked about.
+    conference_guesses: FailureBudget,
     statistics: PinStatistics,
     known: known::KnownPins,
     numbers: numbers::KnownNumbers,

@@ -48,7 +48,7 @@ pub struct Explanation {
     pub closes_at: Option<Timestamp>,
 }
 
-/// Why a PIN is not explained.
+/// Why a PIN, or a conference, is not explained.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExplainError {
     /// This key asked too often, or named too many PINs that aren't there.
@@ -376,7 +376,7 @@ impl ExplainLog {
 }
 
 /// Forgets what is older than the window; an error says in how many seconds there is room again.
-fn room(
+pub(super) fn room(
     times: &mut VecDeque<Timestamp>,
     now: Timestamp,
     window: SignedDuration,

@@ -1,0 +1,230 @@
+//! `/jitsi/{organisation}/…`: what a Jitsi Meet asks to offer dialling in, in its own words. Off until
+//! `[[jitsi]]` is configured.
+//!
+//! Browsers ask from the Jitsi Meet's own site, without a key: answers may be read from anywhere.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderName};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::AppState;
+use super::body::Fields;
+use super::path::{JitsiPath, Named};
+use super::problem::{Problem, ProblemDocument, no_such_path};
+use super::query::Parameters;
+use crate::booking::change::Change;
+use crate::booking::conference::ConferenceName;
+use crate::booking::{DialInNumber, Pin};
+use crate::config::{JitsiConfig, NumberForm};
+
+/// A conference or its PIN, to be given the other.
+#[derive(Serialize, ToSchema)]
+#[allow(
+    dead_code,
+    reason = "tells the OpenAPI document what `map_posted` reads"
+)]
+pub(super) struct ConferenceQuestion {
+    /// `room@domain`.
+    conference: Option<String>,
+    /// The room alone, with `domain` beside it or of the first domain that is configured.
+    room: Option<String>,
+    /// What stands behind the `@`, with or without `conference.` before it.
+    domain: Option<String>,
+    /// The PIN, as number or text.
+    id: Option<u64>,
+}
+
+/// A conference and its PIN.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ConferenceMapping {
+    /// For people.
+    message: &'static str,
+    /// The PIN, as a number, beyond 15 digits as text; false: there is none.
+    #[schema(value_type = Object)]
+    id: Value,
+    /// `room@domain`, percent-encoded; false: there is none.
+    #[schema(value_type = Object)]
+    conference: Value,
+}
+
+type Answer<T> = ([(HeaderName, &'static str); 2], Json<T>);
+
+/// Tells the PIN of a conference, which gets one when it is first asked about, or the conference of a PIN.
+#[utoipa::path(
+    get, operation_id = "mapConference", path = "/jitsi/{organisation}/conferenceMapper", tag = "jitsi",
+    params(
+        ("organisation" = String, Path, description = "By name"),
+        ("conference" = Option<String>, Query, description = "`room@domain`"),
+        ("id" = Option<String>, Query, description = "A PIN"),
+    ),
+    responses(
+        (status = 200, description = "Both, or false for what there isn't", body = ConferenceMapping),
+        (status = 429, description = "Too many wrong PINs or new conferences; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn map(
+    State(state): State<AppState>,
+    Named(path): Named<JitsiPath>,
+    mut parameters: Parameters,
+) -> Result<Answer<ConferenceMapping>, Problem> {
+    let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
+        return Err(no_such_path().await);
+    };
+    let (conference, id) = (parameters.text("conference")?, parameters.text("id")?);
+    mapped(&state, jitsi, conference, id).await
+}
+
+/// As GET, of a JSON object.
+#[utoipa::path(
+    post, operation_id = "mapConferencePosted", path = "/jitsi/{organisation}/conferenceMapper", tag = "jitsi",
+    params(("organisation" = String, Path, description = "By name")), request_body = ConferenceQuestion,
+    responses(
+        (status = 200, description = "Both, or false for what there isn't", body = ConferenceMapping),
+        (status = 429, description = "Too many wrong PINs or new conferences; see Retry-After", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn map_posted(
+    State(state): State<AppState>,
+    Named(path): Named<JitsiPath>,
+    mut fields: Fields,
+) -> Result<Answer<ConferenceMapping>, Problem> {
+    let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
+        return Err(no_such_path().await);
+    };
+    let text = |value: Change<Value>| match value {
+        Change::Set(Value::String(text)) => Some(text),
+        Change::Set(Value::Number(number)) => Some(number.to_string()),
+        Change::Set(_) | Change::Keep | Change::Clear => None,
+    };
+    let (room, domain) = (text(fields.any("room")), text(fields.any("domain")));
+    let whole = text(fields.any("conference"));
+    let conference = whole.or_else(|| room.map(|room| in_domain(jitsi, &room, domain.as_deref())));
+    mapped(&state, jitsi, conference, text(fields.any("id"))).await
+}
+
+/// Tells the numbers to dial, in the form that is configured: a list, or by country.
+#[utoipa::path(
+    get, operation_id = "listPhoneNumbers", path = "/jitsi/{organisation}/phoneNumberList", tag = "jitsi",
+    params(("organisation" = String, Path, description = "By name")),
+    responses((status = 200, description = "`[{countryCode, tollFree, formattedNumber}]`, or `{message, numbers: {COUNTRY: [number]}, numbersEnabled}`"))
+)]
+pub(super) async fn numbers(
+    State(state): State<AppState>,
+    Named(path): Named<JitsiPath>,
+) -> Result<Answer<Value>, Problem> {
+    let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
+        return Err(no_such_path().await);
+    };
+    let plan = state.bookings.numbers();
+    let numbers = plan.serving(&jitsi.organisation);
+    Ok(readable(match jitsi.number_form {
+        NumberForm::List => numbers.map(listed).collect(),
+        NumberForm::Countries => by_country(numbers),
+    }))
+}
+
+async fn mapped(
+    state: &AppState,
+    jitsi: &JitsiConfig,
+    conference: Option<String>,
+    id: Option<String>,
+) -> Result<Answer<ConferenceMapping>, Problem> {
+    let (message, id, conference) = match (conference, id) {
+        (Some(conference), _) => match ConferenceName::read(&conference, &jitsi.domains) {
+            Some(name) => {
+                let pin = state.bookings.pin_of_conference(state.now(), jitsi, &name);
+                (FOUND, shown(pin.await?.expose()), json!(name.as_str()))
+            }
+            None => (
+                "There is no such conference here",
+                json!(false),
+                json!(false),
+            ),
+        },
+        (None, Some(id)) => {
+            let digits: String = id.chars().filter(|c| !c.is_whitespace()).collect();
+            let found = match Pin::parse(&digits) {
+                Ok(pin) => {
+                    state
+                        .bookings
+                        .conference_of_pin(state.now(), jitsi, &pin)
+                        .await?
+                }
+                Err(_) => None,
+            };
+            match found {
+                Some(name) => (FOUND, shown(&digits), json!(name.as_str())),
+                None => (
+                    "No conference mapping was found",
+                    shown(&digits),
+                    json!(false),
+                ),
+            }
+        }
+        (None, None) => ("No conference or id provided", json!(false), json!(false)),
+    };
+    Ok(readable(ConferenceMapping {
+        message,
+        id,
+        conference,
+    }))
+}
+
+/// A room's name with a domain behind it.
+fn in_domain(jitsi: &JitsiConfig, room: &str, domain: Option<&str>) -> String {
+    let served = |domain: &String| jitsi.domains.iter().any(|served| served == domain);
+    let given = domain.map(str::to_lowercase);
+    let domain = match given {
+        Some(domain) => {
+            let muc = format!("conference.{domain}");
+            if served(&muc) { muc } else { domain }
+        }
+        None => jitsi.domains.first().cloned().unwrap_or_default(),
+    };
+    format!("{room}@{domain}")
+}
+
+/// Numbers are exact in a browser up to 15 digits, and have no zero in front.
+fn shown(digits: &str) -> Value {
+    let is_number = digits.len() <= 15 && !digits.starts_with('0');
+    match digits.parse::<u64>() {
+        Ok(number) if is_number => json!(number),
+        Ok(_) | Err(_) => json!(digits),
+    }
+}
+
+fn listed(number: &DialInNumber) -> Value {
+    let mut listed = json!({"tollFree": number.toll_free, "formattedNumber": number.number});
+    if let Some(country) = &number.country {
+        listed["countryCode"] = json!(country);
+    }
+    listed
+}
+
+fn by_country<'a>(numbers: impl Iterator<Item = &'a DialInNumber>) -> Value {
+    let mut countries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for number in numbers {
+        let country = number.country.as_deref().unwrap_or("Other");
+        countries.entry(country).or_default().push(&number.number);
+    }
+    json!({
+        "message": "Dial-In numbers:",
+        "numbersEnabled": !countries.is_empty(),
+        "numbers": countries,
+    })
+}
+
+fn readable<T>(answer: T) -> Answer<T> {
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (headers, Json(answer))
+}
+
+const FOUND: &str = "Successfully retrieved conference mapping";

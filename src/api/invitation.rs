@@ -14,17 +14,18 @@ use crate::booking::change::FieldError;
 use crate::booking::{BookingError, Invitation, InvitationFormat, MeetingState, Permission, Role};
 use crate::units::Language;
 
-/// Writes the invitation for guests, with the PIN: of a series, to the occurrence that is open or next.
+/// Writes the invitation for guests, with the PIN: of a series, to the occurrence that is open or next; as iCalendar,
+/// to all of it.
 #[utoipa::path(
     get, operation_id = "readInvitation", path = "/v1/meetings/{id}/invitation", tag = "meetings", security(("key" = [])),
     params(
         ("id" = String, Path),
         ("language" = Option<String>, Query, description = "`it` or `en`; left out: the meeting's, else English"),
-        ("format" = Option<String>, Query, description = "`text` (default), `html` or `bbb-welcome`, one line for BigBlueButton's welcome message"),
+        ("format" = Option<String>, Query, description = "`text` (default), `html`, `ics` (iCalendar; not of permanent meetings) or `bbb-welcome`, one line for BigBlueButton's welcome message"),
         ("country" = Option<String>, Query, description = "ISO 3166 alpha-2: numbers of this country come first; left out: of Italy for Italian"),
     ),
     responses(
-        (status = 200, description = "The invitation", content((String = "text/plain"), (String = "text/html"))),
+        (status = 200, description = "The invitation", content((String = "text/plain"), (String = "text/html"), (String = "text/calendar"))),
         (status = 409, description = "The meeting is cancelled, or its PINs are lost to it", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -62,8 +63,13 @@ pub(super) async fn read(
     let content_type = match format {
         InvitationFormat::Text => "text/plain; charset=utf-8",
         InvitationFormat::Html | InvitationFormat::BbbWelcome => "text/html; charset=utf-8",
+        InvitationFormat::Calendar => "text/calendar; charset=utf-8; method=PUBLISH",
     };
-    let mut response = invitation.write(format).into_response();
+    let written = invitation.write(format).map_err(|timeless| {
+        let error = FieldError::new("format", "not_supported", timeless.to_string());
+        Problem::bad_parameter(error)
+    })?;
+    let mut response = written.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -79,14 +85,14 @@ fn language(parameters: &mut Parameters) -> Result<Option<Language>, Problem> {
 }
 
 fn format(parameters: &mut Parameters) -> Result<InvitationFormat, Problem> {
-    let (code, message) = match parameters.text("format")?.as_deref() {
+    let message = match parameters.text("format")?.as_deref() {
         None | Some("text") => return Ok(InvitationFormat::Text),
         Some("html") => return Ok(InvitationFormat::Html),
         Some("bbb-welcome") => return Ok(InvitationFormat::BbbWelcome),
-        Some("ics") => ("not_supported", "ics is not supported yet"),
-        Some(_) => ("invalid", "must be text, html or bbb-welcome"),
+        Some("ics") => return Ok(InvitationFormat::Calendar),
+        Some(_) => "must be text, html, ics or bbb-welcome",
     };
-    let error = FieldError::new("format", code, message);
+    let error = FieldError::new("format", "invalid", message);
     Err(Problem::bad_parameter(error))
 }
 

@@ -1,5 +1,7 @@
 //! What people are told to dial: the block that a booking system puts under its invitation.
 
+mod calendar;
+
 use jiff::Zoned;
 use jiff::civil::Date;
 
@@ -7,6 +9,8 @@ use crate::booking::meeting::{Meeting, Session};
 use crate::booking::number::{DialInNumber, NumberPlan};
 use crate::booking::privacy::Pin;
 use crate::units::Language;
+
+pub use calendar::Timeless;
 
 /// An invitation to a meeting, or to the occurrence of a series that is open or next.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub enum InvitationFormat {
     Text,
     /// A fragment of HTML.
     Html,
+    /// iCalendar.
+    Calendar,
     /// One line for BigBlueButton's welcome message, which takes HTML.
     BbbWelcome,
 }
@@ -62,12 +68,15 @@ impl<'a> Invitation<'a> {
     }
 
     /// Written out.
-    #[must_use]
-    pub fn write(&self, format: InvitationFormat) -> String {
+    ///
+    /// # Errors
+    /// [`Timeless`], as iCalendar.
+    pub fn write(&self, format: InvitationFormat) -> Result<String, Timeless> {
         match format {
-            InvitationFormat::Text => self.text(),
-            InvitationFormat::Html => self.html(),
-            InvitationFormat::BbbWelcome => self.welcome(),
+            InvitationFormat::Text => Ok(self.text()),
+            InvitationFormat::Html => Ok(self.html()),
+            InvitationFormat::Calendar => self.calendar(),
+            InvitationFormat::BbbWelcome => Ok(self.welcome()),
         }
     }
 

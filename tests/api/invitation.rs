@@ -65,7 +65,6 @@ async fn an_invitation_says_when_what_to_dial_and_the_pin_in_the_readers_languag
         )
     );
     for (query, code) in [
-        ("?format=ics", "not_supported"),
         ("?format=pdf", "invalid"),
         ("?language=xx", "invalid"),
         ("?country=ITA", "invalid"),
@@ -123,4 +122,172 @@ async fn the_invitation_to_a_series_names_its_next_occurrence_and_a_permanent_me
         let text = api.ask(&key, "GET", &path, None).await.text;
         assert_eq!(text.lines().nth(1), Some(expected), "{text}");
     }
+}
+
+/// The document with its lines unfolded, each of which was short enough and ended as it must.
+fn unfolded(document: &str) -> Vec<String> {
+    assert!(document.ends_with("\r\n"));
+    assert!(
+        document
+            .split("\r\n")
+            .all(|line| line.len() <= 75 && !line.contains('\n'))
+    );
+    let whole = document.replace("\r\n ", "");
+    whole.split_terminator("\r\n").map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_calendar_shows_the_series_as_it_is_and_what_to_dial() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let body = with(
+        meeting(),
+        json!({
+            "title": "Consiglio; \u{e0}, \\ e poi ancora molto altro perch\u{e9} le righe siano spezzate a dovere\u{2026}",
+            "language": "it",
+            "starts_at": "2026-11-23T10:00:00+01:00", "ends_at": "2026-11-23T11:30:00+01:00", "timezone": "Europe/Rome",
+            "recurrence": {"rule": "FREQ=WEEKLY;UNTIL=20270630", "excluded": ["2026-11-30T10:00:00"], "added": ["2026-12-02T15:00:00"]},
+        }),
+    );
+    let booked = api.ask(&key, "POST", "/v1/meetings", Some(body)).await;
+    assert_eq!(booked.status, 201, "{}", booked.text);
+    let booked = booked.json();
+    let (id, pin) = (
+        booked["id"].as_str().unwrap(),
+        booked["pins"]["guest"].as_str().unwrap(),
+    );
+    let at = |occurrence: &str| format!("/v1/meetings/{id}/occurrences/{occurrence}");
+    let moved =
+        json!({"starts_at": "2027-04-06T09:00:00+02:00", "ends_at": "2027-04-06T10:00:00+02:00"});
+    let done = api
+        .ask(&key, "PATCH", &at("20270405T100000"), Some(moved))
+        .await;
+    assert_eq!(done.status, 200, "{}", done.text);
+    assert_eq!(
+        api.ask(&key, "DELETE", &at("20261207T100000"), None)
+            .await
+            .status,
+        204
+    );
+    let answer = api
+        .ask(
+            &key,
+            "GET",
+            &format!("/v1/meetings/{id}/invitation?format=ics"),
+            None,
+        )
+        .await;
+    assert_eq!(
+        answer.header("content-type"),
+        "text/calendar; charset=utf-8; method=PUBLISH"
+    );
+    let grouped = format!("{} {} {}", &pin[..3], &pin[3..6], &pin[6..]);
+    let conference = |number: &str| {
+        format!(
+            "CONFERENCE;VALUE=URI;FEATURE=AUDIO,PHONE;LABEL={number};LANGUAGE=it:tel:{number},,{pin}%23"
+        )
+    };
+    let about = [
+        "SUMMARY:Consiglio\\; \u{e0}\\, \\\\ e poi ancora molto altro perch\u{e9} le righe siano spezzate a dovere\u{2026}".to_owned(),
+        format!("DESCRIPTION:Per partecipare per telefono\\, chiamare:\\n  +390600\\n  +390601\\nPIN: {grouped} #"),
+        conference("+390600"),
+        conference("+390601"),
+        "END:VEVENT".to_owned(),
+    ];
+    let event = |lines: &[&str]| {
+        let head = [
+            "BEGIN:VEVENT".to_owned(),
+            format!("UID:{id}@voicebridge"),
+            "DTSTAMP:20261120T080000Z".to_owned(),
+            "LAST-MODIFIED:20261120T080000Z".to_owned(),
+            "SEQUENCE:2".to_owned(),
+        ];
+        let lines = lines.iter().map(|line| (*line).to_owned());
+        head.into_iter()
+            .chain(lines)
+            .chain(about.clone())
+            .collect::<Vec<String>>()
+    };
+    let zone = [
+        "BEGIN:VCALENDAR",
+        "VERSION:2.0",
+        "PRODID:-//voicebridge//voicebridge//EN",
+        "CALSCALE:GREGORIAN",
+        "METHOD:PUBLISH",
+        "BEGIN:VTIMEZONE",
+        "TZID:Europe/Rome",
+        "BEGIN:STANDARD",
+        "DTSTART:20261025T030000",
+        "RRULE:FREQ=YEARLY;BYMONTH=10;BYDAY=-1SU",
+        "TZOFFSETFROM:+0200",
+        "TZOFFSETTO:+0100",
+        "TZNAME:CET",
+        "END:STANDARD",
+        "BEGIN:DAYLIGHT",
+        "DTSTART:20270328T020000",
+        "RRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=-1SU",
+        "TZOFFSETFROM:+0100",
+        "TZOFFSETTO:+0200",
+        "TZNAME:CEST",
+        "END:DAYLIGHT",
+        "END:VTIMEZONE",
+    ];
+    let mut expected: Vec<String> = zone.iter().map(|line| (*line).to_owned()).collect();
+    expected.extend(event(&[
+        "DTSTART;TZID=Europe/Rome:20261123T100000",
+        "DTEND;TZID=Europe/Rome:20261123T113000",
+        "RRULE:FREQ=WEEKLY;UNTIL=20270628T080000Z",
+        "EXDATE;TZID=Europe/Rome:20261130T100000,20261207T100000",
+        "RDATE;TZID=Europe/Rome:20261202T150000",
+    ]));
+    expected.extend(event(&[
+        "DTSTART;TZID=Europe/Rome:20270406T090000",
+        "DTEND;TZID=Europe/Rome:20270406T100000",
+        "RECURRENCE-ID;TZID=Europe/Rome:20270405T100000",
+    ]));
+    expected.push("END:VCALENDAR".to_owned());
+    assert_eq!(unfolded(&answer.text), expected);
+}
+
+#[tokio::test]
+async fn a_calendar_knows_zones_that_are_regular_irregular_or_never_changed() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    for (zone, has, has_not) in [
+        ("UTC", "DTSTART:20261123T090000Z", "VTIMEZONE"),
+        ("Asia/Kolkata", "TZOFFSETTO:+0530", "DAYLIGHT"),
+        ("Africa/Casablanca", "RDATE:2028", "RRULE"),
+        (
+            "America/New_York",
+            "RRULE:FREQ=YEARLY;BYMONTH=3;BYDAY=2SU",
+            "RDATE",
+        ),
+    ] {
+        let body = with(meeting(), json!({"timezone": zone}));
+        let booked = api
+            .ask(&key, "POST", "/v1/meetings", Some(body))
+            .await
+            .json();
+        let path = format!(
+            "/v1/meetings/{}/invitation?format=ics",
+            booked["id"].as_str().unwrap()
+        );
+        let lines = unfolded(&api.ask(&key, "GET", &path, None).await.text).join("\n");
+        assert!(
+            lines.contains(has) && !lines.contains(has_not),
+            "{zone}:\n{lines}"
+        );
+    }
+    let permanent = with(meeting(), json!({"ends_at": null}));
+    let booked = api
+        .ask(&key, "POST", "/v1/meetings", Some(permanent))
+        .await
+        .json();
+    let path = format!(
+        "/v1/meetings/{}/invitation?format=ics",
+        booked["id"].as_str().unwrap()
+    );
+    let refused = api.ask(&key, "GET", &path, None).await;
+    refused.problem(400);
+    assert_eq!(refused.errors(), ["format not_supported"]);
 }

@@ -284,7 +284,7 @@ impl Voice {
         file
     }
 
-    fn sample(&self, frame: u32) -> i16 {
+    pub(crate) fn sample(&self, frame: u32) -> i16 {
         let milliseconds = u64::from(frame) * 1_000 / u64::from(self.rate);
         let on = milliseconds % u64::from(self.on_ms + self.off_ms) < u64::from(self.on_ms);
         let phase = self.tone_hz * f64::from(frame) / f64::from(self.rate);

@@ -7,6 +7,7 @@
 
 mod asterisk;
 mod asterisk_check;
+mod asterisk_hold;
 mod asterisk_http;
 mod asterisk_life;
 mod asterisk_load;

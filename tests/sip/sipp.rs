@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::baresip::Voice;
 use crate::ports::{port, ports};
 use crate::server::Server;
 
@@ -49,6 +50,13 @@ impl<'a> Scenario<'a> {
     /// Gives it these keys as tones to play.
     pub(crate) fn in_band_keys(mut self, keys: &str) -> Self {
         self.audio = in_band_keys(keys);
+        self
+    }
+
+    /// Gives it some seconds of a voice to play over and over.
+    pub(crate) fn voice(mut self, voice: &Voice) -> Self {
+        let frames = 0..6 * voice.rate * (voice.on_ms + voice.off_ms) / 1_000;
+        self.audio = frames.map(|frame| alaw(voice.sample(frame))).collect();
         self
     }
 

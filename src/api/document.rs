@@ -220,10 +220,10 @@ mod tests {
             links["cancelMeeting"],
             json!({"operationId": "cancelMeeting", "parameters": {"id": "$response.body#/id"}})
         );
-        assert!(links["createPin"].is_object() && links["withdrawPin"].is_null());
+        assert!(links["createPin"].is_object() && links["deletePin"].is_null());
         let made = operation("/v1/meetings/{id}/pins", "post");
         assert_eq!(
-            made["responses"]["201"]["links"]["withdrawPin"]["parameters"],
+            made["responses"]["201"]["links"]["deletePin"]["parameters"],
             json!({"id": "$request.path.id", "pin_id": "$response.body#/id"})
         );
         let listed = operation("/v1/meetings/{id}/occurrences", "get");

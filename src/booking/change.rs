@@ -481,7 +481,7 @@ mod tests {
             Ok("2000-01-01T00:00:00Z".to_owned())
         );
         assert_eq!(
-            read("9999-12-31T23:59:59Z"),
+            read("9999-01-01T00:00:00Z"),
             Ok("2200-01-01T00:00:00Z".to_owned())
         );
         assert!(parse_time("from", "1970-01-01T00:00:00Z").is_err());

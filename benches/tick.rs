@@ -48,13 +48,27 @@ struct World {
     start: Instant,
     frame: usize,
     packets: Vec<Vec<u8>>,
+    /// Per frame: until the last listener's packet, and in all.
+    waits: Vec<(Duration, Duration)>,
 }
 
-struct Nowhere(usize);
+struct Nowhere {
+    bytes: usize,
+    /// When the last packet to a listener went, where asked for.
+    listeners: Option<std::ops::RangeFrom<u32>>,
+    last: Option<Instant>,
+}
 
 impl Transmit for Nowhere {
-    fn rtp(&mut self, _: LegSlot, _: SocketAddr, packet: &[u8]) {
-        self.0 += black_box(packet).len();
+    fn rtp(&mut self, leg: LegSlot, _: SocketAddr, packet: &[u8]) {
+        self.bytes += black_box(packet).len();
+        if self
+            .listeners
+            .as_ref()
+            .is_some_and(|listeners| listeners.contains(&leg.0))
+        {
+            self.last = Some(now());
+        }
     }
     fn rtcp(&mut self, _: LegSlot, _: SocketAddr, _: bool, _: &[u8]) {}
 }
@@ -127,6 +141,22 @@ fn main() {
         per_leg(receiving) + per_leg(mixing),
         mean(receiving_sum) + mean(mixing_sum),
     ));
+    tell_waits(&world.waits);
+}
+
+fn tell_waits(waits: &[(Duration, Duration)]) {
+    if !waits.is_empty() {
+        let listeners = median(waits.iter().map(|wait| wait.0).collect());
+        let all = median(waits.iter().map(|wait| wait.1).collect());
+        say(&format!(
+            "median: listeners' packets after {listeners:?}, all after {all:?}"
+        ));
+    }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
@@ -179,11 +209,22 @@ fn mix(world: &mut World) {
         number: 4 * world.frame as u64,
         silence: &world.silence,
     };
-    let mut sent = Nowhere(0);
+    // In Opus the clock costs nothing beside the rest.
+    let asked = world.codec == Codec::Opus && world.bridges.len() == 1;
+    let mut sent = Nowhere {
+        bytes: 0,
+        listeners: asked.then_some(world.talkers as u32..),
+        last: None,
+    };
+    let begin = now();
     for bridge in &mut world.bridges {
         bridge.mix_tick(&tick, &mut world.legs, &mut world.desk, &mut sent);
     }
-    black_box(sent.0);
+    black_box(sent.bytes);
+    let end = now();
+    if let Some(last) = sent.last {
+        world.waits.push((last - begin, end - begin));
+    }
     world.frame += 1;
 }
 
@@ -221,6 +262,7 @@ impl World {
             silence: SilenceFrames::new().expect("codecs"),
             start,
             frame: 0,
+            waits: Vec::with_capacity(frames),
         }
     }
 

@@ -97,6 +97,10 @@ impl Outlet<'_> {
 }
 
 impl Transmit for Outlet<'_> {
+    fn hasten(&mut self) {
+        self.flush();
+    }
+
     fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]) {
         match self.ports.get(leg.0 as usize) {
             Some(Some(LegPort::Own(sockets))) => self.send_now(&sockets.rtp, to, packet),

@@ -15,6 +15,8 @@ pub trait Transmit {
     fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]);
     /// Sends one RTCP packet; `muxed`: from the RTP socket (RFC 5761).
     fn rtcp(&mut self, leg: LegSlot, to: SocketAddr, muxed: bool, packet: &[u8]);
+    /// What comes next takes long: what was sent until now should not wait for it.
+    fn hasten(&mut self) {}
 }
 
 /// One encoded 20 ms frame with room for an RTP header before it, so that it can be sent to many

@@ -1,6 +1,7 @@
 //! Phones on the loopback device, for tests and benches of the engine.
 #![allow(dead_code, reason = "not every user of this module needs all of it")]
 
+use std::cell::Cell;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ pub(crate) struct Phone {
     encoder: Encoder,
     sequence: u16,
     timestamp: u32,
+    /// Whose packets come.
+    ssrc: Cell<[u8; 4]>,
 }
 
 impl Phone {
@@ -41,6 +44,7 @@ impl Phone {
             encoder,
             sequence: 65_500,
             timestamp: 0,
+            ssrc: Cell::default(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Phone {
                 payload_type: 101,
                 clock: self.codec.rtp_clock(),
             }),
+            uses_fec: self.codec == Codec::Opus,
             direction,
             remote_rtcp: self.rtcp.local_addr().expect("the loopback device works"),
             ..MediaParameters::plain(
@@ -114,12 +119,13 @@ impl Phone {
         }
     }
 
-    /// An empty receiver report (RFC 3550 section 6.4.2) with a CNAME.
+    /// A receiver report that a tenth of ours is lost (RFC 3550 section 6.4.2), with a CNAME.
     pub(crate) fn report(&self) {
-        let packet = [
-            0x80, 201, 0, 1, 0, 0, 0, 7, // RR
-            0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, b'a', 0, // SDES
-        ];
+        let mut packet = vec![0x81, 201, 0, 7, 0, 0, 0, 7]; // RR
+        packet.extend(self.ssrc.get());
+        packet.extend([26, 0, 0, 0]); // a tenth lost
+        packet.extend([0; 16]);
+        packet.extend([0x81, 202, 0, 2, 0, 0, 0, 7, 1, 1, b'a', 0]); // SDES
         let to = SocketAddr::new(self.to.ip(), self.to.port() + 1);
         self.rtcp
             .send_to(&packet, to)
@@ -129,7 +135,13 @@ impl Phone {
     /// How many packets have come since the last call.
     pub(crate) fn listen(&self) -> usize {
         let mut buffer = [0; 2_000];
-        let count = std::iter::from_fn(|| self.rtp.recv_from(&mut buffer).ok()).count();
+        let mut count = 0;
+        while let Ok((length, _)) = self.rtp.recv_from(&mut buffer) {
+            if let Some(ssrc) = buffer[..length].get(8..12) {
+                self.ssrc.set([ssrc[0], ssrc[1], ssrc[2], ssrc[3]]);
+            }
+            count += 1;
+        }
         while self.rtcp.recv_from(&mut buffer).is_ok() {}
         count
     }

@@ -276,6 +276,7 @@ impl Bridge {
         desk: &mut Desk,
         sink: &mut impl Transmit,
     ) {
+        let mut later = Later::default();
         for (index, member) in self.seats.members.iter().enumerate() {
             if let Some(leg) = self.seats.leg(index + AHEAD, legs) {
                 leg.prefetch_sending();
@@ -283,27 +284,46 @@ impl Bridge {
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
             };
-            match leg.hears() {
-                Hears::Shared => {
-                    let codec = codec_index(leg.parameters().codec);
-                    leg.send(&mut desk.shared[codec], member.slot, sink);
-                }
-                Hears::Following { frames, taken } => {
-                    let frame = desk.follow_for(leg, frames, taken);
-                    leg.send(frame, member.slot, sink);
-                }
-                Hears::Fresh => {
-                    leg.note_whisper();
-                    leg.send_solo(tick, member.slot, &mut desk.work.frame, sink);
-                }
-                Hears::Own { .. } => {
-                    let frame = desk.mix_for(member.slot, leg, &self.noise);
-                    leg.send(frame, member.slot, sink);
-                    leg.advance_player(tick.now);
-                }
+            if !later.puts_off(member.slot, leg) {
+                self.send_one(tick, member.slot, leg, desk, sink);
             }
-            leg.send_report(tick.now, member.slot, sink);
         }
+        for slot in later.slots() {
+            sink.hasten();
+            if let Some(leg) = leg_at(legs, slot) {
+                self.send_one(tick, slot, leg, desk, sink);
+            }
+        }
+    }
+
+    fn send_one(
+        &self,
+        tick: &Tick<'_>,
+        slot: LegSlot,
+        leg: &mut Leg,
+        desk: &mut Desk,
+        sink: &mut impl Transmit,
+    ) {
+        match leg.hears() {
+            Hears::Shared => {
+                let codec = codec_index(leg.parameters().codec);
+                leg.send(&mut desk.shared[codec], slot, sink);
+            }
+            Hears::Following { frames, taken } => {
+                let frame = desk.follow_for(leg, frames, taken);
+                leg.send(frame, slot, sink);
+            }
+            Hears::Fresh => {
+                leg.note_whisper();
+                leg.send_solo(tick, slot, &mut desk.work.frame, sink);
+            }
+            Hears::Own { .. } => {
+                let frame = desk.mix_for(slot, leg, &self.noise);
+                leg.send(frame, slot, sink);
+                leg.advance_player(tick.now);
+            }
+        }
+        leg.send_report(tick.now, slot, sink);
     }
 
     fn note_heard(&mut self, in_use: [bool; SampleRate::ALL.len()], desk: &Desk) {
@@ -338,6 +358,32 @@ impl Bridge {
     }
 }
 
+/// Whose own mixes take so long to encode that nobody else's packets should wait for them.
+#[derive(Default)]
+struct Later {
+    slots: [Option<LegSlot>; LATER_MAX],
+    count: usize,
+}
+
+impl Later {
+    /// Is it one of them? Where there are too many they are not put off.
+    fn puts_off(&mut self, slot: LegSlot, leg: &Leg) -> bool {
+        let dear =
+            leg.parameters().codec == Codec::Opus && matches!(leg.hears(), Hears::Own { .. });
+        let place = self.slots.get_mut(self.count).filter(|_| dear);
+        let Some(place) = place else { return false };
+        *place = Some(slot);
+        self.count += 1;
+        true
+    }
+
+    fn slots(&self) -> impl Iterator<Item = LegSlot> {
+        self.slots.iter().copied().take(self.count).flatten()
+    }
+}
+
+/// Whoever is summed, and as many who are on their way back.
+const LATER_MAX: usize = 2 * TALKERS_MAX;
 /// Half a second.
 const FRAMES_PER_SURVEY: u64 = 25;
 

@@ -30,6 +30,10 @@ struct World {
     sent: Sent,
     /// Whose packet of the next frame doesn't come.
     lost_from: Option<usize>,
+    /// Of the last frame: who was sent his packet one after the other, and after how many of them there
+    /// was no more waiting.
+    order: Vec<u32>,
+    hastened: Vec<usize>,
 }
 
 #[expect(
@@ -62,14 +66,18 @@ fn bridge(seats: usize) -> Bridge {
     bridge
 }
 
+/// What was sent, and after how many packets it was said that the next one takes long.
 #[derive(Default)]
-struct Sent(Vec<(LegSlot, SocketAddr, Vec<u8>)>);
+struct Sent(Vec<(LegSlot, SocketAddr, Vec<u8>)>, Vec<usize>);
 
 impl Transmit for Sent {
     fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]) {
         self.0.push((leg, to, packet.to_vec()));
     }
     fn rtcp(&mut self, _: LegSlot, _: SocketAddr, _: bool, _: &[u8]) {}
+    fn hasten(&mut self) {
+        self.1.push(self.0.len());
+    }
 }
 
 impl World {
@@ -85,6 +93,8 @@ impl World {
             frame: 0,
             sent: Sent::default(),
             lost_from: None,
+            order: Vec::new(),
+            hastened: Vec::new(),
         };
         for codec in codecs {
             world.add(*codec);
@@ -194,7 +204,8 @@ impl World {
             peer.heard.extend(&pcm[..length]);
             peer.packets.push(packet.clone());
         }
-        self.sent.0.clear();
+        self.order = self.sent.0.drain(..).map(|(slot, ..)| slot.0).collect();
+        self.hastened = std::mem::take(&mut self.sent.1);
     }
 
     fn leg(&mut self, index: usize) -> &mut Leg {
@@ -261,6 +272,20 @@ fn a_muted_leg_is_decoded_only_where_its_keys_are_tones() {
         sine(if peer == 0 { 9_000.0 } else { 0.0 }, 700.0, t)
     });
     assert!(world.level(2, 700.0, 10) > -20.0);
+}
+
+#[test]
+fn who_listens_by_opus_does_not_wait_for_what_is_encoded_for_talkers_alone() {
+    let order = |codec: Codec| {
+        let mut world = World::new(&[codec; 4]);
+        world.run(60, |peer, _, t| {
+            sine(if peer < 2 { 6_000.0 } else { 0.0 }, TONES[peer], t)
+        });
+        (world.order, world.hastened)
+    };
+    assert_eq!(order(Codec::Opus), (vec![2, 3, 0, 1], vec![2, 3]));
+    // Where that takes no time the order is always the same: for even spacing.
+    assert_eq!(order(Codec::G722), (vec![0, 1, 2, 3], vec![]));
 }
 
 #[test]

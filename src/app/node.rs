@@ -235,6 +235,7 @@ async fn gateway_settings(config: &Config, bookings: &Bookings) -> anyhow::Resul
 fn call_limits(config: &Config, pin_length: usize) -> CallLimits {
     CallLimits {
         ring: config.limits.ring,
+        dial_ring: config.limits.dial_ring,
         before_pin: config.limits.pin_wait,
         wrong_pins: config.pin.attempts,
         pin_length_auto: Some(pin_length),

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::ari::endpoint::is_dialled;
 use crate::ari::event::{self, Channel};
 use crate::ari::request::Request;
 use crate::media::codec::Codec;
@@ -15,17 +16,21 @@ pub(super) struct Caller {
     pub(super) channel: String,
     /// What is to stand beside him for whoever finds him next; `None`: nothing was ever written.
     past: Option<String>,
+    /// He was called by us: there is no dialplan to send him back to.
+    dialled: bool,
     stage: Stage,
 }
 
 enum Stage {
+    /// Is to be called, or rings.
+    Dialling,
     /// Nothing was asked for him yet.
     Arrived,
     /// On his way.
     Settling(Settling),
     /// In his bridge.
     Up(Media),
-    /// Sent back to the dialplan with this outcome, not gone yet.
+    /// Sent back to the dialplan with this outcome, or hung up on, and not gone yet.
     Leaving(Leaving),
 }
 
@@ -59,6 +64,7 @@ struct Settling {
 /// A request whose answer leads on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
+    Dial,
     Answer,
     Format,
     Media,
@@ -92,12 +98,32 @@ pub(super) enum News {
 pub(super) struct StepFailed;
 
 impl Caller {
-    pub(super) const fn new(channel: String) -> Self {
+    pub(super) fn new(channel: String) -> Self {
         Self {
+            dialled: is_dialled(&channel),
             channel,
             past: None,
             stage: Stage::Arrived,
         }
+    }
+
+    /// One who is yet to be called.
+    pub(super) const fn to_be_called(channel: String) -> Self {
+        Self {
+            channel,
+            past: None,
+            dialled: true,
+            stage: Stage::Dialling,
+        }
+    }
+
+    /// His channel came in; `true`: he was rung until now.
+    pub(super) fn picked_up(&mut self) -> bool {
+        let rang = self.rings();
+        if rang {
+            self.stage = Stage::Arrived;
+        }
+        rang
     }
 
     /// Begins to bring him in.
@@ -129,6 +155,7 @@ impl Caller {
             return Ok(Progress::default());
         };
         match step {
+            Step::Dial => Ok(Progress::default()),
             Step::Answer => Ok(Progress {
                 next: Some((Step::Format, Request::native_format(&self.channel))),
                 ..Progress::default()
@@ -192,7 +219,7 @@ impl Caller {
         match std::mem::replace(&mut self.stage, leaving) {
             Stage::Settling(settling) => Some(settling.media),
             Stage::Up(media) => Some(media),
-            Stage::Arrived => None,
+            Stage::Dialling | Stage::Arrived => None,
             before @ Stage::Leaving(_) => {
                 self.stage = before;
                 None
@@ -205,7 +232,7 @@ impl Caller {
         match &self.stage {
             Stage::Settling(settling) => Some(&settling.media),
             Stage::Up(media) => Some(media),
-            Stage::Arrived | Stage::Leaving(_) => None,
+            Stage::Dialling | Stage::Arrived | Stage::Leaving(_) => None,
         }
     }
 
@@ -227,6 +254,9 @@ impl Caller {
         let Stage::Leaving(Leaving { outcome, place }) = &self.stage else {
             return Vec::new();
         };
+        if self.dialled && place.is_none() {
+            return Vec::new();
+        }
         let last = [
             Request::set_variable(&self.channel, OUTCOME, outcome),
             match place {
@@ -235,6 +265,20 @@ impl Caller {
             },
         ];
         self.memory_request().into_iter().chain(last).collect()
+    }
+
+    /// The request that hangs up on one whom we called, if that is what is to become of him: he can be sent on, but
+    /// there is nothing behind `Stasis(...)` for him.
+    pub(super) fn hang_up_request(&self) -> Option<Request> {
+        let Stage::Leaving(Leaving { place: None, .. }) = self.stage else {
+            return None;
+        };
+        self.dialled.then(|| Request::delete_channel(&self.channel))
+    }
+
+    /// He is yet to be called, or rings.
+    pub(super) const fn rings(&self) -> bool {
+        matches!(self.stage, Stage::Dialling)
     }
 
     /// He is half way in: that can't go on once the connection was away.

@@ -3,6 +3,7 @@
 //! that has died come to us.
 
 mod callers;
+mod dial;
 mod neighbours;
 mod order;
 mod owner;
@@ -11,6 +12,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+pub use self::dial::Dial;
+pub(crate) use self::dial::is_dialled;
 use self::neighbours::Neighbours;
 use crate::ari::caller::{Caller, Media, Step};
 use crate::ari::counters::AriCounters;
@@ -97,6 +100,18 @@ pub enum AriEvent {
         at: Instant,
         /// Who he is.
         incoming: Box<IncomingCaller>,
+    },
+    /// Whom we call has answered. Answer with `answer` or `leave`.
+    PickedUp {
+        /// Who.
+        caller: CallerId,
+    },
+    /// Whom we call can't be had. He is gone.
+    NotReached {
+        /// Who.
+        caller: CallerId,
+        /// Why (ITU-T Q.850).
+        q850: u8,
     },
     /// What to speak with Asterisk for him.
     Media {
@@ -185,6 +200,8 @@ enum What {
     Left(usize, bool),
     /// All bridges, for those that a neighbour left.
     LeftBridges(usize),
+    /// One whom we called is hung up on.
+    HangUp(CallerId),
     /// A channel of a neighbour's comes to us.
     Moved(String),
     /// Whether there is an extension that he could go on at.
@@ -343,10 +360,12 @@ impl Endpoint {
             Event::StasisStart { args, channel } => match self.by_media.get(&channel.id).copied() {
                 Some(caller) => self.with_caller(now, caller, Caller::media_in_stasis),
                 None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
-                None if self.came(now, &channel.id) => {}
+                None if self.picked_up(&channel.id) || self.came(now, &channel.id) => {}
+                None if self.let_go(now, &channel.id) => {}
                 None => self.arrived(now, channel.into_caller(Some(args), None)),
             },
             Event::StasisEnd { channel } => self.handle_left(now, &channel.id),
+            Event::ChannelDestroyed { cause, channel } => self.destroyed(now, &channel.id, cause),
             Event::ChannelDtmfReceived { digit, channel } => {
                 if let (Some(key), Some(caller)) = (digit, self.staying(&channel)) {
                     self.events.push_back(AriEvent::Key { caller, key });
@@ -357,12 +376,6 @@ impl Endpoint {
             Event::ApplicationReplaced => self.handle_replaced(now),
             Event::Response(response) => self.handle_response(now, &response),
             Event::Other => self.counters.ignored += 1,
-        }
-    }
-
-    fn handle_hold(&mut self, channel: &Channel, held: bool) {
-        if let Some(caller) = self.staying(channel) {
-            self.events.push_back(AriEvent::Hold { caller, held });
         }
     }
 
@@ -416,7 +429,7 @@ impl Endpoint {
             },
             What::Extension(caller) => self.extension(caller, event::variable(body)),
             What::Whereabouts(caller) => self.found_whereabouts(caller, event::variable(body)),
-            What::Moved(_) | What::Owner | What::Notice => {}
+            What::Moved(_) | What::HangUp(_) | What::Owner | What::Notice => {}
         }
     }
 
@@ -436,14 +449,16 @@ impl Endpoint {
             What::Extension(caller) => self.extension(caller, None),
             What::Whereabouts(caller) => self.found_whereabouts(caller, None),
             What::Beat(index) => self.heard_beat(now, index, None),
-            What::Moved(channel) => drop(self.neighbours.take_coming(&channel)),
-            What::Notice if !gone => self.counters.refused += 1,
+            What::Moved(channel) => self.did_not_come(now, &channel),
+            What::HangUp(caller) if gone => self.forget(now, caller),
+            What::Notice | What::HangUp(_) if !gone => self.counters.refused += 1,
             What::Stranger(_)
             | What::Found(_)
             | What::Application(_)
             | What::Bridges
             | What::Left(..)
             | What::LeftBridges(_)
+            | What::HangUp(_)
             | What::Owner
             | What::Notice => {}
         }

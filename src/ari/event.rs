@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Deserializer};
 
+use crate::ari::endpoint::is_dialled;
 use crate::booking::{CallerNumber, Pin};
 use crate::media::codec::Codec;
 use crate::units::{Key, Language};
@@ -23,6 +24,13 @@ pub(crate) enum Event {
     },
     /// A channel left our application: hung up, or gone on in the dialplan.
     StasisEnd { channel: Channel },
+    /// A channel is gone.
+    ChannelDestroyed {
+        /// Why (ITU-T Q.850).
+        #[serde(default)]
+        cause: u8,
+        channel: Channel,
+    },
     /// A key was released.
     ChannelDtmfReceived {
         #[serde(deserialize_with = "key")]
@@ -112,6 +120,8 @@ pub struct IncomingCaller {
     pub pin: Option<Pin>,
     /// The SIP Call-ID between the phone and Asterisk.
     pub sip_call_id: Option<String>,
+    /// He was called, by an earlier life of this program or another node.
+    pub dialled: bool,
     /// What [`super::Endpoint::remember`] wrote down beside him in another life of this program.
     pub past: Option<String>,
 }
@@ -139,6 +149,7 @@ impl Channel {
     ) -> IncomingCaller {
         let arguments = arguments.unwrap_or(self.dialplan.app_data);
         IncomingCaller {
+            dialled: is_dialled(&self.id),
             channel: self.id,
             caller: self.caller.number.unwrap_or_else(|| CallerNumber::new("")),
             number: arguments.number.unwrap_or(self.dialplan.exten),

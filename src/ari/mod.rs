@@ -4,7 +4,7 @@
 //! 1. `event`: what Asterisk says, as far as it matters here
 //! 2. `request`: what Asterisk is asked; whether REST goes over the same websocket or over HTTP is the shell's affair
 //! 3. `link`: is the connection there, does the other end still live
-//! 4. `caller`: one caller's way into a bridge with his media, step by step
+//! 4. `caller`: one caller's way into a bridge with his media, step by step; `endpoint::dial` is that of one whom we call
 //! 5. [`Endpoint`]: one Asterisk: the steps of all callers, and order after the connection was away
 //!
 //! Driven like [`crate::sip::Endpoint`]: after each `handle_…` and each method that asks for something drain
@@ -20,6 +20,6 @@ pub(crate) mod request;
 mod simulation;
 
 pub use counters::AriCounters;
-pub use endpoint::{AriEvent, Asked, CallerId, Endpoint, EndpointConfig, Transmit};
+pub use endpoint::{AriEvent, Asked, CallerId, Dial, Endpoint, EndpointConfig, Transmit};
 pub use event::IncomingCaller;
 pub use request::Request;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::ari::endpoint::Dial;
 use crate::media::codec::Codec;
 use crate::units::DialplanPlace;
 
@@ -88,6 +89,18 @@ impl Request {
 
     pub(super) fn answer(channel: &str) -> Self {
         Self::new("POST", &["channels", channel, "answer"], "the answer")
+    }
+
+    /// Calls somebody; his channel comes into the application when he answers.
+    pub(super) fn dial(app: &str, channel: &str, dial: &Dial) -> Self {
+        let request = Self::new("POST", &["channels", channel], "a call to somebody")
+            .with("endpoint", &dial.endpoint)
+            .with("app", app)
+            .with("timeout", &dial.timeout.as_secs().to_string());
+        match &dial.caller_id {
+            Some(number) => request.with("callerId", number),
+            None => request,
+        }
     }
 
     pub(super) fn native_format(channel: &str) -> Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::ari::{AriEvent, Asked, CallerId, Endpoint, EndpointConfig, Transmit};
+use crate::ari::{AriEvent, Asked, CallerId, Dial, Endpoint, EndpointConfig, Transmit};
 use crate::media::codec::Codec;
 use crate::units::{DialplanPlace, Language};
 
@@ -25,6 +25,8 @@ impl Dice {
 #[derive(Default)]
 struct FakeChannel {
     in_stasis: bool,
+    /// Called, and not answered yet.
+    rings: bool,
     variables: BTreeMap<String, String>,
 }
 
@@ -46,6 +48,8 @@ struct FakeAsterisk {
     asked: Vec<(u64, Asked)>,
     /// One request in so many is refused; 0: none.
     refuses: u64,
+    /// It doesn't say that channels which ring are the application's.
+    hides_ringing: bool,
     format: &'static str,
     left: Vec<(String, Option<String>)>,
     /// The extensions that some of them went on at.
@@ -68,6 +72,7 @@ impl FakeAsterisk {
             by_http: false,
             asked: Vec::new(),
             refuses: 0,
+            hides_ringing: false,
             format: "(ulaw)",
             left: Vec::new(),
             places: Vec::new(),
@@ -102,6 +107,24 @@ impl FakeAsterisk {
             "args": ["number=+39061", "language=en", "pin=48151623"], "channel": Self::snapshot(name)}));
     }
 
+    /// Who is called answers.
+    fn pick_up(&mut self, now: u64, name: &str) {
+        self.call(now, name);
+    }
+
+    /// Who is called can't be had.
+    fn fail(&mut self, now: u64, name: &str, cause: u8) {
+        self.channels.remove(name).unwrap();
+        self.destroyed(now, name, cause);
+    }
+
+    fn destroyed(&mut self, now: u64, name: &str, cause: u8) {
+        self.say(
+            now,
+            &json!({"type": "ChannelDestroyed", "cause": cause, "cause_txt": "x", "channel": Self::snapshot(name)}),
+        );
+    }
+
     fn end(&mut self, now: u64, name: &str) {
         if let Some(channel) = self.channels.remove(name) {
             self.bridges.values_mut().for_each(|bridge| {
@@ -112,6 +135,9 @@ impl FakeAsterisk {
                     now,
                     &json!({"type": "StasisEnd", "channel": Self::snapshot(name)}),
                 );
+            }
+            if super::endpoint::is_dialled(name) {
+                self.destroyed(now, name, 16);
             }
         }
     }
@@ -166,6 +192,34 @@ impl FakeAsterisk {
         );
     }
 
+    /// What it says that the application holds.
+    fn application(&self) -> Value {
+        let inside = self
+            .channels
+            .iter()
+            .filter(|(_, channel)| channel.in_stasis || channel.rings && !self.hides_ringing);
+        let halves = |name: &String| {
+            let far = super::endpoint::is_dialled(name).then(|| format!("{name};2"));
+            [Some(name.clone()), far]
+        };
+        let names: Vec<_> = inside
+            .flat_map(|(name, _)| halves(name))
+            .flatten()
+            .collect();
+        json!({"name": "vb", "channel_ids": names, "bridge_ids": []})
+    }
+
+    fn ring(&mut self, name: &str, query: &BTreeMap<&str, String>) -> (u16, Value) {
+        assert_eq!(query["endpoint"], "PJSIP/+39061@carrier");
+        assert_eq!(query["timeout"], "33");
+        let channel = FakeChannel {
+            rings: true,
+            ..FakeChannel::default()
+        };
+        self.channels.insert(name.to_owned(), channel);
+        (200, Self::snapshot(name))
+    }
+
     fn obey(
         &mut self,
         now: u64,
@@ -177,17 +231,7 @@ impl FakeAsterisk {
             ("GET", ["asterisk", "ping"]) | ("PUT", ["applications", "vb", "eventFilter"]) => {
                 (200, json!({}))
             }
-            ("GET", ["applications", "vb"]) => {
-                let inside = self
-                    .channels
-                    .iter()
-                    .filter(|(_, channel)| channel.in_stasis);
-                let names: Vec<_> = inside.map(|(name, _)| name).collect();
-                (
-                    200,
-                    json!({"name": "vb", "channel_ids": names, "bridge_ids": []}),
-                )
-            }
+            ("GET", ["applications", "vb"]) => (200, self.application()),
             ("POST", ["asterisk", "variable"]) => {
                 let (name, value) = (&query["variable"], &query["value"]);
                 self.globals.insert(name.clone(), value.clone());
@@ -233,6 +277,7 @@ impl FakeAsterisk {
                 }
             }
             ("POST", ["channels", "externalMedia"]) => self.make_media(now, &query["channelId"]),
+            ("POST", ["channels", name]) => self.ring(name, query),
             (_, ["channels", name, rest @ ..]) => {
                 self.obey_channel(now, (method, name, rest), query)
             }
@@ -256,6 +301,8 @@ impl FakeAsterisk {
         query: &BTreeMap<&str, String>,
     ) -> (u16, Value) {
         let format = self.format;
+        // The halves of a call go together.
+        let name = name.strip_suffix(";2").unwrap_or(name);
         let Some(channel) = self.channels.get_mut(name) else {
             return (404, Value::Null);
         };
@@ -265,6 +312,7 @@ impl FakeAsterisk {
                 self.end(now, name);
                 (204, Value::Null)
             }
+            ("GET", ["variable"]) if !channel.in_stasis => (409, Value::Null),
             ("GET", ["variable"]) => match query["variable"].as_str() {
                 "CHANNEL(audionativeformat)" => (200, json!({"value": format})),
                 "DIALPLAN_EXISTS(desk,42,1)" => (200, json!({"value": "1"})),
@@ -318,6 +366,8 @@ struct World {
     arrived: u64,
     ended: u64,
     reachable: bool,
+    /// Writes down where callers are.
+    remembers: bool,
 }
 
 impl World {
@@ -344,6 +394,7 @@ impl World {
             arrived: 0,
             ended: 0,
             reachable: true,
+            remembers: true,
         }
     }
 
@@ -438,10 +489,18 @@ impl World {
             }
             AriEvent::Answered { caller } => {
                 assert!(self.up.insert(caller), "answered twice");
-                let past = format!("where {} is", self.there[&caller]);
-                self.endpoint.remember(now, caller, past);
+                if self.remembers {
+                    let past = format!("where {} is", self.there[&caller]);
+                    self.endpoint.remember(now, caller, past);
+                }
             }
-            AriEvent::HungUp { caller } | AriEvent::TakenOver { caller } => self.over(caller),
+            AriEvent::PickedUp { caller } => {
+                let rtp = "192.0.2.1:20000".parse().unwrap();
+                self.endpoint.answer(now, caller, rtp);
+            }
+            AriEvent::HungUp { caller }
+            | AriEvent::TakenOver { caller }
+            | AriEvent::NotReached { caller, .. } => self.over(caller),
             AriEvent::Lost { caller, .. } => {
                 self.over(caller);
                 self.endpoint.leave(now, caller, "error", None);
@@ -461,6 +520,24 @@ impl World {
         assert!(self.there.remove(&caller).is_some(), "ended twice");
         self.up.remove(&caller);
         self.ended += 1;
+    }
+
+    /// Calls somebody; the name of his channel.
+    fn dial(&mut self) -> (CallerId, String) {
+        let caller = self.endpoint.prepare_dial().unwrap();
+        let channel = self.endpoint.channel(caller).unwrap().to_owned();
+        self.there.insert(caller, channel.clone());
+        self.arrived += 1;
+        let dial = Dial {
+            endpoint: "PJSIP/+39061@carrier".to_owned(),
+            caller_id: None,
+            timeout: Duration::from_secs(33),
+        };
+        let now = self.now();
+        self.endpoint.dial(now, caller, &dial);
+        self.settle();
+        self.run(100);
+        (caller, channel)
     }
 
     fn leave(&mut self, caller: CallerId, outcome: &'static str) {
@@ -1041,5 +1118,123 @@ fn trouble(world: &mut World, dice: &mut Dice, calls: &mut u64) {
         9 => world.reachable = !world.reachable,
         10 => world.asterisk.hung = !world.asterisk.hung,
         _ => world.asterisk.refuses = [0, 0, 8][dice.roll(3) as usize],
+    }
+}
+
+#[test]
+fn whom_we_call_comes_in_when_he_answers_and_is_hung_up_on_instead_of_going_on_in_the_dialplan() {
+    let mut world = World::new(31);
+    world.run(100);
+    let (caller, channel) = world.dial();
+    assert!(world.up.is_empty(), "he is only rung");
+    let ms = world.ms;
+    world.asterisk.pick_up(ms, &channel);
+    world.run(300);
+    assert_eq!(world.up.len(), 1);
+    world.leave(caller, "ended");
+    world.run(300);
+    assert!(world.asterisk.left.is_empty(), "{:?}", world.asterisk.left);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn why_somebody_can_t_be_had_is_told_and_nothing_is_left_of_him() {
+    let mut world = World::new(32);
+    world.run(100);
+    let (_, channel) = world.dial();
+    let ms = world.ms;
+    world.asterisk.fail(ms, &channel, 17);
+    world.run(100);
+    let busy = |event: &AriEvent| matches!(event, AriEvent::NotReached { q850: 17, .. });
+    assert_eq!(world.told.iter().filter(|event| busy(event)).count(), 1);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_is_rung_no_longer_is_wanted_stops_ringing() {
+    let mut world = World::new(33);
+    world.run(100);
+    let (caller, _) = world.dial();
+    world.leave(caller, "ended");
+    world.run(300);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn a_call_that_asterisk_refuses_is_lost_at_once() {
+    let mut world = World::new(34);
+    world.run(100);
+    world.asterisk.refuses = 1;
+    world.dial();
+    world.asterisk.refuses = 0;
+    let lost = |event: &AriEvent| {
+        matches!(
+            event,
+            AriEvent::Lost {
+                status: Some(500),
+                ..
+            }
+        )
+    };
+    assert!(world.told.iter().any(lost));
+    world.run(25_000);
+    world.assert_nothing_is_left();
+}
+
+#[test]
+fn who_rings_through_a_cut_connection_rings_on() {
+    let mut world = World::new(35);
+    world.run(100);
+    let (caller, channel) = world.dial();
+    world.cut();
+    world.run(1_500);
+    let ms = world.ms;
+    world.asterisk.pick_up(ms, &channel);
+    world.run(300);
+    assert_eq!(world.up.len(), 1);
+    world.leave(caller, "ended");
+    world.run(300);
+    world.assert_nothing_is_left();
+    assert!(
+        World::new(36).endpoint.prepare_dial().is_none(),
+        "nobody is there to ask"
+    );
+}
+
+#[test]
+fn whoever_is_rung_or_asked_when_the_process_dies_is_let_go_and_who_is_in_stays() {
+    for hides_ringing in [false, true] {
+        let mut world = World::new(37);
+        world.asterisk.hides_ringing = hides_ringing;
+        world.run(100);
+        let (_, is_in) = world.dial();
+        let ms = world.ms;
+        world.asterisk.pick_up(ms, &is_in);
+        world.run(300);
+        world.remembers = false;
+        let (_, asked) = world.dial();
+        let ms = world.ms;
+        world.asterisk.pick_up(ms, &asked);
+        world.run(300);
+        let (_, rung) = world.dial();
+        assert_eq!((world.up.len(), world.asterisk.channels.len()), (2, 5));
+
+        let mut world = world.next_process(38);
+        world.run(500);
+        if hides_ringing {
+            // Then it is found when he answers.
+            let ms = world.ms;
+            world.asterisk.pick_up(ms, &rung);
+            world.run(100);
+        }
+        assert_eq!(world.there.values().collect::<Vec<_>>(), [&is_in]);
+        assert!(world.pasts[&is_in].is_some());
+        assert_eq!((world.up.len(), world.asterisk.channels.len()), (1, 2));
+        assert_eq!(world.asterisk.bridges.len(), 1);
+        let (&caller, _) = world.there.first_key_value().unwrap();
+        world.leave(caller, "ended");
+        world.run(300);
+        assert!(world.asterisk.left.is_empty());
+        world.assert_nothing_is_left();
     }
 }

@@ -7,13 +7,15 @@ use std::time::Duration;
 pub struct CallLimits {
     /// How long it rings before it is answered; zero answers at once.
     pub ring: Duration,
+    /// How long somebody is rung whom we call.
+    pub dial_ring: Duration,
     /// From our answer to its acknowledgement (RFC 3261 section 13.3.1.4 gives up after 32 s).
     pub acknowledge: Duration,
     /// Silence after a prompt before it is said again.
     pub silence: Duration,
     /// So many silent prompts end the call.
     pub silent_prompts: u32,
-    /// From the answer to an accepted PIN.
+    /// From the answer to an accepted PIN; for one whom we call, to his decision to join.
     pub before_pin: Duration,
     /// Silence that ends a PIN that has begun.
     pub between_digits: Duration,
@@ -47,6 +49,7 @@ impl Default for CallLimits {
     fn default() -> Self {
         Self {
             ring: Duration::ZERO,
+            dial_ring: Duration::from_secs(25),
             acknowledge: Duration::from_secs(40),
             silence: Duration::from_secs(10),
             silent_prompts: 3,

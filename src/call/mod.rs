@@ -1,7 +1,7 @@
 //! The path of a call: one sans-IO state machine from ringing to call record, for every way a call
 //! comes in. It knows nothing of SIP or ARI.
 //!
-//! 1. [`Call`] (`state`, `state/collecting`, `state/meeting`): one per call. `emergency` turns away what must never be answered, `pin`
+//! 1. [`Call`] (`state`, `state/collecting`, `state/inviting`, `state/meeting`): one per call. `emergency` turns away what must never be answered, `pin`
 //!    collects the keys of a PIN, `keypad` makes commands of pairs of keys, `voice` knows who muted
 //!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count. `past` is what
 //!    brings a caller back into his meeting when another process has lost him (`state/returning`).
@@ -13,7 +13,7 @@
 //! The first two are driven alike: after each [`CallInput`] (or method of [`Rooms`]) and each
 //! `handle_timeout` drain `poll_output`, then ask `poll_timeout` when to call `handle_timeout`. The
 //! shell owes the machines three things: an answer to every [`CallOutput::LookUpPin`],
-//! [`CallOutput::LookUpPast`], [`CallOutput::Enter`] and [`CallOutput::Return`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
+//! [`CallOutput::LookUpPast`], [`CallOutput::LookUpInvited`], [`CallOutput::Enter`] and [`CallOutput::Return`], no [`CallInput::SayFinished`] for speech that was stopped or replaced,
 //! and [`Rooms::leave`] for every [`CallOutput::Leave`] (also for one that is no longer needed).
 
 mod emergency;
@@ -43,7 +43,7 @@ mod walk;
 pub use emergency::{is_emergency, reaches_emergency};
 pub use limits::CallLimits;
 pub use observer::{Happening, Observer};
-pub use past::Past;
+pub use past::{Called, Past};
 pub use phrase::{Phrase, Speaker};
 pub use room::RoomTerms;
 pub use rooms::{NoSuchParticipant, RoomOutput, Rooms};
@@ -56,14 +56,14 @@ use crate::booking::{
 };
 use crate::units::{Key, Language};
 
-/// How a call arrived.
+/// How a call arrived, or what it is to be if we make it.
 #[derive(Debug, Clone)]
 pub struct Arrival {
     /// `sip` or `asterisk`.
     pub kind: &'static str,
-    /// Who calls.
+    /// Who calls, or is to be called.
     pub caller: CallerNumber,
-    /// The dialled number or user part.
+    /// The dialled number or user part; of a call by us, the number that is shown.
     pub number: String,
     /// The language of the number.
     pub language: Language,
@@ -71,6 +71,8 @@ pub struct Arrival {
     pub pin: Option<Pin>,
     /// He was in a meeting already when another process lost him: he goes back there, whatever the PIN.
     pub past: Option<Box<Past>>,
+    /// It is we who call.
+    pub outgoing: Option<Box<Outgoing>>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.
@@ -93,13 +95,20 @@ pub enum CallInput {
     Arrived(Arrival),
     /// It arrived, but the gateway can't take it; the first and last input. Leaves a record.
     Unwanted(Arrival, Rejection),
+    /// Whom we call has answered; his audio is yet to be set up.
+    PickedUp,
+    /// Whom we call can't be had, for this reason (ITU-T Q.850).
+    NotReached {
+        /// 17 busy, 19 no answer, ...
+        q850: u8,
+    },
     /// The caller hears us: 2xx was acknowledged.
     Answered,
     /// A key, from any of its four sources.
     Key(Key),
     /// The phrases of the last `Say` were heard to their end.
     SayFinished,
-    /// The bookings' answer to `LookUpPin` or `LookUpPast`.
+    /// The bookings' answer to `LookUpPin`, `LookUpPast` or `LookUpInvited`.
     PinVerdict(PinVerdict),
     /// The room's answer to `Enter` or `Return`.
     RoomVerdict(RoomVerdict),
@@ -191,6 +200,8 @@ pub enum RoomNotice {
 /// What is to be done for a call.
 #[derive(Debug)]
 pub enum CallOutput {
+    /// Call him; answered by `PickedUp` or `NotReached`.
+    Dial,
     /// Let it ring (180).
     Ring,
     /// Answer it (200).
@@ -212,6 +223,8 @@ pub enum CallOutput {
     LookUpPin(Pin),
     /// Ask the bookings whether the meeting he was in is still on; answered by a `PinVerdict`.
     LookUpPast(Box<Past>),
+    /// Ask the bookings whether who was called may still come in; answered by a `PinVerdict`.
+    LookUpInvited(Box<Outgoing>),
     /// Ask the room.
     Enter(Box<Admission>),
     /// Ask the room to put him back where he was.

@@ -5,10 +5,10 @@
 //! shell that reads it must know that nobody else could have written it.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::booking::admission::CallId;
-use crate::booking::{MeetingId, ParticipantId, Role};
+use crate::booking::{CallerNumber, MeetingId, ParticipantId, Role};
 use crate::call::{MutedBy, SeatState};
 
 /// Where a caller was, and how.
@@ -42,6 +42,22 @@ pub struct Past {
     pub answered_at: Timestamp,
     /// How many PINs he tried.
     pub pin_attempts: u32,
+    /// Set for one whom we called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub called: Option<Called>,
+}
+
+/// Somebody whom we called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// His number. His channel names him anyway.
+    #[serde(
+        serialize_with = "number_to_text",
+        deserialize_with = "number_from_text"
+    )]
+    pub number: CallerNumber,
+    /// The number that he was shown.
+    pub shown: String,
 }
 
 impl Past {
@@ -56,6 +72,14 @@ impl Past {
     pub fn from_text(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
+}
+
+fn number_to_text<S: Serializer>(number: &CallerNumber, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(number.expose())
+}
+
+fn number_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CallerNumber, D::Error> {
+    String::deserialize(deserializer).map(|text| CallerNumber::new(&text))
 }
 
 #[cfg(test)]
@@ -81,6 +105,10 @@ mod tests {
             started_at: at,
             answered_at: at,
             pin_attempts: 2,
+            called: Some(Called {
+                number: CallerNumber::new("+390612345678"),
+                shown: "+390600".to_owned(),
+            }),
         };
         assert_eq!(Past::from_text(&past.to_text()), Some(past));
         for text in ["", "{}", "[]", "null", "{\"call\":1}"] {

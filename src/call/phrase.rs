@@ -13,6 +13,8 @@ use crate::units::Language;
 pub enum Phrase {
     /// "Welcome."
     Welcome,
+    /// "You are invited to a meeting. Press 1 to join."
+    Invited,
     /// "Please enter the PIN of your meeting, followed by hash."
     EnterPin,
     /// "That PIN is not valid."

@@ -7,6 +7,7 @@ use crate::booking::{
     Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
     RecurrenceId,
 };
+use crate::call::past::Called;
 use crate::call::{Arrival, Past};
 
 /// How and by whom a call is ended.
@@ -19,6 +20,11 @@ pub(super) struct Ending {
 }
 
 impl Ending {
+    /// Called by us, he didn't answer in time.
+    pub(super) const NO_ANSWER: Self = Self {
+        by: HangupBy::System,
+        q850: NO_ANSWER,
+    };
     /// The caller hung up.
     pub(super) const CALLER: Self = Self {
         by: HangupBy::Caller,
@@ -59,6 +65,18 @@ impl Ending {
         by: HangupBy::System,
         q850: SWITCHING_CONGESTION,
     };
+
+    /// Called by us, his side says why he can't be had.
+    pub(super) const fn by_called(q850: u8) -> Self {
+        let by = HangupBy::Caller;
+        Self { by, q850 }
+    }
+
+    /// Called by us, the network says why he can't be had.
+    pub(super) const fn by_network(q850: u8) -> Self {
+        let by = HangupBy::Network;
+        Self { by, q850 }
+    }
 
     /// Dropped without a word.
     pub(super) const fn dropped(by: HangupBy) -> Self {
@@ -149,10 +167,30 @@ impl RecordDraft {
         ));
     }
 
+    /// We call him, into this meeting.
+    pub(super) fn called_out(&mut self, admission: &Admission) {
+        self.direction = Direction::Out;
+        self.admitted(admission);
+    }
+
+    /// Whom we called, where we did.
+    pub(super) fn called(&self) -> Option<Called> {
+        let (facts, _) = self.arrival.as_ref()?;
+        (self.direction == Direction::Out).then(|| Called {
+            number: facts.caller.clone(),
+            shown: facts.number.clone(),
+        })
+    }
+
     /// It is a call that another process has lost.
     pub(super) fn resumed(&mut self, past: &Past) {
-        if let Some((_, started_at)) = &mut self.arrival {
+        if let Some((facts, started_at)) = &mut self.arrival {
             *started_at = past.started_at;
+            if let Some(called) = &past.called {
+                self.direction = Direction::Out;
+                facts.caller = called.number.clone();
+                facts.number.clone_from(&called.shown);
+            }
         }
         self.answered_at = Some(past.answered_at);
         self.pin_attempts = past.pin_attempts;
@@ -286,6 +324,7 @@ impl RecordDraft {
 // ITU-T Q.850 section 2.2.
 const UNALLOCATED_NUMBER: u8 = 1;
 const NORMAL_CLEARING: u8 = 16;
+const NO_ANSWER: u8 = 19;
 const NORMAL_UNSPECIFIED: u8 = 31;
 const TEMPORARY_FAILURE: u8 = 41;
 const SWITCHING_CONGESTION: u8 = 42;

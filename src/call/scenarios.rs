@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, HangupBy, MeetingId, Outcome, ParticipantId, Pin,
-    PinVerdict, Refusal, Role,
+    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
+    Pin, PinVerdict, Refusal, Role,
 };
 use crate::call::{
-    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Past, Phrase, Rejection,
-    RoomNotice, RoomRefusal, RoomVerdict, Rooms, SeatState, WaitFor,
+    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, Called, MutedBy, Outgoing, Past,
+    Phrase, Rejection, RoomNotice, RoomRefusal, RoomVerdict, Rooms, SeatState, WaitFor,
 };
 use crate::media::treatment::SoundOptions;
 use crate::units::{Key, Language};
@@ -64,6 +64,7 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         language: Language::English,
         pin: pin.map(|pin| Pin::parse(pin).unwrap()),
         past: None,
+        outgoing: None,
         sip_call_id: Some("a84b4c76e66710".to_owned()),
         asterisk_channel: Some("1795253665.8".to_owned()),
     }
@@ -86,6 +87,7 @@ pub(super) fn past(role: Role) -> Past {
         started_at: at("2026-03-02T08:30:00Z"),
         answered_at: at("2026-03-02T08:30:01Z"),
         pin_attempts: 2,
+        called: None,
     }
 }
 
@@ -240,6 +242,8 @@ fn describe(output: &CallOutput) -> String {
         CallOutput::Music(state) => format!("music {}", on(state)),
         CallOutput::LookUpPin(pin) => format!("look up {}", pin.expose()),
         CallOutput::LookUpPast(past) => format!("look up {}", past.meeting),
+        CallOutput::LookUpInvited(_) => "look up his invitation".to_owned(),
+        CallOutput::Dial => "dial".to_owned(),
         CallOutput::Enter(_) => "enter".to_owned(),
         CallOutput::Return { .. } => "return".to_owned(),
         CallOutput::Mute(state) => format!("mute {}", on(state)),
@@ -1302,4 +1306,240 @@ fn what_is_written_down_of_a_caller_is_where_he_is() {
     assert_eq!(written, expected);
     phone.on(CallInput::Room(RoomNotice::Ended));
     assert_eq!(phone.call.past(&seat), None, "he is being told goodbye");
+}
+
+// We call.
+
+/// Whom we call, and what he is to say yes to.
+fn outgoing() -> Outgoing {
+    Outgoing {
+        admission: Box::new(admission(Role::Guest)),
+        language: None,
+    }
+}
+
+impl Phone {
+    /// One that is being rung.
+    fn rung(outgoing: Outgoing) -> Self {
+        let mut phone = Self::new(CallLimits::default());
+        let arrival = Arrival {
+            kind: "asterisk",
+            outgoing: Some(Box::new(outgoing)),
+            ..arrival("+390600", None)
+        };
+        assert_eq!(phone.on(CallInput::Arrived(arrival)), ["dial"]);
+        phone
+    }
+
+    /// One that has answered, and hears what it is about.
+    fn asked(outgoing: Outgoing) -> Self {
+        let mut phone = Self::rung(outgoing);
+        assert_eq!(phone.on(CallInput::PickedUp), ["answer"]);
+        assert_eq!(phone.on(CallInput::Answered), ["say en Invited"]);
+        phone
+    }
+
+    fn assert_out(&self) {
+        let record = self.record();
+        assert_eq!(record.direction, Direction::Out);
+        assert_eq!(record.meeting, Some(MeetingId(Uuid::from_u128(1))));
+        assert_eq!(
+            record.organisation,
+            Some(OrganisationId(Uuid::from_u128(2)))
+        );
+        assert_eq!(record.caller.expose(), "+390612345678");
+        assert_eq!(
+            (record.number.as_str(), record.pin_attempts),
+            ("+390600", 0)
+        );
+    }
+}
+
+#[test]
+fn whom_we_call_is_in_once_he_presses_1_and_like_everybody_else_then() {
+    for early in [true, false] {
+        let mut phone = Phone::asked(outgoing());
+        let mut said = vec!["quiet", "look up his invitation"];
+        if !early {
+            assert_eq!(phone.on(CallInput::SayFinished), [""; 0]);
+            said.remove(0);
+        }
+        assert_eq!(phone.keys("1"), said);
+        assert_eq!(phone.on(admitted(admission(Role::Guest))), ["enter"]);
+        assert_eq!(phone.on(joined(1, false)), ["say en OthersPresent(1)"]);
+        assert_eq!(phone.keys("*6"), ["mute on", "say en Muted"]);
+        assert_eq!(
+            phone.on(CallInput::HungUp),
+            ["leave", "record joined by Caller 16"]
+        );
+        phone.assert_out();
+        assert!(phone.record().answered_at.is_some());
+    }
+}
+
+#[test]
+fn whom_we_call_is_spoken_to_as_was_asked_also_in_a_meeting_that_speaks_otherwise() {
+    let mut italian = admission(Role::Guest);
+    italian.language = Some(Language::Italian);
+    for (language, said) in [
+        (None, "say it OthersPresent(1)"),
+        (Some(Language::English), "say en OthersPresent(1)"),
+    ] {
+        let mut phone = Phone::asked(Outgoing {
+            language,
+            ..outgoing()
+        });
+        phone.keys("1");
+        phone.on(admitted(italian.clone()));
+        assert_eq!(phone.on(joined(1, false)), [said]);
+    }
+}
+
+#[test]
+fn whoever_presses_another_key_stays_out() {
+    for key in ["2", "0", "*", "#", "9"] {
+        let mut phone = Phone::asked(outgoing());
+        assert_eq!(phone.keys(key), ["quiet", "say en Goodbye"]);
+        assert_eq!(phone.keys("1"), [""; 0], "it is too late");
+        assert_eq!(phone.said(), ["hang up 16", "record declined by System 16"]);
+        phone.assert_out();
+    }
+}
+
+#[test]
+fn a_machine_that_answers_is_asked_three_times_and_never_in() {
+    let mut phone = Phone::asked(outgoing());
+    for _ in 0..2 {
+        phone.on(CallInput::SayFinished);
+        assert_eq!(phone.pass(secs(10)), ["say en Invited"]);
+    }
+    phone.on(CallInput::SayFinished);
+    assert_eq!(phone.pass(secs(10)), ["say en Goodbye"]);
+    assert_eq!(
+        phone.said(),
+        ["hang up 102", "record no_input by System 102"]
+    );
+    phone.assert_out();
+
+    // One to which the prompt is never heard to its end.
+    let mut phone = Phone::asked(outgoing());
+    assert_eq!(phone.pass(secs(89)), [""; 0]);
+    assert_eq!(phone.pass(secs(1)), ["say en Goodbye"]);
+}
+
+#[test]
+fn keys_before_the_question_are_no_answer() {
+    let mut phone = Phone::rung(outgoing());
+    assert_eq!(phone.keys("1"), [""; 0]);
+    phone.on(CallInput::PickedUp);
+    assert_eq!(phone.keys("1"), [""; 0]);
+    assert_eq!(phone.on(CallInput::Answered), ["say en Invited"]);
+    assert_eq!(phone.call.summary().phase, CallPhase::Pin);
+}
+
+#[test]
+fn who_can_t_be_had_is_recorded_with_the_reason() {
+    for (q850, record) in [
+        (17, "record busy by Caller 17"),
+        (19, "record no_answer by Caller 19"),
+        (18, "record no_answer by Caller 18"),
+        (21, "record declined by Caller 21"),
+        (1, "record error by Network 1"),
+        (34, "record error by Network 34"),
+    ] {
+        let mut phone = Phone::rung(outgoing());
+        assert_eq!(phone.on(CallInput::NotReached { q850 }), [record]);
+        phone.assert_out();
+        assert_eq!(phone.record().answered_at, None);
+    }
+    let mut phone = Phone::rung(outgoing());
+    assert_eq!(phone.pass(Duration::from_millis(24_999)), [""; 0]);
+    assert_eq!(
+        phone.pass(Duration::from_millis(1)),
+        ["hang up 19", "record no_answer by System 19"]
+    );
+    let mut phone = Phone::rung(outgoing());
+    assert_eq!(
+        phone.on(CallInput::Lost),
+        ["hang up 102", "record error by Network 102"]
+    );
+}
+
+#[test]
+fn whoever_hangs_up_while_he_is_asked_was_never_in() {
+    let mut phone = Phone::asked(outgoing());
+    assert_eq!(
+        phone.on(CallInput::HungUp),
+        ["record no_input by Caller 16"]
+    );
+    phone.assert_out();
+    let mut phone = Phone::rung(outgoing());
+    phone.on(CallInput::PickedUp);
+    assert_eq!(phone.on(CallInput::HungUp), ["record error by Caller 16"]);
+    let mut phone = Phone::asked(outgoing());
+    phone.keys("1");
+    assert_eq!(phone.on(CallInput::HungUp), ["record error by Caller 16"]);
+}
+
+#[test]
+fn a_meeting_that_ends_calls_off_who_is_rung_or_asked() {
+    let ended = || CallInput::Room(RoomNotice::Ended);
+    let called_off = ["hang up 16", "record ended by System 16"];
+    let mut phone = Phone::rung(outgoing());
+    assert_eq!(phone.on(ended()), called_off);
+    let mut phone = Phone::rung(outgoing());
+    phone.on(CallInput::PickedUp);
+    assert_eq!(phone.on(ended()), called_off);
+    let mut phone = Phone::asked(outgoing());
+    assert_eq!(phone.on(ended()), ["say en MeetingEnded Goodbye"]);
+    assert_eq!(phone.said(), called_off);
+
+    // As booked, while it rings: nobody says so.
+    let mut soon_over = outgoing();
+    soon_over.admission.overrun = Duration::ZERO;
+    soon_over.admission.ends_at = Some("2026-03-02T09:00:07Z".parse().unwrap());
+    let mut phone = Phone::rung(soon_over);
+    assert_eq!(phone.pass(Duration::from_millis(6_999)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), called_off);
+
+    // And while he makes up his mind.
+    let mut phone = Phone::asked(outgoing());
+    phone.keys("1");
+    assert_eq!(
+        phone.on(refused(Refusal::Ended)),
+        ["say en MeetingEnded Goodbye"]
+    );
+}
+
+#[test]
+fn an_emergency_number_is_not_even_rung() {
+    for number in ["112", "+39112", "0112"] {
+        let mut phone = Phone::new(CallLimits::default());
+        let arrival = Arrival {
+            outgoing: Some(Box::new(outgoing())),
+            caller: CallerNumber::new(number),
+            ..arrival("+390600", None)
+        };
+        let outputs = phone.on(CallInput::Arrived(arrival));
+        assert_eq!(outputs, ["reject Emergency", "record error by System 1"]);
+    }
+}
+
+#[test]
+fn whom_we_called_is_that_also_for_the_process_that_finds_him() {
+    let was = Past {
+        called: Some(Called {
+            number: CallerNumber::new("+390687654321"),
+            shown: "+390600".to_owned(),
+        }),
+        ..past(Role::Guest)
+    };
+    let mut phone = Phone::back(&was, 1);
+    phone.on(CallInput::HungUp);
+    let record = phone.record();
+    assert_eq!(
+        (record.direction, record.caller.expose()),
+        (Direction::Out, "+390687654321")
+    );
+    assert_eq!(record.number, "+390600");
 }

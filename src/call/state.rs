@@ -1,10 +1,13 @@
 //! The state machine of one call. Each state owns its data; an input takes the state and gives the
 //! next one. Here: the states, the doors in and out, the answer and the end; `collecting` is the
-//! way to an accepted PIN, `meeting` everything behind it, `returning` the way back after a loss.
+//! way to an accepted PIN, `inviting` that of somebody whom we call, `meeting` everything behind both, `returning`
+//! the way back after a loss; `summary` is a call at a glance.
 
 mod collecting;
+mod inviting;
 mod meeting;
 mod returning;
+mod summary;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,18 +15,19 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::booking::admission::{CallId, OrganisationId};
-use crate::booking::{
-    Admission, CallerNumber, MeetingId, Outcome, ParticipantId, Pin, Refusal, Role,
-};
+use crate::booking::admission::CallId;
+use crate::booking::{Admission, CallerNumber, Outcome, Pin, Refusal};
 use crate::call::record::{Ending, RecordDraft};
 use crate::call::{
-    Arrival, CallInput, CallLimits, CallOutput, MutedBy, Past, Phrase, Rejection, WaitFor,
-    is_emergency,
+    Arrival, CallInput, CallLimits, CallOutput, Outgoing, Past, Phrase, Rejection, WaitFor,
+    is_emergency, reaches_emergency,
 };
 use crate::units::{Key, Language};
 use collecting::{CollectingPin, Tries};
+use inviting::Inviting;
 use meeting::Joined;
+
+pub use summary::{CallPhase, CallSummary};
 
 /// One call, from its arrival to its record.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub struct Call {
     limits: CallLimits,
     /// The number's; the meeting's once the PIN is accepted.
     language: Language,
+    /// What he is spoken to in whatever the meeting says.
+    asked_language: Option<Language>,
     /// His PIN says that he is a machine: it is told nothing and commands nothing.
     machine: bool,
     music: bool,
@@ -50,12 +56,19 @@ enum CallState {
     New,
     /// Rings until then.
     Ringing { until: Instant, entry: Entry },
+    /// We ring him until then.
+    Dialling {
+        until: Instant,
+        outgoing: Box<Outgoing>,
+    },
     /// Answered, not acknowledged.
     Answering {
         until: Instant,
         entry: Entry,
         type_ahead: Vec<Key>,
     },
+    /// Called by us, answered: is asked whether he wants to join.
+    Inviting(Inviting),
     /// Greeted; PINs are keyed in.
     CollectingPin(CollectingPin),
     /// The bookings are asked.
@@ -101,6 +114,8 @@ enum Entry {
     Pin(Pin),
     /// He was in before.
     Past(Box<Past>),
+    /// We called him.
+    Outgoing(Box<Outgoing>),
 }
 
 /// Both clocks at an input: the monotonic one for everything that lasts, the wall clock for what is
@@ -111,56 +126,6 @@ struct Moment {
     wall: Timestamp,
 }
 
-/// Where a call is, for rosters and operators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallPhase {
-    /// Rings, or is not acknowledged yet.
-    Ringing,
-    /// Keys in a PIN, or has it looked up.
-    Pin,
-    /// Waits for the start or the host.
-    Waiting(WaitFor),
-    /// In the meeting.
-    Joined,
-    /// Hears goodbye.
-    Leaving,
-    /// Over.
-    Ended,
-}
-
-/// A call at a glance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CallSummary {
-    /// The call.
-    pub id: CallId,
-    /// Where it is.
-    pub phase: CallPhase,
-    /// How it came: `sip`, ...; empty before it arrived.
-    pub kind: &'static str,
-    /// Who calls.
-    pub caller: CallerNumber,
-    /// The dialled number.
-    pub number: String,
-    /// The language he is spoken to in.
-    pub language: Language,
-    /// When it arrived.
-    pub started_at: Option<Timestamp>,
-    /// When it was answered.
-    pub answered_at: Option<Timestamp>,
-    /// The owner of the meeting it reached.
-    pub organisation: Option<OrganisationId>,
-    /// The meeting it reached.
-    pub meeting: Option<MeetingId>,
-    /// The participant it became.
-    pub participant: Option<ParticipantId>,
-    /// What the PIN made of him, once accepted.
-    pub role: Option<Role>,
-    /// Who muted him; `None`: nobody.
-    pub muted_by: Option<MutedBy>,
-    /// How many PINs were tried.
-    pub pin_attempts: u32,
-}
-
 impl Call {
     /// A call that has yet to arrive.
     #[must_use]
@@ -169,6 +134,7 @@ impl Call {
             id,
             limits,
             language: Language::English,
+            asked_language: None,
             machine: false,
             music: false,
             late_hash: None,
@@ -186,6 +152,8 @@ impl Call {
         self.state = match input {
             CallInput::Arrived(arrival) => self.on_arrived(at, state, arrival),
             CallInput::Unwanted(arrival, why) => self.on_unwanted(at, state, arrival, why),
+            CallInput::PickedUp => self.on_picked_up(at, state),
+            CallInput::NotReached { q850 } => self.on_not_reached(at, state, q850),
             CallInput::Answered => self.on_answered(at, state),
             CallInput::Key(key) => self.on_key(at, state, key),
             CallInput::SayFinished => self.on_say_finished(at, state),
@@ -225,54 +193,17 @@ impl Call {
             CallState::New | CallState::Ended => return None,
             CallState::SayingGoodbye { until, .. } => return Some(*until),
             CallState::Ringing { until, .. }
+            | CallState::Dialling { until, .. }
             | CallState::Answering { until, .. }
             | CallState::LookingUp { until, .. }
             | CallState::Returning { until, .. }
             | CallState::Entering { until, .. }
             | CallState::Waiting { until, .. } => Some(*until),
             CallState::CollectingPin(collecting) => Some(collecting.due()),
+            CallState::Inviting(inviting) => Some(inviting.due()),
             CallState::Joined(joined) => joined.due(),
         };
         due.into_iter().chain(self.call_until).min()
-    }
-
-    /// The call at a glance.
-    #[must_use]
-    pub fn summary(&self) -> CallSummary {
-        CallSummary {
-            id: self.id,
-            phase: self.state.phase(),
-            kind: self.record.kind(),
-            caller: self.record.caller(),
-            number: self.record.number().to_owned(),
-            language: self.language,
-            started_at: self.record.started_at(),
-            answered_at: self.record.answered_at(),
-            organisation: self.record.organisation(),
-            meeting: self.record.meeting(),
-            participant: self.record.participant(),
-            role: self.state.admission().map(|admission| admission.role),
-            muted_by: self.muted_by(),
-            pin_attempts: self.record.pin_attempts(),
-        }
-    }
-
-    /// Who muted him; `None`: nobody, or he is not in.
-    #[must_use]
-    pub const fn muted_by(&self) -> Option<MutedBy> {
-        match &self.state {
-            CallState::Joined(joined) => joined.muted_by(),
-            CallState::New
-            | CallState::Ringing { .. }
-            | CallState::Answering { .. }
-            | CallState::CollectingPin(_)
-            | CallState::LookingUp { .. }
-            | CallState::Returning { .. }
-            | CallState::Entering { .. }
-            | CallState::Waiting { .. }
-            | CallState::SayingGoodbye { .. }
-            | CallState::Ended => None,
-        }
     }
 }
 
@@ -280,7 +211,9 @@ impl Call {
 impl Call {
     fn on_arrived(&mut self, at: Moment, state: CallState, arrival: Arrival) -> CallState {
         let CallState::New = state else { return state };
-        if is_emergency(&arrival.number) {
+        let reaches = |called: &CallerNumber| reaches_emergency(called.expose());
+        let outgoing = arrival.outgoing.clone();
+        if is_emergency(&arrival.number) || (outgoing.is_some() && reaches(&arrival.caller)) {
             return self.reject(at, arrival, Rejection::Emergency);
         }
         self.language = arrival.language;
@@ -290,6 +223,9 @@ impl Call {
         if let Some(past) = past {
             self.record.resumed(&past);
             return self.answer(at, Entry::Past(past));
+        }
+        if let Some(outgoing) = outgoing {
+            return self.call_out(at, outgoing);
         }
         let entry = pin.map_or(Entry::Asked, Entry::Pin);
         if self.limits.ring.is_zero() {
@@ -355,6 +291,7 @@ impl Call {
             Entry::Pin(pin) => self.look_up(at, tries, pin),
             Entry::Asked => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
             Entry::Past(past) => self.go_back(at, past),
+            Entry::Outgoing(outgoing) => return self.invite(at, outgoing),
         };
         type_ahead
             .into_iter()
@@ -378,12 +315,14 @@ impl Call {
         }
         match state {
             CallState::CollectingPin(collecting) => self.on_pin_key(at, collecting, key),
+            CallState::Inviting(inviting) => self.on_invited_key(at, inviting, key),
             CallState::Joined(mut joined) => {
                 self.on_meeting_key(at, &mut joined, key);
                 CallState::Joined(joined)
             }
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Dialling { .. }
             | CallState::Answering { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
@@ -399,9 +338,13 @@ impl Call {
             CallState::CollectingPin(collecting) => {
                 CallState::CollectingPin(collecting.prompted(at.now + self.limits.silence))
             }
+            CallState::Inviting(inviting) => {
+                CallState::Inviting(inviting.prompted(at.now + self.limits.silence))
+            }
             CallState::SayingGoodbye { ending, .. } => self.hang_up(at, ending),
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Dialling { .. }
             | CallState::Answering { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
@@ -415,6 +358,8 @@ impl Call {
     fn on_timeout(&mut self, at: Moment, state: CallState) -> CallState {
         match state {
             CallState::Ringing { entry, .. } => self.answer(at, entry),
+            CallState::Dialling { outgoing, .. } => self.on_rung_in_vain(at, &outgoing),
+            CallState::Inviting(inviting) => self.on_invited_silence(at, inviting),
             CallState::Answering { .. } => self.cut(at, &state, Ending::LOST),
             CallState::CollectingPin(collecting) => self.on_pin_silence(at, &collecting),
             CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
@@ -532,27 +477,15 @@ impl CallState {
         )
     }
 
-    const fn phase(&self) -> CallPhase {
-        match self {
-            Self::New | Self::Ringing { .. } | Self::Answering { .. } => CallPhase::Ringing,
-            Self::CollectingPin(_)
-            | Self::LookingUp { .. }
-            | Self::Returning { .. }
-            | Self::Entering { .. } => CallPhase::Pin,
-            Self::Waiting { wait_for, .. } => CallPhase::Waiting(*wait_for),
-            Self::Joined(_) => CallPhase::Joined,
-            Self::SayingGoodbye { .. } => CallPhase::Leaving,
-            Self::Ended => CallPhase::Ended,
-        }
-    }
-
     fn admission(&self) -> Option<&Admission> {
         match self {
             Self::Entering { admission, .. } | Self::Waiting { admission, .. } => Some(admission),
             Self::Joined(joined) => Some(joined.admission()),
             Self::New
             | Self::Ringing { .. }
+            | Self::Dialling { .. }
             | Self::Answering { .. }
+            | Self::Inviting(_)
             | Self::CollectingPin(_)
             | Self::LookingUp { .. }
             | Self::Returning { .. }
@@ -570,6 +503,8 @@ impl CallState {
             | Self::Entering { type_ahead, .. } => Some(type_ahead),
             Self::New
             | Self::Ringing { .. }
+            | Self::Dialling { .. }
+            | Self::Inviting(_)
             | Self::CollectingPin(_)
             | Self::Waiting { .. }
             | Self::Joined(_)

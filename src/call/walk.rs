@@ -11,10 +11,11 @@ use crate::booking::admission::CallId;
 use crate::booking::{Admission, HangupBy, MeetingId, ParticipantId, PinVerdict, Refusal, Role};
 use crate::call::scenarios::{admission, arrival, clocks, past};
 use crate::call::{
-    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Past, Rejection,
-    RoomNotice, RoomOutput, RoomRefusal, RoomTerms, RoomVerdict, Rooms, SeatState, WaitFor,
+    Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Outgoing, Past,
+    Rejection, RoomNotice, RoomOutput, RoomRefusal, RoomTerms, RoomVerdict, Rooms, SeatState,
+    WaitFor,
 };
-use crate::units::{BridgeId, Key};
+use crate::units::{BridgeId, Key, Language};
 
 /// SplitMix64: the same walk from the same seed.
 struct Dice(u64);
@@ -112,7 +113,7 @@ impl Dice {
     /// Anything at all, whether it fits or not; endings are rare.
     fn input(&mut self, wall: Timestamp) -> CallInput {
         let participant = ParticipantId(Uuid::from_u128(7));
-        match self.roll(40) {
+        match self.roll(43) {
             0..=2 => CallInput::Arrived(arrival("100", self.one_in(4).then_some("123456"))),
             3..=5 => CallInput::Answered,
             6..=9 => CallInput::SayFinished,
@@ -134,8 +135,23 @@ impl Dice {
             26 if self.one_in(3) => {
                 CallInput::Unwanted(arrival("100", None), Rejection::UnknownNumber)
             }
+            40 | 41 => CallInput::PickedUp,
+            42 if self.one_in(3) => CallInput::NotReached {
+                q850: self.pick(&[17, 19, 21, 34]),
+            },
             _ => CallInput::Key(self.key()),
         }
+    }
+
+    /// One in so many is called by us.
+    fn outgoing(&mut self, n: u64, wall: Timestamp) -> Option<Box<Outgoing>> {
+        let language = self.pick(&[None, Some(Language::Italian)]);
+        self.one_in(n).then(|| {
+            Box::new(Outgoing {
+                admission: Box::new(self.admission(wall)),
+                language,
+            })
+        })
     }
 }
 
@@ -177,6 +193,8 @@ impl Watch {
                 | CallOutput::StopSaying
                 | CallOutput::LookUpPin(_)
                 | CallOutput::LookUpPast(_)
+                | CallOutput::LookUpInvited(_)
+                | CallOutput::Dial
                 | CallOutput::Mute(_)
                 | CallOutput::AskHeadCount => {}
             }
@@ -199,6 +217,7 @@ fn whatever_happens_a_call_ends_with_one_record() {
         let mut watch = Watch::default();
         let arrives = Arrival {
             past: dice.one_in(4).then(|| Box::new(past(Role::Guest))),
+            outgoing: dice.outgoing(3, wall),
             ..arrival("100", None)
         };
         call.handle_input(now, wall, CallInput::Arrived(arrives));
@@ -279,12 +298,16 @@ impl Gateway {
         };
         self.legs.insert(id, leg);
         let past = self.dice.one_in(6).then(|| Box::new(self.past(id)));
+        let outgoing = self.dice.outgoing(5, self.wall);
         let arrives = Arrival {
             past,
+            outgoing,
             ..arrival("100", Some("123456"))
         };
         self.input(id, CallInput::Arrived(arrives));
+        self.input(id, CallInput::PickedUp);
         self.input(id, CallInput::Answered);
+        self.input(id, CallInput::Key(Key::from_event(1).unwrap()));
     }
 
     fn past(&mut self, call: CallId) -> Past {
@@ -351,6 +374,9 @@ impl Gateway {
                     admission,
                 ))));
             }
+            CallOutput::LookUpInvited(_) => {
+                return Some(CallInput::PinVerdict(self.dice.verdict(wall)));
+            }
             CallOutput::Return { admission, past } => {
                 leg.back = true;
                 let verdict = self.rooms.restore(now, wall, id, &past, &admission);
@@ -375,7 +401,8 @@ impl Gateway {
             }
             CallOutput::Music(on) => leg.music = on,
             CallOutput::Record(_) => leg.records += 1,
-            CallOutput::Ring
+            CallOutput::Dial
+            | CallOutput::Ring
             | CallOutput::Answer
             | CallOutput::Reject(_)
             | CallOutput::Say { .. }

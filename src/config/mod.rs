@@ -27,7 +27,7 @@ pub use address::{
     Advertised, BadAdvertised, BadListenAddress, BadNetwork, BadPortRange, ListenAddress, Network,
     PortRange, SipTransport,
 };
-pub use asterisk::{AsteriskConfig, RestWay};
+pub use asterisk::{AsteriskConfig, DialTemplate, RestWay};
 pub use error::{ConfigError, ConfigErrors, Origin};
 pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use neighbours::{FsapiConfig, JitsiConfig, NumberForm};
@@ -204,6 +204,8 @@ pub struct LimitsConfig {
     pub calls_per_source: usize,
     /// How long a call rings before it is answered.
     pub ring: Duration,
+    /// How long somebody is rung whom we call.
+    pub dial_ring: Duration,
     /// Silence on the wire after which a call is hung up.
     pub media_timeout: Duration,
     /// The same while the caller has us on hold.
@@ -542,6 +544,7 @@ impl Default for LimitsConfig {
             calls: 1000,
             calls_per_source: 100,
             ring: Duration::ZERO,
+            dial_ring: Duration::from_secs(25),
             media_timeout: Duration::from_secs(30),
             hold_timeout: minutes(5),
             pin_wait: Duration::from_secs(90),

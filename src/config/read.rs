@@ -205,6 +205,9 @@ impl Reader<'_> {
             ring: self
                 .integer("limits.ring_ms", 0..=10_000)
                 .map_or(default.ring, Duration::from_millis),
+            dial_ring: self
+                .integer("limits.dial_ring_seconds", 5..=120)
+                .map_or(default.dial_ring, Duration::from_secs),
             media_timeout: self
                 .integer("limits.media_timeout_seconds", 2..=3600)
                 .map_or(default.media_timeout, Duration::from_secs),

@@ -256,6 +256,11 @@ fn what_is_wrong_with_an_asterisk_is_named() {
         ("user = 'vb'", "user = 'vb'\napp = 'a,b'", "letters, digits"),
         (
             "user = 'vb'",
+            "user = 'vb'\ndial = 'PJSIP/{number}'",
+            "{number} once",
+        ),
+        (
+            "user = 'vb'",
             "user = 'vb'\nplain_text = 'yes'",
             "true or false",
         ),
@@ -471,6 +476,7 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("limits.calls", "7"),
         ("limits.calls_per_source", "7"),
         ("limits.ring_ms", "7"),
+        ("limits.dial_ring_seconds", "7"),
         ("limits.media_timeout_seconds", "7"),
         ("limits.hold_timeout_seconds", "7"),
         ("limits.pin_wait_seconds", "7"),

@@ -24,6 +24,7 @@ pub fn clips(language: Language, phrase: &Phrase) -> Vec<ClipName> {
         Phrase::HeadCount(count) => return head_count(language, *count),
         Phrase::EndsInMinutes(minutes) => return ends_in(language, *minutes),
         Phrase::Welcome => "welcome",
+        Phrase::Invited => "invited",
         Phrase::EnterPin => "enter-pin",
         Phrase::WrongPin => "wrong-pin",
         Phrase::Goodbye => "goodbye",
@@ -137,6 +138,7 @@ pub(super) mod tests {
     /// One of each, and the forms that differ.
     pub(in crate::prompts) fn one_of_each() -> Vec<Phrase> {
         let mut all = vec![
+            Phrase::Invited,
             Phrase::MeetingEnded,
             Phrase::MeetingCancelled,
             Phrase::MeetingLocked,

@@ -44,6 +44,8 @@ pub(crate) struct ActiveCall {
     pub(crate) memory: Option<Past>,
     /// He is to go on elsewhere.
     pub(crate) moving: Option<Moving>,
+    /// It is we who called.
+    pub(crate) called_out: bool,
     /// Another process has found him: it keeps the call's record.
     pub(crate) handed_over: bool,
 }
@@ -125,13 +127,15 @@ impl ActiveCall {
             window: QualityWindow::default(),
             memory: None,
             moving: None,
+            called_out: false,
             handed_over: false,
         }
     }
 
-    /// Another process can take it over where this one stops.
+    /// Another process can take it over where this one stops. Who was called and isn't in the meeting yet is not
+    /// kept waiting for that.
     pub(crate) const fn outlives_us(&self) -> bool {
-        matches!(self.line, Line::Asterisk(_))
+        matches!(self.line, Line::Asterisk(_)) && (!self.called_out || self.memory.is_some())
     }
 
     /// Its SIP dialog, if that is what it came by and it is still there.

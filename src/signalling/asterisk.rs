@@ -13,11 +13,12 @@ use super::clock;
 use super::gateway::Gateway;
 use super::seal;
 use super::settings::Dialled;
-use crate::ari::{AriEvent, CallerId, Endpoint, EndpointConfig, IncomingCaller, Transmit};
+use crate::ari::{AriEvent, CallerId, Dial, Endpoint, EndpointConfig, IncomingCaller, Transmit};
 use crate::booking::admission::CallId;
+use crate::booking::{CallerNumber, Outcome};
 use crate::call::roster::LiveError;
 use crate::call::{Arrival, Call, CallInput, Past, Rejection, is_emergency};
-use crate::config::{AsteriskConfig, Secret};
+use crate::config::{AsteriskConfig, DialTemplate, Secret};
 use crate::engine::KnownPeer;
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
@@ -38,6 +39,8 @@ struct Asterisk {
     local: IpAddr,
     /// Its address there.
     remote: IpAddr,
+    /// How it dials, if it may.
+    dial: Option<DialTemplate>,
     /// Seals what stands beside its callers.
     key: Secret,
     /// Contexts that callers may be sent on into.
@@ -77,6 +80,7 @@ impl Asterisks {
                 orders,
                 local: Ipv4Addr::LOCALHOST.into(),
                 remote: Ipv4Addr::UNSPECIFIED.into(),
+                dial: config.dial.clone(),
                 key: config.password.clone(),
                 leave_to: config.leave_to.clone(),
                 complained: false,
@@ -196,6 +200,35 @@ impl Asterisks {
         }
     }
 
+    /// Somebody who is yet to be called, and his channel's name, by the first that may dial and is there.
+    pub(super) fn prepare_dial(&mut self) -> Result<(AsteriskCaller, String), LiveError> {
+        let mut why = LiveError::CannotDial;
+        for (index, asterisk) in self.all.iter_mut().enumerate() {
+            if asterisk.dial.is_none() {
+                continue;
+            }
+            why = LiveError::NoLine;
+            if let Some(caller) = asterisk.endpoint.prepare_dial() {
+                let channel = asterisk.endpoint.channel(caller).unwrap_or_default();
+                let asterisk = index;
+                return Ok((AsteriskCaller { asterisk, caller }, channel.to_owned()));
+            }
+        }
+        Err(why)
+    }
+
+    /// What is dialled to reach a number by this one.
+    pub(super) fn endpoint_of(&self, line: AsteriskCaller, to: &CallerNumber) -> Option<String> {
+        let template = self.all.get(line.asterisk)?.dial.as_ref()?;
+        Some(template.of(to.expose()))
+    }
+
+    pub(super) fn dial(&mut self, now: Instant, line: AsteriskCaller, dial: &Dial) {
+        if let Some(asterisk) = self.all.get_mut(line.asterisk) {
+            asterisk.endpoint.dial(now, line.caller, dial);
+        }
+    }
+
     fn answer(&mut self, now: Instant, line: AsteriskCaller, port: u16) {
         if let Some(asterisk) = self.all.get_mut(line.asterisk) {
             let rtp = SocketAddr::new(asterisk.local, port);
@@ -301,6 +334,10 @@ impl Gateway {
                 at,
                 incoming,
             } => self.handle_arrival(at, line(caller), *incoming),
+            AriEvent::PickedUp { caller } => self.line_input(line(caller), CallInput::PickedUp),
+            AriEvent::NotReached { caller, q850 } => {
+                self.line_over(line(caller), CallInput::NotReached { q850 });
+            }
             AriEvent::Media {
                 caller,
                 codec,
@@ -375,6 +412,11 @@ impl Gateway {
     fn handle_arrival(&mut self, at: Instant, line: AsteriskCaller, incoming: IncomingCaller) {
         let past = self.asterisks.past_of(line, &incoming);
         let past = past.filter(|past| !self.calls.contains_key(&past.call));
+        if incoming.dialled && past.is_none() {
+            // Somebody called him, but not into a meeting that is known any more.
+            self.asterisks.leave(at, line, Outcome::Error.word(), None);
+            return;
+        }
         let fresh = || CallId(uuid::Uuid::now_v7());
         let id = past.as_ref().map_or_else(fresh, |past| past.call);
         let refused = self.refusal(None).filter(|_| past.is_none());
@@ -385,6 +427,7 @@ impl Gateway {
         let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
         // Who is back is not greeted.
         active.arrived_at = past.is_none().then_some(at);
+        active.called_out = incoming.dialled;
         self.calls.insert(id, active);
         self.by_line.insert(line, id);
         let arrival = Arrival {
@@ -398,6 +441,7 @@ impl Gateway {
             number: dialled.number,
             pin: incoming.pin,
             past,
+            outgoing: None,
             sip_call_id: incoming.sip_call_id,
             asterisk_channel: Some(incoming.channel),
         };
@@ -547,7 +591,7 @@ fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
     }
 }
 
-const KIND: &str = "asterisk";
+pub(super) const KIND: &str = "asterisk";
 /// An Asterisk that is dead for so long and sends no audio is gone with its callers.
 const GONE_AFTER: Duration = Duration::from_secs(2);
 /// Messages of all Asterisks that may wait for the gateway.

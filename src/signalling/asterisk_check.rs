@@ -14,7 +14,7 @@ use super::asterisk_link::{Socket, connect, in_words, local_address};
 use super::asterisk_rest::{Lane, RestError};
 use crate::ari::event::{self, Channel, Event};
 use crate::ari::request::Request;
-use crate::config::{AsteriskConfig, RestWay};
+use crate::config::{AsteriskConfig, DialTemplate, RestWay};
 use crate::media::codec::Codec;
 use crate::media::rtp::RtpHeader;
 use crate::units::{RtpTicks, SeqNo, Ssrc};
@@ -78,6 +78,9 @@ pub async fn check_asterisk(
     found.extend(talk.contexts(&config.leave_to).await);
     found.extend(talk.opus().await);
     found.extend(talk.endpoint().await);
+    if let Some(dial) = &config.dial {
+        found.extend(talk.dial(dial).await);
+    }
     found
 }
 
@@ -214,6 +217,18 @@ impl Talk {
             Some((200, body)) => endpoint_findings(&json(&body)),
             Some(_) | None => Vec::new(),
         }
+    }
+
+    /// What people are called by. A context can't be looked at from here.
+    async fn dial(&mut self, dial: &DialTemplate) -> Option<AsteriskFinding> {
+        let endpoint = dial.pjsip_endpoint()?;
+        let answer = self.ask(&Request::endpoint(endpoint)).await;
+        let there = answer.is_some_and(|(status, _)| status == 200);
+        (!there).then(|| {
+            AsteriskFinding::Failed(format!(
+                "dial calls people by the endpoint {endpoint}, which isn't there: add [{endpoint}] with type = endpoint to pjsip.conf, or change dial"
+            ))
+        })
     }
 
     /// Sends audio into Asterisk and hears whether it comes back by another channel.

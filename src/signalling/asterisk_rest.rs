@@ -333,6 +333,7 @@ mod tests {
             take_over: Vec::new(),
             rest: RestWay::Http,
             leave_to: Vec::new(),
+            dial: None,
         }
     }
 

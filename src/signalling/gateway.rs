@@ -138,6 +138,7 @@ impl Gateway {
         let mut pump = tokio::time::interval(PUMP);
         pump.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut show = tokio::time::interval(SHOW);
+        let mut extend = tokio::time::interval(EXTEND);
         loop {
             let wake_at = self.next_timeout().unwrap_or_else(|| clock::now() + IDLE);
             tokio::select! {
@@ -160,6 +161,7 @@ impl Gateway {
                 () = tokio::time::sleep_until(wake_at.into()) => self.handle_timeouts(clock::now()),
                 _ = pump.tick(), if self.engine_busy() => {}
                 _ = show.tick() => self.show(),
+                _ = extend.tick() => self.extend_dials(),
             }
             self.settle(clock::now());
             self.tell_drained();
@@ -338,6 +340,8 @@ impl Gateway {
 const PUMP: Duration = Duration::from_millis(10);
 /// How old what `live_meetings` and `gauges` give may be.
 const SHOW: Duration = Duration::from_millis(500);
+/// How often it is said that calls to people go on.
+const EXTEND: Duration = Duration::from_secs(30);
 /// How long the gateway sleeps with nothing to do.
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Messages taken in one go before timers and the engine have their turn.

@@ -9,7 +9,8 @@
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
-//! `moving` sends callers by ARI on. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
+//! `moving` sends callers by ARI on, `dialling` makes the calls that we make ourselves.
+//! `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
 //! before anybody calls.
 
 mod active_call;
@@ -20,6 +21,7 @@ mod asterisk_rest;
 mod asterisk_way;
 mod clock;
 mod counters;
+mod dialling;
 mod events;
 mod gateway;
 mod moving;

@@ -40,6 +40,8 @@ pub(super) enum Request {
     /// The booking was changed.
     Update(MeetingId, Box<RoomTerms>, oneshot::Sender<()>),
     EndMeeting(MeetingId, oneshot::Sender<u32>),
+    /// Call somebody.
+    Dial(Box<DialOrder>, oneshot::Sender<Result<(), LiveError>>),
     /// New settings for the calls to come.
     Reload(Box<GatewaySettings>),
     /// Take no new calls; answered when the last call is gone.
@@ -182,8 +184,12 @@ impl LiveCalls for GatewayHandle {
         ))
     }
 
-    fn dial(&self, _order: DialOrder) -> LiveFuture<'_, ()> {
-        Box::pin(async { Err(LiveError::CannotDial) })
+    fn dial(&self, order: DialOrder) -> LiveFuture<'_, ()> {
+        let order = Box::new(order);
+        Box::pin(async move {
+            self.ask(move |reply| Request::Dial(order, reply), Some(ANSWER))
+                .await?
+        })
     }
 
     fn live_meetings(&self) -> Vec<MeetingId> {
@@ -227,7 +233,13 @@ impl Gateway {
                 self.rooms.update(now, wall, meeting, *terms);
                 answer(reply, ());
             }
-            Request::EndMeeting(meeting, reply) => answer(reply, self.rooms.end(meeting)),
+            Request::EndMeeting(meeting, reply) => {
+                self.call_off(meeting);
+                answer(reply, self.rooms.end(meeting));
+            }
+            // Who doesn't wait any more was told that nobody is called.
+            Request::Dial(_, reply) if reply.is_closed() => {}
+            Request::Dial(order, reply) => answer(reply, self.dial(*order)),
             Request::Reload(settings) => self.settings = *settings,
             Request::Drain(reply) => {
                 self.draining = true;

@@ -72,6 +72,7 @@ impl Gateway {
             number: number.number,
             pin: invite.pin,
             past: None,
+            outgoing: None,
             sip_call_id: Some(invite.call_id),
             asterisk_channel: None,
         };

@@ -10,7 +10,7 @@ use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
 use crate::call::{
-    CallInput, CallOutput, Past, Phrase, Rejection, RoomNotice, RoomOutput, RoomVerdict,
+    CallInput, CallOutput, Outgoing, Past, Phrase, Rejection, RoomNotice, RoomOutput, RoomVerdict,
 };
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
@@ -23,6 +23,7 @@ use crate::units::Language;
 impl Gateway {
     pub(super) fn carry_out(&mut self, now: Instant, id: CallId, output: CallOutput) {
         match output {
+            CallOutput::Dial => self.ring_out(now, id),
             CallOutput::Ring => self.ring(now, id),
             CallOutput::Answer => self.answer(now, id),
             CallOutput::Reject(rejection) => self.reject(now, id, rejection),
@@ -31,6 +32,7 @@ impl Gateway {
             CallOutput::Music(on) => self.music(id, on),
             CallOutput::LookUpPin(pin) => self.look_up_pin(id, pin),
             CallOutput::LookUpPast(past) => self.look_up_past(id, *past),
+            CallOutput::LookUpInvited(outgoing) => self.look_up_invited(id, *outgoing),
             CallOutput::Enter(admission) => self.enter(now, id, &admission),
             CallOutput::Return { admission, past } => self.restore(now, id, &admission, &past),
             CallOutput::Mute(muted) => self.mute(id, muted),
@@ -273,6 +275,15 @@ impl Gateway {
         self.await_verdict(id, async move {
             let (now, name) = (clock::wall(), past.name.as_deref());
             bookings.readmit(now, past.meeting, past.role, name).await
+        });
+    }
+
+    fn look_up_invited(&self, id: CallId, outgoing: Outgoing) {
+        let bookings = self.bookings.clone();
+        self.await_verdict(id, async move {
+            bookings
+                .admit_called(clock::wall(), &outgoing.admission)
+                .await
         });
     }
 

@@ -144,8 +144,8 @@ impl Asterisk {
         write("http.conf", &http);
         let peer = shipped("asterisk/pjsip.conf");
         write("pjsip.conf", &format!("{PJSIP}\n{peer}"));
-        let dialplan =
-            ["stasis", "voicebridge"].map(|name| shipped(&format!("dialplans/{name}.conf")));
+        let dialplan = ["stasis", "voicebridge", "voicebridge-out"]
+            .map(|name| shipped(&format!("dialplans/{name}.conf")));
         write(
             "extensions.conf",
             &format!("{EXTENSIONS}{}", dialplan.join("\n")),
@@ -200,14 +200,25 @@ impl Asterisk {
         self.node(port, "voicebridge-voicebridge", "", extra)
     }
 
+    /// A node that calls people by this template.
+    pub(crate) fn that_dials(&self, template: &str, extra: &str) -> Server {
+        let dial = format!("dial = {template:?}");
+        self.connected(self.http, "voicebridge-voicebridge", &dial, extra)
+    }
+
     /// One of several nodes, by its app, with the app of another that it takes over from.
     pub(crate) fn node(&self, port: u16, app: &str, other: &str, extra: &str) -> Server {
         let take_over = match other {
             "" => String::new(),
             other => format!("take_over = [{other:?}]"),
         };
+        self.connected(port, app, &take_over, extra)
+    }
+
+    /// A node, with these lines more about its Asterisk.
+    fn connected(&self, port: u16, app: &str, lines: &str, extra: &str) -> Server {
         let server = Server::start(&format!(
-            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\nrest = {rest:?}\n{take_over}\n{more}\n",
+            "{extra}\n[[asterisk]]\nname = \"pbx\"\nurl = \"http://127.0.0.1:{port}\"\nuser = \"voicebridge\"\npassword = \"{PASSWORD}\"\napp = {app:?}\nrest = {rest:?}\n{lines}\n{more}\n",
             rest = self.rest,
             more = self.more,
         ));
@@ -336,7 +347,9 @@ const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[moved]
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\
     exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \
-    same => n,Hangup()\ninclude => voicebridge-stasis\ninclude => voicebridge-examples\n\n";
+    same => n,Hangup()\ninclude => voicebridge-stasis\ninclude => voicebridge-examples\n\n\
+    [phones]\nexten => _+39061234567X,1,Dial(PJSIP/carrier/sip:${EXTEN}@127.0.0.1:$[PHONES + 2 * ${EXTEN:-1}])\n \
+    same => n,Hangup(${HANGUPCAUSE})\n\n";
 const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,ip\n\n\
     [udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
     [phones](!)\ntype = endpoint\ncontext = inbound\ndisallow = all\nallow = ulaw,alaw,g722,opus\n\
@@ -344,6 +357,7 @@ const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = reques
     [info](phones)\ndtmf_mode = auto_info\n\n\
     [info]\ntype = identify\nendpoint = info\nmatch = 127.0.0.1\n\n\
     [tones](phones)\ndtmf_mode = auto\n\n\
+    [carrier](phones)\naors = carrier\n\n[carrier]\ntype = aor\ncontact = sip:127.0.0.1:5099\n\n\
     [tones]\ntype = identify\nendpoint = tones\nmatch_request_uri = /^sip:1001@/\n";
 /// Two calls of two ports each for every caller: enough for 250.
 const RTP_PORTS: u16 = 1_000;

@@ -13,6 +13,7 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
         url: format!("http://127.0.0.1:{}", asterisk.http),
         password: PASSWORD,
         media: None,
+        dial: "dial = 'PJSIP/{number}@carrier'",
     };
     let said = sound.check();
     for expected in [
@@ -52,11 +53,30 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
             },
             "rtpstart and rtpend in rtp.conf",
         ),
+        (
+            Setup {
+                dial: "dial = 'PJSIP/nowhere/sip:{number}@192.0.2.1'",
+                ..sound.clone()
+            },
+            "add [nowhere]",
+        ),
     ];
     for (setup, named) in mistakes {
         setup.assert_fails(named);
     }
 
+    assert_missing_modules_are_named(&asterisk, &sound);
+    assert_mistakes_in_the_endpoint_are_named(&asterisk, &sound);
+    asterisk.change("ari.conf", "read_only = no", "read_only = yes");
+    asterisk.cli("module reload res_ari.so");
+    sound.assert_fails("read_only = no");
+    asterisk.change("ari.conf", "enabled = yes", "enabled = no");
+    asterisk.cli("module reload res_ari.so");
+    sound.assert_fails("enabled");
+    asterisk.assert_nothing_is_left();
+}
+
+fn assert_missing_modules_are_named(asterisk: &Asterisk, sound: &Setup) {
     for (module, named) in [
         ("codec_opus_open_source", "no transcoder for Opus"),
         ("chan_rtp", "chan_rtp.so doesn't run"),
@@ -67,14 +87,6 @@ fn check_says_what_is_wrong_with_an_asterisk_and_what_to_change() {
         assert!(said.contains(named), "{named}:\n{said}");
         asterisk.cli(&format!("module load {module}.so"));
     }
-    assert_mistakes_in_the_endpoint_are_named(&asterisk, &sound);
-    asterisk.change("ari.conf", "read_only = no", "read_only = yes");
-    asterisk.cli("module reload res_ari.so");
-    sound.assert_fails("read_only = no");
-    asterisk.change("ari.conf", "enabled = yes", "enabled = no");
-    asterisk.cli("module reload res_ari.so");
-    sound.assert_fails("enabled");
-    asterisk.assert_nothing_is_left();
 }
 
 fn assert_mistakes_in_the_endpoint_are_named(asterisk: &Asterisk, sound: &Setup) {
@@ -111,6 +123,8 @@ struct Setup {
     password: &'static str,
     /// The first of a thousand `media.ports`.
     media: Option<u16>,
+    /// How people are called, as it is written.
+    dial: &'static str,
 }
 
 impl Setup {
@@ -130,12 +144,13 @@ impl Setup {
         let config = format!(
             "node.data_dir = {:?}\nsip.listen = [\"udp:127.0.0.1:{}\"]\nhttp.listen = \"127.0.0.1:{}\"\n\
              media.ports = \"{first}-{last}\"\nlimits.calls = {CALLS}\n\
-             [[asterisk]]\nname = \"pbx\"\nurl = \"{}\"\nuser = \"voicebridge\"\npassword = \"{}\"\n",
+             [[asterisk]]\nname = \"pbx\"\nurl = \"{}\"\nuser = \"voicebridge\"\npassword = \"{}\"\n{}\n",
             folder.path().join("data"),
             port(),
             port(),
             self.url,
             self.password,
+            self.dial,
             last = first + count - 1,
         );
         fs::write(&file, config).expect("written");

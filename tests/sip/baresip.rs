@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::{self, sleep};
@@ -144,9 +145,47 @@ impl Phone {
 
     /// One that will call this number at this port of the machine.
     pub(crate) fn calling(server: &Server, voice: &Voice, port: u16, number: &str) -> Self {
+        let uri = format!(
+            "sip:{number}@127.0.0.1:{port};transport={}",
+            voice.transport
+        );
+        Self::running(server, voice, self::port(), CALLER, "", uri)
+    }
+
+    /// One that has this number and is called there; it rings, or answers at once.
+    pub(crate) fn called(
+        server: &Server,
+        voice: &Voice,
+        number: &str,
+        port: u16,
+        answers: bool,
+    ) -> Self {
+        let mode = if answers { ";answermode=auto" } else { "" };
+        let phone = Self::running(server, voice, port, number, mode, String::new());
+        let deadline = Instant::now() + ANSWER;
+        while UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            assert!(Instant::now() < deadline, "baresip doesn't listen");
+            sleep(Duration::from_millis(50));
+        }
+        phone
+    }
+
+    fn running(
+        server: &Server,
+        voice: &Voice,
+        port: u16,
+        user: &str,
+        mode: &str,
+        uri: String,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let vouched = server.folder.path().join(CERTIFICATE);
-        voice.write_configuration(folder.path(), &vouched);
+        voice.write_configuration(
+            folder.path(),
+            &vouched,
+            port,
+            &format!("<sip:{user}@127.0.0.1>;regint=0{mode}"),
+        );
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut process = Command::new("baresip")
             .arg("-v")
@@ -158,10 +197,6 @@ impl Phone {
             .spawn()
             .expect("baresip is installed (scripts/install-test-deps)");
         let stdin = process.stdin.take().expect("piped");
-        let uri = format!(
-            "sip:{number}@127.0.0.1:{port};transport={}",
-            voice.transport
-        );
         Self {
             process,
             stdin,
@@ -183,11 +218,30 @@ impl Phone {
     /// Dials and waits for the answer.
     pub(crate) fn dial(&mut self) {
         self.write(&format!("/dial {}\n", self.uri));
+        self.wait_for_call();
+    }
+
+    /// Waits until it is in a call.
+    pub(crate) fn wait_for_call(&mut self) {
         let deadline = Instant::now() + ANSWER;
         while self.recording().is_none() {
             let ended = self.process.try_wait().expect("waited");
             assert!(ended.is_none(), "baresip gave up: {ended:?}");
             assert!(Instant::now() < deadline, "not answered");
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it has been called so many times.
+    pub(crate) fn wait_for_ringing(&mut self, times: usize) {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let said = fs::read(self.folder.path().join("out")).unwrap_or_default();
+            let said = String::from_utf8_lossy(&said);
+            if said.matches("Incoming call from").count() >= times {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it doesn't ring: {said}");
             sleep(Duration::from_millis(50));
         }
     }
@@ -232,7 +286,7 @@ impl Drop for Phone {
 }
 
 impl Voice {
-    fn write_configuration(&self, folder: &Path, vouched: &Path) {
+    fn write_configuration(&self, folder: &Path, vouched: &Path, sip: u16, account: &str) {
         let first = ports(RTP_PORTS);
         let path = folder.display();
         let config = format!(
@@ -242,7 +296,6 @@ impl Voice {
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
              module srtp.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
-            sip = port(),
             vouched = vouched.display(),
             last = first + RTP_PORTS - 1,
             module = self.module,
@@ -252,10 +305,7 @@ impl Voice {
         } else {
             ""
         };
-        let account = format!(
-            "<sip:{CALLER}@127.0.0.1>;regint=0;audio_codecs={}{encryption}\n",
-            self.codec
-        );
+        let account = format!("{account};audio_codecs={}{encryption}\n", self.codec);
         fs::write(folder.join("config"), config).expect("written");
         fs::write(folder.join("accounts"), account).expect("written");
         fs::write(folder.join("tone.wav"), self.wave()).expect("written");

@@ -14,6 +14,7 @@ mod asterisk_load;
 mod asterisk_moving;
 mod asterisk_nodes;
 mod baresip;
+mod dialling;
 mod dialplans;
 mod events;
 mod neighbours;

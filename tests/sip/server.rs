@@ -50,7 +50,10 @@ impl Server {
             last = media + MEDIA_PORTS - 1,
         );
         fs::write(folder.path().join("voicebridge.toml"), config).expect("config written");
-        let key = create_key(folder.path());
+        let key = create_key(
+            folder.path(),
+            &["--organisation", "test", "--role", "admin"],
+        );
         let process = spawn(folder.path());
         let server = Self {
             process,
@@ -150,6 +153,32 @@ impl Server {
         let said: Value = answer.body_mut().read_json().unwrap_or_default();
         let code = said["code"].as_str().unwrap_or_default().to_owned();
         (answer.status().as_u16(), code)
+    }
+
+    /// What the API says to this, asked with this key.
+    pub(crate) fn send(&self, method: &str, path: &str, key: &str, body: &Value) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let url = self.url(path);
+        let request = match method {
+            "PATCH" => agent.patch(url),
+            _ => agent.post(url),
+        };
+        let mut answer = request
+            .header("Authorization", format!("Bearer {key}"))
+            .send_json(body)
+            .expect("answered");
+        let told = answer.body_mut().read_json().expect("JSON");
+        (answer.status().as_u16(), told)
+    }
+
+    /// A key of its own.
+    pub(crate) fn create_key(&self, options: &[&str]) -> String {
+        let key = create_key(self.folder.path(), options);
+        self.remember(&[&key]);
+        key
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -299,14 +328,11 @@ pub(crate) fn write_certificate(folder: &Path) {
     .expect("written");
 }
 
-fn create_key(folder: &Path) -> String {
-    let output = program(
-        folder,
-        &["key", "create", "--organisation", "test", "--role", "admin"],
-    )
-    .stderr(Stdio::inherit())
-    .output()
-    .expect("key create runs");
+fn create_key(folder: &Path, options: &[&str]) -> String {
+    let output = program(folder, &[&["key", "create"], options].concat())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("key create runs");
     assert!(output.status.success(), "key create failed");
     String::from_utf8(output.stdout)
         .expect("text")

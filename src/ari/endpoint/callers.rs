@@ -35,6 +35,12 @@ impl Endpoint {
         (!entry.is_leaving()).then_some(caller)
     }
 
+    pub(super) fn handle_hold(&mut self, channel: &Channel, held: bool) {
+        if let Some(caller) = self.staying(channel) {
+            self.events.push_back(AriEvent::Hold { caller, held });
+        }
+    }
+
     pub(super) fn step_done(
         &mut self,
         now: Instant,
@@ -114,6 +120,10 @@ impl Endpoint {
     }
 
     pub(super) fn send_away(&mut self, now: Instant, caller: CallerId) {
+        let entry = self.callers.get(&caller);
+        if let Some(hang_up) = entry.and_then(Caller::hang_up_request) {
+            return self.ask(now, What::HangUp(caller), hang_up);
+        }
         let requests = self.callers.get(&caller).map(Caller::parting_requests);
         for request in requests.into_iter().flatten() {
             self.ask(now, What::Notice, request);

@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::{AriEvent, CallerId, Endpoint, What};
+use super::dial::is_far_half;
+use super::{AriEvent, CallerId, Endpoint, What, is_dialled};
 use crate::ari::caller::PAST;
 use crate::ari::event::{Application, Bridge};
 use crate::ari::request::Request;
@@ -171,7 +172,8 @@ impl Endpoint {
         let (Some(media), true) = (media, self.neighbours.is_silent(index)) else {
             return;
         };
-        for channel in &left.channel_ids {
+        let near = |channel: &&String| !is_far_half(channel);
+        for channel in left.channel_ids.iter().filter(near) {
             if !self.is_somebodys_media(index, channel) {
                 self.have_moved(now, channel);
             } else if clears && channel.starts_with(&media) {
@@ -210,6 +212,15 @@ impl Endpoint {
         self.neighbours.coming.insert(channel.to_owned());
         let moved = What::Moved(channel.to_owned());
         self.ask(now, moved, Request::move_to(channel, &app));
+    }
+
+    /// A neighbour's channel that can't be moved. One that it was calling, and that hasn't answered yet, is hung up on.
+    pub(super) fn did_not_come(&mut self, now: Instant, channel: &str) {
+        self.neighbours.take_coming(channel);
+        if is_dialled(channel) {
+            self.counters.orphans += 1;
+            self.remove_channel(now, channel);
+        }
     }
 
     /// A channel came into our application that belongs to nobody here: who was sent to us has a past.
@@ -359,6 +370,7 @@ mod tests {
                 ("GET", "channels/c1") => body = json!({"id": "c1"}),
                 ("GET", _) => {}
                 _ if uri.contains("VOICEBRIDGE_BEAT_vb-b") => {}
+                ("POST", _) if uri.contains(".dial.") && uri.contains("/move") => status = 409,
                 _ => self.done.push(format!("{method} {uri}")),
             }
             let said = json!({"type": "RESTResponse", "request_id": asked["request_id"],
@@ -378,6 +390,20 @@ mod tests {
                 self.run(200);
             }
         }
+    }
+
+    #[test]
+    fn whom_a_neighbour_was_ringing_when_it_fell_silent_is_rung_no_longer() {
+        let mut world = World::new();
+        world.channels = vec!["vb-a.dial.a1-1", "vb-a.dial.a1-1;2"];
+        world.beat(1_000);
+        world.run(2_500);
+        let of_his: Vec<&String> = world
+            .done
+            .iter()
+            .filter(|done| done.contains(".dial.") && !done.contains("variable"))
+            .collect();
+        assert_eq!(of_his, ["DELETE channels/vb-a.dial.a1-1"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::{AriEvent, CallerId, Endpoint, What};
+use super::dial::is_far_half;
+use super::{AriEvent, CallerId, Endpoint, What, is_dialled};
 use crate::ari::caller::{Caller, PAST};
 use crate::ari::event::{Application, Bridge, Channel};
 use crate::ari::request::Request;
@@ -41,7 +42,8 @@ impl Endpoint {
 
     /// Compares what is in our application with what should be.
     pub(super) fn compare(&mut self, now: Instant, application: &Application, up_to: u64) {
-        for channel in &application.channel_ids {
+        let ours = |channel: &&String| !is_far_half(channel);
+        for channel in application.channel_ids.iter().filter(ours) {
             if self.is_our_media(channel) {
                 if !self.by_media.contains_key(channel) {
                     self.counters.orphans += 1;
@@ -58,8 +60,9 @@ impl Endpoint {
             self.write_down_again(now);
         }
         let there: HashSet<&String> = application.channel_ids.iter().collect();
-        let is_gone =
-            |(id, caller): &(&CallerId, &Caller)| id.0 <= up_to && !there.contains(&caller.channel);
+        let is_gone = |(id, caller): &(&CallerId, &Caller)| {
+            id.0 <= up_to && !caller.rings() && !there.contains(&caller.channel)
+        };
         let gone: Vec<CallerId> = self
             .callers
             .iter()
@@ -116,6 +119,11 @@ impl Endpoint {
 
     pub(super) fn ask_who(&mut self, now: Instant, channel: &str, past: Option<String>) {
         let past = past.filter(|past| !past.is_empty());
+        // Who was rung or asked when his process ended, and not in a meeting yet.
+        if past.is_none() && is_dialled(channel) {
+            self.counters.orphans += 1;
+            return self.remove_channel(now, channel);
+        }
         self.ask(now, What::Found(past), Request::channel(channel));
     }
 

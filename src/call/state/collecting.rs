@@ -150,6 +150,8 @@ impl Call {
             } => return self.on_verdict_on_past(at, past, type_ahead, verdict),
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Dialling { .. }
+            | CallState::Inviting(_)
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
             | CallState::Entering { .. }
@@ -219,7 +221,8 @@ impl Call {
 
     pub(super) fn admit(&mut self, admission: &Admission) {
         self.record.admitted(admission);
-        self.language = admission.language.unwrap_or(self.language);
+        let language = self.asked_language.or(admission.language);
+        self.language = language.unwrap_or(self.language);
         self.machine = admission.role == Role::Bridge;
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::booking::{Admission, Outcome, Role};
 use crate::call::keypad::{Command, Keypad};
 use crate::call::record::Ending;
-use crate::call::state::{Call, CallState, Moment};
+use crate::call::state::{Call, CallState, Entry, Moment};
 use crate::call::voice::{Toggled, Voice};
 use crate::call::{CallOutput, MutedBy, Phrase, RoomNotice, RoomRefusal, RoomVerdict, WaitFor};
 use crate::units::Key;
@@ -101,9 +101,17 @@ impl Call {
                 wait_for,
             } => self.on_notice_waiting(at, (until, admission, wait_for), notice),
             CallState::Joined(joined) => self.on_notice_joined(at, joined, notice),
+            CallState::Dialling { .. }
+            | CallState::Answering {
+                entry: Entry::Outgoing(_),
+                ..
+            } if notice == RoomNotice::Ended => self.on_invited_to_nothing(at),
+            CallState::Inviting(_) if notice == RoomNotice::Ended => self.on_asked_too_late(at),
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Dialling { .. }
             | CallState::Answering { .. }
+            | CallState::Inviting(_)
             | CallState::CollectingPin(_)
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }

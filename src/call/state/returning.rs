@@ -22,6 +22,8 @@ impl Call {
             }
             CallState::New
             | CallState::Ringing { .. }
+            | CallState::Dialling { .. }
+            | CallState::Inviting(_)
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
             | CallState::LookingUp { .. }
@@ -45,6 +47,7 @@ impl Call {
             started_at: self.record.started_at()?,
             answered_at: self.record.answered_at()?,
             pin_attempts: self.record.pin_attempts(),
+            called: self.record.called(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Reader, not_empty, public_url};
 use crate::config::NodeConfig;
-use crate::config::asterisk::{AsteriskConfig, RestWay};
+use crate::config::asterisk::{AsteriskConfig, DialTemplate, RestWay};
 use crate::config::error::ConfigError;
 use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
@@ -68,6 +68,7 @@ impl Reader<'_> {
             true => app?,
             false => self.app_of(node)?,
         };
+        let dial = self.text("asterisk.dial", DialTemplate::parse);
         let take_over = take_over.unwrap_or_default();
         if take_over.contains(&app) {
             self.refuse(
@@ -84,6 +85,7 @@ impl Reader<'_> {
             take_over,
             rest: rest.unwrap_or_default(),
             leave_to: leave_to.unwrap_or_default(),
+            dial,
         })
     }
 

@@ -45,10 +45,8 @@ pub(super) struct ConferenceMapping {
     /// For people.
     message: &'static str,
     /// The PIN, as a number, beyond 15 digits as text; false: there is none.
-    #[schema(value_type = Object)]
     id: Value,
     /// `room@domain`, percent-encoded; false: there is none.
-    #[schema(value_type = Object)]
     conference: Value,
 }
 

@@ -201,7 +201,7 @@ struct Observance {
 }
 
 /// A `VTIMEZONE` that is right from the first start on: as rules where the changes follow one, for ever, else as
-/// dates, for ten years from the first start and from now.
+/// dates, for ten years from the first start.
 fn time_zone(lines: &mut Lines, schedule: &Schedule) {
     let zone = schedule.time_zone();
     lines.add("BEGIN:VTIMEZONE");

@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 
-use crate::ari::endpoint::is_dialled;
 use crate::ari::event::{self, Channel};
 use crate::ari::request::Request;
 use crate::media::codec::Codec;
@@ -98,9 +97,9 @@ pub(super) enum News {
 pub(super) struct StepFailed;
 
 impl Caller {
-    pub(super) fn new(channel: String) -> Self {
+    pub(super) const fn new(channel: String, dialled: bool) -> Self {
         Self {
-            dialled: is_dialled(&channel),
+            dialled,
             channel,
             past: None,
             stage: Stage::Arrived,

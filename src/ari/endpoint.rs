@@ -361,7 +361,7 @@ impl Endpoint {
                 Some(caller) => self.with_caller(now, caller, Caller::media_in_stasis),
                 None if self.is_our_media(&channel.id) => self.remove_channel(now, &channel.id),
                 None if self.picked_up(&channel.id) || self.came(now, &channel.id) => {}
-                None if self.let_go(now, &channel.id) => {}
+                None if !args.are_a_dialplan_s() && self.let_go(now, &channel.id) => {}
                 None => self.arrived(now, channel.into_caller(Some(args), None)),
             },
             Event::StasisEnd { channel } => self.handle_left(now, &channel.id),

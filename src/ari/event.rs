@@ -147,9 +147,13 @@ impl Channel {
         arguments: Option<StasisArguments>,
         past: Option<String>,
     ) -> IncomingCaller {
+        // Whom we called, sent on into the dialplan, may be sent back: as a caller like any other.
+        let sent_back = arguments
+            .as_ref()
+            .is_some_and(StasisArguments::are_a_dialplan_s);
         let arguments = arguments.unwrap_or(self.dialplan.app_data);
         IncomingCaller {
-            dialled: is_dialled(&self.id),
+            dialled: is_dialled(&self.id) && !sent_back,
             channel: self.id,
             caller: self.caller.number.unwrap_or_else(|| CallerNumber::new("")),
             number: arguments.number.unwrap_or(self.dialplan.exten),
@@ -178,6 +182,11 @@ impl Channel {
 }
 
 impl StasisArguments {
+    /// Every dialplan says what was dialled; whom we called comes in without a word.
+    pub(super) const fn are_a_dialplan_s(&self) -> bool {
+        self.number.is_some()
+    }
+
     fn read<'a>(arguments: impl Iterator<Item = &'a str>) -> Self {
         let mut read = Self::default();
         for (name, value) in arguments.filter_map(|argument| argument.split_once('=')) {

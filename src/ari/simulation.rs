@@ -103,8 +103,16 @@ impl FakeAsterisk {
             ..FakeChannel::default()
         };
         self.channels.insert(name.to_owned(), channel);
-        self.say(now, &json!({"type": "StasisStart", "application": "vb", "timestamp": "x",
-            "args": ["number=+39061", "language=en", "pin=48151623"], "channel": Self::snapshot(name)}));
+        // Whom we call comes in without arguments: no dialplan sends him.
+        let args = match super::endpoint::is_dialled(name) {
+            true => Vec::new(),
+            false => vec!["number=+39061", "language=en", "pin=48151623"],
+        };
+        self.say(
+            now,
+            &json!({"type": "StasisStart", "application": "vb", "timestamp": "x",
+            "args": args, "channel": Self::snapshot(name)}),
+        );
     }
 
     /// Who is called answers.
@@ -1236,5 +1244,23 @@ fn whoever_is_rung_or_asked_when_the_process_dies_is_let_go_and_who_is_in_stays(
         world.run(300);
         assert!(world.asterisk.left.is_empty());
         world.assert_nothing_is_left();
+    }
+}
+
+#[test]
+fn whom_we_called_comes_back_from_the_dialplan_as_a_caller_like_any_other() {
+    for (args, arrives) in [(vec!["number=+39061"], true), (vec![], false)] {
+        let mut world = World::new(39);
+        world.run(100);
+        let now = world.now();
+        let came = json!({"type": "StasisStart", "args": args,
+            "channel": FakeAsterisk::snapshot("vb.dial.1-0000000001")});
+        world.endpoint.handle_text(now, &came.to_string());
+        let told: Vec<_> = std::iter::from_fn(|| world.endpoint.poll_event()).collect();
+        let arrived = told
+            .iter()
+            .any(|told| matches!(told, AriEvent::Arrived { incoming, .. } if !incoming.dialled));
+        assert_eq!(arrived, arrives, "{args:?}: {told:?}");
+        assert_eq!(world.endpoint.counters().orphans, u64::from(!arrives));
     }
 }

@@ -199,7 +199,8 @@ fn prefixes(asked: &[String]) -> Result<Vec<String>, &'static str> {
     }
     let read = |prefix: &String| {
         let prefix = plain(prefix).ok()?;
-        let fits = (1..=DIGITS_MAX as usize).contains(&prefix.len());
+        let digits = prefix.strip_prefix('+').unwrap_or(&prefix);
+        let fits = (1..=DIGITS_MAX as usize).contains(&digits.len());
         fits.then_some(prefix)
     };
     asked.iter().map(read).collect::<Option<_>>().ok_or(must)

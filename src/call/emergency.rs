@@ -28,15 +28,23 @@ pub fn reaches_emergency(number: &str) -> bool {
     if is_emergency(number) {
         return true;
     }
-    let behind = |digits: &str, may_stand_before: fn(&str) -> bool| {
-        let digits = digits.trim_start_matches('0');
-        let mut all = EMERGENCY_NUMBERS.iter();
-        all.any(|emergency| digits.strip_suffix(emergency).is_some_and(may_stand_before))
-    };
-    match number.strip_prefix('+') {
-        Some(digits) => behind(digits, |country| country.len() <= COUNTRY_CODE_MAX),
-        None => behind(number, |line| matches!(line, "" | "9")),
+    // Whatever stands between and around the digits; a word is no number.
+    let digits: String = number.chars().filter(char::is_ascii_digit).collect();
+    if number.chars().any(char::is_alphabetic) {
+        return false;
     }
+    let is_international = number.trim_start().starts_with('+') || digits.starts_with("00");
+    let before = digits.trim_start_matches('0');
+    let mut all = EMERGENCY_NUMBERS.iter();
+    all.any(|emergency| {
+        before.strip_suffix(emergency).is_some_and(|rest| {
+            if is_international {
+                rest.len() <= COUNTRY_CODE_MAX
+            } else {
+                matches!(rest, "" | "9")
+            }
+        })
+    })
 }
 
 /// RFC 5031 section 4.2: `urn:service:sos` and its sub-services (`urn:service:sos.fire`).
@@ -85,8 +93,24 @@ mod tests {
     #[test]
     fn nor_are_they_dialled_behind_a_country_s_code_or_the_digit_that_gets_a_line() {
         for number in [
-            "112", "+112", "0112", "00112", "9911", "9112", "+39112", "+390112", "+1911",
-            "+353999", "+49112",
+            "112",
+            "+112",
+            "0112",
+            "00112",
+            "9911",
+            "9112",
+            "+39112",
+            "+390112",
+            "+1911",
+            "+353999",
+            "+49112",
+            "0-112",
+            "0.112",
+            "9-112",
+            "0039112",
+            "00-39-112",
+            "112#",
+            "*112",
         ] {
             assert!(reaches_emergency(number), "{number}");
         }
@@ -98,6 +122,8 @@ mod tests {
             "+39119",
             "7001",
             "+390611812",
+            "desk",
+            "room112",
         ] {
             assert!(!reaches_emergency(number), "{number}");
         }

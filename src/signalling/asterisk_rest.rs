@@ -159,7 +159,7 @@ impl Lane {
 
     async fn exchange(&mut self, request: &Request) -> Result<(u16, String), RestError> {
         let message = self.place.message(request)?;
-        let (mut open, response) = match self.open.take().filter(Open::is_fresh) {
+        let (mut open, response) = match self.kept().await {
             None => self.send_anew(message).await?,
             Some(mut open) => match open.sender.try_send_request(message).await {
                 Ok(response) => (open, response),
@@ -177,6 +177,12 @@ impl Lane {
         open.used_at = clock::now();
         self.open = Some(open);
         Ok((status, body))
+    }
+
+    /// The connection of the request before, if it takes another.
+    async fn kept(&mut self) -> Option<Open> {
+        let mut open = self.open.take().filter(Open::is_fresh)?;
+        open.sender.ready().await.is_ok().then_some(open)
     }
 
     async fn send_anew(&self, message: Message) -> Result<(Open, Response<Incoming>), RestError> {

@@ -30,6 +30,8 @@ impl Gateway {
             None => Err(LiveError::NoSuchParticipant),
             Some(active) => match active.line {
                 Line::Gone => Err(LiveError::NoSuchParticipant),
+                // One question at a time: an answer doesn't say which it is of.
+                Line::Asterisk(_) if active.moving.is_some() => Err(LiveError::Unavailable),
                 Line::Sip { .. } => Err(LiveError::NotByAsterisk),
                 Line::Asterisk(line) => {
                     let found = self.asterisks.find_extension(clock::now(), line, &place);
@@ -52,6 +54,8 @@ impl Gateway {
             return;
         };
         match (active.moving.take(), exists) {
+            // Who asked was told that it failed.
+            (Some(Moving::Asked { reply, .. }), _) if reply.is_closed() => {}
             (Some(Moving::Asked { place, reply }), Some(true)) => {
                 tracing::info!(call = %id, context = place.context(), "sent on into the dialplan");
                 active.moving = Some(Moving::Going(place));

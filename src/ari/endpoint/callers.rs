@@ -15,7 +15,7 @@ impl Endpoint {
         self.last_caller += 1;
         let caller = CallerId(self.last_caller);
         self.by_channel.insert(incoming.channel.clone(), caller);
-        let mut entry = Caller::new(incoming.channel.clone());
+        let mut entry = Caller::new(incoming.channel.clone(), incoming.dialled);
         if let Some(past) = incoming.past.clone() {
             entry.remember(past);
         }

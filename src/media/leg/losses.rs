@@ -61,7 +61,7 @@ impl Losses {
     }
 }
 
-/// 2 % twice in a row, or 2.5 % once.
+/// 2 % twice in a row, or 2.7 % once.
 const BEGINS: f32 = 0.0125;
 const STAYS: f32 = 0.0075;
 const HEAVY: f32 = 0.15;

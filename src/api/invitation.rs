@@ -63,7 +63,7 @@ pub(super) async fn read(
     let content_type = match format {
         InvitationFormat::Text => "text/plain; charset=utf-8",
         InvitationFormat::Html | InvitationFormat::BbbWelcome => "text/html; charset=utf-8",
-        InvitationFormat::Calendar => "text/calendar; charset=utf-8; method=PUBLISH",
+        InvitationFormat::Calendar => "text/calendar; charset=utf-8",
     };
     let written = invitation.write(format).map_err(|timeless| {
         let error = FieldError::new("format", "not_supported", timeless.to_string());

@@ -179,7 +179,7 @@ async fn a_calendar_shows_the_series_as_it_is_and_what_to_dial() {
         .await;
     assert_eq!(
         answer.header("content-type"),
-        "text/calendar; charset=utf-8; method=PUBLISH"
+        "text/calendar; charset=utf-8"
     );
     let grouped = format!("{} {} {}", &pin[..3], &pin[3..6], &pin[6..]);
     let conference = |number: &str| {
@@ -213,7 +213,6 @@ async fn a_calendar_shows_the_series_as_it_is_and_what_to_dial() {
         "VERSION:2.0",
         "PRODID:-//voicebridge//voicebridge//EN",
         "CALSCALE:GREGORIAN",
-        "METHOD:PUBLISH",
         "BEGIN:VTIMEZONE",
         "TZID:Europe/Rome",
         "BEGIN:STANDARD",

@@ -33,7 +33,6 @@ impl Invitation<'_> {
             "VERSION:2.0",
             PRODID,
             "CALSCALE:GREGORIAN",
-            "METHOD:PUBLISH",
         ] {
             lines.add(line);
         }

@@ -136,7 +136,10 @@ async fn mapped(
         (Some(conference), _) => match ConferenceName::read(&conference, &jitsi.domains) {
             Some(name) => {
                 let pin = state.bookings.pin_of_conference(state.now(), jitsi, &name);
-                (FOUND, shown(pin.await?.expose()), json!(name.as_str()))
+                match pin.await? {
+                    Some(pin) => (FOUND, shown(pin.expose()), json!(name.as_str())),
+                    None => (CLOSED, json!(false), json!(false)),
+                }
             }
             None => (
                 "There is no such conference here",
@@ -225,4 +228,5 @@ fn readable<T>(answer: T) -> Answer<T> {
     (headers, Json(answer))
 }
 
+const CLOSED: &str = "The conference was closed";
 const FOUND: &str = "Successfully retrieved conference mapping";

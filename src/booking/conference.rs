@@ -45,43 +45,84 @@ impl ConferenceName {
     /// The meeting it becomes: open from now on, for a while.
     #[must_use]
     pub fn meeting(&self, now: Timestamp) -> MeetingOptions {
-        let until = now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         let room = self.0.rsplit_once('@').map_or("", |(room, _)| room);
         let room = percent_decode_str(room).decode_utf8_lossy();
         let title: String = room.chars().take(TITLE_CHARS_MAX).collect();
-        MeetingOptions {
+        let options = MeetingOptions {
             external_id: Some(self.external_id()),
-            metadata: Some(json!({MADE_FOR: "jitsi"})),
-            ..MeetingOptions::new(&title, Schedule::new(now, Some(until), Zone::utc()))
-        }
-    }
-
-    /// Does its meeting go on as it is? One that was booked by somebody else does in any case.
-    #[must_use]
-    pub fn is_still_good(meeting: &Meeting, now: Timestamp) -> bool {
-        let mark = meeting.options.metadata.as_ref();
-        let is_ours = mark.is_some_and(|metadata| metadata.get(MADE_FOR).is_some());
-        if !is_ours {
-            return true;
-        }
-        let half = now.saturating_add(KEPT / 2).unwrap_or(Timestamp::MAX);
-        let lasts = meeting
-            .options
-            .schedule
-            .ends_at()
-            .is_none_or(|ends| ends > half);
-        lasts && meeting.cancelled_at.is_none() && meeting.ended_at.is_none()
+            ..MeetingOptions::new(&title, Schedule::new(now, None, Zone::utc()))
+        };
+        kept_on(options, now)
     }
 }
 
+/// What asking about a conference does to the meeting of its name.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Standing {
+    /// It goes on as it is.
+    Stays,
+    /// Somebody cancelled or ended it, and asking doesn't undo that.
+    Closed,
+    /// It was made for this, and its end moves on.
+    Renewed(Box<MeetingOptions>),
+    /// Its PINs are lost to it: another one takes the name.
+    Retired,
+}
+
+impl Standing {
+    /// What becomes of this meeting. One that somebody booked, or whose schedule he changed, stays as he wants it.
+    #[must_use]
+    pub fn of(meeting: &Meeting, now: Timestamp) -> Self {
+        if meeting.is_retired(now) {
+            return Self::Retired;
+        }
+        if meeting.cancelled_at.is_some() || meeting.ended_at.is_some() {
+            return Self::Closed;
+        }
+        let half = now.saturating_add(KEPT / 2).unwrap_or(Timestamp::MAX);
+        match our_end(&meeting.options) {
+            Some(end) if end <= half => {
+                Self::Renewed(Box::new(kept_on(meeting.options.clone(), now)))
+            }
+            Some(_) | None => Self::Stays,
+        }
+    }
+}
+
+/// With an end of ours, and a mark that it is.
+fn kept_on(mut options: MeetingOptions, now: Timestamp) -> MeetingOptions {
+    let until = now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+    let schedule = &options.schedule;
+    options.schedule = Schedule::new(schedule.starts_at(), Some(until), schedule.zone());
+    let mark = options.schedule.ends_at().map(|end| end.to_string());
+    let metadata = options.metadata.get_or_insert_with(|| json!({}));
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert(MADE_FOR.to_owned(), json!("jitsi"));
+        metadata.insert(KEPT_UNTIL.to_owned(), json!(mark));
+    }
+    options
+}
+
+/// When it ends, if nobody but us ever said so.
+fn our_end(options: &MeetingOptions) -> Option<Timestamp> {
+    let metadata = options.metadata.as_ref()?;
+    let made = metadata.get(MADE_FOR).is_some() && options.recurrence.is_none();
+    let mark: Timestamp = metadata.get(KEPT_UNTIL)?.as_str()?.parse().ok()?;
+    let end = options.schedule.ends_at()?;
+    (made && end == mark).then_some(end)
+}
+
 /// How long a conference that nobody asks about keeps its PIN, at least half of this.
-const KEPT: SignedDuration = SignedDuration::from_hours(24 * 180);
+const KEPT: SignedDuration = SignedDuration::from_hours(48);
 /// Leaves room for the mark within an external id.
 const NAME_BYTES_MAX: usize = 240;
 const TITLE_CHARS_MAX: usize = 200;
-const MARK: &str = "jitsi:";
+/// Begins the external id of a conference's meeting.
+pub(crate) const MARK: &str = "jitsi:";
 /// In the metadata of meetings that nobody booked.
-const MADE_FOR: &str = "made_for";
+pub(crate) const MADE_FOR: &str = "made_for";
+/// Beside it: the end they were given. Where the schedule says another one, somebody changed it.
+const KEPT_UNTIL: &str = "kept_until";
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@')
     .remove(b'/')

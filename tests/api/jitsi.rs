@@ -76,10 +76,10 @@ async fn a_conference_has_one_pin_that_opens_its_meeting_and_leads_back_to_it() 
     assert_eq!(mapped(&api, &format!("id={id}")).await, first);
     let other = mapped(&api, "conference=b@conference.meet.example.org").await;
     assert_ne!(other["id"], first["id"]);
-    // Asked again after long, it has the same PIN; the clock of who doesn't ask runs out.
-    set_clock("2027-04-20T08:00:00Z");
+    // Asked again in the second half of its time, it has the same PIN; the clock of who doesn't ask runs out.
+    set_clock("2026-11-21T20:00:00Z");
     assert_eq!(mapped(&api, page).await, first);
-    set_clock("2027-06-20T08:00:00Z");
+    set_clock("2026-11-22T20:00:00Z");
     assert!(opens(&api, &id.to_string()).await);
     assert!(!opens(&api, &other["id"].to_string()).await);
     assert_eq!(
@@ -94,6 +94,64 @@ async fn a_conference_has_one_pin_that_opens_its_meeting_and_leads_back_to_it() 
     assert_eq!(
         (&meeting["title"], &meeting["pins"]["guest"]),
         (&json!("riunione a"), &json!(id.to_string()))
+    );
+    assert_eq!(meeting["pins"]["host"], json!(null), "nobody would get it");
+    // Over, its PIN is still its own.
+    set_clock("2026-12-05T20:00:00Z");
+    assert!(!opens(&api, &id.to_string()).await);
+    assert_eq!(mapped(&api, page).await, first);
+    assert!(opens(&api, &id.to_string()).await);
+}
+
+#[tokio::test]
+async fn asking_about_a_conference_undoes_nothing_that_was_done_to_its_meeting() {
+    let api = api_for(NumberForm::List).await;
+    let key = api.key("demo", KeyRole::Admin).await;
+    let path = |room: &str| {
+        format!("/v1/meetings/by-external-id/jitsi%3A{room}%40conference.meet.example.org")
+    };
+    let ask = async |room: &str| {
+        let query = format!("conference={room}@conference.meet.example.org");
+        mapped(&api, &query).await["id"].to_string()
+    };
+    let mut pins = Vec::new();
+    for room in ["cancelled", "ended", "moved", "named"] {
+        pins.push(ask(room).await);
+    }
+    assert_eq!(
+        api.ask(&key, "DELETE", &path("cancelled"), None)
+            .await
+            .status,
+        204
+    );
+    let read = async |room: &str| api.ask(&key, "GET", &path(room), None).await.json();
+    let patch = async |room: &str, change: Value| {
+        let one = path_of(&read(room).await);
+        let changed = api.ask(&key, "PATCH", &one, Some(change)).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        changed.json()
+    };
+    let end = format!("{}/end", path_of(&read("ended").await));
+    let ended = api.ask(&key, "POST", &end, None).await;
+    assert!(ended.status.is_success(), "{}", ended.text);
+    let moved = patch("moved", json!({"ends_at": "2026-11-20T12:00:00Z"})).await;
+    patch("named", json!({"title": "Board", "capacity": 5})).await;
+    for day in [20, 21, 23] {
+        set_clock(&format!("2026-11-{day}T20:00:00Z"));
+        assert_eq!(ask("cancelled").await, "false");
+        assert_eq!(ask("ended").await, "false");
+        assert_eq!(ask("moved").await, pins[2]);
+        assert_eq!(ask("named").await, pins[3]);
+        assert!(!opens(&api, &pins[0]).await);
+        assert!(!opens(&api, &pins[1]).await);
+        assert!(!opens(&api, &pins[2]).await);
+        assert!(opens(&api, &pins[3]).await);
+    }
+    assert_eq!(read("moved").await["ends_at"], moved["ends_at"]);
+    let named = read("named").await;
+    assert_eq!(
+        (&named["title"], &named["capacity"]),
+        (&json!("Board"), &json!(5))
     );
 }
 
@@ -111,11 +169,13 @@ async fn a_meeting_booked_under_a_conferences_name_is_that_conferences() {
     let read = api.ask(&key, "GET", by_name, None).await.json();
     assert_eq!(read, booked, "it is as it was booked");
     assert_eq!(api.ask(&key, "DELETE", by_name, None).await.status, 204);
-    let path = format!("{MAPPER}?conference=board@conference.meet.example.org");
-    assert_eq!(
-        asked(&api, "GET", &path, None).await.problem(404),
-        "not_found"
-    );
+    let board = "conference=board@conference.meet.example.org";
+    assert_eq!(mapped(&api, board).await["id"], false);
+    // Long after, the name is free for a conference of its own.
+    set_clock("2027-03-01T08:00:00Z");
+    let anew = mapped(&api, board).await["id"].to_string();
+    assert_ne!(anew, booked["pins"]["guest"].as_str().unwrap());
+    assert!(opens(&api, &anew).await);
 }
 
 #[tokio::test]

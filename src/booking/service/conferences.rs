@@ -1,7 +1,8 @@
 //! Conferences of a Jitsi Meet: each gets a PIN when it is first asked about, once and for all nodes.
 //!
 //! Nobody proves who he is here, so what can be learnt and used up is bounded: an hour's wrong PINs as for
-//! callers, in a budget of their own so that callers can't be kept out this way; and a minute's new names.
+//! callers, in a budget of their own so that callers can't be kept out this way; and a minute's new names, and how many
+//! there are at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
@@ -11,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use super::meetings::ATTEMPTS_MAX;
 use super::pins::{ExplainError, room};
 use super::{BookingError, Bookings};
-use crate::booking::admission::Role;
-use crate::booking::conference::ConferenceName;
+use crate::booking::admission::{OrganisationId, Role};
+use crate::booking::conference::{ConferenceName, Standing};
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::privacy::{CallerNumber, Pin};
+use crate::booking::store::StoreError;
 use crate::config::JitsiConfig;
 
 /// When conferences got their meetings, by organisation. Bounded by what is configured.
@@ -28,21 +30,22 @@ impl Bookings {
         all.find(|jitsi| jitsi.organisation == organisation)
     }
 
-    /// The PIN for guests of a conference. Asked again it is the same, until nobody has asked for months.
+    /// The PIN for guests of a conference. Asked again it is the same, until nobody has asked for days.
+    /// `None`: somebody cancelled or ended its meeting.
     ///
     /// # Errors
-    /// [`ExplainError`]: too many new ones, the meeting was cancelled by who booked it, or the store's.
+    /// [`ExplainError`]: too many new ones, too many at all, or the store's.
     pub async fn pin_of_conference(
         &self,
         now: Timestamp,
         jitsi: &JitsiConfig,
         name: &ConferenceName,
-    ) -> Result<Pin, ExplainError> {
+    ) -> Result<Option<Pin>, ExplainError> {
         for _ in 0..ATTEMPTS_MAX {
-            if let Some(meeting) = self.meeting_of_conference(now, jitsi, name).await? {
-                let open = meeting.cancelled_at.is_none() && !meeting.is_retired(now);
-                let pin = meeting.pin_for(Role::Guest).filter(|_| open).cloned();
-                return Ok(pin.ok_or(BookingError::NotFound)?);
+            match self.meeting_of_conference(now, jitsi, name).await? {
+                Asked::Open(pin) => return Ok(Some(pin)),
+                Asked::Closed => return Ok(None),
+                Asked::Changed => {}
             }
         }
         Err(BookingError::Changed.into())
@@ -79,33 +82,81 @@ impl Bookings {
         Ok(name)
     }
 
-    /// `None`: somebody else was faster.
     async fn meeting_of_conference(
         &self,
         now: Timestamp,
         jitsi: &JitsiConfig,
         name: &ConferenceName,
-    ) -> Result<Option<Meeting>, ExplainError> {
-        let organisation = self.organisation_or_new(now, &jitsi.organisation).await?;
-        let id = name.external_id();
-        let found = self.store().meeting_by_external_id(organisation.id, &id);
-        let found = found.await.map_err(BookingError::Store)?;
-        let done = match found {
-            Some(meeting) if ConferenceName::is_still_good(&meeting, now) => {
-                return Ok(Some(meeting));
-            }
-            Some(meeting) => {
-                let options = name.meeting(now);
-                self.replace(now, &organisation, meeting, &options, None)
-                    .await?
-            }
-            None => {
-                self.expect_few_new(now, jitsi)?;
-                self.book_unless_taken(now, &organisation, &name.meeting(now))
-                    .await?
-            }
+    ) -> Result<Asked, ExplainError> {
+        let found = self.found_conference(jitsi, name).await;
+        let Some(mut meeting) = found.map_err(BookingError::Store)? else {
+            return self.book_conference(now, jitsi, name).await;
         };
-        Ok(done.map(|(meeting, _)| meeting))
+        match Standing::of(&meeting, now) {
+            Standing::Stays => Ok(Asked::of(&meeting)),
+            Standing::Closed => Ok(Asked::Closed),
+            Standing::Renewed(options) => {
+                if meeting.closes_at().is_some_and(|closes| closes <= now) {
+                    self.expect_few_live(now, meeting.organisation).await?;
+                }
+                meeting.options = *options;
+                let kept = self.keep(now, meeting).await?;
+                Ok(kept.as_ref().map_or(Asked::Changed, Asked::of))
+            }
+            Standing::Retired => {
+                meeting.options.external_id = None;
+                match self.keep(now, meeting).await? {
+                    Some(_) => self.book_conference(now, jitsi, name).await,
+                    None => Ok(Asked::Changed),
+                }
+            }
+        }
+    }
+
+    /// Writes nothing: anybody may ask.
+    async fn found_conference(
+        &self,
+        jitsi: &JitsiConfig,
+        name: &ConferenceName,
+    ) -> Result<Option<Meeting>, StoreError> {
+        let Some(organisation) = self.store().organisation(&jitsi.organisation).await? else {
+            return Ok(None);
+        };
+        let id = name.external_id();
+        self.store()
+            .meeting_by_external_id(organisation.id, &id)
+            .await
+    }
+
+    /// With a PIN for guests alone: nobody would get another one.
+    async fn book_conference(
+        &self,
+        now: Timestamp,
+        jitsi: &JitsiConfig,
+        name: &ConferenceName,
+    ) -> Result<Asked, ExplainError> {
+        self.expect_few_new(now, jitsi)?;
+        let organisation = self.organisation_or_new(now, &jitsi.organisation).await?;
+        self.expect_few_live(now, organisation.id).await?;
+        let options = name.meeting(now);
+        let booked = self.book_unless_taken(now, &organisation, &options, &[Role::Guest]);
+        let booked = booked.await?;
+        Ok(booked.map_or(Asked::Changed, |(meeting, _)| Asked::of(&meeting)))
+    }
+
+    async fn expect_few_live(
+        &self,
+        now: Timestamp,
+        organisation: OrganisationId,
+    ) -> Result<(), ExplainError> {
+        let live = self.store().live_conferences(organisation, now).await;
+        if live.map_err(BookingError::Store)? < LIVE_MAX {
+            Ok(())
+        } else {
+            Err(ExplainError::TooOften {
+                retry_seconds: FULL_SECONDS,
+            })
+        }
     }
 
     fn expect_few_new(&self, now: Timestamp, jitsi: &JitsiConfig) -> Result<(), ExplainError> {
@@ -119,6 +170,26 @@ impl Bookings {
     }
 }
 
+/// What asking about a conference came to.
+enum Asked {
+    /// Guests come with this.
+    Open(Pin),
+    /// It has a meeting that nobody may enter.
+    Closed,
+    /// Somebody else was faster.
+    Changed,
+}
+
+impl Asked {
+    fn of(meeting: &Meeting) -> Self {
+        let pin = meeting.pin_for(Role::Guest).cloned();
+        pin.map_or(Self::Closed, Self::Open)
+    }
+}
+
+/// Most conferences of one organisation at once that nobody booked. Each has a PIN that can be guessed.
+const LIVE_MAX: u64 = 2_000;
+const FULL_SECONDS: u32 = 600;
 /// New conferences of one organisation in a minute.
 const NEW_MAX: usize = 60;
 const NEW_WINDOW: SignedDuration = SignedDuration::from_mins(1);

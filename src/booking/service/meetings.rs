@@ -116,7 +116,9 @@ impl Bookings {
             return Ok((meeting, true));
         }
         let options = checked(now, change, None)?;
-        let meeting = self.book(now, organisation, options, repetition).await?;
+        let meeting = self
+            .book(now, organisation, options, &BOTH_ROLES, repetition)
+            .await?;
         Ok((meeting, false))
     }
 
@@ -130,7 +132,8 @@ impl Bookings {
         organisation: &Organisation,
         options: MeetingOptions,
     ) -> Result<Meeting, BookingError> {
-        self.book(now, organisation, options, None).await
+        self.book(now, organisation, options, &BOTH_ROLES, None)
+            .await
     }
 
     /// A meeting that this key may see.
@@ -268,7 +271,10 @@ impl Bookings {
                         .await?
                 }
                 None if expected.is_some() => return Err(BookingError::Changed),
-                None => self.book_unless_taken(now, organisation, &options).await?,
+                None => {
+                    self.book_unless_taken(now, organisation, &options, &BOTH_ROLES)
+                        .await?
+                }
             };
             if let Some(done) = done {
                 return Ok(done);
@@ -345,10 +351,14 @@ impl Bookings {
         now: Timestamp,
         organisation: &Organisation,
         options: MeetingOptions,
+        roles: &[Role],
         repetition: Option<Repetition>,
     ) -> Result<Meeting, BookingError> {
         let meeting = self.new_meeting(now, organisation, options)?;
-        let pins = vec![(new_id(now)?, Role::Guest), (new_id(now)?, Role::Host)];
+        let mut pins = Vec::with_capacity(roles.len());
+        for &role in roles {
+            pins.push((new_id(now)?, role));
+        }
         let claim = repetition.map(|r| Claim {
             key: r.key,
             name: r.name,
@@ -394,8 +404,12 @@ impl Bookings {
         now: Timestamp,
         organisation: &Organisation,
         options: &MeetingOptions,
+        roles: &[Role],
     ) -> Result<Option<(Meeting, bool)>, BookingError> {
-        match self.book(now, organisation, options.clone(), None).await {
+        match self
+            .book(now, organisation, options.clone(), roles, None)
+            .await
+        {
             Ok(meeting) => Ok(Some((meeting, true))),
             Err(BookingError::Store(error)) if is_conflict(&error, Conflict::ExternalId) => {
                 Ok(None)
@@ -405,7 +419,7 @@ impl Bookings {
     }
 
     /// `None`: somebody else changed it meanwhile.
-    pub(super) async fn replace(
+    async fn replace(
         &self,
         now: Timestamp,
         organisation: &Organisation,
@@ -419,7 +433,8 @@ impl Bookings {
             meeting.options.external_id = None;
             let gave_up = self.keep(now, meeting).await?.is_some();
             return if gave_up {
-                self.book_unless_taken(now, organisation, options).await
+                self.book_unless_taken(now, organisation, options, &BOTH_ROLES)
+                    .await
             } else {
                 Ok(None)
             };
@@ -564,5 +579,7 @@ pub(super) fn expect_revision(
     }
 }
 
+/// Whom a booked meeting has PINs for.
+const BOTH_ROLES: [Role; 2] = [Role::Guest, Role::Host];
 /// How often a change is tried against others that are made at the same time.
 pub(super) const ATTEMPTS_MAX: usize = 8;

@@ -85,6 +85,13 @@ pub trait Store: WebhookStore + NumberStore {
     /// How many PINs open a meeting that is neither over nor cancelled.
     fn live_pins(&self, now: Timestamp) -> StoreFuture<'_, u64>;
 
+    /// How many meetings of this organisation that were made for conferences, not booked, aren't over.
+    fn live_conferences(
+        &self,
+        organisation: OrganisationId,
+        now: Timestamp,
+    ) -> StoreFuture<'_, u64>;
+
     /// Keeps a key and the hash of its secret.
     fn insert_key(&self, key: ApiKey, hash: String) -> StoreFuture<'_, ()>;
 

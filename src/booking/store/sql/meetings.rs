@@ -10,6 +10,7 @@ use super::{
     micros, organisations, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
+use crate::booking::conference::{MADE_FOR, MARK};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
@@ -205,6 +206,24 @@ pub(super) async fn live_pins(store: &SqlStore, now: Timestamp) -> Result<u64, S
     let sql = "SELECT COUNT(*) AS live FROM pins p JOIN meetings m ON m.id = p.meeting
                WHERE p.withdrawn_at IS NULL AND m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1)";
     let row = sqlx::query(sql)
+        .bind(micros(now))
+        .fetch_one(&store.read)
+        .await
+        .map_err(error)?;
+    get_number(&row, "live")
+}
+
+pub(super) async fn live_conferences(
+    store: &SqlStore,
+    organisation: OrganisationId,
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) AS live FROM meetings
+               WHERE organisation = $1 AND external_id LIKE $2 AND metadata LIKE $3 AND cancelled_at IS NULL AND closes_at > $4";
+    let row = sqlx::query(sql)
+        .bind(organisation.to_string())
+        .bind(format!("{MARK}%"))
+        .bind(format!("%\"{MADE_FOR}\":%"))
         .bind(micros(now))
         .fetch_one(&store.read)
         .await

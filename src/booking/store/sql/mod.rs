@@ -242,6 +242,14 @@ impl Store for SqlStore {
         self.bounded(meetings::live_pins(self, now))
     }
 
+    fn live_conferences(
+        &self,
+        organisation: OrganisationId,
+        now: Timestamp,
+    ) -> StoreFuture<'_, u64> {
+        self.bounded(meetings::live_conferences(self, organisation, now))
+    }
+
     fn insert_key(&self, key: ApiKey, hash: String) -> StoreFuture<'_, ()> {
         self.bounded(keys::insert(self, key, hash))
     }

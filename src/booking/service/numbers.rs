@@ -97,7 +97,7 @@ impl Bookings {
         };
         let done = self.store().new_number(new.clone()).await;
         done.map_err(taken)?;
-        self.read_numbers().await?;
+        self.read_what_changed().await;
         Ok(new)
     }
 
@@ -159,7 +159,7 @@ impl Bookings {
             return Err(BookingError::Changed);
         }
         changed.revision += 1;
-        self.read_numbers().await?;
+        self.read_what_changed().await;
         Ok(changed)
     }
 
@@ -169,7 +169,15 @@ impl Bookings {
     /// The store's.
     pub async fn delete_number(&self, number: &NumberRecord) -> Result<(), BookingError> {
         self.store().delete_number(number.id).await?;
-        Ok(self.read_numbers().await?)
+        self.read_what_changed().await;
+        Ok(())
+    }
+
+    /// What was asked is done by now; if it can't be read, [`Self::look_for_numbers`] does so within a second.
+    async fn read_what_changed(&self) {
+        if let Err(error) = self.read_numbers().await {
+            tracing::warn!(%error, "the changed numbers could not be read; this node tries again");
+        }
     }
 
     /// The revision is read first: what is changed in between is read again soon.

@@ -73,10 +73,11 @@ impl Bookings {
         let outcome = stored.call.outcome;
         let refused = (!echo && outcome != Outcome::Joined).then(|| refusal(policy, &stored));
         self.store().record_call(stored).await?;
-        self.keep_events(refused.into_iter().collect()).await?;
+        // Before what may fail on its own: the call is over, and mustn't count as going on.
         if call.direction == Direction::Out {
             self.store().end_dial(call.id).await?;
         }
+        self.keep_events(refused.into_iter().collect()).await?;
         if !echo {
             self.inner.calls.count(outcome);
         }

@@ -116,7 +116,10 @@ impl Form {
         };
         Some(Question {
             destination: Some(destination).filter(harmless)?,
-            number: dialled.filter(harmless).map(str::to_owned),
+            number: match dialled {
+                Some(dialled) => Some(Some(dialled).filter(harmless)?.to_owned()),
+                None => None,
+            },
             keyed,
         })
     }
@@ -157,7 +160,9 @@ async fn told(
 ) -> String {
     let plan = state.bookings.numbers();
     let number = question.number.as_deref();
-    let number = number.filter(|number| plan.is_empty() || plan.find(number).is_some());
+    if number.is_some_and(|number| !plan.is_empty() && plan.find(number).is_none()) {
+        return not_found();
+    }
     let Some(keyed) = question.keyed else {
         return match number {
             Some(number) => prompt(state, question, number).await,

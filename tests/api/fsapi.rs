@@ -129,6 +129,12 @@ async fn a_caller_is_asked_for_his_pin_and_bridged_here_with_it() {
         99,
         "that was a wrong PIN"
     );
+    // By a number that isn't here, no PIN is good.
+    for number in ["+390699", "+390601 or any"] {
+        let foreign = [keyed[0], keyed[1], ("variable_voicebridge_number", number)];
+        let nothing = document("<section name=\"result\"><result status=\"not found\"/></section>");
+        assert_eq!(told(&api, &foreign).await, nothing);
+    }
     let nonsense = told(
         &api,
         &[("Caller-Destination-Number", "12"), ("variable_pin", "12")],

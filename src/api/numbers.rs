@@ -171,10 +171,14 @@ pub(super) async fn change(
     Ok(answer(StatusCode::OK, &asker, &changed))
 }
 
-/// Deletes a number: calls to it are no longer answered. For keys of role platform.
+/// Deletes a number: calls to it are no longer answered. For keys of role platform. The last one stays: without any,
+/// whatever is dialled would be answered.
 #[utoipa::path(
     delete, operation_id = "deleteNumber", path = "/v1/numbers/{id}", tag = "numbers", security(("key" = [])), params(("id" = String, Path)),
-    responses((status = 204, description = "It is gone"))
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 409, description = "It is the last one", body = ProblemDocument, content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn remove(
     State(state): State<AppState>,

@@ -414,6 +414,7 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
         Conflict::LastPin => "last_pin",
         Conflict::MeetingsMax => "meetings_max",
         Conflict::NumbersMax => "numbers_max",
+        Conflict::LastNumber => "last_number",
         Conflict::Other => "conflict",
     }
 }

@@ -277,3 +277,23 @@ async fn the_configuration_brings_a_number_once_and_then_the_api_has_it_on_every
     let again = api.bookings.seed_numbers(NOW.get(), seeds).await.unwrap();
     assert_eq!(again, ["+390600"]);
 }
+
+#[tokio::test]
+async fn the_last_number_can_not_be_deleted_for_then_any_would_be_answered() {
+    let api = Api::new().await;
+    let platform = api.key("portal", KeyRole::Platform).await;
+    let all = api.ask(&platform, "GET", "/v1/numbers", None).await.json();
+    let numbers = all["items"].as_array().unwrap().iter();
+    let paths: Vec<String> = numbers
+        .map(|number| format!("/v1/numbers/{}", number["id"].as_str().unwrap()))
+        .collect();
+    let (last, others) = paths.split_last().unwrap();
+    for other in others {
+        assert_eq!(api.ask(&platform, "DELETE", other, None).await.status, 204);
+    }
+    let refused = api.ask(&platform, "DELETE", last, None).await;
+    assert_eq!(refused.problem(409), "last_number");
+    assert_eq!(api.ask(&platform, "GET", last, None).await.status, 200);
+    made(&api, &platform, json!({"number": "7000", "language": "it"})).await;
+    assert_eq!(api.ask(&platform, "DELETE", last, None).await.status, 204);
+}

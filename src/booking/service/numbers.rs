@@ -166,7 +166,7 @@ impl Bookings {
     /// Deletes a number: it leads here no more.
     ///
     /// # Errors
-    /// The store's.
+    /// [`Conflict::LastNumber`], or the store's.
     pub async fn delete_number(&self, number: &NumberRecord) -> Result<(), BookingError> {
         self.store().delete_number(number.id).await?;
         self.read_what_changed().await;

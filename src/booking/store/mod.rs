@@ -472,6 +472,11 @@ pub enum Conflict {
     /// There are as many numbers as there may be.
     #[error("there are 1,000 numbers, and can't be more; delete one")]
     NumbersMax,
+    /// Without any number, whatever is dialled would be answered.
+    #[error(
+        "it is the last number, and without any, whatever is dialled would be answered; make another one first"
+    )]
+    LastNumber,
     /// Anything else that must be unique.
     #[error("it exists already")]
     Other,

@@ -26,6 +26,6 @@ pub trait NumberStore: Send + Sync {
     /// Replaces it, if the revision is still that; counts it up. `false`: it isn't.
     fn change_number(&self, changed: NumberRecord) -> StoreFuture<'_, bool>;
 
-    /// Deletes a number.
+    /// Deletes a number; [`Conflict::LastNumber`](super::Conflict::LastNumber) if it is the only one.
     fn delete_number(&self, id: Uuid) -> StoreFuture<'_, ()>;
 }

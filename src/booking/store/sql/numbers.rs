@@ -94,11 +94,7 @@ async fn seed(store: &SqlStore, seeds: Vec<NumberRecord>) -> Result<(), StoreErr
 async fn insert_new(store: &SqlStore, new: NumberRecord) -> Result<(), StoreError> {
     let mut transaction = store.begin().await?;
     count_up(&mut transaction).await?;
-    let row = sqlx::query("SELECT COUNT(*) AS there FROM numbers")
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(error)?;
-    if get_number::<u64>(&row, "there")? >= NUMBERS_MAX {
+    if count(&mut transaction).await? >= NUMBERS_MAX {
         return Err(StoreError::Conflict(Conflict::NumbersMax));
     }
     if !insert(&mut transaction, new).await? {
@@ -131,8 +127,17 @@ async fn delete(store: &SqlStore, id: Uuid) -> Result<(), StoreError> {
     let mut transaction = store.begin().await?;
     count_up(&mut transaction).await?;
     let query = sqlx::query("DELETE FROM numbers WHERE id = $1").bind(id.to_string());
-    query.execute(&mut *transaction).await.map_err(error)?;
+    let gone = query.execute(&mut *transaction).await.map_err(error)?;
+    if gone.rows_affected() > 0 && count(&mut transaction).await? == 0 {
+        return Err(StoreError::Conflict(Conflict::LastNumber));
+    }
     transaction.commit().await.map_err(error)
+}
+
+async fn count(transaction: &mut Transaction<'static, Any>) -> Result<u64, StoreError> {
+    let query = sqlx::query("SELECT COUNT(*) AS there FROM numbers");
+    let row = query.fetch_one(&mut **transaction).await.map_err(error)?;
+    get_number(&row, "there")
 }
 
 async fn count_up(transaction: &mut Transaction<'static, Any>) -> Result<(), StoreError> {

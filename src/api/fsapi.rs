@@ -3,8 +3,8 @@
 //!
 //! It asks twice: with the dialled number, and is told to ask the caller for his PIN; then with what was keyed
 //! in, and is told to bridge the call to this node, which gets the PIN in a header. What a valid PIN is worth at
-//! the moment is said here, to the caller; there only a wrong one is asked for again. A wrong one uses up the
-//! failure budget as in a call.
+//! the moment is said here, to the caller; there only a wrong one is asked for again, `pin.attempts` times in all.
+//! A wrong one uses up the failure budget as in a call.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -170,7 +170,7 @@ async fn told(
         };
     };
     let Ok(pin) = Pin::parse(keyed) else {
-        return prompt_again(state, question).await;
+        return wrong(state, form, question).await;
     };
     let query = PinQuery {
         call: CallId(Uuid::now_v7()),
@@ -183,7 +183,7 @@ async fn told(
         bridged(config, question, &form.caller_name(), &to, pin, meeting)
     };
     match state.bookings.resolve_pin(state.now(), query).await {
-        PinVerdict::Refused(Refusal::Wrong) => prompt_again(state, question).await,
+        PinVerdict::Refused(Refusal::Wrong) => wrong(state, form, question).await,
         // Nothing was looked at: the caller is asked there, and told to try again.
         PinVerdict::Refused(Refusal::Unavailable) => bridge(None, None),
         PinVerdict::Refused(Refusal::TooEarly { .. } | Refusal::Ended | Refusal::Cancelled) => {
@@ -213,8 +213,18 @@ async fn prompt(state: &AppState, question: &Question<'_>, number: &str) -> Stri
     )
 }
 
-async fn prompt_again(state: &AppState, question: &Question<'_>) -> String {
+/// Asked again, or told goodbye after as many wrong PINs as a call may have.
+async fn wrong(state: &AppState, form: &Form, question: &Question<'_>) -> String {
+    let before = form.text(WRONG_PINS).and_then(|count| count.parse().ok());
+    let count = before.unwrap_or(0_u32).saturating_add(1);
+    if count >= state.bookings.pin_attempts() {
+        return goodbye(question);
+    }
     let mut actions = vec![
+        (
+            "set",
+            format!("{}={count}", WRONG_PINS.trim_start_matches("variable_")),
+        ),
         ("playback", "conference/conf-bad-pin.wav".to_owned()),
         ("sleep", "500".to_owned()),
     ];
@@ -227,14 +237,19 @@ async fn prompt_again(state: &AppState, question: &Question<'_>) -> String {
     )
 }
 
+fn goodbye(question: &Question<'_>) -> String {
+    let actions = [
+        ("playback", "conference/conf-bad-pin.wav".to_owned()),
+        ("playback", "conference/conf-goodbye.wav".to_owned()),
+        ("hangup", String::new()),
+    ];
+    dialplan("Too Many Wrong Pins", "goodbye", question, &actions)
+}
+
 /// Three tries of seven seconds, and on with what was keyed in.
 async fn asked(state: &AppState) -> [(&'static str, String); 2] {
     // Without the store: as long as a PIN can be.
-    let lengths = state
-        .bookings
-        .pin_lengths_in_use()
-        .await
-        .unwrap_or_default();
+    let lengths = state.bookings.pin_lengths_lately(state.now()).await;
     let shortest = lengths
         .first()
         .copied()
@@ -361,6 +376,8 @@ fn unauthorized() -> Response {
 const HEAD: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<document type=\"freeswitch/xml\">";
 /// A channel variable that our first answer sets, as it comes back.
 const DIALLED: &str = "variable_voicebridge_number";
+/// Another one, that counts wrong PINs.
+const WRONG_PINS: &str = "variable_voicebridge_wrong_pins";
 /// `mod_xml_curl` sends all variables of a channel.
 const FORM_BYTES_MAX: usize = 256 * 1_024;
 const NUMBER_BYTES_MAX: usize = 65;

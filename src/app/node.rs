@@ -86,6 +86,7 @@ impl Node {
             Ok(settings) => self.gateway.handle.reload(settings).await,
             Err(error) => tracing::warn!("the limits were not reloaded: {error:#}"),
         }
+        self.bookings.set_pin_attempts(reloaded.config.pin.attempts);
         if let Err(error) = seed_numbers(&reloaded.config, &self.bookings).await {
             tracing::warn!("the numbers were not reloaded: {error:#}");
         }

@@ -69,6 +69,7 @@ fn settings(config: &Config) -> BookingSettings {
     BookingSettings {
         node: config.node.name.clone(),
         pin_length: config.pin.length as usize,
+        pin_attempts: config.pin.attempts,
         failure_budget: config.pin.failure_budget,
         privacy: PrivacyPolicy {
             show: disclosure(config.privacy.show),

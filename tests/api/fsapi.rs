@@ -111,7 +111,7 @@ async fn a_caller_is_asked_for_his_pin_and_bridged_here_with_it() {
             .contains(&format!("X-Conf-PIN={pin}"))
     );
     set_clock("2026-11-23T09:30:00Z");
-    let again = "<action application=\"playback\" data=\"conference/conf-bad-pin.wav\"/><action application=\"sleep\" data=\"500\"/>";
+    let again = "<action application=\"set\" data=\"voicebridge_wrong_pins=1\"/><action application=\"playback\" data=\"conference/conf-bad-pin.wav\"/><action application=\"sleep\" data=\"500\"/>";
     let again = condition(
         "Reprompt Pin for Conference",
         "reprompt_for_pin",
@@ -141,6 +141,32 @@ async fn a_caller_is_asked_for_his_pin_and_bridged_here_with_it() {
     )
     .await;
     assert!(nonsense.contains("reprompt_for_pin"), "{nonsense}");
+}
+
+#[tokio::test]
+async fn after_three_wrong_pins_the_caller_hears_goodbye() {
+    let api = api().await;
+    let wrong = async |before: &str| {
+        let keyed = [
+            ("Caller-Destination-Number", "4000000000"),
+            ("variable_pin", "4000000000"),
+            ("variable_voicebridge_number", "+390601"),
+            ("variable_voicebridge_wrong_pins", before),
+        ];
+        told(&api, &keyed).await
+    };
+    for (before, after) in [("", "=1\""), ("1", "=2\""), ("x", "=1\"")] {
+        let again = wrong(before).await;
+        let counted = format!("voicebridge_wrong_pins{after}");
+        assert!(again.contains(&counted) && again.contains("play_and_get_digits"));
+    }
+    let goodbye = "<action application=\"playback\" data=\"conference/conf-bad-pin.wav\"/>\
+                   <action application=\"playback\" data=\"conference/conf-goodbye.wav\"/><action application=\"hangup\"/>";
+    let goodbye = condition("Too Many Wrong Pins", "goodbye", "4000000000", goodbye);
+    assert_eq!(wrong("2").await, goodbye);
+    assert_eq!(wrong("7").await, goodbye);
+    api.bookings.set_pin_attempts(4);
+    assert!(wrong("2").await.contains("play_and_get_digits"));
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod series;
 mod webhooks;
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -54,6 +55,8 @@ pub struct BookingSettings {
     pub node: String,
     /// `pin.length`: digits of new PINs.
     pub pin_length: usize,
+    /// `pin.attempts`: wrong PINs in one call, at start.
+    pub pin_attempts: u32,
     /// `pin.failure_budget`: wrong PINs evaluated in an hour.
     pub failure_budget: u32,
     /// `privacy.*`.
@@ -71,6 +74,7 @@ impl Default for BookingSettings {
         Self {
             node: "voicebridge".to_owned(),
             pin_length: PIN_LENGTH_DEFAULT,
+            pin_attempts: PIN_ATTEMPTS_DEFAULT,
             failure_budget: FAILURE_BUDGET_DEFAULT,
             privacy: PrivacyPolicy::default(),
             reach: Reach::default(),
@@ -142,6 +146,7 @@ impl Bookings {
         let budget = FailureBudget::new(settings.failure_budget)?;
         let conference_guesses = FailureBudget::new(settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
+        let pin_attempts = AtomicU32::new(settings.pin_attempts);
         let inner = Inner {
             settings,
             store,
@@ -152,6 +157,8 @@ impl Bookings {
             conferences: Mutex::default(),
             conference_guesses,
             statistics: PinStatistics::default(),
+            lengths_read: Mutex::default(),
+            pin_attempts,
             known: known::KnownPins::default(),
             numbers: numbers::KnownNumbers::default(),
             settings_read: organisations::SettingsRead::default(),
@@ -283,6 +290,9 @@ struct Inner {
     /// Wrong PINs that a Jitsi Meet asked about.
     conference_guesses: FailureBudget,
     statistics: PinStatistics,
+    lengths_read: Mutex<Option<pins::LengthsRead>>,
+    /// `pin.attempts`, as it was read last.
+    pin_attempts: AtomicU32,
     known: known::KnownPins,
     numbers: numbers::KnownNumbers,
     settings_read: organisations::SettingsRead,
@@ -298,6 +308,7 @@ fn new_id(now: Timestamp) -> Result<Uuid, NoRandomness> {
     Ok(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
 }
 
+const PIN_ATTEMPTS_DEFAULT: u32 = 3;
 /// Longer than who was away can go on from, so that webhooks can be replayed after a weekend.
 const EVENTS_KEPT: SignedDuration = SignedDuration::from_hours(72);
 

@@ -213,6 +213,40 @@ impl Bookings {
         Ok(lengths)
     }
 
+    /// [`Self::pin_lengths_in_use`] as they were within the last minute: the store reads all PINs for them.
+    /// While it is away, as they were last; none if they never were.
+    pub async fn pin_lengths_lately(&self, now: Timestamp) -> Vec<usize> {
+        let read = self.lengths_read().clone();
+        if let Some((at, lengths)) = &read
+            && now.duration_since(*at) < LENGTHS_KEPT
+        {
+            return lengths.clone();
+        }
+        match self.pin_lengths_in_use().await {
+            Ok(lengths) => {
+                *self.lengths_read() = Some((now, lengths.clone()));
+                lengths
+            }
+            Err(_) => read.map(|(_, lengths)| lengths).unwrap_or_default(),
+        }
+    }
+
+    fn lengths_read(&self) -> std::sync::MutexGuard<'_, Option<LengthsRead>> {
+        let read = self.inner.lengths_read.lock();
+        read.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wrong PINs in one call before it is ended.
+    #[must_use]
+    pub fn pin_attempts(&self) -> u32 {
+        self.inner.pin_attempts.load(Ordering::Relaxed)
+    }
+
+    /// From now on as many wrong PINs in one call.
+    pub fn set_pin_attempts(&self, attempts: u32) {
+        self.inner.pin_attempts.store(attempts, Ordering::Relaxed);
+    }
+
     /// Wrong PINs that may still be evaluated within the hour.
     #[must_use]
     pub fn failure_budget_remaining(&self, now: Timestamp) -> u32 {
@@ -402,6 +436,10 @@ pub(super) fn may_see(key: &ApiKey, meeting: &Meeting) -> bool {
         || key.organisation.id == meeting.organisation
 }
 
+/// The lengths that PINs had, and when.
+pub(super) type LengthsRead = (Timestamp, Vec<usize>);
+
+const LENGTHS_KEPT: SignedDuration = SignedDuration::from_mins(1);
 /// Questions of one key in a minute.
 const EXPLAIN_MAX: usize = 60;
 const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);

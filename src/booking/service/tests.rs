@@ -201,6 +201,64 @@ async fn many_bookers_at_once_never_share_or_begin_each_others_pins() {
 }
 
 #[tokio::test]
+async fn the_lengths_of_pins_are_read_once_a_minute() {
+    let house = house().await;
+    let at = |seconds| booked() + SignedDuration::from_secs(seconds);
+    let lately = async |seconds| house.bookings.pin_lengths_lately(at(seconds)).await;
+    assert_eq!(lately(0).await, [10]);
+    let settings = BookingSettings {
+        pin_length: 6,
+        ..BookingSettings::default()
+    };
+    let shorter = Bookings::new(settings, Arc::new(house.store.clone())).unwrap();
+    let meeting = shorter.book_meeting(booked(), &house.organisation, permanent());
+    meeting.await.unwrap();
+    assert_eq!(lately(59).await, [10]);
+    assert_eq!(lately(60).await, [6, 10]);
+}
+
+#[tokio::test]
+async fn only_conferences_that_nobody_booked_and_that_are_not_over_are_counted() {
+    use crate::booking::conference::ConferenceName;
+    let house = house().await;
+    let jitsi = JitsiConfig {
+        organisation: house.organisation.name.clone(),
+        domains: vec!["meet.example.org".to_owned()],
+        number_form: crate::config::NumberForm::List,
+    };
+    let name = |room| {
+        let name = format!("{room}@meet.example.org");
+        ConferenceName::read(&name, &jitsi.domains).unwrap()
+    };
+    for room in ["a", "b", "c"] {
+        let name = name(room);
+        let pin = house.bookings.pin_of_conference(booked(), &jitsi, &name);
+        assert!(pin.await.unwrap().is_some());
+    }
+    let by_hand = MeetingOptions {
+        external_id: Some(name("d").external_id()),
+        ..permanent()
+    };
+    let by_hand = house
+        .bookings
+        .book_meeting(booked(), &house.organisation, by_hand);
+    by_hand.await.unwrap();
+    let organisation = house.organisation.id;
+    let live = async |at| house.store.live_conferences(organisation, at).await;
+    assert_eq!(live(booked()).await, Ok(3));
+    let id = name("a").external_id();
+    let a = house
+        .bookings
+        .meeting_by_external_id(&house.organisation, &id);
+    let cancelled = house
+        .bookings
+        .cancel_meeting(booked(), &house.key, a.await.unwrap().id, None);
+    cancelled.await.unwrap();
+    assert_eq!(live(booked()).await, Ok(2));
+    assert_eq!(live(booked() + SignedDuration::from_hours(50)).await, Ok(0));
+}
+
+#[tokio::test]
 async fn what_was_answered_survives_a_kill() {
     if ON_POSTGRES {
         return; // Its files are the server's business.

@@ -170,9 +170,10 @@ fn meetings_of_the_api_and_of_a_jitsi_meet_are_dialled_and_a_gateway_made_for_sc
         variables: Vec::new(),
     }
     .call(number, wrong);
+    let told: Vec<&str> = actions.iter().map(|(_, data)| data.as_str()).collect();
     assert_eq!(
-        actions.first().map(|(_, data)| data.as_str()),
-        Some("conference/conf-bad-pin.wav")
+        told.get(..2),
+        Some(&["voicebridge_wrong_pins=1", "conference/conf-bad-pin.wav"][..])
     );
     // The mapper is asked back, by the machine that answers the phone.
     let back = jitsi(&server, &format!("conferenceMapper?id={mapped}"));

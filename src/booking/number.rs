@@ -239,10 +239,9 @@ pub const NUMBERS_MAX: u64 = 1_000;
 const LABEL_CHARS_MAX: usize = 100;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(numbers: &[&str]) -> NumberPlan {
+impl NumberPlan {
+    /// Everybody's numbers, greeted in Italian.
+    pub(crate) fn in_italian(numbers: &[&str]) -> Self {
         let number = |number: &&str| DialInNumber {
             number: (*number).to_owned(),
             country: None,
@@ -251,12 +250,17 @@ mod tests {
             label: None,
             toll_free: false,
         };
-        NumberPlan::new(numbers.iter().map(number).collect())
+        Self::new(numbers.iter().map(number).collect())
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn a_number_is_found_however_it_was_written() {
-        let plan = plan(&["+390612345678", "7000", "demo"]);
+        let plan = NumberPlan::in_italian(&["+390612345678", "7000", "demo"]);
         for (dialled, number) in [
             ("+390612345678", "+390612345678"),
             ("00390612345678", "+390612345678"),

@@ -93,22 +93,9 @@ impl GatewaySettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::booking::DialInNumber;
     use crate::media::codec::Codec;
     use crate::media::parameters::Direction;
     use crate::sip::sdp::{self, LocalMedia};
-
-    fn numbers(numbers: &[&str]) -> NumberPlan {
-        let number = |number: &&str| DialInNumber {
-            number: (*number).to_owned(),
-            country: None,
-            language: Some(Language::Italian),
-            organisation: None,
-            label: None,
-            toll_free: false,
-        };
-        NumberPlan::new(numbers.iter().map(number).collect())
-    }
 
     #[test]
     fn a_peer_is_known_only_where_signalling_and_audio_both_come_from_shared_networks() {
@@ -145,7 +132,10 @@ mod tests {
 
     #[test]
     fn other_numbers_are_served_only_where_there_is_none() {
-        let (some, none) = (numbers(&["+3906"]), numbers(&[]));
+        let (some, none) = (
+            NumberPlan::in_italian(&["+3906"]),
+            NumberPlan::in_italian(&[]),
+        );
         let found = Dialled::find(&some, "003906");
         assert_eq!((found.number.as_str(), found.served), ("+3906", true));
         assert_eq!(found.language, Some(Language::Italian));

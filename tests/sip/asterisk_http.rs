@@ -11,11 +11,9 @@ use serde_json::json;
 
 use crate::asterisk::{Asterisk, text};
 use crate::asterisk_life::{
-    PATIENT, TALK, VOICES, all_people, assert_back, assert_only_the_other_is_heard,
-    assert_unchanged, is_up, people, stays, steer, wait_until,
+    PATIENT, TALK, all_people, assert_back, assert_only_the_other_is_heard, assert_unchanged,
+    gather, is_up, wait_until,
 };
-use crate::baresip::Phone;
-use crate::outcomes::wait_for_participants;
 use crate::sipp::Scenario;
 
 #[test]
@@ -24,24 +22,7 @@ fn two_dozen_callers_by_http_are_back_after_a_kill_and_outlast_a_silent_websocke
     asterisk.rest = "http";
     let old = Old::before(asterisk.http);
     let mut server = asterisk.server_by(old.port, PATIENT);
-    let meetings = [server.book(&json!({})), server.book(&json!({}))];
-    let number = format!("2{}", meetings[0].guest);
-    let mut phones = VOICES.map(|voice| Phone::calling(&server, &voice, asterisk.sip, &number));
-    phones[0].dial();
-    wait_for_participants(&server, &meetings[0].id, 1);
-    let muted = &people(&server, &meetings[0].id)[0];
-    steer(&server, &meetings[0], muted, &json!({"muted": true}));
-    phones[1].dial();
-    let quiet = meetings
-        .each_ref()
-        .map(|m| stays(&server, &asterisk, m, 11));
-    wait_for_participants(&server, &meetings[0].id, 13);
-    wait_for_participants(&server, &meetings[1].id, 11);
-    let renamed = &people(&server, &meetings[1].id)[0];
-    // As long as one may be, of characters that take the most room on the way to Asterisk and back.
-    let name = json!({"name": format!("Zoë, \"${{x}}\" {}", "𝄞".repeat(88))});
-    steer(&server, &meetings[1], renamed, &name);
-    let before = all_people(&server, &meetings);
+    let (meetings, phones, quiet, before) = gather(&server, &asterisk, 11);
 
     server.kill_and_restart();
     assert_back(&server, &meetings, &before, "after kill -9");

@@ -13,28 +13,13 @@ use crate::asterisk::{Asterisk, text};
 use crate::baresip::{LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, Voice};
 use crate::outcomes::wait_for_participants;
 use crate::server::{Meeting, Server};
-use crate::sipp::Scenario;
+use crate::sipp::{Running, Scenario};
 
 #[test]
 fn callers_by_asterisk_are_back_in_their_meetings_whatever_becomes_of_the_process() {
     let asterisk = Asterisk::start();
     let mut server = asterisk.server(PATIENT);
-    let meetings = [server.book(&json!({})), server.book(&json!({}))];
-    let number = format!("2{}", meetings[0].guest);
-    let mut phones = VOICES.map(|voice| Phone::calling(&server, &voice, asterisk.sip, &number));
-    phones[0].dial();
-    wait_for_participants(&server, &meetings[0].id, 1);
-    let muted = &people(&server, &meetings[0].id)[0];
-    steer(&server, &meetings[0], muted, &json!({"muted": true}));
-    phones[1].dial();
-    let quiet = meetings.each_ref().map(|m| stays(&server, &asterisk, m, 4));
-    wait_for_participants(&server, &meetings[0].id, 6);
-    wait_for_participants(&server, &meetings[1].id, 4);
-    let renamed = &people(&server, &meetings[1].id)[0];
-    // As long as one may be, of characters that take the most room on the way to Asterisk and back.
-    let name = json!({"name": format!("Zoë, \"${{x}}\" {}", "𝄞".repeat(88))});
-    steer(&server, &meetings[1], renamed, &name);
-    let before = all_people(&server, &meetings);
+    let (meetings, phones, quiet, before) = gather(&server, &asterisk, 4);
 
     server.kill_and_restart();
     assert_back(&server, &meetings, &before, "after kill -9");
@@ -182,13 +167,41 @@ fn callers_by_asterisk_outlast_a_cut_and_a_hang_and_leave_no_ghosts_when_it_dies
     asterisk.assert_nothing_is_left();
 }
 
+/// Two meetings with so many quiet callers each, and two phones in the first, the first of them muted. One of the
+/// second is renamed. With them comes who is in each.
+pub(crate) fn gather(
+    server: &Server,
+    asterisk: &Asterisk,
+    quiet: u32,
+) -> ([Meeting; 2], [Phone; 2], [Running; 2], Vec<Vec<Value>>) {
+    let meetings = [server.book(&json!({})), server.book(&json!({}))];
+    let number = format!("2{}", meetings[0].guest);
+    let mut phones = VOICES.map(|voice| Phone::calling(server, &voice, asterisk.sip, &number));
+    phones[0].dial();
+    wait_for_participants(server, &meetings[0].id, 1);
+    let muted = &people(server, &meetings[0].id)[0];
+    steer(server, &meetings[0], muted, &json!({"muted": true}));
+    phones[1].dial();
+    let running = meetings
+        .each_ref()
+        .map(|meeting| stays(server, asterisk, meeting, quiet));
+    wait_for_participants(server, &meetings[0].id, quiet as usize + 2);
+    wait_for_participants(server, &meetings[1].id, quiet as usize);
+    let renamed = &people(server, &meetings[1].id)[0];
+    // As long as one may be, of characters that take the most room on the way to Asterisk and back.
+    let name = json!({"name": format!("Zoë, \"${{x}}\" {}", "𝄞".repeat(88))});
+    steer(server, &meetings[1], renamed, &name);
+    let before = all_people(server, &meetings);
+    (meetings, phones, running, before)
+}
+
 /// Callers without a voice who are there until they are sent away.
 pub(crate) fn stays(
     server: &Server,
     asterisk: &Asterisk,
     meeting: &Meeting,
     calls: u32,
-) -> crate::sipp::Running {
+) -> Running {
     let number = format!("2{}", meeting.guest);
     Scenario::new("uac-stays")
         .key("pin", "0")

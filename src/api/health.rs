@@ -44,7 +44,7 @@ pub(super) async fn readyz(State(state): State<AppState>) -> Result<&'static str
 #[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "health", responses((status = 200, description = "Metrics", body = String, content_type = "application/openmetrics-text")))]
 pub(super) async fn metrics(State(state): State<AppState>) -> Response {
     let store_up = state.bookings.ping().await.is_ok();
-    let text = render(&state.bookings, &state.live.gauges(), state.now(), store_up);
+    let text = render(&state.bookings, &state.live.gauges(), store_up);
     (
         [(
             CONTENT_TYPE,

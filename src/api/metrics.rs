@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -17,7 +16,7 @@ use crate::call::roster::{DurationHistogram, Gauges};
 
 /// Everything as OpenMetrics text.
 #[must_use]
-pub fn render(bookings: &Bookings, gauges: &Gauges, now: Timestamp, store_up: bool) -> String {
+pub fn render(bookings: &Bookings, gauges: &Gauges, store_up: bool) -> String {
     let calls = bookings
         .calls_by_outcome()
         .into_iter()
@@ -28,7 +27,7 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, now: Timestamp, store_up: bo
         gauges: gauges.clone(),
         calls,
         pins,
-        budget: bookings.failure_budget_remaining(now),
+        budget: bookings.failure_budget_remaining(),
         store_up,
         events: bookings.event_counts(),
     };

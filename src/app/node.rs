@@ -113,6 +113,9 @@ impl Node {
         {
             tracing::warn!("the store did not take the last call records in time");
         }
+        if let Err(error) = self.bookings.give_failure_budgets_back(wall()).await {
+            tracing::info!(%error, "this node's share of the failure budget comes back in an hour");
+        }
         self.bookings.end_event_streams();
         self.stop_serving.send_replace(true);
         let all = async { while self.servers.join_next().await.is_some() {} };
@@ -184,6 +187,9 @@ async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool
             _ = every_second.tick() => {
                 if let Err(error) = bookings.look_for_events().await {
                     tracing::debug!(%error, "the store can't be asked for events");
+                }
+                if let Err(error) = bookings.tend_failure_budgets(wall()).await {
+                    tracing::debug!(%error, "the store can't be told of wrong PINs");
                 }
                 if let Err(error) = bookings.look_for_numbers().await {
                     tracing::debug!(%error, "the store can't be asked for numbers");

@@ -1,4 +1,4 @@
-//! The failure budget: how many wrong PINs are evaluated in an hour, over all callers together.
+//! The failure budget: how many wrong PINs are evaluated in an hour, over all callers and nodes together.
 //!
 //! A guess is paid for before it is looked at and paid back if it was right, so however many come at
 //! once, no more wrong ones are evaluated in any hour than the budget has. The last parts are kept
@@ -6,13 +6,19 @@
 //! who failed within the hour gets nothing from the last 30 %, and the last 10 % are for callers that
 //! got in before. One number fails at most ten times an hour; who forges it uses up its owner's ten
 //! too, so what is held back is answered "please try again in a moment", never "wrong PIN".
+//!
+//! The whole lies in the store. A node pays from a share of it that the store keeps for this node alone, so
+//! that a guess needs no question to the store: [`FailureBudget::report`] says what this node's callers
+//! guessed wrong and how large a share it would like, [`FailureBudget::take`] what it got. A share is
+//! used for [`SHARE_LASTS`] at most unless renewed, and counts as guessed wrong for an hour after that: whatever becomes of the node, the whole is never
+//! exceeded. While the store is away the share is all there is.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -20,12 +26,50 @@ use tokio::sync::futures::Notified;
 use crate::booking::pin::NoRandomness;
 use crate::booking::privacy::CallerNumber;
 
-/// The budget of one node. Numbers are kept in memory only, and only as keyed hashes.
+/// One node's view of the budget. Numbers are kept in memory only, and only as keyed hashes.
 pub struct FailureBudget {
     key: [u8; 32],
     per_hour: u32,
     books: Mutex<Books>,
     settled: Notify,
+}
+
+/// What a node tells the store, and what it would like to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareReport {
+    /// Wrong guesses since the process began.
+    pub failed: u64,
+    /// As many of them as the store knows of, as far as the node knows.
+    pub told: u64,
+    /// When the last of them was.
+    pub failed_at: Timestamp,
+    /// Parts the node would like to hold. It doesn't use more of its share from now on.
+    pub wanted: u32,
+    /// Parts that must be left to be given for others, who may have the last ones.
+    pub keeps: u32,
+}
+
+/// What a node wants a share for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whoever comes.
+    Anybody,
+    /// A caller who may have the last parts of the budget.
+    Best,
+    /// Nothing more: the node ends.
+    End,
+}
+
+/// What the store keeps for a node, and what it knows of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Parts that nobody else gets.
+    pub held: u32,
+    /// Wrong guesses within the hour, of all nodes.
+    pub failed_of_all: u32,
+    /// With what this node reported just now, half of the budget or less is left, for the first time since there was
+    /// more than three quarters.
+    pub became_low: bool,
 }
 
 /// A guess that was paid for. Dropped without a word nobody learnt anything, so nothing is owed.
@@ -49,6 +93,12 @@ pub enum HeldBack {
     /// Guesses that are being looked at may use it up. Once one of them is settled, this one may be paid for.
     #[error("too many at the same time")]
     Busy,
+    /// Nothing is left of this node's share. With more from the store this one may be paid for.
+    #[error("too many at the same time on all nodes")]
+    NoShare {
+        /// This caller may have the last parts of the budget.
+        last: bool,
+    },
 }
 
 impl FailureBudget {
@@ -73,7 +123,7 @@ impl FailureBudget {
     /// [`HeldBack`]: the guess must not be evaluated.
     pub fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
         let caller = self.hash(caller);
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut books = self.books();
         books.forget_before(now);
         let failed = caller.map_or(0, |c| books.failed_of(c));
         if failed >= FAILURES_PER_CALLER_MAX {
@@ -87,6 +137,10 @@ impl FailureBudget {
         if risked >= FAILURES_PER_CALLER_MAX || spare <= self.kept_from(&books, caller, risked) {
             return Err(HeldBack::Busy);
         }
+        if books.unused_share(now) == 0 {
+            let last = self.kept_from(&books, caller, risked) == 0;
+            return Err(HeldBack::NoShare { last });
+        }
         books.in_flight += 1;
         if let Some(caller) = caller {
             *books.in_flight_of.entry(caller).or_default() += 1;
@@ -99,15 +153,96 @@ impl FailureBudget {
         })
     }
 
-    /// Wrong guesses that may still be evaluated within the hour.
-    #[must_use]
-    pub fn remaining(&self, now: Timestamp) -> u32 {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
-        books.forget_before(now);
-        books.spare(self.per_hour)
+    /// What to tell the store. One at a time: until its answer is taken, or known to be lost, no other.
+    pub fn report(&self, purpose: Purpose) -> ShareReport {
+        let mut books = self.books();
+        let (spare, keeps) = match purpose {
+            Purpose::Anybody => (books.spare_share(self.per_hour), self.per_hour / 10),
+            Purpose::Best => (1, 0),
+            Purpose::End => (0, 0),
+        };
+        let wanted = books.in_flight + spare;
+        // What is given back isn't used any more, whatever becomes of the report.
+        books.held = books.held.min(wanted.saturating_add(books.untold()));
+        ShareReport {
+            failed: books.failed,
+            told: books.told,
+            failed_at: books.failed_at,
+            wanted,
+            keeps,
+        }
     }
 
-    /// The next guess to be settled; to be asked for before [`Self::pay`], waited for after it.
+    /// The store's answer to a report that was made at `asked_at`.
+    pub fn take(&self, asked_at: Timestamp, report: ShareReport, share: Share) {
+        let mut books = self.books();
+        books.asked_at = Some(asked_at);
+        books.told = report.failed;
+        books.held = share.held;
+        books.failed_of_all = share.failed_of_all;
+        let dry = share.held < report.wanted;
+        books.dry = dry;
+        books.dry_to_the_last = dry && report.keeps == 0;
+        let lasts = SHARE_LASTS - UNUSED_AT_LAST;
+        books.usable_until = asked_at.saturating_add(lasts).unwrap_or(Timestamp::MAX);
+        drop(books);
+        self.settled.notify_waiters();
+    }
+
+    /// The store gave no answer.
+    pub fn go_without(&self, now: Timestamp) {
+        let mut books = self.books();
+        books.asked_at = Some(now);
+        books.dry = true;
+        books.dry_to_the_last = true;
+    }
+
+    /// Asking for more may help: there was more the last time, or that was a second ago.
+    #[must_use]
+    pub fn may_ask(&self, now: Timestamp, purpose: Purpose) -> bool {
+        let books = self.books();
+        let dry = match purpose {
+            Purpose::Anybody | Purpose::End => books.dry,
+            Purpose::Best => books.dry_to_the_last,
+        };
+        drop(books);
+        !dry || self.is_stale(now)
+    }
+
+    /// What the store knows of all nodes' wrong guesses within the hour.
+    pub fn hear(&self, now: Timestamp, failed_of_all: u32) {
+        let mut books = self.books();
+        books.asked_at = Some(now);
+        books.failed_of_all = failed_of_all;
+    }
+
+    /// The store is to be told something, or the share to be renewed, or it is not what it should be.
+    #[must_use]
+    pub fn report_is_due(&self, now: Timestamp) -> bool {
+        let books = self.books();
+        let renewal = SHARE_LASTS / 2 - UNUSED_AT_LAST;
+        let should = books.spare_share(self.per_hour);
+        let unused = books.unused_share(now);
+        books.failed > books.told
+            || books.usable_until.duration_since(now) < renewal
+            || unused > should + should / 4
+            || unused < should - should / 4
+    }
+
+    /// What is known of all nodes is a second old.
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        let fresh = |at: Timestamp| now.duration_since(at).abs() < STALE_AFTER;
+        !self.books().asked_at.is_some_and(fresh)
+    }
+
+    /// Wrong guesses that may still be evaluated within the hour, as far as this node knows.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.books().spare(self.per_hour)
+    }
+
+    /// The next guess to be settled, or more of a share; to be asked for before [`Self::pay`], waited for after it.
     pub fn settled(&self) -> Notified<'_> {
         self.settled.notified()
     }
@@ -116,6 +251,10 @@ impl FailureBudget {
     #[must_use]
     pub const fn per_hour(&self) -> u32 {
         self.per_hour
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What stays in the budget for callers of better standing than this one.
@@ -128,7 +267,7 @@ impl FailureBudget {
     }
 
     fn settle(&self, guess: &Guess<'_>, settlement: Settlement) {
-        let mut books = self.books.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut books = self.books();
         books.in_flight = books.in_flight.saturating_sub(1);
         if let Some(caller) = guess.caller {
             books.land(caller);
@@ -201,21 +340,44 @@ impl std::fmt::Debug for CallerHash {
     }
 }
 
-/// What happened within the last hour. Bounded: by the budget, and `known` by its own limit.
+/// What this node knows. Bounded: by the budget, and `known` by its own limit.
 #[derive(Default)]
 struct Books {
+    /// Of this node, within the last hour.
     failures: VecDeque<(Timestamp, Option<CallerHash>)>,
-    failed: HashMap<CallerHash, u32>,
+    failed_by: HashMap<CallerHash, u32>,
     in_flight: u32,
     in_flight_of: HashMap<CallerHash, u32>,
     known: HashSet<CallerHash>,
     known_order: VecDeque<CallerHash>,
+    /// Wrong guesses of this node since its process began.
+    failed: u64,
+    failed_at: Timestamp,
+    /// As many of them as the store knows of.
+    told: u64,
+    /// Within the hour, of all nodes, as far as the store knew.
+    failed_of_all: u32,
+    /// This node's share. What is in flight or not told yet is part of it.
+    held: u32,
+    usable_until: Timestamp,
+    /// The store had less than was wanted, or wasn't there.
+    dry: bool,
+    /// Even for those who may have the last parts.
+    dry_to_the_last: bool,
+    /// When the store was asked last, in vain or not.
+    asked_at: Option<Timestamp>,
 }
 
 impl Books {
+    /// Wrong guesses that the store doesn't know of.
+    fn untold(&self) -> u32 {
+        u32::try_from(self.failed.saturating_sub(self.told)).unwrap_or(u32::MAX)
+    }
+
     /// Guesses in flight not counted.
     fn left(&self, per_hour: u32) -> u32 {
-        per_hour.saturating_sub(u32::try_from(self.failures.len()).unwrap_or(u32::MAX))
+        let known = self.failed_of_all.saturating_add(self.untold());
+        per_hour.saturating_sub(known)
     }
 
     /// What is left whatever becomes of the guesses in flight.
@@ -223,8 +385,26 @@ impl Books {
         self.left(per_hour).saturating_sub(self.in_flight)
     }
 
+    /// What may still be paid from the share.
+    fn unused_share(&self, now: Timestamp) -> u32 {
+        let held = if now < self.usable_until {
+            self.held
+        } else {
+            0
+        };
+        held.saturating_sub(self.untold())
+            .saturating_sub(self.in_flight)
+    }
+
+    /// How much of a share a node should have beyond what is in flight: enough to ask the store seldom, and to go
+    /// on without it for a while; less the less there is, so that it doesn't lie idle where it isn't needed.
+    fn spare_share(&self, per_hour: u32) -> u32 {
+        let left = self.left(per_hour);
+        (left / 10).clamp(1, SPARE_SHARE_MAX).min(left)
+    }
+
     fn failed_of(&self, caller: CallerHash) -> u32 {
-        self.failed.get(&caller).copied().unwrap_or(0)
+        self.failed_by.get(&caller).copied().unwrap_or(0)
     }
 
     fn in_flight_of(&self, caller: CallerHash) -> u32 {
@@ -235,15 +415,17 @@ impl Books {
         let is_old = |at: Timestamp| now.duration_since(at).unsigned_abs() >= HOUR && at < now;
         while self.failures.front().is_some_and(|&(at, _)| is_old(at)) {
             if let Some((_, Some(caller))) = self.failures.pop_front() {
-                take_one(&mut self.failed, caller);
+                take_one(&mut self.failed_by, caller);
             }
         }
     }
 
     fn fail(&mut self, at: Timestamp, caller: Option<CallerHash>) {
         self.failures.push_back((at, caller));
+        self.failed += 1;
+        self.failed_at = self.failed_at.max(at);
         if let Some(caller) = caller {
-            *self.failed.entry(caller).or_default() += 1;
+            *self.failed_by.entry(caller).or_default() += 1;
         }
     }
 
@@ -277,6 +459,12 @@ fn take_one(counts: &mut HashMap<CallerHash, u32>, caller: CallerHash) {
 pub const FAILURE_BUDGET_DEFAULT: u32 = 100;
 /// Wrong guesses an hour of one number.
 pub const FAILURES_PER_CALLER_MAX: u32 = 10;
+/// A node that doesn't renew its share may use it for so long.
+pub const SHARE_LASTS: SignedDuration = SignedDuration::from_mins(10);
+/// Not paid from at the end of that, so that what is in flight is settled when it is over.
+const UNUSED_AT_LAST: SignedDuration = SignedDuration::from_secs(30);
+const STALE_AFTER: SignedDuration = SignedDuration::from_secs(1);
+const SPARE_SHARE_MAX: u32 = 1_000;
 const KNOWN_CALLERS_MAX: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 /// What signalling puts in place of a number that is not shown.
@@ -302,9 +490,102 @@ mod tests {
         CallerNumber::new(&format!("+39061{n:06}"))
     }
 
+    /// The store's side, to the second.
+    #[derive(Default)]
+    struct Whole {
+        failures: Vec<(Timestamp, u64)>,
+        /// By node: held, told, usable until.
+        shares: HashMap<u32, (u32, u64, Timestamp)>,
+    }
+
+    impl Whole {
+        fn failed(&self, now: Timestamp) -> u32 {
+            let counts = |at: Timestamp| now.duration_since(at) < SignedDuration::from_hours(1);
+            let counted = self.failures.iter().filter(|(at, _)| counts(*at));
+            counted.map(|(_, n)| *n as u32).sum()
+        }
+
+        fn share(
+            &mut self,
+            now: Timestamp,
+            node: u32,
+            per_hour: u32,
+            report: ShareReport,
+        ) -> Share {
+            let (held, told, _) = self
+                .shares
+                .get(&node)
+                .copied()
+                .unwrap_or((0, report.told, now));
+            let failed = report.failed - told;
+            self.failures.push((report.failed_at, failed));
+            let others = self.shares.iter().filter(|(n, _)| **n != node);
+            let counting = others.filter(|(_, (.., until))| {
+                now.duration_since(*until) < SignedDuration::from_hours(1)
+            });
+            let others: u32 = counting.map(|(_, (held, ..))| held).sum();
+            let kept = held.saturating_sub(failed as u32);
+            let taken = self.failed(now) + others + kept + report.keeps;
+            let free = per_hour.saturating_sub(taken);
+            let held = report.wanted.min(kept + free);
+            self.shares
+                .insert(node, (held, report.failed, now + SHARE_LASTS));
+            Share {
+                held,
+                failed_of_all: self.failed(now),
+                became_low: false,
+            }
+        }
+
+        fn renew(&mut self, now: Timestamp, budget: &FailureBudget, purpose: Purpose) {
+            let report = budget.report(purpose);
+            let share = self.share(now, 0, budget.per_hour(), report);
+            budget.take(now, report, share);
+        }
+    }
+
+    /// A node alone, whose store is asked whenever that may help.
+    struct Node(FailureBudget, std::cell::RefCell<Whole>);
+
+    impl Node {
+        fn new(per_hour: u32) -> Self {
+            Self(
+                FailureBudget::new(per_hour).unwrap(),
+                std::cell::RefCell::default(),
+            )
+        }
+
+        fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
+            if self.0.is_stale(now) {
+                self.1.borrow_mut().renew(now, &self.0, Purpose::Anybody);
+            }
+            match self.0.pay(now, caller) {
+                Err(HeldBack::NoShare { last }) => {
+                    let purpose = [Purpose::Anybody, Purpose::Best][usize::from(last)];
+                    self.1.borrow_mut().renew(now, &self.0, purpose);
+                    self.0.pay(now, caller)
+                }
+                paid_or_not => paid_or_not,
+            }
+        }
+
+        fn remaining(&self, now: Timestamp) -> u32 {
+            self.1.borrow_mut().renew(now, &self.0, Purpose::Anybody);
+            self.0.remaining()
+        }
+    }
+
+    fn assert_never_above(evaluated: &[i64], most: usize) {
+        for (i, &start) in evaluated.iter().enumerate() {
+            let within = evaluated[i..].iter().take_while(|&&s| s < start + 3_600);
+            let within = within.count();
+            assert!(within <= most, "{within} from {start}");
+        }
+    }
+
     #[test]
     fn never_more_wrong_guesses_are_evaluated_in_any_hour_than_the_budget() {
-        let budget = FailureBudget::new(100).unwrap();
+        let budget = Node::new(100);
         let mut evaluated = Vec::new();
         for second in 0..4 * 3_600 {
             if let Ok(guess) = budget.pay(at(second), &caller(second as u32)) {
@@ -312,13 +593,7 @@ mod tests {
                 evaluated.push(second);
             }
         }
-        for (i, &start) in evaluated.iter().enumerate() {
-            let within = evaluated[i..]
-                .iter()
-                .take_while(|&&s| s < start + 3_600)
-                .count();
-            assert!(within <= 100, "{within} from {start}");
-        }
+        assert_never_above(&evaluated, 100);
         assert!(
             evaluated.len() >= 300,
             "the budget comes back: {}",
@@ -327,8 +602,91 @@ mod tests {
     }
 
     #[test]
+    fn whatever_becomes_of_nodes_and_answers_the_whole_is_never_exceeded() {
+        for seed in 0..60 {
+            let mut dice = Dice(seed);
+            let per_hour = [5, 20, 100][dice.roll(3) as usize];
+            let mut whole = Whole::default();
+            let mut nodes: Vec<(u32, FailureBudget)> = Vec::new();
+            let mut evaluated = Vec::new();
+            for n in 0..3 {
+                nodes.push((n, FailureBudget::new(per_hour).unwrap()));
+            }
+            let (mut second, mut next) = (0, 3);
+            while second < 4 * 3_600 {
+                second += [0, 0, 0, 1, 5, 60, 300][dice.roll(7) as usize];
+                let now = at(second);
+                let which = dice.roll(nodes.len() as u64) as usize;
+                let (name, budget) = &nodes[which];
+                let guesses: Vec<_> = (0..dice.roll(8))
+                    .filter_map(|_| budget.pay(now, &caller(dice.roll(1 << 20) as u32)).ok())
+                    .collect();
+                let purpose = [Purpose::Anybody, Purpose::Best][dice.roll(2) as usize];
+                let report = budget.report(purpose);
+                for guess in guesses {
+                    if dice.roll(3) > 0 {
+                        guess.was_wrong();
+                        evaluated.push(second);
+                    }
+                }
+                // A question may be lost, or its answer, or the whole node.
+                match dice.roll(10) {
+                    0 => budget.go_without(now),
+                    1 => {
+                        whole.share(now, *name, per_hour, report);
+                        budget.go_without(now);
+                    }
+                    2 => {
+                        nodes[which] = (next, FailureBudget::new(per_hour).unwrap());
+                        next += 1;
+                    }
+                    _ => {
+                        let share = whole.share(now, *name, per_hour, report);
+                        budget.take(now, report, share);
+                    }
+                }
+            }
+            assert_never_above(&evaluated, per_hour as usize);
+            assert!(
+                evaluated.len() >= per_hour as usize / 2,
+                "seed {seed}: {}",
+                evaluated.len()
+            );
+        }
+    }
+
+    /// SplitMix64.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: u64) -> u64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (z ^ (z >> 31)) % sides
+        }
+    }
+
+    #[test]
+    fn without_the_store_a_node_goes_on_with_its_share_and_no_longer_than_that_lasts() {
+        let budget = Node::new(100);
+        budget.pay(at(0), &caller(0)).unwrap().was_right();
+        let paid = |second| {
+            let guesses = (1..50).map_while(|n| budget.0.pay(at(second), &caller(n)).ok());
+            guesses.map(Guess::was_wrong).count()
+        };
+        let late = SHARE_LASTS.as_secs() - 30;
+        assert_eq!(
+            budget.0.pay(at(late), &caller(1)).unwrap_err(),
+            HeldBack::NoShare { last: false }
+        );
+        assert_eq!(paid(late - 1), 10);
+    }
+
+    #[test]
     fn guesses_in_flight_are_paid_for() {
-        let budget = FailureBudget::new(10).unwrap();
+        let budget = Node::new(10);
         let guesses: Vec<_> = (0..20)
             .filter_map(|n| budget.pay(at(0), &caller(n)).ok())
             .collect();
@@ -340,7 +698,7 @@ mod tests {
 
     #[test]
     fn guesses_that_are_looked_at_hold_back_others_only_until_they_are_settled() {
-        let budget = FailureBudget::new(100).unwrap();
+        let budget = Node::new(100);
         let desk = caller(7);
         let mut guesses: Vec<_> = (0..10).map(|_| budget.pay(at(0), &desk).unwrap()).collect();
         assert_eq!(budget.pay(at(0), &desk).unwrap_err(), HeldBack::Busy);
@@ -352,7 +710,7 @@ mod tests {
 
     #[test]
     fn right_guesses_and_those_nobody_got_an_answer_to_cost_nothing() {
-        let budget = FailureBudget::new(10).unwrap();
+        let budget = Node::new(10);
         for n in 0..1_000 {
             budget.pay(at(0), &caller(n)).unwrap().was_right();
             drop(budget.pay(at(0), &caller(n)).unwrap());
@@ -362,7 +720,7 @@ mod tests {
 
     #[test]
     fn callers_of_good_standing_still_get_in_during_an_attack() {
-        let budget = FailureBudget::new(100).unwrap();
+        let budget = Node::new(100);
         let (regular, stranger) = (caller(900_000), caller(900_001));
         budget.pay(at(0), &regular).unwrap().was_right();
         for n in 0..70 {
@@ -385,7 +743,7 @@ mod tests {
 
     #[test]
     fn one_number_fails_ten_times_an_hour_and_withheld_numbers_are_nobody() {
-        let budget = FailureBudget::new(1_000).unwrap();
+        let budget = Node::new(1_000);
         for _ in 0..10 {
             budget.pay(at(0), &caller(1)).unwrap().was_wrong();
         }
@@ -401,7 +759,7 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_does_not_open_the_budget() {
-        let budget = FailureBudget::new(10).unwrap();
+        let budget = Node::new(10);
         for n in 0..9 {
             budget.pay(at(7_200), &caller(n)).unwrap().was_wrong();
         }

@@ -33,13 +33,16 @@ pub enum EventKind {
     /// Somebody was renamed or muted, or raised his hand.
     #[serde(rename = "participant.updated")]
     ParticipantUpdated,
+    /// More than half of an hour's wrong PINs are used up: somebody is guessing. Told to platforms.
+    #[serde(rename = "failure_budget.low")]
+    FailureBudgetLow,
     /// Somebody wants to see whether his webhook works; told to that one alone.
     #[serde(rename = "webhook.test")]
     WebhookTest,
 }
 
 impl EventKind {
-    /// All that one may ask to be told of.
+    /// All that a webhook may be told of: what is an organisation's business.
     pub const ALL: [Self; 7] = [
         Self::MeetingStarted,
         Self::MeetingEnded,
@@ -61,6 +64,7 @@ impl EventKind {
             Self::ParticipantJoined => "participant.joined",
             Self::ParticipantLeft => "participant.left",
             Self::ParticipantUpdated => "participant.updated",
+            Self::FailureBudgetLow => "failure_budget.low",
             Self::WebhookTest => "webhook.test",
         }
     }
@@ -117,7 +121,8 @@ pub struct EventDocument {
     #[schema(format = "uuid")]
     meeting_id: Option<String>,
     /// Of `participant.*` the participant as the list of participants shows him, of `meeting.*` its `title` and
-    /// `external_id`, of `call.refused` what the call's record says, of `webhook.test` the webhook's id.
+    /// `external_id`, of `call.refused` what the call's record says, of
+    /// `failure_budget.low` whose PINs they are (`callers` or `jitsi`), how many are left and how many there are in an hour, of `webhook.test` the webhook's id.
     data: Value,
 }
 

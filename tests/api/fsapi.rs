@@ -125,7 +125,7 @@ async fn a_caller_is_asked_for_his_pin_and_bridged_here_with_it() {
     ];
     assert_eq!(told(&api, &by_others).await, again);
     assert_eq!(
-        api.bookings.failure_budget_remaining(NOW.get()),
+        api.bookings.failure_budget_remaining(),
         99,
         "that was a wrong PIN"
     );

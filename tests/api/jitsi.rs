@@ -235,7 +235,7 @@ async fn who_guesses_pins_or_makes_up_conferences_is_held_back_and_callers_are_n
         }
     }
     assert!((50..=100).contains(&evaluated), "{evaluated}");
-    assert_eq!(api.bookings.failure_budget_remaining(NOW.get()), 100);
+    assert_eq!(api.bookings.failure_budget_remaining(), 100);
     assert!(opens(&api, &known["id"].to_string()).await);
     let mut made = 0;
     for room in 0..80 {

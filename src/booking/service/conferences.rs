@@ -62,7 +62,7 @@ impl Bookings {
         pin: &Pin,
     ) -> Result<Option<ConferenceName>, ExplainError> {
         let nobody = CallerNumber::new("");
-        let guess = self.inner.conference_guesses.pay(now, &nobody);
+        let guess = self.pay(now, &self.inner.conference_guesses, &nobody).await;
         let guess = guess.map_err(|_| ExplainError::TooOften {
             retry_seconds: HELD_BACK_SECONDS,
         })?;

@@ -5,6 +5,7 @@ mod calls;
 mod conferences;
 mod dials;
 mod events;
+mod guesses;
 mod keys;
 mod known;
 mod meeting_pins;
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::booking::budget::{FAILURE_BUDGET_DEFAULT, FailureBudget};
+use crate::booking::budget::FAILURE_BUDGET_DEFAULT;
 use crate::booking::change::FieldError;
 use crate::booking::dial::DialRefusal;
 use crate::booking::pin::{
@@ -30,8 +31,10 @@ use crate::booking::pin::{
 };
 use crate::booking::privacy::PrivacyPolicy;
 use crate::booking::reach::Reach;
+use crate::booking::store::budget::Door;
 use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
 use crate::config::{FsapiConfig, JitsiConfig};
+use guesses::SharedBudget;
 
 pub use calls::CallQuestion;
 pub use dials::{DialPermit, DialRequest};
@@ -143,14 +146,14 @@ impl Bookings {
     /// # Errors
     /// [`BookingError::NoRandomness`].
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
-        let budget = FailureBudget::new(settings.failure_budget)?;
-        let conference_guesses = FailureBudget::new(settings.failure_budget)?;
+        let callers = SharedBudget::new(Door::Callers, settings.failure_budget)?;
+        let conference_guesses = SharedBudget::new(Door::Jitsi, settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
         let pin_attempts = AtomicU32::new(settings.pin_attempts);
         let inner = Inner {
             settings,
             store,
-            budget,
+            callers,
             mint,
             claims: Mutex::default(),
             explains: Mutex::default(),
@@ -280,7 +283,8 @@ impl std::fmt::Debug for Bookings {
 struct Inner {
     settings: BookingSettings,
     store: Arc<dyn Store>,
-    budget: FailureBudget,
+    /// Wrong PINs of callers.
+    callers: SharedBudget,
     mint: PinMint,
     /// `Idempotency-Key`s whose first request isn't answered yet.
     claims: Mutex<HashSet<(Uuid, String)>>,
@@ -288,7 +292,7 @@ struct Inner {
     explains: Mutex<pins::ExplainLog>,
     conferences: Mutex<conferences::ConferenceLog>,
     /// Wrong PINs that a Jitsi Meet asked about.
-    conference_guesses: FailureBudget,
+    conference_guesses: SharedBudget,
     statistics: PinStatistics,
     lengths_read: Mutex<Option<pins::LengthsRead>>,
     /// `pin.attempts`, as it was read last.

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -15,7 +14,7 @@ use crate::booking::budget::{Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
-use crate::booking::privacy::{CallerNumber, Pin};
+use crate::booking::privacy::Pin;
 use crate::booking::store::StoreError;
 
 /// What became of PINs that were keyed in, since start. For `/metrics`.
@@ -70,7 +69,7 @@ impl Bookings {
     /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing.
     pub async fn resolve_pin(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
         let statistics = &self.inner.statistics;
-        let mut guess = match self.pay(now, &query.caller).await {
+        let mut guess = match self.pay(now, &self.inner.callers, &query.caller).await {
             Ok(guess) => guess,
             Err(held_back) => {
                 statistics.count_held_back(held_back);
@@ -110,24 +109,6 @@ impl Bookings {
         }
         statistics.count(&verdict);
         verdict
-    }
-
-    /// A guess that is paid for. Where only others that are being looked at stand in its way, as when a whole
-    /// meeting dials in at the hour, they are waited for.
-    async fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
-        let budget = &self.inner.budget;
-        let turn = async {
-            loop {
-                let settled = budget.settled();
-                match budget.pay(now, caller) {
-                    Err(HeldBack::Busy) => settled.await,
-                    paid_or_not => return paid_or_not,
-                }
-            }
-        };
-        tokio::time::timeout(BUSY_MAX, turn)
-            .await
-            .unwrap_or(Err(HeldBack::Busy))
     }
 
     /// What somebody may who was let in before and only lost the process that held his call. No PIN is
@@ -247,12 +228,6 @@ impl Bookings {
         self.inner.pin_attempts.store(attempts, Ordering::Relaxed);
     }
 
-    /// Wrong PINs that may still be evaluated within the hour.
-    #[must_use]
-    pub fn failure_budget_remaining(&self, now: Timestamp) -> u32 {
-        self.inner.budget.remaining(now)
-    }
-
     /// What became of PINs since start.
     #[must_use]
     pub fn pin_statistics(&self) -> &PinStatistics {
@@ -282,18 +257,13 @@ impl Bookings {
     }
 
     /// While the store is away: a PIN that was seen lately. One that wasn't is answered as if nothing had
-    /// been looked at, but that it isn't among those is an answer too, so it is paid for. So that an
-    /// outage doesn't use up what callers need afterwards, half of the budget is left alone.
+    /// been looked at, but that it isn't among those is an answer too, so it is paid for, from this node's share.
     pub(super) fn recall<'a>(
         &self,
         now: Timestamp,
         pin: &Pin,
         guess: Guess<'a>,
     ) -> Option<((PinRecord, Meeting), Guess<'a>)> {
-        let budget = &self.inner.budget;
-        if budget.remaining(now) < budget.per_hour() / 2 {
-            return None;
-        }
         match self.inner.known.recall(now, pin) {
             Some(known) => Some((known, guess)),
             None => {
@@ -380,7 +350,9 @@ impl PinStatistics {
     fn count_held_back(&self, held_back: HeldBack) {
         let counter = match held_back {
             HeldBack::Caller => &self.held_back_caller,
-            HeldBack::Everybody | HeldBack::Busy => &self.held_back_everybody,
+            HeldBack::Everybody | HeldBack::Busy | HeldBack::NoShare { .. } => {
+                &self.held_back_everybody
+            }
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -447,5 +419,3 @@ const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 const EXPLAIN_FAILURES_MAX: usize = 60;
 const EXPLAIN_FAILURES_WINDOW: SignedDuration = SignedDuration::from_mins(60);
 const ALARM_SECONDS_MIN: i64 = 60;
-/// A call waits twice as long for its look-up.
-const BUSY_MAX: Duration = Duration::from_secs(5);

@@ -12,6 +12,7 @@ use crate::booking::admission::{
     CallId, CallRecord, Direction, HangupBy, Outcome, PinQuery, PinVerdict, Refusal, Role,
 };
 use crate::booking::change::{Change, MeetingChange};
+use crate::booking::event::{EventFilter, EventKind, EventPosition};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::number::DialInNumber;
@@ -337,12 +338,12 @@ async fn pins_are_answered_truthfully_and_what_is_not_valid_is_just_wrong() {
         house.refusal(at("2026-11-23T11:00:00Z"), &guest).await,
         Refusal::Ended
     );
-    assert_eq!(house.bookings.failure_budget_remaining(during()), 100);
+    assert_eq!(house.bookings.failure_budget_remaining(), 100);
     assert_eq!(
         house.refusal(during(), wrong_pin(&meeting)).await,
         Refusal::Wrong
     );
-    assert_eq!(house.bookings.failure_budget_remaining(during()), 99);
+    assert_eq!(house.bookings.failure_budget_remaining(), 99);
 }
 
 #[tokio::test]
@@ -427,7 +428,7 @@ async fn a_flood_of_guesses_is_not_evaluated_beyond_the_budget_and_regulars_stil
         house.dial(during(), &pin, None, "+39061").await,
         PinVerdict::Admitted(_)
     ));
-    let later = during().checked_add(1.hour()).unwrap();
+    let later = during().checked_add(61.minutes()).unwrap();
     assert!(matches!(
         house.dial(later, &pin, None, "+39080").await,
         PinVerdict::Admitted(_)
@@ -1045,13 +1046,14 @@ async fn while_the_server_is_away_known_pins_open_and_others_hear_try_again() {
     };
     let known = book(&bookings).await.unwrap();
     let unknown = book(&other_node).await.unwrap();
+    bookings.tend_failure_budgets(during()).await.unwrap();
     server.stop();
     assert!(matches!(dial(&known).await, PinVerdict::Admitted(_)));
     for pin in [unknown.as_str(), "4815162342"] {
         let refused = dial(pin).await;
         assert!(matches!(refused, PinVerdict::Refused(Refusal::Unavailable)));
     }
-    assert_eq!(bookings.failure_budget_remaining(during()), 98);
+    assert_eq!(bookings.failure_budget_remaining(), 98);
     let refused = book(&bookings).await.unwrap_err();
     let away = |error: &StoreError| matches!(error, StoreError::Busy | StoreError::Unavailable(_));
     assert!(
@@ -1067,16 +1069,108 @@ async fn while_the_server_is_away_known_pins_open_and_others_hear_try_again() {
     book(&bookings).await.unwrap();
 }
 
-#[tokio::test]
-async fn an_outage_leaves_half_of_the_failure_budget() {
-    let house = house().await;
-    let (bookings, pin) = (&house.bookings, Pin::parse("4815162342").unwrap());
-    for n in 0..60 {
-        let caller = CallerNumber::new(&format!("+3906{n}"));
-        let guess = bookings.inner.budget.pay(during(), &caller).unwrap();
-        assert!(bookings.recall(during(), &pin, guess).is_none());
+/// Guesses by everybody at once, on nodes that share a store: how many were evaluated.
+async fn guess_everywhere(nodes: &[Bookings], now: Timestamp, guesses: u32) -> u64 {
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..guesses {
+        let bookings = nodes[n as usize % nodes.len()].clone();
+        let query = PinQuery {
+            call: call_id(),
+            pin: Pin::parse("4815162342").unwrap(),
+            number: None,
+            caller: CallerNumber::new(&format!("+3907{n:05}")),
+        };
+        tasks.spawn(async move { bookings.resolve_pin(now, query).await });
     }
-    assert_eq!(bookings.failure_budget_remaining(during()), 50);
+    let verdicts = tasks.join_all().await;
+    let wrong = |verdict: &&PinVerdict| matches!(verdict, PinVerdict::Refused(Refusal::Wrong));
+    verdicts.iter().filter(wrong).count() as u64
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_together_never_evaluate_more_wrong_pins_in_an_hour_than_the_budget() {
+    let house = house().await;
+    let node = || Bookings::new(BookingSettings::default(), Arc::new(house.store.clone())).unwrap();
+    let nodes = [house.bookings.clone(), node(), node()];
+    let meeting = house.book().await;
+    let pin = pins(&meeting).remove(0);
+    let mut wrong = guess_everywhere(&nodes, during(), 400).await;
+    for second in 1..4_i64 {
+        let now = during() + second.seconds();
+        for node in &nodes {
+            node.tend_failure_budgets(now).await.unwrap();
+        }
+        wrong += guess_everywhere(&nodes, now, 200).await;
+    }
+    assert!((80..=90).contains(&wrong), "{wrong}");
+    // A process that is killed refills nothing.
+    let later = during() + 10.seconds();
+    let reborn = [node()];
+    reborn[0].tend_failure_budgets(later).await.unwrap();
+    let left = reborn[0].failure_budget_remaining();
+    assert!(u64::from(left) <= 100 - wrong + 10, "{left}");
+    wrong += guess_everywhere(&reborn, later, 100).await;
+    assert!(wrong <= 90, "{wrong}");
+    // They come back an hour later, without anybody's doing.
+    let back = during() + 62.minutes();
+    let wrong = guess_everywhere(&nodes, back, 300).await;
+    assert!((80..=90).contains(&wrong), "{wrong}");
+    let much_later = back + 62.minutes();
+    for node in &nodes {
+        node.tend_failure_budgets(much_later).await.unwrap();
+        assert_eq!(node.failure_budget_remaining(), 100);
+    }
+    let query = PinQuery {
+        call: call_id(),
+        pin: Pin::parse(&pin).unwrap(),
+        number: None,
+        caller: CallerNumber::new("+39061"),
+    };
+    let verdict = nodes[1].resolve_pin(during() + 20.seconds(), query).await;
+    assert!(matches!(verdict, PinVerdict::Admitted(_)), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn a_budget_that_runs_low_is_told_once_for_all_nodes() {
+    let house = house().await;
+    let node = || Bookings::new(BookingSettings::default(), Arc::new(house.store.clone())).unwrap();
+    let nodes = [house.bookings.clone(), node()];
+    for second in 0..4_i64 {
+        let now = during() + second.seconds();
+        guess_everywhere(&nodes, now, 30).await;
+        for node in &nodes {
+            node.tend_failure_budgets(now).await.unwrap();
+        }
+    }
+    let filter = EventFilter {
+        organisation: None,
+        after: EventPosition(0),
+        limit: 100,
+    };
+    let events = house.bookings.events(filter).await.unwrap();
+    let low: Vec<_> = events.iter().map(|kept| &kept.event).collect();
+    assert_eq!(low.len(), 1, "{low:?}");
+    assert_eq!(low[0].kind, EventKind::FailureBudgetLow);
+    assert_eq!(low[0].data["door"], "callers");
+    assert_eq!(low[0].data["per_hour"], 100);
+    assert!(low[0].data["remaining"].as_u64().unwrap() <= 50);
+}
+
+#[tokio::test]
+async fn a_share_that_is_given_back_is_the_others_at_once() {
+    let house = house().await;
+    let settings = BookingSettings {
+        failure_budget: 1,
+        ..BookingSettings::default()
+    };
+    let node = || Bookings::new(settings.clone(), Arc::new(house.store.clone())).unwrap();
+    let (first, second) = (node(), node());
+    first.tend_failure_budgets(during()).await.unwrap();
+    let now = during() + 1.second();
+    second.tend_failure_budgets(now).await.unwrap();
+    first.give_failure_budgets_back(now).await.unwrap();
+    let wrong = guess_everywhere(&[second], now + 1.second(), 2).await;
+    assert_eq!(wrong, 1);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! What must hold together is one method here, so that every store can make it one transaction.
 
+pub mod budget;
 pub mod numbers;
 mod sql;
 pub mod webhooks;
@@ -21,6 +22,7 @@ use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::Pin;
 
+pub use budget::BudgetStore;
 pub use numbers::NumberStore;
 pub use sql::SqlStore;
 pub use webhooks::WebhookStore;
@@ -29,7 +31,7 @@ pub use webhooks::WebhookStore;
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: WebhookStore + NumberStore {
+pub trait Store: WebhookStore + NumberStore + BudgetStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 19] = [
     "organisations",
     "numbers",
     "number_seeds",
@@ -180,4 +180,7 @@ const TABLES: [&str; 16] = [
     "webhooks",
     "deliveries",
     "dials",
+    "failure_budgets",
+    "failures",
+    "failure_shares",
 ];

@@ -7,6 +7,7 @@
 mod allocation;
 mod answers;
 mod audit;
+mod budget;
 mod calls;
 mod copy;
 mod deliveries;
@@ -159,6 +160,7 @@ impl SqlStore {
                 answers::purge(self, before.claims).await?;
                 deliveries::purge(self, before.events).await?;
                 dials::purge(self, before.claims).await?;
+                budget::purge(self, before.claims).await?;
                 (0, meetings::release_pins(self, before.pins).await?)
             }
         };

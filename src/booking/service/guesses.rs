@@ -1,0 +1,203 @@
+//! Guesses at PINs: paid for from this node's share of the failure budget, and that share kept with the store.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use super::{BookingError, Bookings, new_id};
+use crate::booking::budget::{FailureBudget, Guess, HeldBack, Purpose, Share};
+use crate::booking::event::{Event, EventKind};
+use crate::booking::pin::NoRandomness;
+use crate::booking::privacy::CallerNumber;
+use crate::booking::store::budget::{Door, ShareClaim};
+use crate::booking::store::{Store, StoreError};
+
+/// A failure budget, and how this node shares it with the others.
+pub(super) struct SharedBudget {
+    pub(super) door: Door,
+    pub(super) budget: FailureBudget,
+    holder: Uuid,
+    /// One asks at a time; the others hear the answer. How often it was asked.
+    asking: Mutex<()>,
+    asked: AtomicU64,
+}
+
+impl SharedBudget {
+    pub(super) fn new(door: Door, per_hour: u32) -> Result<Self, NoRandomness> {
+        let mut holder = [0_u8; 16];
+        getrandom::fill(&mut holder).map_err(|_| NoRandomness)?;
+        Ok(Self {
+            door,
+            budget: FailureBudget::new(per_hour)?,
+            holder: Uuid::from_bytes(holder),
+            asking: Mutex::default(),
+            asked: AtomicU64::new(0),
+        })
+    }
+
+    /// Renews the share: the store is told of guesses, and gives what it can.
+    async fn renew(
+        &self,
+        now: Timestamp,
+        store: &dyn Store,
+        purpose: Purpose,
+    ) -> Result<Share, StoreError> {
+        let report = self.budget.report(purpose);
+        let claim = ShareClaim {
+            door: self.door,
+            holder: self.holder,
+            at: now,
+            per_hour: self.budget.per_hour(),
+            report,
+        };
+        let share = store.share_budget(claim).await;
+        match &share {
+            Ok(share) => self.budget.take(now, report, *share),
+            Err(_) => self.budget.go_without(now),
+        }
+        self.asked.fetch_add(1, Ordering::Release);
+        share
+    }
+}
+
+impl Bookings {
+    /// A guess that is paid for. Where only others that are being looked at stand in its way, as when a whole
+    /// meeting dials in at the hour, they are waited for; where the share is used up, more is asked for.
+    pub(super) async fn pay<'a>(
+        &'a self,
+        now: Timestamp,
+        shared: &'a SharedBudget,
+        caller: &CallerNumber,
+    ) -> Result<Guess<'a>, HeldBack> {
+        let budget = &shared.budget;
+        let turn = async {
+            loop {
+                let settled = budget.settled();
+                let asked = shared.asked.load(Ordering::Acquire);
+                match budget.pay(now, caller) {
+                    Err(HeldBack::Everybody) if budget.is_stale(now) => {
+                        self.ask_for_share(now, shared, asked, Purpose::Anybody)
+                            .await;
+                    }
+                    Err(HeldBack::NoShare { last }) => {
+                        let purpose = if last {
+                            Purpose::Best
+                        } else {
+                            Purpose::Anybody
+                        };
+                        if budget.may_ask(now, purpose) {
+                            self.ask_for_share(now, shared, asked, purpose).await;
+                        } else {
+                            settled.await;
+                        }
+                    }
+                    Err(HeldBack::Busy) => settled.await,
+                    paid_or_not => return paid_or_not,
+                }
+            }
+        };
+        tokio::time::timeout(BUSY_MAX, turn)
+            .await
+            .unwrap_or(Err(HeldBack::Busy))
+    }
+
+    /// Unless somebody else has asked meanwhile.
+    async fn ask_for_share(
+        &self,
+        now: Timestamp,
+        shared: &SharedBudget,
+        asked: u64,
+        purpose: Purpose,
+    ) {
+        let _turn = shared.asking.lock().await;
+        if shared.asked.load(Ordering::Acquire) != asked {
+            return;
+        }
+        match shared.renew(now, self.store(), purpose).await {
+            Ok(share) => self.tell_if_low(now, shared, share).await,
+            Err(error) => {
+                tracing::debug!(%error, "no share of the failure budget could be asked for");
+            }
+        }
+    }
+
+    /// Tells the store of wrong PINs, renews this node's shares of the failure budgets, and hears what other nodes
+    /// have used up. To be called about once a second.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn tend_failure_budgets(&self, now: Timestamp) -> Result<(), StoreError> {
+        for shared in self.budgets_in_use() {
+            let _turn = shared.asking.lock().await;
+            if shared.budget.report_is_due(now) {
+                let share = shared.renew(now, self.store(), Purpose::Anybody).await?;
+                self.tell_if_low(now, shared, share).await;
+            } else {
+                let failed = self.store().failures(shared.door, now).await?;
+                shared.budget.hear(now, failed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives this node's shares back: it looks at no more PINs.
+    ///
+    /// # Errors
+    /// The store's. The shares come back by themselves, later.
+    pub async fn give_failure_budgets_back(&self, now: Timestamp) -> Result<(), StoreError> {
+        for shared in self.budgets_in_use() {
+            let _turn = shared.asking.lock().await;
+            shared.renew(now, self.store(), Purpose::End).await?;
+        }
+        Ok(())
+    }
+
+    /// Wrong PINs that may still be evaluated within the hour, as far as this node knows.
+    #[must_use]
+    pub fn failure_budget_remaining(&self) -> u32 {
+        self.inner.callers.budget.remaining()
+    }
+
+    fn budgets_in_use(&self) -> impl Iterator<Item = &SharedBudget> {
+        let jitsi =
+            Some(&self.inner.conference_guesses).filter(|_| !self.settings().jitsi.is_empty());
+        std::iter::once(&self.inner.callers).chain(jitsi)
+    }
+
+    /// An alarm, once for all nodes.
+    async fn tell_if_low(&self, now: Timestamp, shared: &SharedBudget, share: Share) {
+        if !share.became_low {
+            return;
+        }
+        let per_hour = shared.budget.per_hour();
+        let remaining = per_hour.saturating_sub(share.failed_of_all);
+        tracing::warn!(
+            door = shared.door.word(),
+            remaining,
+            per_hour,
+            "more than half of an hour's wrong PINs are used up: somebody is guessing"
+        );
+        let told = async {
+            let event = Event {
+                id: new_id(now)?,
+                kind: EventKind::FailureBudgetLow,
+                at: now,
+                organisation: None,
+                meeting: None,
+                data: json!({"door": shared.door.word(), "remaining": remaining, "per_hour": per_hour}),
+            };
+            self.keep_events(vec![event]).await?;
+            Ok::<(), BookingError>(())
+        };
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "nobody was told of that but this log");
+        }
+    }
+}
+
+/// A call waits twice as long for its look-up.
+const BUSY_MAX: Duration = Duration::from_secs(5);

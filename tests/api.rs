@@ -716,6 +716,169 @@ async fn what_axum_refuses_is_a_problem_document_too() {
 }
 
 #[tokio::test]
+async fn a_body_of_another_kind_or_size_is_refused_wherever_one_is_taken() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Admin).await;
+    let path = path_of(&api.book(&key).await);
+    let occurrence = format!("{path}/occurrences/20261123T100000");
+    let pins = format!("{path}/pins");
+    let doors = [
+        ("POST", "/v1/meetings"),
+        ("PUT", "/v1/meetings/by-external-id/a"),
+        ("PATCH", &path),
+        ("PATCH", &occurrence),
+        ("POST", &pins),
+        ("POST", "/v1/pins/explain"),
+        ("POST", "/v1/webhooks"),
+    ];
+    for (method, path) in doors {
+        let send = async |kind: &str, body: String| {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header("authorization", format!("Bearer {key}"))
+                .header("content-type", kind);
+            api.send(request.body(Body::from(body)).unwrap()).await
+        };
+        for kind in [
+            "text/plain",
+            "text/json",
+            "application/xml",
+            "application/jsonl",
+            "application/merge-patch+json",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=x",
+            "",
+        ] {
+            let refused = send(kind, "{}".to_owned()).await;
+            assert_eq!(
+                refused.problem(415),
+                "unsupported_media_type",
+                "{method} {path} {kind}"
+            );
+        }
+        let fits = format!("{{\"x\": \"{}\"}}", "x".repeat(64 * 1_024 - 9));
+        assert_eq!(fits.len(), 64 * 1_024);
+        let over = format!("{fits} ");
+        let known = send("Application/JSON", fits).await;
+        assert!(
+            known.text.contains("unknown_field") || known.status == 404,
+            "{method} {path} {}",
+            known.text
+        );
+        let refused = send("application/json", over).await;
+        assert_eq!(refused.problem(413), "too_large", "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_zone_that_is_none_is_refused_in_whatever_is_booked_or_changed() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let path = path_of(&api.book(&key).await);
+    for zone in [
+        "Mars/Olympus",
+        "Rome",
+        "CET+1",
+        "+02:00",
+        "Europe/Rome ",
+        "",
+        "../../etc/passwd",
+    ] {
+        let body = with(meeting(), json!({ "timezone": zone }));
+        for (method, path, body) in [
+            ("POST", "/v1/meetings", body.clone()),
+            ("PUT", "/v1/meetings/by-external-id/a", body),
+            ("PATCH", &path, json!({ "timezone": zone })),
+        ] {
+            let refused = api.ask(&key, method, path, Some(body)).await;
+            assert_eq!(refused.problem(422), "invalid", "{method} {zone}");
+            assert_eq!(refused.errors(), ["timezone invalid"], "{method} {zone}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn two_organisations_may_have_the_same_name_for_a_meeting_and_neither_hears_of_it() {
+    let api = Api::new().await;
+    let platform = api.key("platform", KeyRole::Platform).await;
+    let ours = api.key("demo", KeyRole::Booking).await;
+    let theirs = api.key("other", KeyRole::Booking).await;
+    let name = "/v1/meetings/by-external-id/jour%20fixe";
+    let named = with(meeting(), json!({"external_id": "jour fixe"}));
+    let first = api.ask(&ours, "PUT", name, Some(meeting())).await;
+    let second = api.ask(&theirs, "PUT", name, Some(meeting())).await;
+    assert_eq!(
+        (first.status.as_u16(), second.status.as_u16()),
+        (201, 201),
+        "{}",
+        second.text
+    );
+    let (first, second) = (first.json(), second.json());
+    assert_ne!(first["id"], second["id"]);
+    assert_ne!(first["pins"], second["pins"]);
+    for key in [&ours, &theirs] {
+        let taken = api.ask(key, "POST", "/v1/meetings", Some(named.clone()));
+        assert_eq!(taken.await.problem(409), "external_id_taken");
+    }
+    assert_eq!(api.ask(&ours, "DELETE", name, None).await.status, 204);
+    let left = api.ask(&theirs, "GET", name, None).await.json();
+    assert_eq!(
+        (&left["id"], &left["state"]),
+        (&second["id"], &json!("scheduled"))
+    );
+    for (organisation, meeting) in [("demo", &first), ("other", &second)] {
+        let path = format!("{name}?organisation={organisation}");
+        let found = api.ask(&platform, "GET", &path, None).await.json();
+        assert_eq!(found["id"], meeting["id"]);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_or_off_by_minutes_loses_nothing() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let once = [("idempotency-key", "k1")];
+    let book = async || {
+        let body = Some(meeting());
+        api.ask_with(&key, "POST", "/v1/meetings", body, &once)
+            .await
+    };
+    let booked = book().await.json();
+    let (path, pin) = (path_of(&booked), booked["pins"]["guest"].clone());
+    // A node whose clock is ten minutes behind, then one that is ten minutes ahead.
+    for clock in ["2026-11-20T07:50:00Z", "2026-11-20T08:10:00Z"] {
+        set_clock(clock);
+        let again = book().await;
+        assert_eq!(
+            (again.status.as_u16(), &again.json()["id"]),
+            (201, &booked["id"]),
+            "{clock}"
+        );
+        let changed = json!({ "title": clock });
+        let changed = api.ask(&key, "PATCH", &path, Some(changed)).await;
+        assert_eq!(changed.json()["pins"], booked["pins"], "{}", changed.text);
+        let listed = api.ask(&key, "GET", "/v1/meetings", None).await.json();
+        assert_eq!(listed["items"][0]["title"], clock);
+    }
+    // Whatever the clock was when it was booked, the door opens by the time of who is asked.
+    for (clock, outcome) in [
+        ("2026-11-23T08:44:59Z", "too_early"),
+        ("2026-11-23T08:45:00Z", "joined"),
+        ("2026-11-23T08:44:59Z", "too_early"),
+    ] {
+        set_clock(clock);
+        let asked = Some(json!({ "pin": pin }));
+        let told = api.ask(&key, "POST", "/v1/pins/explain", asked).await;
+        assert_eq!(told.json()["outcome"], outcome, "{clock} {}", told.text);
+    }
+    // Set back behind its own booking, it purges nothing and still knows its keys.
+    set_clock("2026-11-19T08:00:00Z");
+    assert_eq!(api.bookings.purge(NOW.get()).await.unwrap().pins, 0);
+    assert_eq!(api.ask(&key, "GET", &path, None).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_request_id_is_taken_over_if_it_is_harmless() {
     let api = Api::new().await;
     let ask = |id: &str| {

@@ -590,6 +590,22 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_the_title_moves_nothing_where_the_clocks_show_a_time_twice() {
+        let night = MeetingChange {
+            starts_at: Change::Set("2026-10-25T02:00:00+02:00".to_owned()),
+            ends_at: Change::Set("2026-10-25T02:00:00+01:00".to_owned()),
+            ..asked()
+        };
+        let base = night.apply(None).unwrap();
+        let change = MeetingChange {
+            title: Change::Set("Other".to_owned()),
+            ..MeetingChange::default()
+        };
+        let after = change.apply(Some(&base)).unwrap();
+        assert_eq!(after.schedule, base.schedule);
+    }
+
+    #[test]
     fn a_moved_start_must_stay_before_the_kept_end() {
         let base = asked().apply(None).unwrap();
         let change = MeetingChange {

@@ -409,22 +409,36 @@ impl Schedule {
         }
     }
 
-    /// The same civil times in another zone; `None` if they can't be told as instants.
+    /// The same civil times in a zone; `None` if they can't be told as instants. An instant that shows its time there
+    /// stays, also where the clocks show that time twice.
     #[must_use]
     pub fn in_zone(&self, zone: Zone) -> Option<Self> {
-        let instant = |local: DateTime| zone.rules.to_timestamp(local).ok();
-        let ends_at = match self.ends_local {
-            Some(local) => Some(instant(local)?),
+        let instant = |local: DateTime, was: Timestamp| {
+            let stays = zone.rules.to_datetime(was) == local;
+            stays
+                .then_some(was)
+                .or_else(|| zone.rules.to_timestamp(local).ok())
+        };
+        let ends_at = match self.ends_local.zip(self.ends_at) {
+            Some((local, was)) => Some(instant(local, was)?),
             None => None,
         };
         Some(Self {
             starts_local: self.starts_local,
             ends_local: self.ends_local,
-            starts_at: instant(self.starts_local)?,
+            starts_at: instant(self.starts_local, self.starts_at)?,
             ends_at,
             zone_name: zone.name,
             zone: zone.rules,
         })
+    }
+
+    /// An instant as the civil time that names it; `None`: the clocks show that time for the second time.
+    #[must_use]
+    pub(super) fn civil(&self, at: Timestamp) -> Option<DateTime> {
+        let local = self.zone.to_datetime(at);
+        let named = self.zone.to_timestamp(local).ok();
+        (named == Some(at)).then_some(local)
     }
 
     /// The zone's rules.

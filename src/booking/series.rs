@@ -60,6 +60,11 @@ pub enum SeriesError {
     /// It has no end, or one that can't be repeated.
     #[error("a series needs an ends_at, and a starts_at of whole seconds")]
     NoLength,
+    /// It can't be named by a civil time.
+    #[error(
+        "{0} is shown by the clocks for the second time, and a series can't tell that from the first; choose another time"
+    )]
+    SecondTime(DateTime),
     /// Everything is excluded.
     #[error("excluded: leaves no occurrence")]
     AllExcluded,
@@ -106,6 +111,7 @@ impl Recurrence {
         if schedule.ends_at().is_none() || first.subsec_nanosecond() != 0 {
             return Err(SeriesError::NoLength);
         }
+        civil(schedule, schedule.starts_at())?;
         let recurrence = Self {
             rule: Rule::parse(&asked.rule, first, schedule.time_zone())?,
             excluded: asked.excluded.clone(),
@@ -211,15 +217,19 @@ impl<'a> Series<'a> {
     /// The series with one occurrence at another time, or back at its own.
     ///
     /// # Errors
-    /// [`SeriesError::Overlap`], [`SeriesError::TooManyEdits`].
+    /// [`SeriesError::Overlap`], [`SeriesError::SecondTime`], [`SeriesError::TooManyEdits`].
     pub fn moved(
         self,
         id: RecurrenceId,
         times: Option<(Timestamp, Timestamp)>,
     ) -> Result<Recurrence, SeriesError> {
-        let local = |at| self.schedule.time_zone().to_datetime(at);
+        let local = |at| civil(self.schedule, at);
+        let moved = match times {
+            Some((starts, ends)) => Some((local(starts)?, local(ends)?)),
+            None => None,
+        };
         let changed = self.edited(id, |edit| {
-            edit.moved = times.map(|(starts, ends)| (local(starts), local(ends)));
+            edit.moved = moved;
             edit.cancelled = false;
             edit.ended_at = None;
         })?;
@@ -437,6 +447,11 @@ impl Recurrence {
             None => Ok(()),
         }
     }
+}
+
+fn civil(schedule: &Schedule, at: Timestamp) -> Result<DateTime, SeriesError> {
+    let shown = schedule.time_zone().to_datetime(at);
+    schedule.civil(at).ok_or(SeriesError::SecondTime(shown))
 }
 
 /// What a start may become when the first one moves: the same day at the new time, or as far away.

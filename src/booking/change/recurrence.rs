@@ -66,6 +66,7 @@ pub fn refusal(error: SeriesError) -> FieldError {
         SeriesError::Rule(RuleError::Malformed(_)) | SeriesError::NoLength => "invalid",
         SeriesError::Rule(RuleError::TooMany | RuleError::Never | RuleError::OtherFirst(_))
         | SeriesError::AllExcluded
+        | SeriesError::SecondTime(_)
         | SeriesError::TooManyDates
         | SeriesError::TooManyEdits
         | SeriesError::Overlap(_) => "out_of_range",
@@ -80,7 +81,7 @@ fn start(text: &str, schedule: &Schedule) -> Option<DateTime> {
     {
         date.to_datetime(schedule.starts_local().time())
     } else if let Ok(at) = text.parse::<Timestamp>() {
-        schedule.time_zone().to_datetime(at)
+        schedule.civil(at)?
     } else {
         text.parse().ok()?
     };

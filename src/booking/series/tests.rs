@@ -109,6 +109,32 @@ fn a_start_that_the_clocks_skip_is_an_hour_later_and_one_they_repeat_is_the_firs
 }
 
 #[test]
+fn a_time_that_the_clocks_show_for_the_second_time_is_no_time_of_a_series() {
+    let m = series("FREQ=DAILY", "2026-10-20T10:00:00");
+    let moved = |starts, ends| {
+        let times = Some((at(starts), at(ends)));
+        m.series().unwrap().moved(id("20261024T100000"), times)
+    };
+    let second = SeriesError::SecondTime(local("2026-10-25T02:30:00"));
+    let (before, first, again) = (
+        "2026-10-24T22:00:00Z",
+        "2026-10-25T00:30:00Z",
+        "2026-10-25T01:30:00Z",
+    );
+    assert!(moved(before, first).is_ok());
+    assert_eq!(moved(before, again), Err(second.clone()));
+    assert_eq!(moved(again, "2026-10-25T03:00:00Z"), Err(second.clone()));
+    let zone = Zone::named("Europe/Rome").unwrap();
+    let ends = at(again).checked_add(1.hour()).unwrap();
+    let schedule = Schedule::new(at(again), Some(ends), zone);
+    let asked = Repetitions {
+        rule: "FREQ=DAILY".to_owned(),
+        ..Repetitions::default()
+    };
+    assert_eq!(Recurrence::new(&asked, &schedule), Err(second));
+}
+
+#[test]
 fn a_cancelled_occurrence_is_told_at_its_time_and_the_next_one_opens() {
     let mut m = series("FREQ=DAILY;COUNT=3", "2026-06-01T10:00:00");
     edit(&mut m, |s| s.cancelled(id("20260602T100000"), true));
@@ -418,10 +444,7 @@ impl Booked {
             .series()
             .moved(RecurrenceId(name), Some((starts, ends)));
         if let Ok(changed) = moved {
-            // As a local time is kept, an instant that the clocks repeat becomes the first of both.
-            let again = |at| instant(rome().to_datetime(at));
-            self.times
-                .insert(name, (again(starts), again(ends), Timestamp::MAX));
+            self.times.insert(name, (starts, ends, Timestamp::MAX));
             self.keep(changed);
         }
     }

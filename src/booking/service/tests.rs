@@ -19,6 +19,9 @@ use crate::booking::number::DialInNumber;
 use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::store::{SqlStore, Store};
 
+#[path = "tests/calendar.rs"]
+#[cfg(test)]
+mod calendar;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 

@@ -23,6 +23,8 @@ mod moving;
 mod numbers;
 #[path = "api/pins.rs"]
 mod pins;
+#[path = "api/privacy.rs"]
+mod privacy;
 #[path = "api/repetition.rs"]
 mod repetition;
 #[path = "api/series.rs"]

@@ -164,7 +164,13 @@ pub(super) async fn keep(
         .headers()
         .get(LOCATION)
         .and_then(|value| value.to_str().ok());
-    let subject = made.map_or_else(|| asked.clone(), str::to_owned);
+    // Who was forgotten isn't written down here instead.
+    let asked_for = if path.starts_with("/v1/callers/") {
+        &path
+    } else {
+        &asked
+    };
+    let subject = made.unwrap_or(asked_for).to_owned();
     if let Some((key, organisation)) = trace.told(&state, &asked).await {
         let done = Deed {
             organisation,

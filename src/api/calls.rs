@@ -23,6 +23,7 @@ use crate::booking::{MeetingId, Outcome, Permission};
         ("to" = Option<String>, Query, description = "Arrived before then; RFC 3339"),
         ("outcome" = Option<Outcome>, Query, description = "That ended so"),
         ("meeting_id" = Option<String>, Query, description = "That reached this meeting"),
+        ("caller_hash" = Option<String>, Query, description = "Of this caller, by the hash of his number"),
         ("organisation" = Option<String>, Query, description = "For keys of role platform; left out: all, with those that reached no meeting"),
         ("cursor" = Option<String>, Query, description = "The `next` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 1,000; default 100"),
@@ -45,6 +46,7 @@ pub(super) async fn list(
         to: parameters.time("to")?,
         outcome: parameters.word("outcome", "the outcomes of call records")?,
         meeting: parameters.uuid("meeting_id")?.map(MeetingId),
+        caller: parameters.caller_hash()?,
         after: parameters.cursor()?,
         limit: parameters.limit()?,
     };
@@ -134,7 +136,7 @@ fn cell(value: Option<&serde_json::Value>) -> String {
     }
 }
 
-const CSV_COLUMNS: [&str; 21] = [
+const CSV_COLUMNS: [&str; 22] = [
     "id",
     "kind",
     "organisation",
@@ -156,6 +158,7 @@ const CSV_COLUMNS: [&str; 21] = [
     "asterisk_channel",
     "quality",
     "direction",
+    "caller_hash",
 ];
 
 #[cfg(test)]

@@ -136,9 +136,9 @@ fn link(operation: &mut Operation, path: &str, body: &str, targets: &[Target]) {
             continue;
         };
         for target in targets {
-            // What names an occurrence is its recurrence id; everything else is named by its id.
+            // What names an occurrence is its recurrence id, a caller his hash; everything else is named by its id.
             let field = match target.parameter {
-                "recurrence_id" => "recurrence_id",
+                named @ ("recurrence_id" | "hash") => named,
                 _ => "id",
             };
             let outer = path.split('{').skip(1).filter_map(|part| {
@@ -164,6 +164,9 @@ fn form_of(parameter: &Parameter) -> Option<Object> {
     let form = match (&parameter.parameter_in, parameter.name.as_str()) {
         (ParameterIn::Path, "id" | "participant_id" | "pin_id")
         | (ParameterIn::Query, "meeting_id") => formed("uuid"),
+        (ParameterIn::Path, "hash") | (ParameterIn::Query, "caller_hash") => {
+            text().pattern(Some("^[0-9a-f]{32}$"))
+        }
         (ParameterIn::Path, "recurrence_id") => text().pattern(Some("^[0-9]{8}(T[0-9]{6}Z?)?$")),
         (ParameterIn::Query, "from" | "to") => formed("date-time"),
         (ParameterIn::Query, "cursor") if is_plain => text().pattern(Some(CURSOR)),

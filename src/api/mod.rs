@@ -6,6 +6,7 @@
 mod audit;
 mod auth;
 mod body;
+mod callers;
 mod calls;
 mod dial;
 mod document;
@@ -223,6 +224,11 @@ fn management_routes() -> Vec<Route> {
         ("/v1/keys/{id}", delete(keys::revoke)),
         ("/v1/keys/{id}/rotate", post(keys::rotate)),
         ("/v1/audit", get(audit::list)),
+        ("/v1/callers", post(callers::find)),
+        (
+            "/v1/callers/{hash}",
+            get(callers::read).delete(callers::erase),
+        ),
     ]
 }
 
@@ -337,6 +343,9 @@ fn guarded_for(
         keys::rotate,
         keys::revoke,
         audit::list,
+        callers::find,
+        callers::read,
+        callers::erase,
         jitsi::map,
         jitsi::map_posted,
         jitsi::numbers,
@@ -471,7 +480,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (55, 55), "{names:?}");
+        assert_eq!((different.len(), names.len()), (58, 58), "{names:?}");
     }
 
     #[test]

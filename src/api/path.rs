@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::booking::admission::OrganisationId;
-use crate::booking::{MeetingId, ParticipantId, RecurrenceId};
+use crate::booking::{CallerHash, MeetingId, ParticipantId, RecurrenceId};
 
 /// The named parts of a path, read; those that `T` doesn't have are not looked at.
 pub(super) struct Named<T>(pub(super) T);
@@ -78,4 +78,10 @@ pub(super) struct KeyPath {
 #[derive(Deserialize)]
 pub(super) struct OrganisationPath {
     pub(super) id: OrganisationId,
+}
+
+/// A caller.
+#[derive(Deserialize)]
+pub(super) struct CallerPath {
+    pub(super) hash: CallerHash,
 }

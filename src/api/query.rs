@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use crate::booking::change::{FieldError, parse_bound};
+use crate::booking::privacy::{CallerHash, NotACallerHash};
 
 /// The parameters of a request.
 #[derive(Debug)]
@@ -51,6 +52,14 @@ impl Parameters {
                 .map_err(|_| wrong(name, "invalid", "must be a UUID"))
         };
         self.text(name)?.map(read).transpose()
+    }
+
+    pub(super) fn caller_hash(&mut self) -> Result<Option<CallerHash>, Problem> {
+        let read = |text: String| {
+            let refuse = |not: NotACallerHash| wrong("caller_hash", "invalid", &not.to_string());
+            CallerHash::try_from(text).map_err(refuse)
+        };
+        self.text("caller_hash")?.map(read).transpose()
     }
 
     pub(super) fn limit(&mut self) -> Result<u32, Problem> {

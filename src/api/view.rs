@@ -168,6 +168,10 @@ pub(super) struct CallView {
     pub(super) asterisk_channel: Option<String>,
     /// Media quality.
     pub(super) quality: Option<Value>,
+    /// What tells the caller from others of the organisation, without his number; null where he withheld it or was
+    /// forgotten.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    pub(super) caller_hash: Option<String>,
 }
 
 /// What a PIN opens.
@@ -264,6 +268,7 @@ impl NumberView {
 impl CallView {
     pub(super) fn new(policy: PrivacyPolicy, stored: StoredCall) -> Self {
         let call = stored.call;
+        let without_number = |name| policy.show.scrubbed(&call.caller, name);
         Self {
             id: call.id.to_string(),
             kind: stored.kind,
@@ -283,9 +288,10 @@ impl CallView {
             q850: call.q850,
             node: stored.node,
             trunk: None,
-            sip_call_id: call.sip_call_id,
-            asterisk_channel: call.asterisk_channel,
+            sip_call_id: call.sip_call_id.map(without_number),
+            asterisk_channel: call.asterisk_channel.map(without_number),
             quality: call.quality,
+            caller_hash: stored.caller_hash.map(|hash| hash.to_string()),
         }
     }
 }

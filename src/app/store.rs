@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::booking::{
-    BookingSettings, Bookings, DialInNumber, Disclosure, PrivacyPolicy, Reach, SqlStore,
+    BookingSettings, Bookings, CallerKey, DialInNumber, Disclosure, PrivacyPolicy, Reach, SqlStore,
 };
 use crate::config::{Config, DatabaseUrl, Number, NumberPrivacy};
 
@@ -76,6 +76,8 @@ fn settings(config: &Config) -> BookingSettings {
             store: disclosure(config.privacy.store),
             retain_days: config.privacy.retain_days,
         },
+        caller_key: (config.privacy.hash_key.as_ref())
+            .map(|key| CallerKey::new(key.expose().as_bytes())),
         reach: Reach::new(&config.webhooks.allow),
         jitsi: config.jitsi.clone(),
         fsapi: config.fsapi.clone(),

@@ -283,10 +283,10 @@ impl FailureBudget {
 
     /// `None` for withheld numbers: many people share those, so they are never counted as one.
     fn hash(&self, caller: &CallerNumber) -> Option<CallerHash> {
-        let number = caller.expose().trim();
-        if WITHHELD.iter().any(|w| number.eq_ignore_ascii_case(w)) {
+        if caller.is_withheld() {
             return None;
         }
+        let number = caller.expose().trim();
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
         mac.update(number.as_bytes());
         let tag = mac.finalize().into_bytes();
@@ -467,15 +467,6 @@ const STALE_AFTER: SignedDuration = SignedDuration::from_secs(1);
 const SPARE_SHARE_MAX: u32 = 1_000;
 const KNOWN_CALLERS_MAX: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(3_600);
-/// What signalling puts in place of a number that is not shown.
-const WITHHELD: [&str; 6] = [
-    "",
-    "anonymous",
-    "unknown",
-    "unavailable",
-    "restricted",
-    "private",
-];
 
 #[cfg(test)]
 mod tests {

@@ -37,7 +37,7 @@ pub use invitation::{Invitation, InvitationFormat};
 pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
 pub use number::{DialInNumber, NumberPlan};
-pub use privacy::{CallerNumber, Disclosure, Pin, PrivacyPolicy};
+pub use privacy::{CallerHash, CallerKey, CallerNumber, Disclosure, Pin, PrivacyPolicy};
 pub use reach::Reach;
 pub use recurrence::{Recurrence, RecurrenceId};
 pub use series::{Occurrence, Repetitions, Series};

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use subtle::ConstantTimeEq;
+
+use crate::booking::admission::OrganisationId;
 
 /// Most digits a PIN may have.
 pub const PIN_DIGITS_MAX: usize = 16;
@@ -86,6 +90,30 @@ impl CallerNumber {
     }
 }
 
+impl CallerNumber {
+    /// Signalling put a word in place of a number that isn't shown: many people share it.
+    #[must_use]
+    pub fn is_withheld(&self) -> bool {
+        let number = self.0.trim();
+        WITHHELD
+            .iter()
+            .any(|word| number.eq_ignore_ascii_case(word))
+    }
+
+    /// It without what is only for the eye, and without a leading `+` or `00`; who isn't called by a number, as he is.
+    fn significant(&self) -> String {
+        let is_decoration = |c: char| matches!(c, ' ' | '+' | '-' | '.' | '(' | ')' | '/');
+        let digits: String = self.0.chars().filter(|c| !is_decoration(*c)).collect();
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return self.0.trim().to_ascii_lowercase();
+        }
+        match digits.strip_prefix("00") {
+            Some(international) => international.to_owned(),
+            None => digits,
+        }
+    }
+}
+
 impl fmt::Debug for CallerNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -93,6 +121,82 @@ impl fmt::Debug for CallerNumber {
 }
 
 impl fmt::Display for CallerNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// What tells one caller of an organisation from another without his number: 32 hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct CallerHash(Box<str>);
+
+/// What was given is no [`CallerHash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a caller's hash has 32 hexadecimal digits")]
+pub struct NotACallerHash;
+
+impl CallerHash {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CallerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for CallerHash {
+    type Error = NotACallerHash;
+
+    fn try_from(text: String) -> Result<Self, NotACallerHash> {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == HASH_DIGITS && text.bytes().all(is_digit) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NotACallerHash)
+        }
+    }
+}
+
+/// Makes callers' hashes. Without it a hash tells nothing; with it, numbers can be tried out. Prints as `***`.
+#[derive(Clone)]
+pub struct CallerKey(Box<[u8]>);
+
+impl CallerKey {
+    /// Of a secret.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(secret.into())
+    }
+
+    /// The caller's hash among the callers of this organisation, or among those who reached none. The same number has
+    /// another one elsewhere, so that nobody finds his callers again at somebody else's. `None`: he withheld it.
+    #[must_use]
+    pub fn hash(
+        &self,
+        organisation: Option<OrganisationId>,
+        caller: &CallerNumber,
+    ) -> Option<CallerHash> {
+        if caller.is_withheld() {
+            return None;
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+        let owner = organisation.map_or([0; 16], |id| *id.0.as_bytes());
+        mac.update(&owner);
+        mac.update(caller.significant().as_bytes());
+        let tag = mac.finalize().into_bytes();
+        let digits = tag.iter().take(HASH_DIGITS / 2);
+        let text: String = digits.map(|byte| format!("{byte:02x}")).collect();
+        Some(CallerHash(text.into()))
+    }
+}
+
+impl fmt::Debug for CallerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
@@ -131,6 +235,27 @@ impl Disclosure {
             Self::Full => number.expose().to_owned(),
         }
     }
+
+    /// A name that others gave the call, without the number: they may have made it of that.
+    #[must_use]
+    pub fn scrubbed(self, number: &CallerNumber, name: String) -> String {
+        let (kept, lower) = (number.significant(), name.to_ascii_lowercase());
+        if self == Self::Full || kept.is_empty() {
+            return name;
+        }
+        let mut parts = lower.split(|c: char| !c.is_ascii_alphanumeric());
+        // A trunk may write a long number in another form than the name has it: what counts is how it ends.
+        let length = kept.chars().count();
+        let tail: String = kept
+            .chars()
+            .skip(length.saturating_sub(TELLING_DIGITS))
+            .collect();
+        let ends_alike = length >= TELLING_DIGITS && lower.contains(&tail);
+        if !ends_alike && !parts.any(|part| part == kept) {
+            return name;
+        }
+        "…".to_owned()
+    }
 }
 
 /// What is kept and shown of callers, and for how long (`privacy.*` of the configuration).
@@ -166,9 +291,67 @@ impl PrivacyPolicy {
     }
 }
 
+const HASH_DIGITS: usize = 32;
+/// So many last digits of a number are taken for it.
+const TELLING_DIGITS: usize = 6;
+/// What signalling puts in place of a number that is not shown.
+const WITHHELD: [&str; 6] = [
+    "",
+    "anonymous",
+    "unknown",
+    "unavailable",
+    "restricted",
+    "private",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hash_is_one_persons_at_one_organisation_under_one_key() {
+        let key = CallerKey::new(b"the store's");
+        let of = |organisation: u128, number: &str| {
+            let organisation = OrganisationId(uuid::Uuid::from_u128(organisation));
+            key.hash(Some(organisation), &CallerNumber::new(number))
+        };
+        let ada = of(1, "+390612345678").unwrap();
+        assert_eq!(CallerHash::try_from(ada.to_string()), Ok(ada.clone()));
+        for same in ["00390612345678", "+39 06 1234-5678", "390612345678"] {
+            assert_eq!(of(1, same), Some(ada.clone()), "{same}");
+        }
+        for other in [of(2, "+390612345678"), of(1, "+390612345679"), of(1, "ada")] {
+            assert_ne!(other, Some(ada.clone()));
+        }
+        assert_eq!(of(1, "Ada"), of(1, "ada"));
+        let foreign = CallerKey::new(b"another").hash(None, &CallerNumber::new("+390612345678"));
+        assert_ne!(foreign, key.hash(None, &CallerNumber::new("+390612345678")));
+        for withheld in ["", " ", "Anonymous", "restricted"] {
+            assert_eq!(of(1, withheld), None);
+        }
+        for bad in ["", "0123", &"g".repeat(32), &"A".repeat(32)] {
+            assert_eq!(CallerHash::try_from(bad.to_owned()), Err(NotACallerHash));
+        }
+        assert_eq!(format!("{key:?}"), "***");
+    }
+
+    #[test]
+    fn names_that_others_made_of_the_number_are_left_out() {
+        let caller = CallerNumber::new("+390612345678");
+        let scrubbed = |name: &str| Disclosure::Last4.scrubbed(&caller, name.to_owned());
+        assert_eq!(scrubbed("PJSIP/trunk-00000012"), "PJSIP/trunk-00000012");
+        for telling in ["Local/0612345678@out-0001;1", "390612345678-17@host"] {
+            assert_eq!(scrubbed(telling), "…", "{telling}");
+            let full = Disclosure::Full.scrubbed(&caller, telling.to_owned());
+            assert_eq!(full, telling);
+        }
+        let of = |caller: &str, name: &str| {
+            Disclosure::None.scrubbed(&CallerNumber::new(caller), name.to_owned())
+        };
+        assert_eq!(of("1234", "PJSIP/1234-0001"), "…");
+        assert_eq!(of("1234", "PJSIP/trunk-00012341"), "PJSIP/trunk-00012341");
+        assert_eq!(of("Ada", "a84b@ada.example.org"), "…");
+    }
 
     #[test]
     fn a_pin_is_four_to_sixteen_digits() {

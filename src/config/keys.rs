@@ -107,6 +107,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("privacy.show", Text, Restart),
     key("privacy.store", Text, Restart),
     key("privacy.retain_days", Integer, Restart),
+    secret("privacy.hash_key", Restart),
     key("limits.calls", Integer, Live),
     key("limits.calls_per_source", Integer, Live),
     key("limits.ring_ms", Integer, Live),

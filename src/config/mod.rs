@@ -193,6 +193,8 @@ pub struct PrivacyConfig {
     pub store: NumberPrivacy,
     /// Days after which call records are deleted.
     pub retain_days: u32,
+    /// What callers' hashes are made with; `None`: with a key that lies in the store.
+    pub hash_key: Option<Secret>,
 }
 
 /// How much and how long.
@@ -534,6 +536,7 @@ impl Default for PrivacyConfig {
             show: NumberPrivacy::Last4,
             store: NumberPrivacy::Last4,
             retain_days: 90,
+            hash_key: None,
         }
     }
 }

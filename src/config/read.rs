@@ -17,8 +17,8 @@ use crate::config::number::{self, Number};
 use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
 use crate::config::{
     Config, DatabaseConfig, DatabaseUrl, HttpConfig, LimitsConfig, LogConfig, LogFormat,
-    MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, SipConfig,
-    SipTransport, TlsFiles, WebhooksConfig,
+    MediaConfig, NodeConfig, NumberPrivacy, PinConfig, PrivacyConfig, PromptsConfig, Secret,
+    SipConfig, SipTransport, TlsFiles, WebhooksConfig,
 };
 use crate::units::Language;
 
@@ -189,6 +189,12 @@ impl Reader<'_> {
             retain_days: self
                 .integer("privacy.retain_days", 1..=3650)
                 .unwrap_or(default.retain_days),
+            hash_key: self.text("privacy.hash_key", |text| {
+                let is_long_enough = text.len() >= HASH_KEY_BYTES_MIN;
+                is_long_enough
+                    .then(|| Secret::new(text))
+                    .ok_or_else(|| "must have at least 32 characters".to_owned())
+            }),
         }
     }
 
@@ -555,3 +561,6 @@ fn number_privacy(text: &str) -> Result<NumberPrivacy, String> {
         _ => Err("must be \"last4\", \"none\" or \"full\"".to_owned()),
     }
 }
+
+/// As long as what is drawn where none is written.
+const HASH_KEY_BYTES_MIN: usize = 32;

@@ -320,6 +320,14 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
     let label = json!({"label": "canary"});
     let changed = api.ask(&owner, "PATCH", &number_path, Some(label)).await;
     assert_eq!(changed.json()["organisation"], "demo", "{}", changed.text);
+    let owner_id = api.bookings.authenticate(NOW.get(), &owner).await.unwrap();
+    let theirs = call(1, Some(&json!(owner_id.organisation.id)), Some(&booked));
+    api.bookings.record_call(&theirs).await.unwrap();
+    let calls = api.ask(&owner, "GET", "/v1/calls", None).await.json();
+    let caller = calls["items"][0]["caller_hash"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let other_pin = if pin == "4815162342" {
         "4815162343"
     } else {
@@ -356,6 +364,7 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                         .replace("{id}", &named)
                         .replace("{organisation}", &pick("demo", "nobody"))
                         .replace("{external_id}", &pick("theirs", "nobodys"))
+                        .replace("{hash}", &pick(&caller, &"0".repeat(32)))
                         .replace("{participant_id}", &pick(&person.to_string(), &nobody));
                     let query = match (method.as_str(), path.as_str()) {
                         ("get", "/v1/calls") => format!("?meeting_id={}", pick(id, &nobody)),
@@ -363,6 +372,9 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                     };
                     let body = match path.as_str() {
                         "/v1/pins/explain" => json!({"pin": pick(pin, other_pin)}),
+                        "/v1/callers" => {
+                            json!({"organisation": pick("demo", "nobody"), "number": "1"})
+                        }
                         "/v1/keys" => {
                             json!({"organisation": pick("demo", "nobody"), "role": "reader"})
                         }

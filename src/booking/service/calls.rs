@@ -10,7 +10,7 @@ use super::{BookingError, Bookings};
 use crate::booking::admission::{CallRecord, Direction, MeetingId, OrganisationId, Outcome};
 use crate::booking::event::{Event, EventKind};
 use crate::booking::key::ECHO_ORGANISATION;
-use crate::booking::privacy::{CallerNumber, PrivacyPolicy};
+use crate::booking::privacy::{CallerHash, CallerNumber, PrivacyPolicy};
 use crate::booking::store::{CallFilter, StoreError, StoredCall};
 
 /// Which call records are asked for.
@@ -26,6 +26,8 @@ pub struct CallQuestion {
     pub outcome: Option<Outcome>,
     /// That reached this meeting.
     pub meeting: Option<MeetingId>,
+    /// Of this caller.
+    pub caller: Option<CallerHash>,
     /// After this one.
     pub after: Option<(Timestamp, Uuid)>,
     /// At most so many.
@@ -52,11 +54,14 @@ impl Bookings {
         };
         let policy = self.privacy_of(call.ended_at, organisation).await;
         let caller = CallerNumber::new(&policy.store.of(&call.caller));
+        let caller_hash = self.caller_hash(organisation, &call.caller).await?;
+        let without_number = |name: String| policy.store.scrubbed(&call.caller, name);
         let number = call.number.chars().take(NUMBER_CHARS_MAX).collect();
         let sip_call_id = call
             .sip_call_id
             .as_ref()
             .map(|id| id.chars().take(SIP_CALL_ID_CHARS_MAX).collect());
+        let asterisk_channel = call.asterisk_channel.clone().map(without_number);
         let stored = StoredCall {
             kind: call.kind.to_owned(),
             organisation_name: None,
@@ -66,9 +71,11 @@ impl Bookings {
                 organisation,
                 caller,
                 number,
-                sip_call_id,
+                sip_call_id: sip_call_id.map(without_number),
+                asterisk_channel,
                 ..call.clone()
             },
+            caller_hash,
         };
         let outcome = stored.call.outcome;
         let refused = (!echo && outcome != Outcome::Joined).then(|| refusal(policy, &stored));
@@ -124,6 +131,7 @@ impl Bookings {
             to,
             outcome,
             meeting,
+            caller,
             after,
             limit,
         } = question;
@@ -133,6 +141,7 @@ impl Bookings {
             to,
             outcome,
             meeting,
+            caller,
             after,
             limit: limit.saturating_add(1),
         };

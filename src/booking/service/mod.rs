@@ -1,6 +1,7 @@
 //! The service the rest of the house talks to: every rule about bookings, keys, PINs and call records.
 
 mod answers;
+mod callers;
 mod calls;
 mod conferences;
 mod dials;
@@ -26,13 +27,16 @@ use uuid::Uuid;
 use crate::booking::budget::FAILURE_BUDGET_DEFAULT;
 use crate::booking::change::FieldError;
 use crate::booking::dial::DialRefusal;
+use crate::booking::key::ECHO_ORGANISATION;
 use crate::booking::pin::{
     NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
 };
-use crate::booking::privacy::PrivacyPolicy;
+use crate::booking::privacy::{CallerKey, PrivacyPolicy};
 use crate::booking::reach::Reach;
 use crate::booking::store::budget::Door;
-use crate::booking::store::{CLAIM_LIFETIME, Conflict, PurgeBefore, Purged, Store, StoreError};
+use crate::booking::store::{
+    CLAIM_LIFETIME, Conflict, PURGE_BATCH, PurgeBefore, Purged, Store, StoreError,
+};
 use crate::config::{FsapiConfig, JitsiConfig};
 use guesses::SharedBudget;
 
@@ -64,6 +68,8 @@ pub struct BookingSettings {
     pub failure_budget: u32,
     /// `privacy.*`.
     pub privacy: PrivacyPolicy,
+    /// `privacy.hash_key`; `None`: one that lies in the store.
+    pub caller_key: Option<CallerKey>,
     /// `webhooks.allow`.
     pub reach: Reach,
     /// `[[jitsi]]`.
@@ -80,6 +86,7 @@ impl Default for BookingSettings {
             pin_attempts: PIN_ATTEMPTS_DEFAULT,
             failure_budget: FAILURE_BUDGET_DEFAULT,
             privacy: PrivacyPolicy::default(),
+            caller_key: None,
             reach: Reach::default(),
             jitsi: Vec::new(),
             fsapi: None,
@@ -150,6 +157,7 @@ impl Bookings {
         let conference_guesses = SharedBudget::new(Door::Jitsi, settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
         let pin_attempts = AtomicU32::new(settings.pin_attempts);
+        let caller_key = tokio::sync::OnceCell::new_with(settings.caller_key.clone());
         let inner = Inner {
             settings,
             store,
@@ -157,6 +165,8 @@ impl Bookings {
             mint,
             claims: Mutex::default(),
             explains: Mutex::default(),
+            caller_questions: Mutex::default(),
+            caller_key,
             conferences: Mutex::default(),
             conference_guesses,
             statistics: PinStatistics::default(),
@@ -233,15 +243,42 @@ impl Bookings {
             }
         };
         let base = self.inner.settings.privacy;
-        let mut purged = self.store().purge(before(None, base.retain_days)).await?;
+        let mut purged = Purged::default();
         for record in self.store().organisation_records().await? {
             let days = record.settings.privacy(base).retain_days;
-            let id = Some(record.organisation.id);
-            let more = self.store().purge(before(id, days)).await?;
-            purged.calls += more.calls;
-            purged.meetings += more.meetings;
+            let of_it = before(Some(record.organisation.id), days);
+            self.purge_all(of_it, &mut purged).await?;
         }
+        // Who only comes to the echo meeting belongs to nobody's organisation but the program's own.
+        let echo = self.store().organisation(ECHO_ORGANISATION).await?;
+        if let Some(echo) = echo {
+            let of_it = PurgeBefore {
+                meetings: Timestamp::MIN,
+                ..before(Some(echo.id), base.retain_days)
+            };
+            self.purge_all(of_it, &mut purged).await?;
+        }
+        self.purge_all(before(None, base.retain_days), &mut purged)
+            .await?;
         Ok(purged)
+    }
+
+    /// In as many goes as it takes.
+    async fn purge_all(
+        &self,
+        before: PurgeBefore,
+        purged: &mut Purged,
+    ) -> Result<(), BookingError> {
+        loop {
+            let more = self.store().purge(before).await?;
+            purged.calls += more.calls;
+            purged.audit += more.audit;
+            purged.meetings += more.meetings;
+            purged.pins += more.pins;
+            if more.calls.max(more.audit) < PURGE_BATCH {
+                return Ok(());
+            }
+        }
     }
 
     fn check_pin_length(&self, live: u64) -> Finding {
@@ -290,6 +327,10 @@ struct Inner {
     claims: Mutex<HashSet<(Uuid, String)>>,
     /// How often each key asked what a PIN opens.
     explains: Mutex<pins::ExplainLog>,
+    /// How often each key asked for a number's hash.
+    caller_questions: Mutex<pins::ExplainLog>,
+    /// Makes callers' hashes, once it was read.
+    caller_key: tokio::sync::OnceCell<CallerKey>,
     conferences: Mutex<conferences::ConferenceLog>,
     /// Wrong PINs that a Jitsi Meet asked about.
     conference_guesses: SharedBudget,

@@ -367,7 +367,7 @@ pub(super) struct ExplainLog {
 
 impl ExplainLog {
     /// Counts a question, or says in how many seconds to come again.
-    fn ask(&mut self, now: Timestamp, key: Uuid) -> Result<(), u32> {
+    pub(super) fn ask(&mut self, now: Timestamp, key: Uuid) -> Result<(), u32> {
         let failed = self.failed.entry(key).or_default();
         room(failed, now, EXPLAIN_FAILURES_WINDOW, EXPLAIN_FAILURES_MAX)?;
         let asked = self.asked.entry(key).or_default();

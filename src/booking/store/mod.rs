@@ -3,6 +3,7 @@
 //! What must hold together is one method here, so that every store can make it one transaction.
 
 pub mod budget;
+pub mod callers;
 pub mod numbers;
 mod sql;
 pub mod webhooks;
@@ -20,9 +21,10 @@ use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
-use crate::booking::privacy::Pin;
+use crate::booking::privacy::{CallerHash, Pin};
 
 pub use budget::BudgetStore;
+pub use callers::CallerStore;
 pub use numbers::NumberStore;
 pub use sql::SqlStore;
 pub use webhooks::WebhookStore;
@@ -31,7 +33,7 @@ pub use webhooks::WebhookStore;
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: WebhookStore + NumberStore + BudgetStore {
+pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
@@ -181,7 +183,7 @@ pub trait Store: WebhookStore + NumberStore + BudgetStore {
     /// A call that was claimed was never begun.
     fn release_dial(&self, call: CallId) -> StoreFuture<'_, ()>;
 
-    /// Deletes what is over for longer than it may be kept.
+    /// Deletes what is over for longer than it may be kept; of calls and audit entries at most [`PURGE_BATCH`] at once.
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
 }
 
@@ -363,6 +365,8 @@ pub struct CallFilter {
     pub outcome: Option<Outcome>,
     /// That reached this meeting.
     pub meeting: Option<MeetingId>,
+    /// Of this caller.
+    pub caller: Option<CallerHash>,
     /// After this one.
     pub after: Option<(Timestamp, Uuid)>,
     /// At most so many.
@@ -382,18 +386,21 @@ pub struct StoredCall {
     pub node: String,
     /// It was a call to the echo meeting.
     pub echo: bool,
+    /// What tells its caller from others; `None`: he withheld his number, or was erased.
+    pub caller_hash: Option<CallerHash>,
 }
 
 /// What is deleted: all that was over before these times.
 #[derive(Debug, Clone, Copy)]
 pub struct PurgeBefore {
-    /// Whose calls, events, meetings and audit entries; `None`: nobody's, and of all the PINs and the claims.
+    /// Whose calls, events, meetings and audit entries; `None`: nobody's, and of all the PINs and the claims. To be
+    /// asked for last: what was deleted is then overwritten where that is the store's business.
     pub organisation: Option<OrganisationId>,
     /// Audit entries.
     pub audit: Timestamp,
     /// Calls.
     pub calls: Timestamp,
-    /// Events; of all organisations, what webhooks were told.
+    /// Events, and what webhooks were told.
     pub events: Timestamp,
     /// Meetings, with their PINs.
     pub meetings: Timestamp,
@@ -408,6 +415,8 @@ pub struct PurgeBefore {
 pub struct Purged {
     /// Calls.
     pub calls: u64,
+    /// Audit entries.
+    pub audit: u64,
     /// Meetings.
     pub meetings: u64,
     /// PINs of meetings that are kept.
@@ -484,6 +493,8 @@ pub enum Conflict {
     Other,
 }
 
+/// Most rows of a kind that are deleted in one go: a store has other things to do.
+pub const PURGE_BATCH: u64 = 10_000;
 /// How long an `Idempotency-Key` is remembered.
 pub const CLAIM_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Longer than a request may take.

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::booking::admission::OrganisationId;
 use crate::booking::audit::{AuditEntry, AuditFilter, Deed};
-use crate::booking::store::StoreError;
+use crate::booking::store::{PURGE_BATCH, StoreError};
 
 pub(super) async fn insert(store: &SqlStore, entry: AuditEntry) -> Result<(), StoreError> {
     let deed = entry.deed;
@@ -64,10 +64,16 @@ pub(super) async fn purge(
     before: Timestamp,
 ) -> Result<u64, StoreError> {
     let sql = match organisation {
-        Some(_) => "DELETE FROM audit WHERE at < $1 AND organisation = $2",
-        None => "DELETE FROM audit WHERE at < $1 AND organisation IS NULL",
+        Some(_) => {
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 AND organisation = $3 LIMIT $2)"
+        }
+        None => {
+            "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE at < $1 AND organisation IS NULL LIMIT $2)"
+        }
     };
-    let query = sqlx::query(sql).bind(micros(before));
+    let query = sqlx::query(sql)
+        .bind(micros(before))
+        .bind(PURGE_BATCH.cast_signed());
     let query = match organisation {
         Some(owner) => query.bind(owner.to_string()),
         None => query,

@@ -8,16 +8,16 @@ use super::{
     get_word, micros, unreadable, word,
 };
 use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, ParticipantId};
-use crate::booking::privacy::CallerNumber;
-use crate::booking::store::{CallFilter, StoreError, StoredCall};
+use crate::booking::privacy::{CallerHash, CallerNumber};
+use crate::booking::store::{CallFilter, PURGE_BATCH, StoreError, StoredCall};
 
 pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), StoreError> {
     let call = stored.call;
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
-             asterisk_channel, direction)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+             asterisk_channel, direction, caller_hash)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -41,6 +41,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.occurrence.map(|id| id.to_string()))
     .bind(call.asterisk_channel)
     .bind(word(&call.direction))
+    .bind(stored.caller_hash.map(|hash| hash.to_string()))
     .execute(&store.write)
     .await
     .map(drop)
@@ -64,6 +65,7 @@ pub(super) async fn list(
            AND ($4 IS NULL OR c.outcome = $4)
            AND ($5 IS NULL OR c.meeting = $5)
            AND ($6 IS NULL OR c.started_at < $6 OR (c.started_at = $6 AND c.id < $7))
+           AND ($9 IS NULL OR c.caller_hash = $9)
          ORDER BY c.started_at DESC, c.id DESC LIMIT $8",
     )
     .bind(filter.organisation.map(|id| id.to_string()))
@@ -74,6 +76,7 @@ pub(super) async fn list(
     .bind(after_at)
     .bind(after_id)
     .bind(i64::from(filter.limit))
+    .bind(filter.caller.map(|hash| hash.to_string()))
     .fetch_all(&store.read)
     .await
     .map_err(error)?;
@@ -85,11 +88,20 @@ pub(super) async fn purge(
     organisation: Option<OrganisationId>,
     before: Timestamp,
 ) -> Result<u64, StoreError> {
+    // A call that is over began before; by its beginning it is found.
     let sql = match organisation {
-        Some(_) => "DELETE FROM calls WHERE ended_at < $1 AND organisation = $2",
-        None => "DELETE FROM calls WHERE ended_at < $1 AND organisation IS NULL",
+        Some(_) => {
+            "DELETE FROM calls WHERE id IN (SELECT id FROM calls
+             WHERE started_at < $1 AND ended_at < $1 AND organisation = $3 LIMIT $2)"
+        }
+        None => {
+            "DELETE FROM calls WHERE id IN (SELECT id FROM calls
+             WHERE started_at < $1 AND ended_at < $1 AND organisation IS NULL LIMIT $2)"
+        }
     };
-    let query = sqlx::query(sql).bind(micros(before));
+    let query = sqlx::query(sql)
+        .bind(micros(before))
+        .bind(PURGE_BATCH.cast_signed());
     let query = match organisation {
         Some(owner) => query.bind(owner.to_string()),
         None => query,
@@ -138,7 +150,13 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         asterisk_channel: get(row, "asterisk_channel")?,
         quality,
     };
+    let caller_hash: Option<String> = get(row, "caller_hash")?;
+    let caller_hash = caller_hash
+        .map(CallerHash::try_from)
+        .transpose()
+        .map_err(|_| unreadable("caller_hash"))?;
     Ok(StoredCall {
+        caller_hash,
         kind: get(row, "kind")?,
         organisation_name: get(row, "organisation_name")?,
         node: get(row, "node")?,

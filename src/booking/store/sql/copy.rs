@@ -163,8 +163,9 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 19] = [
+const TABLES: [&str; 20] = [
     "organisations",
+    "secrets",
     "numbers",
     "number_seeds",
     "number_plan",

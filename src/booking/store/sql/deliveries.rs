@@ -10,7 +10,7 @@ use super::{
     SqlStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
     get_word, micros, word,
 };
-use crate::booking::admission::MeetingId;
+use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::delivery::{Pending, Settled};
 use crate::booking::event::EventPosition;
 use crate::booking::store::StoreError;
@@ -181,9 +181,24 @@ pub(super) async fn list(
     rows.iter().map(delivery).collect()
 }
 
-pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<(), StoreError> {
-    let delete = sqlx::query("DELETE FROM deliveries WHERE created_at < $1").bind(micros(before));
-    delete.execute(&store.write).await.map(drop).map_err(error)
+/// Of nobody's webhooks there is nothing.
+pub(super) async fn purge(
+    store: &SqlStore,
+    organisation: Option<OrganisationId>,
+    before: Timestamp,
+) -> Result<(), StoreError> {
+    let Some(owner) = organisation else {
+        return Ok(());
+    };
+    sqlx::query(
+        "DELETE FROM deliveries WHERE created_at < $1 AND webhook IN (SELECT id FROM webhooks WHERE organisation = $2)",
+    )
+    .bind(micros(before))
+    .bind(owner.to_string())
+    .execute(&store.write)
+    .await
+    .map(drop)
+    .map_err(error)
 }
 
 fn delivery(row: &AnyRow) -> Result<Delivery, StoreError> {

@@ -8,6 +8,7 @@ mod allocation;
 mod answers;
 mod audit;
 mod budget;
+mod callers;
 mod calls;
 mod copy;
 mod deliveries;
@@ -141,6 +142,14 @@ impl SqlStore {
         }
     }
 
+    /// What was deleted isn't to be found in the files either. In PostgreSQL that is left to the server's vacuum.
+    async fn forget_deleted(&self) -> Result<(), StoreError> {
+        match self.dialect {
+            Dialect::Sqlite => sqlite::empty_log(&self.write).await,
+            Dialect::Postgres => Ok(()),
+        }
+    }
+
     async fn ping_now(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1 FROM organisations LIMIT 1")
             .fetch_optional(&self.read)
@@ -151,21 +160,24 @@ impl SqlStore {
 
     async fn purge_now(&self, before: PurgeBefore) -> Result<Purged, StoreError> {
         let calls = calls::purge(self, before.organisation, before.calls).await?;
-        audit::purge(self, before.organisation, before.audit).await?;
+        let audit = audit::purge(self, before.organisation, before.audit).await?;
         events::purge(self, before.organisation, before.events).await?;
+        deliveries::purge(self, before.organisation, before.events).await?;
         let (meetings, pins) = match before.organisation {
             Some(owner) => (meetings::purge(self, owner, before.meetings).await?, 0),
             None => {
                 keys::purge_claims(self, before.claims).await?;
                 answers::purge(self, before.claims).await?;
-                deliveries::purge(self, before.events).await?;
                 dials::purge(self, before.claims).await?;
                 budget::purge(self, before.claims).await?;
-                (0, meetings::release_pins(self, before.pins).await?)
+                let pins = meetings::release_pins(self, before.pins).await?;
+                self.forget_deleted().await?;
+                (0, pins)
             }
         };
         Ok(Purged {
             calls,
+            audit,
             meetings,
             pins,
         })

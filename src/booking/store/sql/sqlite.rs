@@ -57,6 +57,15 @@ pub(super) async fn check(read: &AnyPool) -> Result<(), StoreError> {
     }
 }
 
+/// Brings what the write-ahead log holds into the file and empties it; what others still read stays in it for now.
+pub(super) async fn empty_log(write: &AnyPool) -> Result<(), StoreError> {
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_optional(write)
+        .await
+        .map(drop)
+        .map_err(driver_error)
+}
+
 pub(super) fn is_of(database: &dyn DatabaseError) -> bool {
     database.try_downcast_ref::<SqliteError>().is_some()
 }
@@ -126,10 +135,12 @@ fn pool(size: u32, busy: Duration, more: &'static [&'static str]) -> AnyPoolOpti
 
 /// How long another process may hold the file.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-const PRAGMAS: [&str; 3] = [
+const PRAGMAS: [&str; 4] = [
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = on",
+    // What is deleted is overwritten.
+    "PRAGMA secure_delete = on",
 ];
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
@@ -197,6 +208,7 @@ mod tests {
             ("synchronous", "2"),
             ("foreign_keys", "1"),
             ("busy_timeout", "5000"),
+            ("secure_delete", "1"),
         ] {
             let row = sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA {pragma}")))
                 .fetch_one(&store.write)

@@ -35,7 +35,8 @@ pub(super) struct DialBody {
     #[schema(pattern = "^(it|en)$")]
     language: Option<String>,
     /// `guest` (the default), `host` or `listener`.
-    role: Option<Role>,
+    #[schema(pattern = "^(guest|host|listener)$")]
+    role: Option<String>,
 }
 
 /// A call that was begun.

@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::State;
-use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, HeaderName};
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
+use axum::middleware::Next;
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -35,8 +38,20 @@ pub(super) struct ConferenceQuestion {
     room: Option<String>,
     /// What stands behind the `@`, with or without `conference.` before it.
     domain: Option<String>,
-    /// The PIN, as number or text.
-    id: Option<u64>,
+    /// The PIN.
+    id: Option<WrittenPin>,
+}
+
+/// A PIN, as number or as text.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(
+    dead_code,
+    reason = "tells the OpenAPI document what `map_posted` reads"
+)]
+pub(super) enum WrittenPin {
+    Number(u64),
+    Text(String),
 }
 
 /// A conference and its PIN.
@@ -50,7 +65,49 @@ pub(super) struct ConferenceMapping {
     conference: Value,
 }
 
-type Answer<T> = ([(HeaderName, &'static str); 2], Json<T>);
+/// The numbers to dial, in the form that is configured.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum PhoneNumbers {
+    /// One by one.
+    List(Vec<ListedNumber>),
+    /// By country.
+    Countries(NumbersByCountry),
+}
+
+/// A number by itself.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListedNumber {
+    /// ISO 3166 alpha-2; left out where it isn't known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    country_code: Option<String>,
+    /// Calling it costs nothing.
+    toll_free: bool,
+    /// As dialled.
+    formatted_number: String,
+}
+
+/// Numbers by country.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NumbersByCountry {
+    /// For people.
+    message: &'static str,
+    /// By ISO 3166 alpha-2, or `Other`.
+    numbers: BTreeMap<String, Vec<String>>,
+    /// There are some.
+    numbers_enabled: bool,
+}
+
+/// The layer: whatever is answered, errors too, may be read by browsers from anywhere, and is kept nowhere.
+pub(super) async fn readable(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
 
 /// Tells the PIN of a conference, which gets one when it is first asked about, or the conference of a PIN.
 #[utoipa::path(
@@ -69,7 +126,7 @@ pub(super) async fn map(
     State(state): State<AppState>,
     Named(path): Named<JitsiPath>,
     mut parameters: Parameters,
-) -> Result<Answer<ConferenceMapping>, Problem> {
+) -> Result<Json<ConferenceMapping>, Problem> {
     let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
         return Err(no_such_path().await);
     };
@@ -90,7 +147,7 @@ pub(super) async fn map_posted(
     State(state): State<AppState>,
     Named(path): Named<JitsiPath>,
     mut fields: Fields,
-) -> Result<Answer<ConferenceMapping>, Problem> {
+) -> Result<Json<ConferenceMapping>, Problem> {
     let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
         return Err(no_such_path().await);
     };
@@ -109,20 +166,20 @@ pub(super) async fn map_posted(
 #[utoipa::path(
     get, operation_id = "listPhoneNumbers", path = "/jitsi/{organisation}/phoneNumberList", tag = "jitsi",
     params(("organisation" = String, Path, description = "By name")),
-    responses((status = 200, description = "`[{countryCode, tollFree, formattedNumber}]`, or `{message, numbers: {COUNTRY: [number]}, numbersEnabled}`"))
+    responses((status = 200, description = "One by one, or by country", body = PhoneNumbers))
 )]
 pub(super) async fn numbers(
     State(state): State<AppState>,
     Named(path): Named<JitsiPath>,
-) -> Result<Answer<Value>, Problem> {
+) -> Result<Json<PhoneNumbers>, Problem> {
     let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
         return Err(no_such_path().await);
     };
     let plan = state.bookings.numbers();
     let numbers = plan.serving(&jitsi.organisation);
-    Ok(readable(match jitsi.number_form {
-        NumberForm::List => numbers.map(listed).collect(),
-        NumberForm::Countries => by_country(numbers),
+    Ok(Json(match jitsi.number_form {
+        NumberForm::List => PhoneNumbers::List(numbers.map(listed).collect()),
+        NumberForm::Countries => PhoneNumbers::Countries(by_country(numbers)),
     }))
 }
 
@@ -131,7 +188,7 @@ async fn mapped(
     jitsi: &JitsiConfig,
     conference: Option<String>,
     id: Option<String>,
-) -> Result<Answer<ConferenceMapping>, Problem> {
+) -> Result<Json<ConferenceMapping>, Problem> {
     let (message, id, conference) = match (conference, id) {
         (Some(conference), _) => match ConferenceName::read(&conference, &jitsi.domains) {
             Some(name) => {
@@ -169,7 +226,7 @@ async fn mapped(
         }
         (None, None) => ("No conference or id provided", json!(false), json!(false)),
     };
-    Ok(readable(ConferenceMapping {
+    Ok(Json(ConferenceMapping {
         message,
         id,
         conference,
@@ -199,33 +256,28 @@ fn shown(digits: &str) -> Value {
     }
 }
 
-fn listed(number: &DialInNumber) -> Value {
-    let mut listed = json!({"tollFree": number.toll_free, "formattedNumber": number.number});
-    if let Some(country) = &number.country {
-        listed["countryCode"] = json!(country);
+fn listed(number: &DialInNumber) -> ListedNumber {
+    ListedNumber {
+        country_code: number.country.clone(),
+        toll_free: number.toll_free,
+        formatted_number: number.number.clone(),
     }
-    listed
 }
 
-fn by_country<'a>(numbers: impl Iterator<Item = &'a DialInNumber>) -> Value {
-    let mut countries: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for number in numbers {
-        let country = number.country.as_deref().unwrap_or("Other");
-        countries.entry(country).or_default().push(&number.number);
+fn by_country<'a>(of: impl Iterator<Item = &'a DialInNumber>) -> NumbersByCountry {
+    let mut numbers: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for number in of {
+        let country = number.country.clone().unwrap_or_else(|| "Other".to_owned());
+        numbers
+            .entry(country)
+            .or_default()
+            .push(number.number.clone());
     }
-    json!({
-        "message": "Dial-In numbers:",
-        "numbersEnabled": !countries.is_empty(),
-        "numbers": countries,
-    })
-}
-
-fn readable<T>(answer: T) -> Answer<T> {
-    let headers = [
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (CACHE_CONTROL, "no-store"),
-    ];
-    (headers, Json(answer))
+    NumbersByCountry {
+        message: "Dial-In numbers:",
+        numbers_enabled: !numbers.is_empty(),
+        numbers,
+    }
 }
 
 const CLOSED: &str = "The conference was closed";

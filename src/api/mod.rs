@@ -234,12 +234,16 @@ fn management_routes() -> Vec<Route> {
 
 /// What systems next to voicebridge ask in words of their own.
 fn neighbour_routes() -> Vec<Route> {
+    let readable = || axum::middleware::from_fn(jitsi::readable);
     vec![
         (
             "/jitsi/{organisation}/conferenceMapper",
-            get(jitsi::map).post(jitsi::map_posted),
+            get(jitsi::map).post(jitsi::map_posted).layer(readable()),
         ),
-        ("/jitsi/{organisation}/phoneNumberList", get(jitsi::numbers)),
+        (
+            "/jitsi/{organisation}/phoneNumberList",
+            get(jitsi::numbers).layer(readable()),
+        ),
         ("/fsapi", post(fsapi::answer)),
     ]
 }

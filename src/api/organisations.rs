@@ -51,8 +51,10 @@ pub(super) struct OrganisationRequest {
     #[schema(minimum = 3, maximum = 15)]
     dial_digits_max: Option<u32>,
     /// Most calls to people that ring or go on at once; 10 by default.
+    #[schema(maximum = 1_000)]
     dial_at_once_max: Option<u32>,
     /// Most calls to people within an hour, answered or not; 60 by default.
+    #[schema(maximum = 100_000)]
     dial_per_hour_max: Option<u32>,
 }
 
@@ -84,8 +86,10 @@ pub(super) struct OrganisationPatch {
     #[schema(minimum = 3, maximum = 15)]
     dial_digits_max: Option<u32>,
     /// Most calls to people that ring or go on at once; 10 by default.
+    #[schema(maximum = 1_000)]
     dial_at_once_max: Option<u32>,
     /// Most calls to people within an hour, answered or not; 60 by default.
+    #[schema(maximum = 100_000)]
     dial_per_hour_max: Option<u32>,
 }
 

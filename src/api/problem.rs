@@ -7,7 +7,10 @@ use std::any::Any;
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::header::{ALLOW, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER,
+    WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -366,8 +369,10 @@ fn explain(mut response: Response, request_id: &str) -> Response {
         CONTENT_TYPE,
         HeaderValue::from_static("application/problem+json"),
     );
-    if let Some(allow) = response.headers_mut().remove(ALLOW) {
-        headers.insert(ALLOW, allow);
+    for stays in [ALLOW, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL] {
+        if let Some(value) = response.headers_mut().remove(&stays) {
+            headers.insert(stays, value);
+        }
     }
     if let Some(seconds) = retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -290,3 +290,27 @@ async fn a_calendar_knows_zones_that_are_regular_irregular_or_never_changed() {
     refused.problem(400);
     assert_eq!(refused.errors(), ["format not_supported"]);
 }
+
+/// The zone is told from there on where the first occurrence is, be it one that was added.
+#[tokio::test]
+async fn a_day_added_before_the_series_has_its_zone_too() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let body = with(
+        meeting(),
+        json!({"recurrence": {"rule": "FREQ=WEEKLY;COUNT=3", "added": ["2026-07-06T10:00:00"]}}),
+    );
+    let booked = api.ask(&key, "POST", "/v1/meetings", Some(body)).await;
+    assert_eq!(booked.status, 201, "{}", booked.text);
+    let id = booked.json()["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/meetings/{id}/invitation?format=ics");
+    let lines = unfolded(&api.ask(&key, "GET", &path, None).await.text).join("\n");
+    assert!(
+        lines.contains("RDATE;TZID=Europe/Rome:20260706T100000"),
+        "{lines}"
+    );
+    assert!(
+        lines.contains("BEGIN:DAYLIGHT\nDTSTART:20260329T020000"),
+        "{lines}"
+    );
+}

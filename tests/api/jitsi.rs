@@ -267,3 +267,18 @@ async fn numbers_are_told_in_both_forms_and_only_those_that_lead_there() {
         json!({"message": "Dial-In numbers:", "numbers": {"IT": ["+390600", "+390601"]}, "numbersEnabled": true})
     );
 }
+
+/// A browser would otherwise tell its page nothing of what went wrong.
+#[tokio::test]
+async fn errors_may_be_read_from_anywhere_too() {
+    let api = api_for(NumberForm::List).await;
+    let nobodys = "/jitsi/nobody/phoneNumberList";
+    let unknown = asked(&api, "GET", nobodys, None).await;
+    assert_eq!(unknown.problem(404), "no_such_path");
+    let no_json = asked(&api, "POST", MAPPER, None).await;
+    assert_eq!(no_json.problem(415), "unsupported_media_type");
+    for answer in [&unknown, &no_json] {
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+        assert_eq!(answer.header("cache-control"), "no-store");
+    }
+}

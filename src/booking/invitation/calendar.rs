@@ -37,7 +37,7 @@ impl Invitation<'_> {
             lines.add(line);
         }
         if zone.name.is_some() {
-            time_zone(&mut lines, schedule);
+            time_zone(&mut lines, schedule, self.first(schedule));
         }
         self.event(
             &mut lines,
@@ -132,6 +132,18 @@ impl Invitation<'_> {
         }
     }
 
+    /// When the first of all its occurrences begins: days may be added, and occurrences moved, to before the series.
+    fn first(&self, schedule: &Schedule) -> Timestamp {
+        let recurrence = self.meeting.options.recurrence.as_ref();
+        let added = recurrence.into_iter().flat_map(|r| r.added.iter().copied());
+        let moved = self.moved().map(|(_, starts, _)| starts);
+        let all = added.chain(moved);
+        let all = all.filter_map(|at| schedule.time_zone().to_timestamp(at).ok());
+        all.chain([schedule.starts_at()])
+            .min()
+            .unwrap_or(schedule.starts_at())
+    }
+
     /// Occurrences that take place at another time: which, from when to when.
     fn moved(&self) -> impl Iterator<Item = (DateTime, DateTime, DateTime)> {
         let recurrence = self.meeting.options.recurrence.as_ref();
@@ -201,27 +213,24 @@ struct Observance {
 
 /// A `VTIMEZONE` that is right from the first start on: as rules where the changes follow one, for ever, else as
 /// dates, for ten years from the first start.
-fn time_zone(lines: &mut Lines, schedule: &Schedule) {
+fn time_zone(lines: &mut Lines, schedule: &Schedule, first: Timestamp) {
     let zone = schedule.time_zone();
     lines.add("BEGIN:VTIMEZONE");
     lines.add(&format!("TZID:{}", schedule.zone_name()));
     let mut groups: Vec<(Observance, Vec<DateTime>)> = Vec::new();
-    for (observance, onset) in changes(zone, schedule.starts_at()) {
+    for (observance, onset) in changes(zone, first) {
         match groups.iter_mut().find(|(other, _)| *other == observance) {
             Some((_, onsets)) => onsets.push(onset),
             None => groups.push((observance, vec![onset])),
         }
     }
     if groups.is_empty() {
-        let offset = zone.to_offset(schedule.starts_at());
+        let offset = zone.to_offset(first);
         let always = Observance {
             summer: false,
             from: offset,
             to: offset,
-            name: zone
-                .to_offset_info(schedule.starts_at())
-                .abbreviation()
-                .to_owned(),
+            name: zone.to_offset_info(first).abbreviation().to_owned(),
         };
         groups.push((always, vec![DateTime::constant(1970, 1, 1, 0, 0, 0, 0)]));
     }

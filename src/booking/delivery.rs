@@ -105,15 +105,6 @@ impl DeliveryQueue {
         }
     }
 
-    /// When something is due next that doesn't wait for another.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timestamp> {
-        if self.in_flight.len() >= IN_FLIGHT_MAX {
-            return None;
-        }
-        self.heads().map(|head| head.due_at).min()
-    }
-
     /// How many are outstanding.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -212,7 +203,8 @@ mod tests {
         assert_eq!(queue.settle(at(1), &sent[1], true), Settled::Delivered);
         assert_eq!(positions(&all_due(&mut queue, at(1))), [4]);
         assert!((at(5)..=at(7)).contains(&due_at), "{due_at}");
-        assert_eq!(queue.poll_timeout(), Some(due_at));
+        let just_before = due_at - SignedDuration::from_millis(1);
+        assert!(queue.next(just_before).is_none());
         let again = all_due(&mut queue, due_at);
         assert_eq!((positions(&again), again[0].attempts), (vec![1], 1));
         queue.settle(due_at, &again[0], true);
@@ -266,7 +258,7 @@ mod tests {
     fn no_more_than_four_are_on_their_way() {
         let mut queue = queue(&[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
         let sent = all_due(&mut queue, at(0));
-        assert_eq!((sent.len(), queue.poll_timeout()), (4, None));
+        assert_eq!(positions(&sent), [1, 2, 3, 4]);
         queue.settle(at(0), &sent[3], true);
         assert_eq!(positions(&all_due(&mut queue, at(0))), [5]);
     }

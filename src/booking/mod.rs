@@ -17,6 +17,7 @@ pub mod key;
 pub mod meeting;
 pub mod number;
 pub mod organisation;
+pub mod persistence;
 pub mod pin;
 pub mod privacy;
 pub mod reach;

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use super::clock;
 use super::gateway::Gateway;
+use crate::booking::persistence::insist;
 use crate::booking::service::EventOwner;
 use crate::booking::{
     Bookings, CallerNumber, Event, EventKind, MeetingId, PrivacyPolicy, StoreError,
@@ -101,15 +101,10 @@ impl Gateway {
 async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
     let mut batch = Vec::with_capacity(BATCH);
     while reports.recv_many(&mut batch, BATCH).await > 0 {
-        let mut pause = PAUSE_MIN;
-        while let Err(error) = keep(&bookings, &batch).await {
-            tracing::warn!(events = batch.len(), %error, "events can't be stored, trying again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-            if reports.is_closed() && pause == PAUSE_MAX {
-                bookings.count_lost_events(batch.len() as u64);
-                break;
-            }
+        let is_over = || reports.is_closed();
+        let kept = insist("events", is_over, || keep(&bookings, &batch)).await;
+        if kept.is_none() {
+            bookings.count_lost_events(batch.len() as u64);
         }
         batch.clear();
     }
@@ -166,5 +161,3 @@ fn of(who: &Participant, policy: PrivacyPolicy) -> Value {
 const QUEUE: usize = 16_384;
 /// Events written in one go.
 const BATCH: usize = 64;
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);

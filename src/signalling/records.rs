@@ -1,10 +1,9 @@
 //! Call records on their way to the store: queued, so that a store that is away costs no call.
 
-use std::time::Duration;
-
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::booking::persistence::insist;
 use crate::booking::{Bookings, CallRecord};
 
 /// Takes records from the gateway; never waits.
@@ -40,19 +39,13 @@ impl Recorder {
 
 async fn write(bookings: Bookings, mut records: mpsc::Receiver<CallRecord>) {
     while let Some(record) = records.recv().await {
-        let mut pause = PAUSE_MIN;
-        while let Err(error) = bookings.record_call(&record).await {
-            tracing::warn!(call = %record.id, %error, "a call record can't be stored, trying again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-            if records.is_closed() && pause == PAUSE_MAX {
-                break;
-            }
+        let is_over = || records.is_closed();
+        let kept = insist("a call record", is_over, || bookings.record_call(&record)).await;
+        if kept.is_none() {
+            tracing::warn!(call = %record.id, "a call record is lost: the store is away");
         }
     }
 }
 
 /// Records that wait for the store: some minutes of a busy node.
 const QUEUE: usize = 4_096;
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);

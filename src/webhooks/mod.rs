@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::booking::delivery::{DeliveryQueue, Pending, Settled};
 use crate::booking::event::EventPosition;
+use crate::booking::persistence::insist;
 use crate::booking::store::webhooks::{TakeEvents, Tried};
 use crate::booking::{Bookings, EventDocument, StoreError, Webhook};
 
@@ -224,12 +225,8 @@ impl Deliverer {
             status: sent.answer.ok(),
             error,
         };
-        let mut pause = PAUSE_MIN;
-        while let Err(error) = self.bookings.settle_delivery(tried.clone()).await {
-            tracing::warn!(%error, "what became of a delivery can't be stored, trying again");
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
+        let settle = || self.bookings.settle_delivery(tried.clone());
+        insist("what became of a delivery", || false, settle).await;
     }
 }
 
@@ -265,13 +262,9 @@ async fn send(
     pending: Pending,
     clock: fn() -> Timestamp,
 ) -> Result<u16, SendError> {
-    let event = loop {
-        match bookings.event_at(pending.position).await {
-            Ok(event) => break event,
-            Err(_) => tokio::time::sleep(PAUSE_MAX).await,
-        }
-    };
-    let event = event.ok_or(SendError::Gone)?;
+    let read = || bookings.event_at(pending.position);
+    let event = insist("an event to tell of", || false, read).await;
+    let event = event.flatten().ok_or(SendError::Gone)?;
     let id = event.event.id;
     let body = serde_json::to_string(&EventDocument::from(event)).unwrap_or_default();
     let at = clock();
@@ -295,5 +288,3 @@ const NAP: Duration = Duration::from_millis(500);
 const RENEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// How long after the last renewal nobody else can have them, with some room for clocks that differ.
 const SAFE: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
-const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);

@@ -210,6 +210,7 @@ pub(super) async fn read(
     asker: Asker,
     Named(path): Named<WebhookPath>,
 ) -> Result<Json<WebhookView>, Problem> {
+    asker.must(Permission::Book)?;
     let webhook = seen(&state, &asker, path.id).await?;
     Ok(Json(WebhookView::new(webhook)))
 }
@@ -250,6 +251,7 @@ pub(super) async fn remove(
     asker: Asker,
     Named(path): Named<WebhookPath>,
 ) -> Result<StatusCode, Problem> {
+    asker.must(Permission::Book)?;
     let webhook = seen(&state, &asker, path.id).await?;
     state.bookings.delete_webhook(webhook).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -265,6 +267,7 @@ pub(super) async fn test(
     asker: Asker,
     Named(path): Named<WebhookPath>,
 ) -> Result<(StatusCode, Json<WebhookTest>), Problem> {
+    asker.must(Permission::Book)?;
     let webhook = seen(&state, &asker, path.id).await?;
     let event = state.bookings.test_webhook(state.now(), webhook).await?;
     let event_id = event.to_string();
@@ -331,8 +334,8 @@ pub(super) async fn replay(
     Ok((StatusCode::ACCEPTED, Json(Replayed { events })))
 }
 
+/// The webhook, if this key may see it.
 async fn seen(state: &AppState, asker: &Asker, id: Uuid) -> Result<Webhook, Problem> {
-    asker.must(Permission::Book)?;
     let webhook = state.bookings.webhook(&asker.key, id).await?;
     asker.acted_for(webhook.organisation);
     Ok(webhook)

@@ -209,6 +209,9 @@ impl From<StoreError> for Problem {
             }
             StoreError::Locked => unavailable("store_locked", &detail),
             StoreError::Busy => unavailable("store_unavailable", &detail),
+            StoreError::Away(_) => {
+                unavailable("store_unavailable", "the database can't be reached now")
+            }
             StoreError::DiskFull => unavailable("store_full", &detail),
             StoreError::ReadOnly => unavailable("store_read_only", &detail),
             StoreError::Corrupt(_)

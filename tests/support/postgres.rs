@@ -51,10 +51,10 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("setpriv and bash are there");
-        let orders = process.stdin.take().unwrap();
+        let orders = process.stdin.take().expect("piped");
         let mut keeper = Keeper {
             orders,
-            answers: BufReader::new(process.stdout.take().unwrap()),
+            answers: BufReader::new(process.stdout.take().expect("piped")),
             _process: process,
         };
         let folder = keeper.answer();
@@ -92,9 +92,27 @@ impl Server {
         self.order("start", "up");
     }
 
+    /// Stops it dead, as a machine does that is cut off: who is connected isn't told, and hears nothing.
+    #[allow(dead_code, reason = "not every test file stops it")]
+    pub(crate) fn freeze(&self) {
+        self.order("freeze", "frozen");
+    }
+
+    /// Lets it go on.
+    #[allow(dead_code, reason = "not every test file stops it")]
+    pub(crate) fn thaw(&self) {
+        self.order("thaw", "thawed");
+    }
+
+    /// Starts it anew with TLS, on this port of 127.0.0.1 too; `server.crt` and `server.key` are in `folder`.
+    #[allow(dead_code, reason = "not every test file encrypts")]
+    pub(crate) fn encrypt(&self, port: u16, folder: &std::path::Path) {
+        self.order(&format!("encrypt {port} {}", folder.display()), "up");
+    }
+
     fn order(&self, order: &str, expected: &str) {
-        let mut keeper = self.keeper.lock().unwrap();
-        writeln!(keeper.orders, "{order}").unwrap();
+        let mut keeper = self.keeper.lock().expect("nobody panics with it");
+        writeln!(keeper.orders, "{order}").expect("it listens");
         assert_eq!(keeper.answer(), expected, "{order}");
     }
 }
@@ -102,7 +120,7 @@ impl Server {
 impl Keeper {
     fn answer(&mut self) -> String {
         let mut line = String::new();
-        self.answers.read_line(&mut line).unwrap();
+        self.answers.read_line(&mut line).expect("it answers");
         line.trim_end().to_owned()
     }
 }
@@ -112,28 +130,42 @@ const KEEPER: &str = r#"
 set -u
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
 dir=$(mktemp -d /tmp/voicebridge-postgres-XXXXXX)
+listen=(-c listen_addresses=)
 echo "$dir"
 start() {
-  "$bin/postgres" -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=200 \
+  "$bin/postgres" -D "$dir/data" -k "$dir" "${listen[@]}" -c max_connections=200 \
     -c fsync="${FSYNC:-off}" -c shared_buffers=64MB >>"$dir/log" 2>&1 </dev/null &
   pid=$!
   for _ in $(seq 200); do
-    "$bin/pg_isready" -q -h "$dir" && { echo up; return; }
+    "$bin/pg_isready" -q -h "$dir" "$@" && { echo up; return; }
     sleep 0.05
   done
   tail -5 "$dir/log" >&2
   echo failed
 }
-stop() { kill -INT "$pid"; wait "$pid"; }
+stop() { all CONT; kill -INT "$pid" 2>/dev/null; wait "$pid"; }
+# The first one first: it would start others for those that are stopped.
+all() { kill "-$1" "$pid" 2>/dev/null; for one in $(pgrep -P "$pid"); do kill "-$1" "$one" 2>/dev/null; done; }
+encrypt() {
+  stop
+  cp "$2/server.crt" "$2/server.key" "$dir"
+  chmod 600 "$dir/server.key"
+  echo "host all all 127.0.0.1/32 trust" >>"$dir/data/pg_hba.conf"
+  listen=(-c listen_addresses=127.0.0.1 -c "port=$1" -c ssl=on -c "ssl_cert_file=$dir/server.crt" -c "ssl_key_file=$dir/server.key")
+  start -p "$1"
+}
 trap 'stop; rm -rf "$dir"' EXIT
 trap '' INT
 "$bin/initdb" -D "$dir/data" -U voicebridge -A trust -E UTF8 --locale=C.UTF-8 --locale-provider=icu --icu-locale=it-IT --no-sync >"$dir/log" 2>&1 || tail -5 "$dir/log" >&2
 start
-while read -r order name; do
+while read -r order name more; do
   case $order in
     database) "$bin/createdb" -h "$dir" -U voicebridge "$name" && echo made ;;
     stop) stop; echo down ;;
     start) start ;;
+    freeze) all STOP; echo frozen ;;
+    thaw) all CONT; echo thawed ;;
+    encrypt) encrypt "$name" "$more" ;;
   esac
 done
 "#;

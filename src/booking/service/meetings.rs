@@ -331,19 +331,25 @@ impl Bookings {
             name: ECHO_ORGANISATION.to_owned(),
         };
         let organisation = self.store().organisation_or_new(now, new).await?;
-        let options = MeetingOptions::new("Echo", Schedule::new(now, None, Zone::utc()));
+        let mut options = MeetingOptions::new("Echo", Schedule::new(now, None, Zone::utc()));
+        options.external_id = Some("echo".to_owned());
         let mut meeting = self.new_meeting(now, &organisation, options)?;
         meeting.echo = true;
         let pins = vec![(new_id(now)?, Role::Guest)];
-        Ok(self
-            .store()
-            .book(NewBooking {
-                meeting,
-                pins,
-                mint: self.inner.mint,
-                claim: None,
-            })
-            .await?)
+        let booking = NewBooking {
+            meeting,
+            pins,
+            mint: self.inner.mint,
+            claim: None,
+        };
+        match self.store().book(booking).await {
+            // Another node starts at the same time, and was first.
+            Err(error) if is_conflict(&error, Conflict::ExternalId) => {
+                let echo = self.store().echo_meeting().await?;
+                echo.ok_or(BookingError::Store(error))
+            }
+            booked => Ok(booked?),
+        }
     }
 
     async fn book(

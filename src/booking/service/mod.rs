@@ -201,9 +201,12 @@ impl Bookings {
     /// meetings that are booked?
     pub async fn check(&self, now: Timestamp) -> Vec<Finding> {
         let store = match self.store().check().await {
-            Ok(()) => Finding {
+            Ok(reached) => Finding {
                 failed: false,
-                message: "store: readable, writable, sound".to_owned(),
+                message: match reached {
+                    None => "store: readable, writable, sound".to_owned(),
+                    Some(reached) => format!("store: readable, writable, sound, {reached}"),
+                },
             },
             Err(error) => {
                 return vec![Finding {

@@ -17,7 +17,7 @@ use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::number::DialInNumber;
 use crate::booking::privacy::{CallerNumber, Pin};
-use crate::booking::store::{SqlStore, Store};
+use crate::booking::store::{NumberStore as _, SqlStore, Store};
 
 #[path = "tests/calendar.rs"]
 #[cfg(test)]
@@ -1058,7 +1058,7 @@ async fn while_the_server_is_away_known_pins_open_and_others_hear_try_again() {
     }
     assert_eq!(bookings.failure_budget_remaining(), 98);
     let refused = book(&bookings).await.unwrap_err();
-    let away = |error: &StoreError| matches!(error, StoreError::Busy | StoreError::Unavailable(_));
+    let away = |error: &StoreError| matches!(error, StoreError::Busy | StoreError::Away(_));
     assert!(
         matches!(&refused, BookingError::Store(error) if away(error)),
         "{refused:?}"
@@ -1070,6 +1070,94 @@ async fn while_the_server_is_away_known_pins_open_and_others_hear_try_again() {
         .unwrap();
     assert!(matches!(dial(&unknown).await, PinVerdict::Admitted(_)));
     book(&bookings).await.unwrap();
+}
+
+/// Hands connections on to a server, until those that there are by then hang for ever: as after a failover,
+/// when the machine they led to is gone.
+async fn failover_of(server: &str, folder: &Path) -> tokio::sync::watch::Sender<bool> {
+    let (hang, hangs) = tokio::sync::watch::channel(false);
+    let name = ".s.PGSQL.5432";
+    let listener = tokio::net::UnixListener::bind(folder.join(name)).unwrap();
+    let server = Path::new(server).join(name);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (mut hangs, server) = (hangs.clone(), server.clone());
+            tokio::spawn(async move {
+                let mut far = tokio::net::UnixStream::connect(server).await.unwrap();
+                let is_new = *hangs.borrow();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = async { drop(hangs.wait_for(|hangs| *hangs && !is_new).await) } => {
+                        std::future::pending().await
+                    }
+                }
+            });
+        }
+    });
+    hang
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_hang_for_ever_take_nobody_s_place() {
+    if !ON_POSTGRES {
+        return; // There are none to a file.
+    }
+    use sqlx::{Connection as _, Executor as _};
+    let direct = postgres::Server::shared().database();
+    let (url, server) = direct.split_once("?host=").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let hang = failover_of(server, dir.path()).await;
+    let through = format!("{url}?host={}", dir.path().display());
+    let store = SqlStore::postgres(&through).await.unwrap();
+    let mut locker = sqlx::PgConnection::connect(&direct).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE organisations IN ACCESS EXCLUSIVE MODE";
+    locker.execute(lock).await.unwrap();
+    let asking: Vec<_> = (0..40)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.ping().await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hang.send_replace(true);
+    for asked in asking {
+        assert!(asked.await.unwrap().is_err());
+    }
+    locker.execute("ROLLBACK").await.unwrap();
+    let back = async { while store.ping().await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(5), back)
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_bring_their_numbers_and_agree_on_the_echo_meeting() {
+    for round in 0..20 {
+        let house = house().await;
+        let node =
+            || Bookings::new(BookingSettings::default(), Arc::new(house.store.clone())).unwrap();
+        let number = |n: u32| DialInNumber {
+            number: format!("+3906{n:04}"),
+            country: None,
+            language: None,
+            organisation: None,
+            label: None,
+            toll_free: false,
+        };
+        let numbers: Vec<DialInNumber> = (0..30).map(number).collect();
+        let other_way_round = numbers.iter().rev().cloned().collect();
+        let start = |numbers: Vec<DialInNumber>| {
+            let node = node();
+            tokio::spawn(async move {
+                node.seed_numbers(booked(), numbers).await.map(drop)?;
+                node.ensure_echo_meeting(booked()).await
+            })
+        };
+        let (one, other) = (start(numbers), start(other_way_round));
+        let (one, other) = (one.await.unwrap(), other.await.unwrap());
+        assert_eq!(one.unwrap(), other.unwrap(), "round {round}");
+        assert_eq!(house.store.numbers().await.unwrap().len(), 30);
+    }
 }
 
 /// Guesses by everybody at once, on nodes that share a store: how many were evaluated.

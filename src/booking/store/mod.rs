@@ -37,8 +37,8 @@ pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 
-    /// Can it be read and written, and is it sound? Slow.
-    fn check(&self) -> StoreFuture<'_, ()>;
+    /// Can it be read and written, and is it sound? Slow. How it is reached, for people; `None`: it is a file.
+    fn check(&self) -> StoreFuture<'_, Option<String>>;
 
     /// The organisation of this name.
     fn organisation(&self, name: &str) -> StoreFuture<'_, Option<Organisation>>;
@@ -449,8 +449,11 @@ pub enum StoreError {
     /// What is to be filled holds something already.
     #[error("the database to copy to is not empty; nothing was copied")]
     NotEmpty,
-    /// It can't be opened or reached.
+    /// There is no connection to it, or nothing comes back.
     #[error("the database can't be reached: {0}")]
+    Away(String),
+    /// It can't be opened, or does what it shouldn't.
+    #[error("the database can't be used: {0}")]
     Unavailable(String),
     /// What was to be kept contradicts what is there.
     #[error("{0}")]

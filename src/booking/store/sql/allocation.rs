@@ -52,7 +52,7 @@ async fn is_ours_alone(
 ) -> Result<bool, StoreError> {
     match dialect {
         Dialect::Sqlite => Ok(true),
-        Dialect::Postgres => {
+        Dialect::Postgres(_) => {
             let first = candidate.expose().get(..PIN_DIGITS_MIN);
             let first: i32 = first.and_then(|digits| digits.parse().ok()).unwrap_or(0);
             let row = sqlx::query("SELECT pg_try_advisory_xact_lock($1, $2) AS ours")

@@ -54,7 +54,7 @@ impl SqlStore {
     async fn begin_snapshot(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let begun = match self.dialect {
             Dialect::Sqlite => self.read.begin().await,
-            Dialect::Postgres => {
+            Dialect::Postgres(_) => {
                 let sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 self.read.begin_with(sql).await
             }
@@ -82,7 +82,7 @@ async fn tables(store: &SqlStore) -> Result<Vec<String>, StoreError> {
         Dialect::Sqlite => {
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name <> '_sqlx_migrations'"
         }
-        Dialect::Postgres => {
+        Dialect::Postgres(_) => {
             "SELECT table_name::text AS name FROM information_schema.tables WHERE table_schema = current_schema() AND table_name <> '_sqlx_migrations'"
         }
     };
@@ -100,7 +100,7 @@ async fn columns(
 ) -> Result<Vec<Column>, StoreError> {
     let sql = match store.dialect {
         Dialect::Sqlite => "SELECT name, LOWER(type) AS kind FROM pragma_table_info($1)",
-        Dialect::Postgres => {
+        Dialect::Postgres(_) => {
             "SELECT column_name::text AS name, data_type::text AS kind FROM information_schema.columns
              WHERE table_schema = current_schema() AND table_name = $1"
         }

@@ -13,7 +13,7 @@ pub(super) async fn claim(store: &SqlStore, claim: DialClaim) -> Result<DialTurn
     let sql = match store.dialect {
         // The transaction has the write lock already.
         Dialect::Sqlite => "SELECT id FROM organisations WHERE id = $1",
-        Dialect::Postgres => "SELECT id FROM organisations WHERE id = $1 FOR UPDATE",
+        Dialect::Postgres(_) => "SELECT id FROM organisations WHERE id = $1 FOR UPDATE",
     };
     sqlx::query(sql)
         .bind(owner.clone())

@@ -7,6 +7,7 @@
 mod allocation;
 mod answers;
 mod audit;
+mod away;
 mod budget;
 mod callers;
 mod calls;
@@ -54,13 +55,14 @@ pub struct SqlStore {
     write: AnyPool,
     dialect: Dialect,
     taken: Arc<allocation::Taken>,
+    watch: Arc<away::Watch>,
 }
 
 /// Which database it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Dialect {
     Sqlite,
-    Postgres,
+    Postgres(postgres::Trust),
 }
 
 impl SqlStore {
@@ -70,6 +72,7 @@ impl SqlStore {
             write,
             dialect,
             taken: Arc::default(),
+            watch: Arc::default(),
         }
     }
 
@@ -117,7 +120,7 @@ impl SqlStore {
     async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
         let begun = match self.dialect {
             Dialect::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await,
-            Dialect::Postgres => self.write.begin().await,
+            Dialect::Postgres(_) => self.write.begin().await,
         };
         begun.map_err(error)
     }
@@ -129,16 +132,19 @@ impl SqlStore {
     ) -> StoreFuture<'a, T> {
         match self.dialect {
             Dialect::Sqlite => Box::pin(work),
-            Dialect::Postgres => Box::pin(postgres::in_time(work)),
+            Dialect::Postgres(_) => {
+                let watch = Arc::clone(&self.watch);
+                Box::pin(async move { watch.ask(work).await })
+            }
         }
     }
 
-    async fn check_now(&self) -> Result<(), StoreError> {
+    async fn check_now(&self) -> Result<Option<String>, StoreError> {
         let transaction = self.begin().await?;
         transaction.rollback().await.map_err(error)?;
         match self.dialect {
-            Dialect::Sqlite => sqlite::check(&self.read).await,
-            Dialect::Postgres => postgres::check(&self.read).await,
+            Dialect::Sqlite => sqlite::check(&self.read).await.map(|()| None),
+            Dialect::Postgres(trust) => postgres::check(&self.read, trust).await.map(Some),
         }
     }
 
@@ -189,7 +195,7 @@ impl Store for SqlStore {
         self.bounded(self.ping_now())
     }
 
-    fn check(&self) -> StoreFuture<'_, ()> {
+    fn check(&self) -> StoreFuture<'_, Option<String>> {
         self.bounded(self.check_now())
     }
 
@@ -401,6 +407,14 @@ fn error(error: sqlx::Error) -> StoreError {
         // In SQLite: the one connection that writes waits for somebody else's lock. In PostgreSQL: there
         // is no server, or all connections are taken.
         StoreError::Busy
+    } else if matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+    ) {
+        StoreError::Away(error.to_string())
     } else {
         StoreError::Unavailable(error.to_string())
     }

@@ -71,8 +71,14 @@ async fn by_id(store: &SqlStore, id: Uuid) -> Result<Option<NumberRecord>, Store
     row.as_ref().map(record).transpose()
 }
 
+/// Who brings or changes numbers at the same time, as all nodes of a restarted cluster do, waits until this
+/// transaction ends: whoever changes anything about numbers locks that row first.
 async fn seed(store: &SqlStore, seeds: Vec<NumberRecord>) -> Result<(), StoreError> {
     let mut transaction = store.begin().await?;
+    let lock = "INSERT INTO number_plan (id, revision) VALUES (1, 0)
+                ON CONFLICT (id) DO UPDATE SET revision = number_plan.revision";
+    let locked = sqlx::query(lock).execute(&mut *transaction).await;
+    locked.map_err(error)?;
     let mut is_new = false;
     for seed in seeds {
         let dialled = significant(&seed.number.number);

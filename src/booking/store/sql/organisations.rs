@@ -73,7 +73,7 @@ pub(super) async fn expect_room(
         Dialect::Sqlite => {
             "SELECT meetings_max FROM organisations WHERE id = $1 AND meetings_max IS NOT NULL"
         }
-        Dialect::Postgres => {
+        Dialect::Postgres(_) => {
             "SELECT meetings_max FROM organisations WHERE id = $1 AND meetings_max IS NOT NULL FOR UPDATE"
         }
     };

@@ -113,6 +113,12 @@ impl Problem {
         )
     }
 
+    /// 410: what a repeated request made is there no more.
+    pub(super) fn deleted_meanwhile() -> Self {
+        let detail = "the first request with this Idempotency-Key made it, and it was deleted since; to make another, use another Idempotency-Key";
+        Self::new(StatusCode::GONE, "deleted_meanwhile", detail)
+    }
+
     pub(super) fn forbidden() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,

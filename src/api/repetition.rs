@@ -1,5 +1,6 @@
 //! `Idempotency-Key`: one layer for every POST of `/v1`. The first request is served and its answer kept,
-//! sealed under the API key that asked; who asks again gets that answer and nothing is done twice.
+//! sealed under the API key that asked; who asks again gets that answer and nothing is done twice, also
+//! where what was made has been deleted since: he is told so.
 //!
 //! Refused requests did nothing and hold nothing. A node that dies within a request leaves a claim that
 //! gives way after a minute; meetings are safe from that too, as their booking keeps a claim of its own.
@@ -16,6 +17,7 @@ use utoipa::openapi::path::{ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::Response as Answer;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Required, ResponseBuilder};
+use uuid::Uuid;
 
 use super::AppState;
 use super::auth::bearer;
@@ -23,7 +25,9 @@ use super::body::{BODY_BYTES_MAX, unread};
 use super::problem::Problem;
 use crate::booking::answer::KeptAnswer;
 use crate::booking::change::FieldError;
+use crate::booking::service::Made;
 use crate::booking::store::AnswerClaim;
+use crate::booking::{ApiKey, BookingError, MeetingId};
 
 /// The layer.
 pub(super) async fn once(
@@ -53,7 +57,9 @@ pub(super) async fn once(
         created_at: state.now(),
     };
     if let Some(sealed) = state.bookings.claim_answer(&claim).await? {
-        return replay(&sealed, &api_key, &claim.name);
+        let kept = KeptAnswer::open(&sealed, &api_key, &claim.name).ok_or_else(damaged)?;
+        expect_still_there(&state, &key, parts.uri.path(), &kept).await?;
+        return replay(kept);
     }
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     settle(&state, claim, &api_key, response).await
@@ -114,12 +120,45 @@ async fn finish(state: &AppState, claim: AnswerClaim, sealed: Option<String>) {
     }
 }
 
-fn replay(sealed: &str, api_key: &str, name: &str) -> Result<Response, Problem> {
-    let damaged = || {
-        let detail = "the answer that was kept can't be read";
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+/// What was made then may have been deleted since: to say that it is there would not be true, and to make it
+/// again is not what was asked for.
+async fn expect_still_there(
+    state: &AppState,
+    key: &ApiKey,
+    path: &str,
+    kept: &KeptAnswer,
+) -> Result<(), Problem> {
+    let made = kept.made_id().filter(|_| kept.status == 201);
+    let Some(made) = made.and_then(|id| made_by(path, id)) else {
+        return Ok(());
     };
-    let kept = KeptAnswer::open(sealed, api_key, name).ok_or_else(damaged)?;
+    match state.bookings.expect_still_there(key, made).await {
+        Err(BookingError::NotFound) => Err(Problem::deleted_meanwhile()),
+        there => Ok(there?),
+    }
+}
+
+/// What a POST to this path made, if it is something that can be deleted.
+fn made_by(path: &str, id: Uuid) -> Option<Made> {
+    let segments: Vec<&str> = path.strip_prefix("/v1/")?.split('/').collect();
+    match segments.as_slice() {
+        ["webhooks"] => Some(Made::Webhook(id)),
+        ["numbers"] => Some(Made::Number(id)),
+        ["keys"] | ["keys", _, "rotate"] => Some(Made::Key(id)),
+        ["meetings", meeting, "pins"] => {
+            let meeting = MeetingId(meeting.parse().ok()?);
+            Some(Made::MeetingPin(meeting, id))
+        }
+        _ => None,
+    }
+}
+
+fn damaged() -> Problem {
+    let detail = "the answer that was kept can't be read";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+}
+
+fn replay(kept: KeptAnswer) -> Result<Response, Problem> {
     let mut response = Response::new(Body::from(kept.body));
     *response.status_mut() = StatusCode::from_u16(kept.status).map_err(|_| damaged())?;
     for (name, value) in kept.headers {
@@ -153,7 +192,7 @@ impl Modify for RepeatablePosts {
             .name("Idempotency-Key")
             .parameter_in(ParameterIn::Header)
             .required(Required::False)
-            .description(Some("Makes repetitions harmless for 24 hours: they get the first answer again, also where it holds a secret, and nothing is done twice. 1 to 255 visible ASCII characters"))
+            .description(Some("Makes repetitions harmless for 24 hours: they get the first answer again, also where it holds a secret, and nothing is done twice. Where what was made has been deleted since, they get 410 `deleted_meanwhile`. 1 to 255 visible ASCII characters"))
             .schema(Some(RefOr::T(text.into())))
             .build();
         let problem = |description: &str| {
@@ -167,6 +206,9 @@ impl Modify for RepeatablePosts {
         );
         let rules =
             problem("The request breaks rules, or the Idempotency-Key came with another before");
+        let gone = problem(
+            "`deleted_meanwhile`: the first request with this Idempotency-Key made it, and it was deleted since",
+        );
         let paths = openapi.paths.paths.iter_mut();
         for (_, item) in paths.filter(|(path, _)| path.starts_with("/v1/")) {
             let Some(post) = &mut item.post else { continue };
@@ -176,6 +218,9 @@ impl Modify for RepeatablePosts {
             let responses = &mut post.responses.responses;
             responses.insert("409".to_owned(), conflict.clone().into());
             responses.insert("422".to_owned(), rules.clone().into());
+            if responses.contains_key("201") {
+                responses.insert("410".to_owned(), gone.clone().into());
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::pin::NoRandomness;
 
@@ -21,6 +23,13 @@ pub struct KeptAnswer {
 }
 
 impl KeptAnswer {
+    /// The id of what was made, if the answer tells of one.
+    #[must_use]
+    pub fn made_id(&self) -> Option<Uuid> {
+        let body: Value = serde_json::from_str(&self.body).ok()?;
+        body.get("id")?.as_str()?.parse().ok()
+    }
+
     /// Seals it under the API key; `name` is the `Idempotency-Key`, without which it can't be opened.
     ///
     /// # Errors

@@ -97,6 +97,74 @@ async fn a_new_key_is_shown_again_to_who_repeats_and_stored_for_nobody() {
 }
 
 #[tokio::test]
+async fn who_repeats_what_was_deleted_meanwhile_is_told_so_and_makes_nothing_twice() {
+    let api = Api::new().await;
+    let (admin, platform) = (
+        api.key("demo", KeyRole::Admin).await,
+        api.key("demo", KeyRole::Platform).await,
+    );
+    let meeting = json!({"title": "A", "starts_at": "2026-11-23T09:00:00Z", "ends_at": null, "timezone": "UTC"});
+    let meeting = api.ask(&admin, "POST", "/v1/meetings", Some(meeting)).await;
+    assert_eq!(meeting.status, 201, "{}", meeting.text);
+    let meeting = format!("/v1/meetings/{}", meeting.json()["id"].as_str().unwrap());
+    let first = api
+        .ask(
+            &platform,
+            "POST",
+            "/v1/numbers",
+            Some(json!({"number": "+390600", "language": "it"})),
+        )
+        .await;
+    assert_eq!(first.status, 201, "the last number can't be deleted");
+    for (key, path, body) in [
+        (
+            &admin,
+            "/v1/webhooks".to_owned(),
+            json!({"url": "https://example.org/"}),
+        ),
+        (
+            &platform,
+            "/v1/numbers".to_owned(),
+            json!({"number": "+390601", "language": "it"}),
+        ),
+        (&admin, "/v1/keys".to_owned(), json!({"role": "reader"})),
+        (
+            &admin,
+            format!("{meeting}/pins"),
+            json!({"role": "guest", "label": "Anna"}),
+        ),
+    ] {
+        let made = post(&api, key, &path, "k", Some(body.clone())).await;
+        assert_eq!(made.status, 201, "{path}: {}", made.text);
+        let again = post(&api, key, &path, "k", Some(body.clone())).await;
+        assert_eq!(again.text, made.text, "{path}");
+        let have = count(&api, key, &path).await;
+        let one = format!("{path}/{}", made.json()["id"].as_str().unwrap());
+        assert_eq!(
+            api.ask(key, "DELETE", &one, None).await.status,
+            204,
+            "{path}"
+        );
+        for _ in 0..2 {
+            let again = post(&api, key, &path, "k", Some(body.clone())).await;
+            assert_eq!(again.problem(410), "deleted_meanwhile", "{path}");
+            assert!(!again.text.contains("whsec_") && !again.text.contains("vb_"));
+        }
+        // A revoked key stays in the list.
+        let left = have - usize::from(path != "/v1/keys");
+        assert_eq!(count(&api, key, &path).await, left, "{path}");
+        let anew = post(&api, key, &path, "l", Some(body)).await;
+        assert_eq!(anew.status, 201, "{path}: {}", anew.text);
+    }
+    let body = json!({"title": "B", "starts_at": "2026-11-23T09:00:00Z", "ends_at": null, "timezone": "UTC"});
+    let made = post(&api, &admin, "/v1/meetings", "m", Some(body.clone())).await;
+    let one = format!("/v1/meetings/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(api.ask(&admin, "DELETE", &one, None).await.status, 204);
+    let again = post(&api, &admin, "/v1/meetings", "m", Some(body)).await;
+    assert_eq!(again.status, 201, "it is there, and can be brought back");
+}
+
+#[tokio::test]
 async fn a_repetition_is_remembered_for_a_day() {
     let api = Api::new().await;
     set_clock("2026-11-20T08:00:00Z");
@@ -164,7 +232,13 @@ fn the_openapi_document_names_the_header_on_every_post() {
         let parameters = item["post"]["parameters"].as_array().unwrap();
         let named = parameters.iter().filter(|p| p["name"] == "Idempotency-Key");
         assert_eq!(named.count(), 1, "{path}");
-        assert!(item["post"]["responses"]["409"].is_object(), "{path}");
+        let responses = &item["post"]["responses"];
+        assert!(responses["409"].is_object(), "{path}");
+        assert_eq!(
+            responses["410"].is_object(),
+            responses["201"].is_object(),
+            "{path}"
+        );
         seen += 1;
     }
     assert!(seen >= 6, "{seen}");

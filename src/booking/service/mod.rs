@@ -40,6 +40,7 @@ use crate::booking::store::{
 use crate::config::{FsapiConfig, JitsiConfig};
 use guesses::SharedBudget;
 
+pub use answers::Made;
 pub use calls::CallQuestion;
 pub use dials::{DialPermit, DialRequest};
 pub use events::{EventCounts, EventOwner, FeedNews, STREAMS_PER_KEY, StreamPlace};

@@ -152,7 +152,7 @@ impl SqlStore {
     async fn forget_deleted(&self) -> Result<(), StoreError> {
         match self.dialect {
             Dialect::Sqlite => sqlite::empty_log(&self.write).await,
-            Dialect::Postgres => Ok(()),
+            Dialect::Postgres(_) => Ok(()),
         }
     }
 

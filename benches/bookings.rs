@@ -22,7 +22,7 @@ use clap::Parser;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-use voicebridge::booking::admission::{CallId, PinQuery, PinVerdict};
+use voicebridge::booking::admission::{CallId, PinQuery, PinVerdict, Standing};
 use voicebridge::booking::{BookingSettings, Bookings, CallerNumber, Pin, SqlStore};
 
 #[path = "../tests/support/postgres.rs"]
@@ -165,6 +165,7 @@ fn look_up_many(url: &str, stored: usize, is_postgres: bool) {
                 call: CallId(uuid::Uuid::from_u128(number as u128 + 1)),
                 pin: Pin::parse(&digits).unwrap(),
                 caller: CallerNumber::new("+390649622000"),
+                standing: Standing::Unknown,
                 number: None,
             };
             let asked = Instant::now();

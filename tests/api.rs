@@ -1586,6 +1586,7 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
         "voicebridge_calls_total{outcome=\"wrong_pin\"} 1",
         "voicebridge_calls_total{outcome=\"joined\"} 0",
         "voicebridge_pin_attempts_total{result=\"wrong_pin\"} 0",
+        "voicebridge_pin_challenges_total{result=\"asked\"} 0",
         "voicebridge_failure_budget_remaining 100",
         "voicebridge_tick_lateness_seconds_sum{thread=\"1\"} 0.5",
         "voicebridge_tick_lateness_seconds_bucket{le=\"0.001\",thread=\"1\"} 90",

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::body::unread;
 use super::problem::{Problem, no_such_path};
-use crate::booking::admission::{CallId, PinQuery, PinVerdict, Refusal};
+use crate::booking::admission::{CallId, PinQuery, PinVerdict, Refusal, Standing};
 use crate::booking::{CallerNumber, MeetingId, NumberPlan, Pin};
 use crate::config::FsapiConfig;
 
@@ -177,15 +177,20 @@ async fn told(
         pin: pin.clone(),
         number: number.map(str::to_owned),
         caller: CallerNumber::new(form.text("Caller-Caller-ID-Number").unwrap_or_default()),
+        standing: Standing::Unknown,
     };
     let bridge = |pin: Option<&Pin>, meeting| {
         let to = number.map_or_else(|| any_number(&plan), str::to_owned);
         bridged(config, question, &form.caller_name(), &to, pin, meeting)
     };
-    match state.bookings.resolve_pin(state.now(), query).await {
+    match state
+        .bookings
+        .resolve_pin_beforehand(state.now(), query)
+        .await
+    {
         PinVerdict::Refused(Refusal::Wrong) => wrong(state, form, question).await,
-        // Nothing was looked at: the caller is asked there, and told to try again.
-        PinVerdict::Refused(Refusal::Unavailable) => bridge(None, None),
+        // Nothing was looked at: the caller is asked there, and told what is to be told.
+        PinVerdict::Refused(Refusal::Unavailable | Refusal::Unproven(_)) => bridge(None, None),
         PinVerdict::Refused(Refusal::TooEarly { .. } | Refusal::Ended | Refusal::Cancelled) => {
             bridge(Some(&pin), None)
         }

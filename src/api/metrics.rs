@@ -23,10 +23,12 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, store_up: bool) -> String {
         .map(|(outcome, n)| (outcome.word(), n))
         .collect();
     let pins = bookings.pin_statistics().results().to_vec();
+    let challenges = bookings.pin_statistics().challenges().to_vec();
     let snapshot = Snapshot {
         gauges: gauges.clone(),
         calls,
         pins,
+        challenges,
         budget: bookings.failure_budget_remaining(),
         store_up,
         events: bookings.event_counts(),
@@ -44,6 +46,7 @@ struct Snapshot {
     gauges: Gauges,
     calls: Vec<(&'static str, u64)>,
     pins: Vec<(&'static str, u64)>,
+    challenges: Vec<(&'static str, u64)>,
     budget: u32,
     store_up: bool,
     events: EventCounts,
@@ -76,10 +79,17 @@ impl Snapshot {
             "result",
             &self.pins,
         )?;
+        counters(
+            to,
+            "voicebridge_pin_challenges",
+            "Callers who were asked to key in two digits that they hear before a PIN was looked at",
+            "result",
+            &self.challenges,
+        )?;
         gauge(
             to,
             "voicebridge_failure_budget_remaining",
-            "Wrong PINs still evaluated within the hour",
+            "Wrong PINs still evaluated within the hour, on all nodes",
             budget,
         )?;
         counters(

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::recurrence::RecurrenceId;
 use crate::media::treatment::SoundOptions;
-use crate::units::Language;
+use crate::units::{Key, Language};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -69,6 +69,49 @@ pub struct PinQuery {
     pub number: Option<String>,
     /// Who asks, for the failure budget; never for admission.
     pub caller: CallerNumber,
+    /// What speaks for him, for the failure budget.
+    pub standing: Standing,
+}
+
+/// What speaks for a caller while many guess PINs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing but his number.
+    Unknown,
+    /// In this call he has keyed in two digits that he heard.
+    Proven,
+    /// His PIN came with the call from a peer that is trusted: nobody keyed it in.
+    Trusted,
+}
+
+/// Two digits that a caller hears and keys in. Print as `***`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SpokenDigits([u8; 2]);
+
+impl SpokenDigits {
+    /// The digits of a number below 100; of others the last two.
+    #[must_use]
+    pub const fn new(number: u8) -> Self {
+        Self([number / 10 % 10, number % 10])
+    }
+
+    /// In the order in which they are said.
+    #[must_use]
+    pub const fn said(self) -> [u8; 2] {
+        self.0
+    }
+
+    /// Are these keys the ones?
+    #[must_use]
+    pub fn are(self, first: Key, second: Key) -> bool {
+        self.0.map(Some) == [first.digit(), second.digit()]
+    }
+}
+
+impl fmt::Debug for SpokenDigits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// The answer to a [`PinQuery`].
@@ -129,6 +172,8 @@ pub enum Refusal {
     Ended,
     /// Valid, but cancelled.
     Cancelled,
+    /// Many guess PINs: it is looked at once he has keyed in these digits, which he hears.
+    Unproven(SpokenDigits),
     /// The store is away: "please try again in a moment".
     Unavailable,
 }

@@ -1,11 +1,18 @@
 //! The failure budget: how many wrong PINs are evaluated in an hour, over all callers and nodes together.
 //!
 //! A guess is paid for before it is looked at and paid back if it was right, so however many come at
-//! once, no more wrong ones are evaluated in any hour than the budget has. The last parts are kept
-//! for callers of good standing, so that a flood of guesses doesn't keep people out:
-//! who failed within the hour gets nothing from the last 30 %, and the last 10 % are for callers that
-//! got in before. One number fails at most ten times an hour; who forges it uses up its owner's ten
-//! too, so what is held back is answered "please try again in a moment", never "wrong PIN".
+//! once, no more wrong ones are evaluated in any hour than the budget has. So that a flood of guesses
+//! doesn't keep people out, the less is left the more must speak for a caller ([`FailureBudget::kept_from`]):
+//!
+//! | left | whose PINs are looked at |
+//! |---|---|
+//! | more than half | everybody's |
+//! | down to 30 % | of who has shown that he hears ([`Standing::Proven`]); others are asked to first |
+//! | down to 10 % | as before, but nobody's who failed within the hour |
+//! | the last 10 % | of callers that got in before, and of trusted peers' calls that bring their PIN |
+//!
+//! The last two kinds are never asked to show anything. Whatever is held back is answered "please try again in a moment",
+//! never "wrong PIN". One number fails at most ten times an hour; who forges it uses up its owner's ten too.
 //!
 //! The whole lies in the store. A node pays from a share of it that the store keeps for this node alone, so
 //! that a guess needs no question to the store: [`FailureBudget::report`] says what this node's callers
@@ -23,6 +30,7 @@ use sha2::Sha256;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use crate::booking::admission::Standing;
 use crate::booking::pin::NoRandomness;
 use crate::booking::privacy::CallerNumber;
 
@@ -90,6 +98,9 @@ pub enum HeldBack {
     /// What is left of the budget is kept for callers of better standing.
     #[error("too many wrong ones within the hour")]
     Everybody,
+    /// He may show that he hears what is said; then it may be evaluated.
+    #[error("many wrong ones within the hour, and nothing speaks for the caller")]
+    Unproven,
     /// Guesses that are being looked at may use it up. Once one of them is settled, this one may be paid for.
     #[error("too many at the same time")]
     Busy,
@@ -121,24 +132,37 @@ impl FailureBudget {
     ///
     /// # Errors
     /// [`HeldBack`]: the guess must not be evaluated.
-    pub fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
-        let caller = self.hash(caller);
+    pub fn pay(
+        &self,
+        now: Timestamp,
+        caller: &CallerNumber,
+        standing: Standing,
+    ) -> Result<Guess<'_>, HeldBack> {
+        // A trusted peer may show one number for all its calls: they are not counted as one caller's.
+        let caller = self.hash(caller).filter(|_| standing != Standing::Trusted);
         let mut books = self.books();
         books.forget_before(now);
         let failed = caller.map_or(0, |c| books.failed_of(c));
         if failed >= FAILURES_PER_CALLER_MAX {
             return Err(HeldBack::Caller);
         }
-        if books.left(self.per_hour) <= self.kept_from(&books, caller, failed) {
-            return Err(HeldBack::Everybody);
+        let left = books.left(self.per_hour);
+        if left <= self.kept_from(&books, caller, failed, standing) {
+            let proven = self.kept_from(&books, caller, failed, Standing::Proven);
+            return Err(if left > proven && standing == Standing::Unknown {
+                HeldBack::Unproven
+            } else {
+                HeldBack::Everybody
+            });
         }
         let risked = failed + caller.map_or(0, |c| books.in_flight_of(c));
         let spare = books.spare(self.per_hour);
-        if risked >= FAILURES_PER_CALLER_MAX || spare <= self.kept_from(&books, caller, risked) {
+        let kept = self.kept_from(&books, caller, risked, standing);
+        if risked >= FAILURES_PER_CALLER_MAX || spare <= kept {
             return Err(HeldBack::Busy);
         }
         if books.unused_share(now) == 0 {
-            let last = self.kept_from(&books, caller, risked) == 0;
+            let last = kept == 0;
             return Err(HeldBack::NoShare { last });
         }
         books.in_flight += 1;
@@ -258,11 +282,20 @@ impl FailureBudget {
     }
 
     /// What stays in the budget for callers of better standing than this one.
-    fn kept_from(&self, books: &Books, caller: Option<CallerHash>, failures: u32) -> u32 {
-        match caller {
-            Some(_) if failures > 0 => self.per_hour * 3 / 10,
-            Some(c) if books.known.contains(&c) => 0,
-            Some(_) | None => self.per_hour / 10,
+    fn kept_from(
+        &self,
+        books: &Books,
+        caller: Option<CallerHash>,
+        failures: u32,
+        standing: Standing,
+    ) -> u32 {
+        let known = caller.is_some_and(|c| books.known.contains(&c));
+        match standing {
+            Standing::Trusted => 0,
+            Standing::Unknown | Standing::Proven if known && failures == 0 => 0,
+            Standing::Unknown => self.per_hour / 2,
+            Standing::Proven if failures > 0 => self.per_hour * 3 / 10,
+            Standing::Proven => self.per_hour / 10,
         }
     }
 
@@ -547,14 +580,23 @@ mod tests {
         }
 
         fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
+            self.pay_as(now, caller, Standing::Proven)
+        }
+
+        fn pay_as(
+            &self,
+            now: Timestamp,
+            caller: &CallerNumber,
+            standing: Standing,
+        ) -> Result<Guess<'_>, HeldBack> {
             if self.0.is_stale(now) {
                 self.1.borrow_mut().renew(now, &self.0, Purpose::Anybody);
             }
-            match self.0.pay(now, caller) {
+            match self.0.pay(now, caller, standing) {
                 Err(HeldBack::NoShare { last }) => {
                     let purpose = [Purpose::Anybody, Purpose::Best][usize::from(last)];
                     self.1.borrow_mut().renew(now, &self.0, purpose);
-                    self.0.pay(now, caller)
+                    self.0.pay(now, caller, standing)
                 }
                 paid_or_not => paid_or_not,
             }
@@ -610,7 +652,10 @@ mod tests {
                 let which = dice.roll(nodes.len() as u64) as usize;
                 let (name, budget) = &nodes[which];
                 let guesses: Vec<_> = (0..dice.roll(8))
-                    .filter_map(|_| budget.pay(now, &caller(dice.roll(1 << 20) as u32)).ok())
+                    .filter_map(|_| {
+                        let caller = caller(dice.roll(1 << 20) as u32);
+                        budget.pay(now, &caller, Standing::Trusted).ok()
+                    })
                     .collect();
                 let purpose = [Purpose::Anybody, Purpose::Best][dice.roll(2) as usize];
                 let report = budget.report(purpose);
@@ -664,12 +709,16 @@ mod tests {
         let budget = Node::new(100);
         budget.pay(at(0), &caller(0)).unwrap().was_right();
         let paid = |second| {
-            let guesses = (1..50).map_while(|n| budget.0.pay(at(second), &caller(n)).ok());
+            let guesses =
+                (1..50).map_while(|n| budget.0.pay(at(second), &caller(n), Standing::Proven).ok());
             guesses.map(Guess::was_wrong).count()
         };
         let late = SHARE_LASTS.as_secs() - 30;
         assert_eq!(
-            budget.0.pay(at(late), &caller(1)).unwrap_err(),
+            budget
+                .0
+                .pay(at(late), &caller(1), Standing::Proven)
+                .unwrap_err(),
             HeldBack::NoShare { last: false }
         );
         assert_eq!(paid(late - 1), 10);
@@ -730,6 +779,31 @@ mod tests {
             HeldBack::Everybody
         );
         budget.pay(at(4), &regular).unwrap().was_right();
+    }
+
+    #[test]
+    fn below_half_whoever_nothing_speaks_for_is_asked_to_show_that_he_hears() {
+        let budget = Node::new(100);
+        let pay = |second, n, standing| budget.pay_as(at(second), &caller(n), standing);
+        pay(0, 900, Standing::Unknown).unwrap().was_right();
+        let wrong = (0..80).map_while(|n| pay(1, n, Standing::Unknown).ok());
+        assert_eq!(wrong.map(Guess::was_wrong).count(), 50);
+        assert_eq!(
+            pay(2, 500, Standing::Unknown).unwrap_err(),
+            HeldBack::Unproven
+        );
+        pay(2, 500, Standing::Proven).unwrap().was_right();
+        pay(2, 900, Standing::Unknown).unwrap().was_right();
+        // Who passes by himself gets no further than the last tenth.
+        let wrong = (100..200).map_while(|n| pay(3, n, Standing::Proven).ok());
+        assert_eq!(wrong.map(Guess::was_wrong).count(), 40);
+        for standing in [Standing::Unknown, Standing::Proven] {
+            assert_eq!(pay(4, 501, standing).unwrap_err(), HeldBack::Everybody);
+        }
+        pay(4, 900, Standing::Unknown).unwrap().was_right();
+        pay(4, 0, Standing::Trusted).unwrap().was_right();
+        let wrong = (200..300).map_while(|n| pay(5, n, Standing::Trusted).ok());
+        assert_eq!(wrong.map(Guess::was_wrong).count(), 10);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub mod webhook;
 
 pub use admission::{
     Admission, CallRecord, Direction, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery,
-    PinVerdict, Refusal, Role,
+    PinVerdict, Refusal, Role, SpokenDigits, Standing,
 };
 pub use conference::ConferenceName;
 pub use dial::{DialRefusal, DialRules};

@@ -23,6 +23,10 @@ pub struct CallLimits {
     pub late_hash: Duration,
     /// Wrong PINs before the goodbye.
     pub wrong_pins: u32,
+    /// Tries at keying in what he hears, before the goodbye.
+    pub challenges: u32,
+    /// Who was asked to key in what he hears waits for so long, times his wrong PINs, before another is looked at.
+    pub slowed: Duration,
     /// The longest PIN in use: an entry of that length is complete without `#`.
     pub pin_length_auto: Option<usize>,
     /// How long the bookings may take to answer.
@@ -57,6 +61,8 @@ impl Default for CallLimits {
             between_digits: Duration::from_secs(4),
             late_hash: Duration::from_secs(3),
             wrong_pins: 3,
+            challenges: 3,
+            slowed: Duration::from_secs(2),
             pin_length_auto: None,
             look_up: Duration::from_secs(10),
             enter: Duration::from_secs(10),

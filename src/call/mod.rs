@@ -3,7 +3,7 @@
 //!
 //! 1. [`Call`] (`state`, `state/collecting`, `state/inviting`, `state/meeting`): one per call. `emergency` turns away what must never be answered, `pin`
 //!    collects the keys of a PIN, `keypad` makes commands of pairs of keys, `voice` knows who muted
-//!    whom, `record` gathers what is kept afterwards, `limits` names every duration and count. `past` is what
+//!    whom, `state/challenge` asks for two spoken digits while many guess, `record` gathers what is kept afterwards, `limits` names every duration and count. `past` is what
 //!    brings a caller back into his meeting when another process has lost him (`state/returning`).
 //! 2. [`Rooms`] (`rooms`): all meetings of the node, each a `room` with a `seat` for each who is in or
 //!    waits; `schedule` turns the booked times into monotonic ones.
@@ -52,7 +52,7 @@ pub use seat::{Seat, SeatState};
 pub use state::{Call, CallPhase, CallSummary};
 
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict,
+    Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict, Standing,
 };
 use crate::units::{Key, Language};
 
@@ -69,6 +69,8 @@ pub struct Arrival {
     pub language: Language,
     /// A PIN that came with the call (`;pin=`, `X-Conf-PIN`): no prompt.
     pub pin: Option<Pin>,
+    /// Whoever sent the call, and that PIN with it, is trusted.
+    pub trusted: bool,
     /// He was in a meeting already when another process lost him: he goes back there, whatever the PIN.
     pub past: Option<Box<Past>>,
     /// It is we who call.
@@ -220,7 +222,14 @@ pub enum CallOutput {
     /// Waiting music on or off; it sounds whenever nothing is said.
     Music(bool),
     /// Ask the bookings.
-    LookUpPin(Pin),
+    LookUpPin {
+        /// What it opens.
+        pin: Pin,
+        /// What speaks for the caller.
+        standing: Standing,
+    },
+    /// Whether he keyed in the digits that he heard; to be counted.
+    Challenged(bool),
     /// Ask the bookings whether the meeting he was in is still on; answered by a `PinVerdict`.
     LookUpPast(Box<Past>),
     /// Ask the bookings whether who was called may still come in; answered by a `PinVerdict`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Zoned;
 
+use crate::booking::SpokenDigits;
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
 use crate::units::Language;
@@ -17,6 +18,10 @@ pub enum Phrase {
     Invited,
     /// "Please enter the PIN of your meeting, followed by hash."
     EnterPin,
+    /// "Please key in these two digits:"
+    KeyInDigits,
+    /// "Four, seven."
+    Digits(SpokenDigits),
     /// "That PIN is not valid."
     WrongPin,
     /// "Goodbye."

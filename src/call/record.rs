@@ -230,6 +230,11 @@ impl RecordDraft {
         self.progress = Progress::Refused(outcome);
     }
 
+    /// What he was refused for is settled.
+    pub(super) const fn undecided(&mut self) {
+        self.progress = Progress::Undecided;
+    }
+
     /// His time for a PIN is up. Wrong PINs outweigh it.
     pub(super) fn gave_no_pin(&mut self) {
         self.not_silent();

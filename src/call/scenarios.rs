@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
     Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
-    Pin, PinVerdict, Refusal, Role,
+    Pin, PinVerdict, Refusal, Role, SpokenDigits, Standing,
 };
 use crate::call::{
     Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, Called, MutedBy, Outgoing, Past,
@@ -63,6 +63,7 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         number: number.to_owned(),
         language: Language::English,
         pin: pin.map(|pin| Pin::parse(pin).unwrap()),
+        trusted: false,
         past: None,
         outgoing: None,
         sip_call_id: Some("a84b4c76e66710".to_owned()),
@@ -240,7 +241,13 @@ fn describe(output: &CallOutput) -> String {
         }
         CallOutput::StopSaying => "quiet".to_owned(),
         CallOutput::Music(state) => format!("music {}", on(state)),
-        CallOutput::LookUpPin(pin) => format!("look up {}", pin.expose()),
+        CallOutput::LookUpPin { pin, standing } => match standing {
+            Standing::Unknown => format!("look up {}", pin.expose()),
+            Standing::Proven | Standing::Trusted => {
+                format!("look up {} {standing:?}", pin.expose())
+            }
+        },
+        CallOutput::Challenged(passed) => format!("passed {passed}"),
         CallOutput::LookUpPast(past) => format!("look up {}", past.meeting),
         CallOutput::LookUpInvited(_) => "look up his invitation".to_owned(),
         CallOutput::Dial => "dial".to_owned(),
@@ -610,6 +617,136 @@ fn a_pin_that_came_with_the_call_skips_the_prompt() {
         phone.keys("111111#");
         assert_eq!(phone.on(refused(Refusal::Wrong)), [last]);
     }
+}
+
+fn unproven(digits: u8) -> CallInput {
+    refused(Refusal::Unproven(SpokenDigits::new(digits)))
+}
+
+/// A caller who has keyed in a PIN and hears two digits.
+fn challenged() -> Phone {
+    let mut phone = Phone::greeted(six_digits());
+    assert_eq!(phone.keys("123456"), ["quiet", "look up 123456"]);
+    assert_eq!(phone.on(unproven(47)), ["say en KeyInDigits Digits(***)"]);
+    phone
+}
+
+#[test]
+fn who_keys_in_the_digits_that_he_hears_has_his_pin_looked_at() {
+    let mut phone = challenged();
+    // The hash of his PIN, and of the digits.
+    assert_eq!(phone.keys("#"), [""; 0]);
+    assert_eq!(
+        phone.keys("47"),
+        ["quiet", "passed true", "look up 123456 Proven"]
+    );
+    assert_eq!(phone.keys("#"), [""; 0]);
+    assert_eq!(phone.on(admitted(admission(Role::Guest))), ["enter"]);
+    assert_eq!(
+        phone.on(joined(1, false)).first().unwrap(),
+        "say en OthersPresent(1)"
+    );
+    phone.on(CallInput::HungUp);
+    assert_eq!(phone.record().outcome, Outcome::Joined);
+    assert_eq!(phone.record().pin_attempts, 1);
+}
+
+#[test]
+fn who_has_shown_that_he_hears_is_not_asked_again_but_slowed() {
+    let mut phone = challenged();
+    phone.keys("47");
+    let again = ["say en WrongPin EnterPin"];
+    assert_eq!(phone.on(refused(Refusal::Wrong)), again);
+    assert_eq!(phone.keys("222222"), ["quiet"]);
+    assert_eq!(phone.pass(Duration::from_millis(1_999)), [""; 0]);
+    assert_eq!(
+        phone.pass(Duration::from_millis(1)),
+        ["look up 222222 Proven"]
+    );
+    assert_eq!(phone.on(refused(Refusal::Wrong)), again);
+    assert_eq!(phone.keys("333333"), ["quiet"]);
+    assert_eq!(phone.pass(Duration::from_millis(3_999)), [""; 0]);
+    assert_eq!(
+        phone.pass(Duration::from_millis(1)),
+        ["look up 333333 Proven"]
+    );
+    assert_eq!(
+        phone.on(refused(Refusal::Wrong)),
+        ["say en WrongPin Goodbye"]
+    );
+    phone.said();
+    assert_eq!(phone.record().outcome, Outcome::WrongPin);
+    assert_eq!(phone.record().pin_attempts, 3);
+}
+
+#[test]
+fn three_times_other_digits_than_he_hears_are_a_goodbye_that_cost_no_guess() {
+    let mut phone = challenged();
+    assert_eq!(
+        phone.keys("48"),
+        ["quiet", "passed false", "look up 123456"]
+    );
+    // Other digits each time.
+    assert_eq!(phone.on(unproven(5)), ["say en KeyInDigits Digits(***)"]);
+    phone.said();
+    assert_eq!(phone.keys("5"), [""; 0]);
+    assert_eq!(
+        phone.pass(secs(4)),
+        ["passed false", "look up 123456"],
+        "one digit is not both"
+    );
+    assert_eq!(phone.on(unproven(60)), ["say en KeyInDigits Digits(***)"]);
+    phone.said();
+    assert_eq!(phone.pass(secs(9)), [""; 0]);
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["passed false", "say en TryAgainLater Goodbye"]
+    );
+    phone.said();
+    let record = phone.record();
+    assert_eq!(
+        (record.outcome, record.pin_attempts, record.hangup_by),
+        (Outcome::ChallengeFailed, 1, HangupBy::System)
+    );
+}
+
+#[test]
+fn star_has_the_digits_said_again() {
+    let mut phone = challenged();
+    assert_eq!(
+        phone.keys("4*"),
+        ["quiet", "say en KeyInDigits Digits(***)"]
+    );
+    assert_eq!(phone.keys("A"), [""; 0]);
+    assert_eq!(phone.keys("47").last().unwrap(), "look up 123456 Proven");
+}
+
+#[test]
+fn who_hangs_up_while_he_hears_digits_has_not_shown_that_he_hears() {
+    let mut phone = challenged();
+    phone.on(CallInput::HungUp);
+    assert_eq!(phone.record().outcome, Outcome::ChallengeFailed);
+    let mut phone = challenged();
+    let last = phone.pass(secs(90));
+    assert!(
+        last.contains(&"say en TimeLimit Goodbye".to_owned()),
+        "{last:?}"
+    );
+    phone.said();
+    assert_eq!(phone.record().outcome, Outcome::ChallengeFailed);
+}
+
+#[test]
+fn a_pin_that_a_trusted_peer_brings_is_told_apart_from_one_that_is_keyed_in() {
+    let mut phone = Phone::new(six_digits());
+    let arrival = Arrival {
+        trusted: true,
+        ..arrival("100", Some("123456"))
+    };
+    phone.on(CallInput::Arrived(arrival));
+    assert_eq!(phone.on(CallInput::Answered), ["look up 123456 Trusted"]);
+    phone.on(refused(Refusal::Wrong));
+    assert_eq!(phone.keys("222222"), ["quiet", "look up 222222"]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The state machine of one call. Each state owns its data; an input takes the state and gives the
 //! next one. Here: the states, the doors in and out, the answer and the end; `collecting` is the
-//! way to an accepted PIN, `inviting` that of somebody whom we call, `meeting` everything behind both, `returning`
+//! way to an accepted PIN, `challenge` what stands in that way while many guess, `inviting` that of somebody whom we call, `meeting` everything behind both, `returning`
 //! the way back after a loss; `summary` is a call at a glance.
 
+mod challenge;
 mod collecting;
 mod inviting;
 mod meeting;
@@ -16,13 +17,14 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::booking::admission::CallId;
-use crate::booking::{Admission, CallerNumber, Outcome, Pin, Refusal};
+use crate::booking::{Admission, CallerNumber, Outcome, Pin, Refusal, Standing};
 use crate::call::record::{Ending, RecordDraft};
 use crate::call::{
     Arrival, CallInput, CallLimits, CallOutput, Outgoing, Past, Phrase, Rejection, WaitFor,
     is_emergency, reaches_emergency,
 };
 use crate::units::{Key, Language};
+use challenge::Challenged;
 use collecting::{CollectingPin, Tries};
 use inviting::Inviting;
 use meeting::Joined;
@@ -71,10 +73,21 @@ enum CallState {
     Inviting(Inviting),
     /// Greeted; PINs are keyed in.
     CollectingPin(CollectingPin),
+    /// Keys in two digits that he hears.
+    Challenged(Box<Challenged>),
+    /// The bookings are asked later.
+    Slowed {
+        until: Instant,
+        tries: Tries,
+        pin: Pin,
+        type_ahead: Vec<Key>,
+    },
     /// The bookings are asked.
     LookingUp {
         until: Instant,
         tries: Tries,
+        /// What they are asked about; `None`: of whom we called.
+        pin: Option<Pin>,
         type_ahead: Vec<Key>,
     },
     /// The bookings are asked about the meeting that he was in.
@@ -110,8 +123,8 @@ enum CallState {
 enum Entry {
     /// He is asked for a PIN.
     Asked,
-    /// His PIN came with the call.
-    Pin(Pin),
+    /// His PIN came with the call; what speaks for it.
+    Pin(Pin, Standing),
     /// He was in before.
     Past(Box<Past>),
     /// We called him.
@@ -195,11 +208,13 @@ impl Call {
             CallState::Ringing { until, .. }
             | CallState::Dialling { until, .. }
             | CallState::Answering { until, .. }
+            | CallState::Slowed { until, .. }
             | CallState::LookingUp { until, .. }
             | CallState::Returning { until, .. }
             | CallState::Entering { until, .. }
             | CallState::Waiting { until, .. } => Some(*until),
             CallState::CollectingPin(collecting) => Some(collecting.due()),
+            CallState::Challenged(challenged) => Some(challenged.due()),
             CallState::Inviting(inviting) => Some(inviting.due()),
             CallState::Joined(joined) => joined.due(),
         };
@@ -218,7 +233,7 @@ impl Call {
         }
         self.language = arrival.language;
         let past = arrival.past.clone();
-        let pin = arrival.pin.clone();
+        let (pin, trusted) = (arrival.pin.clone(), arrival.trusted);
         self.record.arrived(at.wall, arrival);
         if let Some(past) = past {
             self.record.resumed(&past);
@@ -227,7 +242,12 @@ impl Call {
         if let Some(outgoing) = outgoing {
             return self.call_out(at, outgoing);
         }
-        let entry = pin.map_or(Entry::Asked, Entry::Pin);
+        let standing = if trusted {
+            Standing::Trusted
+        } else {
+            Standing::Unknown
+        };
+        let entry = pin.map_or(Entry::Asked, |pin| Entry::Pin(pin, standing));
         if self.limits.ring.is_zero() {
             return self.answer(at, entry);
         }
@@ -288,7 +308,7 @@ impl Call {
         self.call_until = Some(at.now + self.limits.call.saturating_sub(lasts));
         let tries = Tries::until(at.now + self.limits.before_pin);
         let state = match entry {
-            Entry::Pin(pin) => self.look_up(at, tries, pin),
+            Entry::Pin(pin, standing) => self.look_up(at, tries, pin, standing),
             Entry::Asked => self.prompt(tries, 0, [Phrase::Welcome, Phrase::EnterPin]),
             Entry::Past(past) => self.go_back(at, past),
             Entry::Outgoing(outgoing) => return self.invite(at, outgoing),
@@ -315,6 +335,7 @@ impl Call {
         }
         match state {
             CallState::CollectingPin(collecting) => self.on_pin_key(at, collecting, key),
+            CallState::Challenged(challenged) => self.on_challenge_key(at, *challenged, key),
             CallState::Inviting(inviting) => self.on_invited_key(at, inviting, key),
             CallState::Joined(mut joined) => {
                 self.on_meeting_key(at, &mut joined, key);
@@ -324,6 +345,7 @@ impl Call {
             | CallState::Ringing { .. }
             | CallState::Dialling { .. }
             | CallState::Answering { .. }
+            | CallState::Slowed { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
             | CallState::Entering { .. }
@@ -338,6 +360,9 @@ impl Call {
             CallState::CollectingPin(collecting) => {
                 CallState::CollectingPin(collecting.prompted(at.now + self.limits.silence))
             }
+            CallState::Challenged(challenged) => {
+                CallState::Challenged(Box::new(challenged.prompted(at.now + self.limits.silence)))
+            }
             CallState::Inviting(inviting) => {
                 CallState::Inviting(inviting.prompted(at.now + self.limits.silence))
             }
@@ -346,6 +371,7 @@ impl Call {
             | CallState::Ringing { .. }
             | CallState::Dialling { .. }
             | CallState::Answering { .. }
+            | CallState::Slowed { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
             | CallState::Entering { .. }
@@ -362,6 +388,10 @@ impl Call {
             CallState::Inviting(inviting) => self.on_invited_silence(at, inviting),
             CallState::Answering { .. } => self.cut(at, &state, Ending::LOST),
             CallState::CollectingPin(collecting) => self.on_pin_silence(at, &collecting),
+            CallState::Challenged(challenged) => self.on_challenge_silence(at, *challenged),
+            CallState::Slowed { tries, pin, .. } => {
+                self.ask_bookings(at, tries, pin, tries.standing())
+            }
             CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
             CallState::Returning { .. } => self.on_no_way_back(at, &Refusal::Unavailable),
             CallState::Joined(mut joined) if joined.music_is_due(at.now) => {
@@ -487,6 +517,8 @@ impl CallState {
             | Self::Answering { .. }
             | Self::Inviting(_)
             | Self::CollectingPin(_)
+            | Self::Challenged(_)
+            | Self::Slowed { .. }
             | Self::LookingUp { .. }
             | Self::Returning { .. }
             | Self::SayingGoodbye { .. }
@@ -498,6 +530,7 @@ impl CallState {
     const fn type_ahead(&mut self) -> Option<&mut Vec<Key>> {
         match self {
             Self::Answering { type_ahead, .. }
+            | Self::Slowed { type_ahead, .. }
             | Self::LookingUp { type_ahead, .. }
             | Self::Returning { type_ahead, .. }
             | Self::Entering { type_ahead, .. } => Some(type_ahead),
@@ -506,6 +539,7 @@ impl CallState {
             | Self::Dialling { .. }
             | Self::Inviting(_)
             | Self::CollectingPin(_)
+            | Self::Challenged(_)
             | Self::Waiting { .. }
             | Self::Joined(_)
             | Self::SayingGoodbye { .. }

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::booking::admission::CallId;
-use crate::booking::{Admission, HangupBy, MeetingId, ParticipantId, PinVerdict, Refusal, Role};
+use crate::booking::{
+    Admission, HangupBy, MeetingId, ParticipantId, PinVerdict, Refusal, Role, SpokenDigits,
+};
 use crate::call::scenarios::{admission, arrival, clocks, past};
 use crate::call::{
     Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, MutedBy, Outgoing, Past,
@@ -69,13 +71,14 @@ impl Dice {
     }
 
     fn refusal(&mut self, wall: Timestamp) -> Refusal {
-        match self.roll(8) {
+        match self.roll(9) {
             0 => Refusal::TooEarly {
                 opens_at: Box::new(wall.to_zoned(jiff::tz::TimeZone::UTC)),
             },
             1 => Refusal::Ended,
             2 => Refusal::Cancelled,
             3 => Refusal::Unavailable,
+            4 => Refusal::Unproven(SpokenDigits::new(self.roll(100) as u8)),
             _ => Refusal::Wrong,
         }
     }
@@ -191,7 +194,8 @@ impl Watch {
                 CallOutput::Ring
                 | CallOutput::Reject(_)
                 | CallOutput::StopSaying
-                | CallOutput::LookUpPin(_)
+                | CallOutput::LookUpPin { .. }
+                | CallOutput::Challenged(_)
                 | CallOutput::LookUpPast(_)
                 | CallOutput::LookUpInvited(_)
                 | CallOutput::Dial
@@ -360,7 +364,7 @@ impl Gateway {
         let leg = self.legs.get_mut(&id).unwrap();
         assert_eq!(leg.records, 0, "{output:?}");
         match output {
-            CallOutput::LookUpPin(_) => {
+            CallOutput::LookUpPin { .. } => {
                 return Some(CallInput::PinVerdict(self.dice.verdict(wall)));
             }
             CallOutput::LookUpPast(past) => {
@@ -407,6 +411,7 @@ impl Gateway {
             | CallOutput::Reject(_)
             | CallOutput::Say { .. }
             | CallOutput::StopSaying
+            | CallOutput::Challenged(_)
             | CallOutput::HangUp { .. } => {}
         }
         None

@@ -23,6 +23,8 @@ pub fn clips(language: Language, phrase: &Phrase) -> Vec<ClipName> {
         Phrase::OthersPresent(count) => return others(language, *count),
         Phrase::HeadCount(count) => return head_count(language, *count),
         Phrase::EndsInMinutes(minutes) => return ends_in(language, *minutes),
+        Phrase::Digits(digits) => return digits_clips(language, digits.said()),
+        Phrase::KeyInDigits => "key-in-digits",
         Phrase::Welcome => "welcome",
         Phrase::Invited => "invited",
         Phrase::EnterPin => "enter-pin",
@@ -88,6 +90,14 @@ fn opens_at_clips(language: Language, opens_at: &Zoned, today: bool) -> Vec<Clip
     said
 }
 
+/// Digit by digit, as they are keyed in.
+fn digits_clips(language: Language, digits: [u8; 2]) -> Vec<ClipName> {
+    let digits = digits.into_iter().map(u32::from);
+    digits
+        .flat_map(|digit| say_number(language, digit))
+        .collect()
+}
+
 fn others(language: Language, count: u32) -> Vec<ClipName> {
     match count {
         0 => clips(language, &Phrase::OnlyParticipant),
@@ -129,6 +139,7 @@ pub(super) mod tests {
     use std::collections::{HashMap, HashSet};
 
     use super::*;
+    use crate::booking::SpokenDigits;
     use crate::prompts::texts::entries;
 
     fn zoned(time: &str) -> Box<Zoned> {
@@ -156,6 +167,8 @@ pub(super) mod tests {
             Phrase::HeadCount(4_321),
         ];
         all.extend(everyday());
+        all.push(Phrase::KeyInDigits);
+        all.extend([7, 40, 55].map(|n| Phrase::Digits(SpokenDigits::new(n))));
         all.extend([0, 1, 2, 5, 10].map(Phrase::EndsInMinutes));
         for today in [true, false] {
             for time in ["2026-03-01T00:00", "2026-12-28T01:00", "2026-05-21T15:30"] {
@@ -271,6 +284,13 @@ pub(super) mod tests {
             assert_eq!(heard(Language::Italian, &phrase), italian);
             assert_eq!(heard(Language::English, &phrase), english);
         }
+    }
+
+    #[test]
+    fn two_digits_are_said_one_by_one() {
+        let phrase = Phrase::Digits(SpokenDigits::new(40));
+        assert_eq!(heard(Language::Italian, &phrase), "quattro zero");
+        assert_eq!(heard(Language::English, &phrase), "four zero");
     }
 
     #[test]

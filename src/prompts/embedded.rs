@@ -28,7 +28,7 @@ type Table = &'static [(&'static str, &'static [u8])];
 #[rustfmt::skip]
 const ITALIAN: Table = sounds! {
     "it":
-    "welcome" "enter-pin" "invited" "wrong-pin" "goodbye" "opens-at" "opens-on" "at" "at-one" "at-zero"
+    "welcome" "enter-pin" "invited" "key-in-digits" "wrong-pin" "goodbye" "opens-at" "opens-on" "at" "at-one" "at-zero"
     "meeting-ended" "meeting-cancelled" "meeting-locked" "meeting-full" "number-not-allowed"
     "try-again-later" "only-participant" "one-other" "there-are" "others" "participants"
     "wait-for-start" "wait-for-host" "muted" "unmuted" "unmute-not-allowed" "keys-help"
@@ -47,7 +47,7 @@ const ITALIAN: Table = sounds! {
 #[rustfmt::skip]
 const ENGLISH: Table = sounds! {
     "en":
-    "welcome" "enter-pin" "invited" "wrong-pin" "goodbye" "opens-at" "opens-on" "at" "meeting-ended"
+    "welcome" "enter-pin" "invited" "key-in-digits" "wrong-pin" "goodbye" "opens-at" "opens-on" "at" "meeting-ended"
     "meeting-cancelled" "meeting-locked" "meeting-full" "number-not-allowed" "try-again-later"
     "only-participant" "one-other" "there-are" "others" "participants" "wait-for-start"
     "wait-for-host" "muted" "unmuted" "unmute-not-allowed" "keys-help" "ends-in"

@@ -422,6 +422,8 @@ impl Gateway {
         let refused = self.refusal(None).filter(|_| past.is_none());
         let dialled = Dialled::find(&self.bookings.numbers(), &incoming.number);
         let served = dialled.served || past.is_some();
+        let language = incoming.language.or(dialled.language);
+        let language = language.or(incoming.channel_language);
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
         let call = Call::new(id, self.settings.call_limits.clone());
         let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
@@ -433,13 +435,10 @@ impl Gateway {
         let arrival = Arrival {
             kind: KIND,
             caller: incoming.caller,
-            language: incoming
-                .language
-                .or(dialled.language)
-                .or(incoming.channel_language)
-                .unwrap_or(Language::English),
+            language: language.unwrap_or(Language::English),
             number: dialled.number,
             pin: incoming.pin,
+            trusted: true,
             past,
             outgoing: None,
             sip_call_id: incoming.sip_call_id,

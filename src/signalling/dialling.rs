@@ -41,6 +41,7 @@ impl Gateway {
             number: order.from.unwrap_or_default(),
             language: language.or(admission.language).unwrap_or(Language::English),
             pin: None,
+            trusted: false,
             past: None,
             outgoing: Some(Box::new(order.outgoing)),
             sip_call_id: None,

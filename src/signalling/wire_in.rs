@@ -71,6 +71,7 @@ impl Gateway {
             language: number.language.unwrap_or(Language::English),
             number: number.number,
             pin: invite.pin,
+            trusted: self.settings.is_trusted(source),
             past: None,
             outgoing: None,
             sip_call_id: Some(invite.call_id),

@@ -8,7 +8,7 @@ use super::clock;
 use super::gateway::{Gateway, Wake};
 use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
-use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal};
+use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal, Standing};
 use crate::call::{
     CallInput, CallOutput, Outgoing, Past, Phrase, Rejection, RoomNotice, RoomOutput, RoomVerdict,
 };
@@ -30,7 +30,8 @@ impl Gateway {
             CallOutput::Say { language, phrases } => self.say(id, language, phrases),
             CallOutput::StopSaying => self.stop_saying(id),
             CallOutput::Music(on) => self.music(id, on),
-            CallOutput::LookUpPin(pin) => self.look_up_pin(id, pin),
+            CallOutput::LookUpPin { pin, standing } => self.look_up_pin(id, pin, standing),
+            CallOutput::Challenged(passed) => self.bookings.count_challenge(passed),
             CallOutput::LookUpPast(past) => self.look_up_past(id, *past),
             CallOutput::LookUpInvited(outgoing) => self.look_up_invited(id, *outgoing),
             CallOutput::Enter(admission) => self.enter(now, id, &admission),
@@ -253,7 +254,7 @@ impl Gateway {
         }
     }
 
-    fn look_up_pin(&mut self, id: CallId, pin: Pin) {
+    fn look_up_pin(&mut self, id: CallId, pin: Pin, standing: Standing) {
         let Some(active) = self.calls.get(&id) else {
             return;
         };
@@ -263,6 +264,7 @@ impl Gateway {
             pin,
             number: Some(summary.number),
             caller: summary.caller,
+            standing,
         };
         let bookings = self.bookings.clone();
         self.await_verdict(id, async move {

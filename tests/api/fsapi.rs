@@ -103,6 +103,10 @@ async fn a_caller_is_asked_for_his_pin_and_bridged_here_with_it() {
         )
     );
 
+    // It is counted when the caller is here.
+    let counted = api.bookings.pin_statistics().results();
+    assert!(counted.contains(&("joined", 0)), "{counted:?}");
+
     // Over: he is told that there. Wrong, or by a number that leads to others: asked again.
     set_clock("2026-11-23T12:30:00Z");
     assert!(

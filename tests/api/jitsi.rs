@@ -1,7 +1,7 @@
 //! What a Jitsi Meet asks.
 
 use voicebridge::booking::Pin;
-use voicebridge::booking::admission::{CallId, PinQuery, PinVerdict};
+use voicebridge::booking::admission::{CallId, PinQuery, PinVerdict, Standing};
 use voicebridge::config::{JitsiConfig, NumberForm};
 
 use super::*;
@@ -43,6 +43,7 @@ async fn opens(api: &Api, pin: &str) -> bool {
         pin: Pin::parse(pin).unwrap(),
         number: Some("+390601".to_owned()),
         caller: CallerNumber::new("+39061"),
+        standing: Standing::Unknown,
     };
     matches!(
         api.bookings.resolve_pin(NOW.get(), query).await,

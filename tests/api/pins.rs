@@ -3,7 +3,9 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use voicebridge::booking::admission::CallId;
-use voicebridge::booking::{CallerNumber, KeyRole, Pin, PinQuery, PinVerdict, Refusal, Role};
+use voicebridge::booking::{
+    CallerNumber, KeyRole, Pin, PinQuery, PinVerdict, Refusal, Role, Standing,
+};
 
 use super::{Api, NOW, path_of, set_clock, with};
 
@@ -14,6 +16,7 @@ async fn dial(api: &Api, pin: &Value) -> Option<(Role, Option<String>)> {
         pin: Pin::parse(pin.as_str().unwrap()).unwrap(),
         number: None,
         caller: CallerNumber::new("+390612345678"),
+        standing: Standing::Unknown,
     };
     match api.bookings.resolve_pin(NOW.get(), query).await {
         PinVerdict::Admitted(admission) => Some((admission.role, admission.name)),

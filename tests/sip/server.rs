@@ -20,6 +20,7 @@ pub(crate) struct Server {
     pub(crate) http_port: u16,
     pub(crate) key: String,
     secrets: std::sync::Mutex<Vec<String>>,
+    log_level: &'static str,
 }
 
 /// A booked meeting.
@@ -34,6 +35,15 @@ impl Server {
     /// Starts a node with the defaults and, after them, `extra` (TOML sections other than `sip.listen`,
     /// `http`, `media`, `node`).
     pub(crate) fn start(extra: &str) -> Self {
+        Self::start_with_log(extra, "trace")
+    }
+
+    /// As [`Self::start`], for more calls than there is room for in a log of everything.
+    pub(crate) fn start_quiet(extra: &str) -> Self {
+        Self::start_with_log(extra, "info")
+    }
+
+    fn start_with_log(extra: &str, log_level: &'static str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [sip_port, tls_port, http_port] = [port(), port(), port()];
         write_certificate(folder.path());
@@ -54,7 +64,7 @@ impl Server {
             folder.path(),
             &["--organisation", "test", "--role", "admin"],
         );
-        let process = spawn(folder.path());
+        let process = spawn(folder.path(), log_level);
         let server = Self {
             process,
             folder,
@@ -63,6 +73,7 @@ impl Server {
             http_port,
             key: key.clone(),
             secrets: vec![key].into(),
+            log_level,
         };
         server.wait_until_ready();
         server
@@ -82,7 +93,7 @@ impl Server {
 
     /// After an end.
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(self.folder.path());
+        self.process = spawn(self.folder.path(), self.log_level);
         self.wait_until_ready();
     }
 
@@ -303,14 +314,14 @@ pub(crate) const CERTIFICATE: &str = "certificate.pem";
 const CERTIFICATE_KEY: &str = "certificate-key.pem";
 pub(crate) const CALLER: &str = "+390612345678";
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, log_level: &str) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"))
         .expect("log file");
     program(folder, &["serve"])
-        .env("RUST_LOG", "trace")
+        .env("RUST_LOG", log_level)
         .stdout(log.try_clone().expect("log file"))
         .stderr(log)
         .spawn()

@@ -9,6 +9,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{BookingError, Bookings, new_id};
+use crate::booking::admission::{SpokenDigits, Standing};
 use crate::booking::budget::{FailureBudget, Guess, HeldBack, Purpose, Share};
 use crate::booking::event::{Event, EventKind};
 use crate::booking::pin::NoRandomness;
@@ -72,14 +73,15 @@ impl Bookings {
         now: Timestamp,
         shared: &'a SharedBudget,
         caller: &CallerNumber,
+        standing: Standing,
     ) -> Result<Guess<'a>, HeldBack> {
         let budget = &shared.budget;
         let turn = async {
             loop {
                 let settled = budget.settled();
                 let asked = shared.asked.load(Ordering::Acquire);
-                match budget.pay(now, caller) {
-                    Err(HeldBack::Everybody) if budget.is_stale(now) => {
+                match budget.pay(now, caller, standing) {
+                    Err(HeldBack::Everybody | HeldBack::Unproven) if budget.is_stale(now) => {
                         self.ask_for_share(now, shared, asked, Purpose::Anybody)
                             .await;
                     }
@@ -162,6 +164,17 @@ impl Bookings {
         self.inner.callers.budget.remaining()
     }
 
+    /// A caller keyed in the digits that he heard, or others, or none.
+    pub fn count_challenge(&self, passed: bool) {
+        let statistics = &self.inner.statistics;
+        let counter = if passed {
+            &statistics.challenges_passed
+        } else {
+            &statistics.challenges_failed
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn budgets_in_use(&self) -> impl Iterator<Item = &SharedBudget> {
         let jitsi =
             Some(&self.inner.conference_guesses).filter(|_| !self.settings().jitsi.is_empty());
@@ -195,6 +208,18 @@ impl Bookings {
         };
         if let Err(error) = told.await {
             tracing::warn!(%error, "nobody was told of that but this log");
+        }
+    }
+}
+
+/// Digits that nobody foresees.
+pub(super) fn digits_to_say() -> Result<SpokenDigits, NoRandomness> {
+    // Of 256 numbers, 200 are twice those below 100.
+    loop {
+        let mut random = [0_u8];
+        getrandom::fill(&mut random).map_err(|_| NoRandomness)?;
+        if random[0] < 200 {
+            return Ok(SpokenDigits::new(random[0] % 100));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::guesses::digits_to_say;
 use super::{BookingError, Bookings};
 use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
 use crate::booking::budget::{Guess, HeldBack};
@@ -28,6 +29,9 @@ pub struct PinStatistics {
     held_back_caller: AtomicU64,
     held_back_everybody: AtomicU64,
     unavailable: AtomicU64,
+    challenges_asked: AtomicU64,
+    pub(super) challenges_passed: AtomicU64,
+    pub(super) challenges_failed: AtomicU64,
     /// Second of the last alarm.
     alarmed_at: AtomicI64,
 }
@@ -66,21 +70,30 @@ impl Bookings {
     /// answer; a valid one is answered truthfully.
     ///
     /// What the failure budget holds back is not looked at and answered [`Refusal::Unavailable`], be it
-    /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing.
+    /// right or wrong: "please try again in a moment" is true for both and tells a guesser nothing. So does
+    /// [`Refusal::Unproven`], after which he may ask again.
     pub async fn resolve_pin(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
-        let statistics = &self.inner.statistics;
-        let mut guess = match self.pay(now, &self.inner.callers, &query.caller).await {
+        let verdict = self.evaluate(now, query).await;
+        self.inner.statistics.count(&verdict);
+        verdict
+    }
+
+    /// As [`Self::resolve_pin`], for a gateway that then sends the caller here with the same PIN, unless it is wrong:
+    /// what is answered again is counted then.
+    pub async fn resolve_pin_beforehand(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
+        let verdict = self.evaluate(now, query).await;
+        if matches!(verdict, PinVerdict::Refused(Refusal::Wrong)) {
+            self.inner.statistics.count(&verdict);
+        }
+        verdict
+    }
+
+    async fn evaluate(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
+        let callers = &self.inner.callers;
+        let paid = self.pay(now, callers, &query.caller, query.standing).await;
+        let mut guess = match paid {
             Ok(guess) => guess,
-            Err(held_back) => {
-                statistics.count_held_back(held_back);
-                if statistics.alarm_is_due(now) {
-                    tracing::warn!(
-                        why = %held_back,
-                        "PINs are not looked at; the metrics tell how many"
-                    );
-                }
-                return PinVerdict::Refused(Refusal::Unavailable);
-            }
+            Err(held_back) => return PinVerdict::Refused(self.hold_back(now, held_back)),
         };
         let found = match self.store().pin(&query.pin).await {
             Ok(found) => {
@@ -95,7 +108,8 @@ impl Bookings {
                         Some(known)
                     }
                     None => {
-                        statistics.unavailable.fetch_add(1, Ordering::Relaxed);
+                        let unavailable = &self.inner.statistics.unavailable;
+                        unavailable.fetch_add(1, Ordering::Relaxed);
                         return PinVerdict::Refused(Refusal::Unavailable);
                     }
                 }
@@ -107,8 +121,23 @@ impl Bookings {
             PinVerdict::Refused(Refusal::Wrong) => guess.was_wrong(),
             PinVerdict::Admitted(_) | PinVerdict::Refused(_) => guess.was_right(),
         }
-        statistics.count(&verdict);
         verdict
+    }
+
+    /// What is told to a caller whose PIN is not looked at.
+    fn hold_back(&self, now: Timestamp, why: HeldBack) -> Refusal {
+        let statistics = &self.inner.statistics;
+        if why == HeldBack::Unproven
+            && let Ok(digits) = digits_to_say()
+        {
+            statistics.challenges_asked.fetch_add(1, Ordering::Relaxed);
+            return Refusal::Unproven(digits);
+        }
+        statistics.count_held_back(why);
+        if statistics.alarm_is_due(now) {
+            tracing::warn!(%why, "PINs are not looked at; the metrics tell how many");
+        }
+        Refusal::Unavailable
     }
 
     /// What somebody may who was let in before and only lost the process that held his call. No PIN is
@@ -325,6 +354,18 @@ impl PinStatistics {
         ]
     }
 
+    /// Callers who were asked to key in what they hear, `(result, how many)`.
+    #[must_use]
+    pub fn challenges(&self) -> [(&'static str, u64); 3] {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("asked", read(&self.challenges_asked)),
+            ("passed", read(&self.challenges_passed)),
+            ("failed", read(&self.challenges_failed)),
+        ]
+    }
+
+    /// Counts a PIN that was looked at.
     fn count(&self, verdict: &PinVerdict) {
         let counter = match verdict {
             PinVerdict::Admitted(_) => &self.admitted,
@@ -332,7 +373,8 @@ impl PinStatistics {
             PinVerdict::Refused(Refusal::TooEarly { .. }) => &self.too_early,
             PinVerdict::Refused(Refusal::Ended) => &self.ended,
             PinVerdict::Refused(Refusal::Cancelled) => &self.cancelled,
-            PinVerdict::Refused(Refusal::Unavailable) => &self.unavailable,
+            // Counted where it was held back.
+            PinVerdict::Refused(Refusal::Unavailable | Refusal::Unproven(_)) => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -350,9 +392,10 @@ impl PinStatistics {
     fn count_held_back(&self, held_back: HeldBack) {
         let counter = match held_back {
             HeldBack::Caller => &self.held_back_caller,
-            HeldBack::Everybody | HeldBack::Busy | HeldBack::NoShare { .. } => {
-                &self.held_back_everybody
-            }
+            HeldBack::Everybody
+            | HeldBack::Unproven
+            | HeldBack::Busy
+            | HeldBack::NoShare { .. } => &self.held_back_everybody,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::booking::{Admission, Outcome, Pin, PinVerdict, Refusal, Role};
+use crate::booking::{Admission, Outcome, Pin, PinVerdict, Refusal, Role, Standing};
 use crate::call::pin::{EntryStep, PinEntry};
 use crate::call::record::Ending;
 use crate::call::state::{Call, CallState, Moment};
@@ -15,12 +15,38 @@ pub(super) struct Tries {
     wrong: u32,
     /// No PIN is taken after that.
     until: Instant,
+    /// What speaks for who keys in the next.
+    standing: Standing,
+    challenges_failed: u32,
 }
 
 impl Tries {
     /// None yet, and none after `until`.
     pub(super) const fn until(until: Instant) -> Self {
-        Self { wrong: 0, until }
+        Self {
+            wrong: 0,
+            until,
+            standing: Standing::Unknown,
+            challenges_failed: 0,
+        }
+    }
+
+    pub(super) const fn end(&self) -> Instant {
+        self.until
+    }
+
+    pub(super) const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    pub(super) const fn with(self, standing: Standing) -> Self {
+        Self { standing, ..self }
+    }
+
+    /// How many he has failed with this one.
+    pub(super) const fn fail_challenge(&mut self) -> u32 {
+        self.challenges_failed += 1;
+        self.challenges_failed
     }
 }
 
@@ -116,7 +142,7 @@ impl Call {
     /// What has not the form of a PIN is as wrong as any other wrong PIN.
     fn evaluate(&mut self, at: Moment, collecting: &CollectingPin) -> CallState {
         match collecting.entry.pin() {
-            Ok(pin) => self.look_up(at, collecting.tries, pin),
+            Ok(pin) => self.look_up(at, collecting.tries, pin, collecting.tries.standing),
             Err(_) => {
                 self.record.pin_tried();
                 self.on_refused(at, collecting.tries, &Refusal::Wrong)
@@ -124,13 +150,42 @@ impl Call {
         }
     }
 
-    pub(super) fn look_up(&mut self, at: Moment, tries: Tries, pin: Pin) -> CallState {
+    pub(super) fn look_up(
+        &mut self,
+        at: Moment,
+        tries: Tries,
+        pin: Pin,
+        standing: Standing,
+    ) -> CallState {
         self.record.pin_tried();
-        self.outputs.push_back(CallOutput::LookUpPin(pin));
-        let until = at.now + self.limits.look_up;
+        match standing {
+            Standing::Proven if tries.wrong > 0 => CallState::Slowed {
+                until: at.now + self.limits.slowed * tries.wrong,
+                tries,
+                pin,
+                type_ahead: Vec::new(),
+            },
+            Standing::Unknown | Standing::Proven | Standing::Trusted => {
+                self.ask_bookings(at, tries, pin, standing)
+            }
+        }
+    }
+
+    pub(super) fn ask_bookings(
+        &mut self,
+        at: Moment,
+        tries: Tries,
+        pin: Pin,
+        standing: Standing,
+    ) -> CallState {
+        self.outputs.push_back(CallOutput::LookUpPin {
+            pin: pin.clone(),
+            standing,
+        });
         CallState::LookingUp {
-            until,
+            until: at.now + self.limits.look_up,
             tries,
+            pin: Some(pin),
             type_ahead: Vec::new(),
         }
     }
@@ -141,10 +196,13 @@ impl Call {
         state: CallState,
         verdict: PinVerdict,
     ) -> CallState {
-        let (tries, type_ahead) = match state {
+        let (tries, pin, type_ahead) = match state {
             CallState::LookingUp {
-                tries, type_ahead, ..
-            } => (tries, type_ahead),
+                tries,
+                pin,
+                type_ahead,
+                ..
+            } => (tries, pin, type_ahead),
             CallState::Returning {
                 past, type_ahead, ..
             } => return self.on_verdict_on_past(at, past, type_ahead, verdict),
@@ -154,16 +212,21 @@ impl Call {
             | CallState::Inviting(_)
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
+            | CallState::Challenged(_)
+            | CallState::Slowed { .. }
             | CallState::Entering { .. }
             | CallState::Waiting { .. }
             | CallState::Joined(_)
             | CallState::SayingGoodbye { .. }
             | CallState::Ended => return state,
         };
-        match verdict {
+        match (verdict, pin) {
             // Keys typed ahead are forgotten: they were meant for the meeting, not for a next PIN.
-            PinVerdict::Refused(refusal) => self.on_refused(at, tries, &refusal),
-            PinVerdict::Admitted(admission) => self.on_admitted(at, admission, type_ahead),
+            (PinVerdict::Refused(Refusal::Unproven(digits)), Some(pin)) => {
+                self.challenge(tries, pin, digits)
+            }
+            (PinVerdict::Refused(refusal), _) => self.on_refused(at, tries, &refusal),
+            (PinVerdict::Admitted(admission), _) => self.on_admitted(at, admission, type_ahead),
         }
     }
 
@@ -199,6 +262,11 @@ impl Call {
             }
             Refusal::Ended => (Outcome::Ended, Ending::TOLD, Phrase::MeetingEnded),
             Refusal::Cancelled => (Outcome::Cancelled, Ending::TOLD, Phrase::MeetingCancelled),
+            Refusal::Unproven(_) => (
+                Outcome::ChallengeFailed,
+                Ending::TOLD,
+                Phrase::TryAgainLater,
+            ),
             Refusal::Unavailable => (Outcome::Error, Ending::UNAVAILABLE, Phrase::TryAgainLater),
         }
     }

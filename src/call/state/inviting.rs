@@ -119,6 +119,7 @@ impl Call {
         self.outputs
             .push_back(CallOutput::LookUpInvited(inviting.outgoing));
         CallState::LookingUp {
+            pin: None,
             until: at.now + self.limits.look_up,
             tries: Tries::until(at.now),
             type_ahead: Vec::new(),

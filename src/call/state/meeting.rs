@@ -113,6 +113,8 @@ impl Call {
             | CallState::Answering { .. }
             | CallState::Inviting(_)
             | CallState::CollectingPin(_)
+            | CallState::Challenged(_)
+            | CallState::Slowed { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
             | CallState::Entering { .. }

@@ -26,6 +26,8 @@ impl Call {
             | CallState::Inviting(_)
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
+            | CallState::Challenged(_)
+            | CallState::Slowed { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
             | CallState::Entering { .. }

@@ -91,6 +91,8 @@ impl Call {
             | CallState::Inviting(_)
             | CallState::Answering { .. }
             | CallState::CollectingPin(_)
+            | CallState::Challenged(_)
+            | CallState::Slowed { .. }
             | CallState::LookingUp { .. }
             | CallState::Returning { .. }
             | CallState::Entering { .. }
@@ -109,6 +111,8 @@ impl CallState {
             }
             Self::Inviting(_)
             | Self::CollectingPin(_)
+            | Self::Challenged(_)
+            | Self::Slowed { .. }
             | Self::LookingUp { .. }
             | Self::Returning { .. }
             | Self::Entering { .. } => CallPhase::Pin,

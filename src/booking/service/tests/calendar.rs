@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as ProptestConfig, TestCaseError, TestRunner};
 
 use super::{House, at, call_id, house_with};
-use crate::booking::admission::{PinQuery, PinVerdict, Refusal};
+use crate::booking::admission::{PinQuery, PinVerdict, Refusal, Standing};
 use crate::booking::change::{Change, MeetingChange, RecurrenceRequest};
 use crate::booking::meeting::Meeting;
 use crate::booking::privacy::CallerNumber;
@@ -581,6 +581,7 @@ impl Booked<'_> {
             pin: self.meeting.pins[0].pin.clone(),
             number: None,
             caller: CallerNumber::new(&format!("+39{caller}")),
+            standing: Standing::Unknown,
         };
         let open = |w: &&Window| w.opens <= now && now < w.closes;
         let mut on = windows.iter().filter(open);

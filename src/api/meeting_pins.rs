@@ -29,6 +29,11 @@ pub(super) struct PinRequest {
     /// What it makes of its user: `listener` joins muted and can't unmute himself, `bridge` is a machine
     /// that hears no prompts and makes no tones.
     role: Role,
+    /// A PIN that people know already, 4 to 16 digits, instead of a new one; for keys of role `admin`, which may give
+    /// none shorter than others are, and `platform`. Neither length nor forbidden patterns of the organisation are asked
+    /// of it, but it must not be, begin or be begun by one that is in use, whoever's.
+    #[schema(min_length = 4, max_length = 16, pattern = "^[0-9]+$")]
+    pin: Option<String>,
 }
 
 /// A PIN of a meeting.
@@ -72,7 +77,7 @@ pub(super) async fn list(
     params(("id" = String, Path)),
     responses(
         (status = 201, description = "Given", body = PinView),
-        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days; or the PIN to import can't be: pin_taken", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -84,15 +89,20 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     asker.must(Permission::Book)?;
     let (label, role) = (given(fields.text("label")), given(fields.text("role")));
+    let known = given(fields.text("pin"));
     fields.finish()?;
     let (label, role) = (
         required("label", label)?,
         read_role(required("role", role)?)?,
     );
-    let (meeting, added) = state
-        .bookings
-        .add_pin(state.now(), &asker.key, path.id, role, &label)
-        .await?;
+    let (bookings, now, key) = (&state.bookings, state.now(), &asker.key);
+    let (meeting, added) = match known {
+        Some(digits) => {
+            let given = bookings.import_pin(now, key, path.id, (role, &label), &digits);
+            given.await?
+        }
+        None => bookings.add_pin(now, key, path.id, role, &label).await?,
+    };
     asker.acted_for(meeting.organisation);
     let answer = (StatusCode::CREATED, Json(PinView::new(&added)));
     Ok(unstored(answer.into_response()))

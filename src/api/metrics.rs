@@ -29,6 +29,7 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, store_up: bool) -> String {
         calls,
         pins,
         challenges,
+        pins_exhausted: bookings.pin_statistics().exhausted(),
         budget: bookings.failure_budget_remaining(),
         store_up,
         events: bookings.event_counts(),
@@ -47,6 +48,7 @@ struct Snapshot {
     calls: Vec<(&'static str, u64)>,
     pins: Vec<(&'static str, u64)>,
     challenges: Vec<(&'static str, u64)>,
+    pins_exhausted: u64,
     budget: u32,
     store_up: bool,
     events: EventCounts,
@@ -86,6 +88,8 @@ impl Snapshot {
             "result",
             &self.challenges,
         )?;
+        let help = "PINs not given, because a twentieth of those there can be is in use";
+        counter(to, "voicebridge_pins_exhausted", help, self.pins_exhausted)?;
         gauge(
             to,
             "voicebridge_failure_budget_remaining",

@@ -18,6 +18,7 @@ use super::query::Parameters;
 use super::view::Page;
 use crate::booking::dial::DialRulesChange;
 use crate::booking::organisation::{OrganisationChange, OrganisationRecord};
+use crate::booking::pin::PinRulesChange;
 use crate::booking::{Disclosure, KeyRole, Permission};
 
 /// An organisation as it is asked for.
@@ -56,6 +57,21 @@ pub(super) struct OrganisationRequest {
     /// Most calls to people within an hour, answered or not; 60 by default.
     #[schema(maximum = 100_000)]
     dial_per_hour_max: Option<u32>,
+    /// Digits of its PINs, 4 to 16; left out: as many as the configuration says.
+    #[schema(minimum = 4, maximum = 16)]
+    pin_length: Option<u32>,
+    /// The digits that its PINs are made of, each once; left out: all. None begins with 0.
+    #[schema(
+        min_length = 2,
+        max_length = 10,
+        pattern = "^[0-9]+$",
+        example = "123456789"
+    )]
+    pin_digits: Option<String>,
+    /// What none of its PINs holds anywhere: `same_digit` (three times in a row), `runs` (three digits that follow
+    /// each other), `repeated_pairs` (like 4848), or these 2 to 16 digits.
+    #[schema(max_items = 100)]
+    pin_forbidden: Option<Vec<String>>,
 }
 
 /// What to change of an organisation: what is left out stays, null brings the configuration's back.
@@ -91,6 +107,21 @@ pub(super) struct OrganisationPatch {
     /// Most calls to people within an hour, answered or not; 60 by default.
     #[schema(maximum = 100_000)]
     dial_per_hour_max: Option<u32>,
+    /// Digits of its PINs, 4 to 16; left out: as many as the configuration says.
+    #[schema(minimum = 4, maximum = 16)]
+    pin_length: Option<u32>,
+    /// The digits that its PINs are made of, each once; left out: all. None begins with 0.
+    #[schema(
+        min_length = 2,
+        max_length = 10,
+        pattern = "^[0-9]+$",
+        example = "123456789"
+    )]
+    pin_digits: Option<String>,
+    /// What none of its PINs holds anywhere: `same_digit` (three times in a row), `runs` (three digits that follow
+    /// each other), `repeated_pairs` (like 4848), or these 2 to 16 digits.
+    #[schema(max_items = 100)]
+    pin_forbidden: Option<Vec<String>>,
 }
 
 /// An organisation. Null: as the configuration says, or no limit.
@@ -122,6 +153,12 @@ pub(super) struct OrganisationView {
     dial_at_once_max: Option<u32>,
     /// Most calls to people within an hour, answered or not.
     dial_per_hour_max: Option<u32>,
+    /// Digits of its PINs.
+    pin_length: Option<u32>,
+    /// The digits that its PINs are made of.
+    pin_digits: Option<String>,
+    /// What none of its PINs holds.
+    pin_forbidden: Vec<String>,
     /// When it was made.
     #[schema(format = "date-time")]
     created_at: String,
@@ -184,7 +221,9 @@ pub(super) async fn read(
     Ok(answer(StatusCode::OK, &found))
 }
 
-/// Changes what an organisation has differently; null brings the default back. For keys of role platform.
+/// Changes what an organisation has differently; null brings the default back. For keys of role platform; its own
+/// admins change the rules for its PINs (`pin_…`) and nothing else. Rules hold for PINs that are given from then on; those
+/// that leave so few that guessing pays are refused.
 #[utoipa::path(
     patch, operation_id = "changeOrganisation", path = "/v1/organisations/{id}", tag = "organisations", security(("key" = [])), request_body = OrganisationPatch,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "Only if this is still its ETag")),
@@ -201,11 +240,14 @@ pub(super) async fn change(
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    must_be_platform(&asker)?;
+    asker.must(Permission::Manage)?;
     let (asked, expected) = (asked(fields)?, if_match(&headers)?);
+    if !asked.is_of_pins_alone() {
+        must_be_platform(&asker)?;
+    }
     let changed = state
         .bookings
-        .patch_organisation(&asker.key, path.id, asked, expected)
+        .patch_organisation(state.now(), &asker.key, path.id, asked, expected)
         .await?;
     asker.acted_for(changed.organisation.id);
     Ok(answer(StatusCode::OK, &changed))
@@ -227,6 +269,12 @@ impl OrganisationView {
             dial_digits_max: settings.dial.digits_max,
             dial_at_once_max: settings.dial.at_once_max,
             dial_per_hour_max: settings.dial.per_hour_max,
+            pin_length: settings.pin.length,
+            pin_digits: settings.pin.digits.clone(),
+            pin_forbidden: {
+                let words = settings.pin.forbidden.iter();
+                words.map(|what| what.word().to_owned()).collect()
+            },
             created_at: record.created_at.to_string(),
         }
     }
@@ -247,6 +295,11 @@ fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
             digits_max: fields.number("dial_digits_max"),
             at_once_max: fields.number("dial_at_once_max"),
             per_hour_max: fields.number("dial_per_hour_max"),
+        },
+        pin: PinRulesChange {
+            length: fields.number("pin_length"),
+            digits: fields.text("pin_digits"),
+            forbidden: fields.texts("pin_forbidden"),
         },
     };
     fields.finish()?;

@@ -424,6 +424,7 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
         Conflict::ExternalId => "external_id_taken",
         Conflict::Claim => "idempotency_key_in_flight",
         Conflict::PinsExhausted => "pins_exhausted",
+        Conflict::PinTaken => "pin_taken",
         Conflict::PinsMax => "pins_max",
         Conflict::LastPin => "last_pin",
         Conflict::MeetingsMax => "meetings_max",

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::booking::change::{Change, FieldError};
 use crate::booking::dial::{DialRules, DialRulesChange};
 use crate::booking::key::{ORGANISATION_CHARS_MAX, Organisation, is_organisation_name};
+use crate::booking::pin::{PinRules, PinRulesChange};
 use crate::booking::privacy::{Disclosure, PrivacyPolicy};
 use crate::units::Language;
 
@@ -36,6 +37,8 @@ pub struct OrganisationSettings {
     pub meetings_max: Option<u32>,
     /// What it may have dialled.
     pub dial: DialRules,
+    /// Which PINs it gets.
+    pub pin: PinRules,
 }
 
 /// An organisation as it is asked for, or what to change of it.
@@ -55,6 +58,8 @@ pub struct OrganisationChange {
     pub meetings_max: Change<i64>,
     /// What it may have dialled.
     pub dial: DialRulesChange,
+    /// Which PINs it gets.
+    pub pin: PinRulesChange,
 }
 
 impl OrganisationSettings {
@@ -70,6 +75,16 @@ impl OrganisationSettings {
 }
 
 impl OrganisationChange {
+    /// Does it ask for nothing but other rules for PINs?
+    #[must_use]
+    pub fn is_of_pins_alone(&self) -> bool {
+        let rest = Self {
+            pin: PinRulesChange::default(),
+            ..self.clone()
+        };
+        rest == Self::default() && !self.pin.is_none()
+    }
+
     /// Applied to `base`.
     ///
     /// # Errors
@@ -97,6 +112,7 @@ impl OrganisationChange {
             retain_days: noted("retain_days", retain_days, &mut wrong),
             meetings_max: noted("meetings_max", meetings_max, &mut wrong),
             dial: self.dial.apply(base.dial, &mut wrong),
+            pin: self.pin.apply(base.pin, &mut wrong),
         };
         if wrong.is_empty() {
             Ok(settings)

@@ -3,9 +3,15 @@
 //! A PIN comes from the operating system's random generator, never from a meeting system: what can be
 //! computed from a meeting's number can be computed by others too.
 
+mod rules;
+
+use std::sync::Arc;
+
 use crate::booking::admission::Role;
 use crate::booking::privacy::{PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin};
 use uuid::Uuid;
+
+pub use rules::{Forbidden, PinRules, PinRulesChange};
 
 /// A PIN of one meeting, as it is kept.
 #[derive(Debug, Clone)]
@@ -20,10 +26,11 @@ pub struct PinRecord {
     pub label: Option<String>,
 }
 
-/// Makes candidates for PINs of one length; the store takes the first that is free.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Makes candidates for PINs of one length, by one organisation's rules; the store takes the first that is free.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PinMint {
     length: usize,
+    rules: Arc<PinRules>,
 }
 
 /// The operating system gave no random bytes.
@@ -37,12 +44,23 @@ impl PinMint {
     pub fn new(length: usize) -> Self {
         Self {
             length: length.clamp(PIN_DIGITS_MIN, PIN_DIGITS_MAX),
+            rules: Arc::default(),
+        }
+    }
+
+    /// By rules; what they leave open is as it is here.
+    #[must_use]
+    pub fn under(&self, rules: PinRules) -> Self {
+        let length = rules.length.and_then(|length| usize::try_from(length).ok());
+        Self {
+            rules: Arc::new(rules),
+            ..Self::new(length.unwrap_or(self.length))
         }
     }
 
     /// How many digits.
     #[must_use]
-    pub const fn length(self) -> usize {
+    pub const fn length(&self) -> usize {
         self.length
     }
 
@@ -50,14 +68,17 @@ impl PinMint {
     ///
     /// # Errors
     /// [`NoRandomness`].
-    pub fn candidate(self) -> Result<Pin, NoRandomness> {
+    pub fn candidate(&self) -> Result<Pin, NoRandomness> {
+        let all = self.rules.alphabet();
+        let first = all.strip_prefix(b"0").unwrap_or(all);
         loop {
             let mut digits = String::with_capacity(self.length);
-            digits.push(char::from(b'1' + random_below(9)?));
+            digits.push(one_of(first)?);
             while digits.len() < self.length {
-                digits.push(char::from(b'0' + random_below(10)?));
+                digits.push(one_of(all)?);
             }
             if !is_trivial(&digits)
+                && self.rules.allow(&digits)
                 && let Ok(pin) = Pin::parse(&digits)
             {
                 return Ok(pin);
@@ -65,12 +86,40 @@ impl PinMint {
         }
     }
 
-    /// How many PINs of this length may be in use at once: a twentieth of all there are. Beyond that
+    /// How many PINs of this length may be in use at once: a twentieth of all that the rules leave. Beyond that
     /// random search slows down and a random guess hits too often.
     #[must_use]
-    pub fn in_use_max(self) -> u64 {
+    pub fn in_use_max(&self) -> u64 {
         let length = u32::try_from(self.length).unwrap_or(u32::MAX);
-        10_u64.saturating_pow(length) / 100 * PIN_SPACE_PERCENT_MAX
+        let possible = if *self.rules == PinRules::default() {
+            10_u64.saturating_pow(length)
+        } else {
+            self.possible()
+        };
+        possible / 100 * PIN_SPACE_PERCENT_MAX
+    }
+
+    /// How many PINs the rules leave.
+    #[must_use]
+    pub fn possible(&self) -> u64 {
+        self.rules.possible(self.length)
+    }
+
+    /// Do the rules leave so little of what their digits could make that a candidate is hard to find?
+    #[must_use]
+    pub fn is_starved(&self) -> bool {
+        let digits = u64::try_from(self.rules.alphabet().len()).unwrap_or(10);
+        let length = u32::try_from(self.length).unwrap_or(u32::MAX);
+        self.possible() < digits.saturating_pow(length) / STARVED_BELOW_ONE_IN
+    }
+
+    /// Wrong joins to be expected in 30 days of somebody who guesses among the PINs that the rules leave, as
+    /// [`expected_wrong_joins`]; `None`: they are few enough.
+    #[must_use]
+    pub fn too_many_wrong_joins(&self, budget_per_hour: u32, live_pins: u64) -> Option<f64> {
+        let guesses = f64::from(budget_per_hour) * HOURS_IN_30_DAYS;
+        let expected = guesses * live_pins as f64 / self.possible() as f64;
+        (expected > WRONG_JOINS_MAX).then_some(expected)
     }
 }
 
@@ -116,11 +165,20 @@ fn random_below(limit: u8) -> Result<u8, NoRandomness> {
     }
 }
 
+fn one_of(digits: &[u8]) -> Result<char, NoRandomness> {
+    let count = u8::try_from(digits.len()).unwrap_or(1).max(1);
+    let drawn = usize::from(random_below(count)?);
+    Ok(digits.get(drawn).map_or('1', |&digit| char::from(digit)))
+}
+
 /// Digits of a PIN where the configuration does not say otherwise.
 pub const PIN_LENGTH_DEFAULT: usize = 10;
 const PIN_SPACE_PERCENT_MAX: u64 = 5;
 const HOURS_IN_30_DAYS: f64 = 24.0 * 30.0;
 const WRONG_JOINS_MAX: f64 = 1e-2;
+const STARVED_BELOW_ONE_IN: u64 = 100;
+/// PINs that are counted on to be live at once, where fewer are.
+pub const LIVE_PINS_PLANNED: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {

@@ -187,7 +187,7 @@ async fn pins_are_for_those_who_may_see_or_give_them_and_asked_for_as_documented
         (json!({"label": "è".repeat(101)}), "label invalid"),
         (json!({"role": null}), "role required"),
         (json!({"role": "Guest"}), "role invalid"),
-        (json!({"pin": "1234567890"}), "pin unknown_field"),
+        (json!({"pim": "1234567890"}), "pim unknown_field"),
     ] {
         let refused = api
             .ask(&key, "POST", &path, Some(with(body.clone(), change)))
@@ -211,4 +211,179 @@ async fn pins_are_for_those_who_may_see_or_give_them_and_asked_for_as_documented
             "cancelled"
         );
     }
+}
+
+#[tokio::test]
+async fn an_organisation_gets_pins_by_its_own_rules() {
+    let api = Api::new().await;
+    let platform = api.key("portal", KeyRole::Platform).await;
+    let admin = api.key("demo", KeyRole::Admin).await;
+    let own = api
+        .ask(&admin, "GET", "/v1/organisations", None)
+        .await
+        .json();
+    let path = format!(
+        "/v1/organisations/{}",
+        own["items"][0]["id"].as_str().unwrap()
+    );
+    let rules = json!({
+        "pin_length": 12, "pin_digits": "9876543210", "pin_forbidden": ["runs", "same_digit", "repeated_pairs", "0390"],
+    });
+    let changed = api.ask(&admin, "PATCH", &path, Some(rules)).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    let changed = changed.json();
+    assert_eq!(
+        (
+            &changed["pin_length"],
+            &changed["pin_digits"],
+            &changed["pin_forbidden"]
+        ),
+        (
+            &json!(12),
+            &Value::Null,
+            &json!(["same_digit", "runs", "repeated_pairs", "0390"])
+        )
+    );
+    let keeps = |pin: &Value| {
+        let digits: Vec<i32> = pin
+            .as_str()
+            .unwrap()
+            .bytes()
+            .map(|b| i32::from(b - b'0'))
+            .collect();
+        let step = |w: &[i32]| (w[1] - w[0]).rem_euclid(10);
+        let follow = |w: &[i32]| step(&w[..2]) == step(&w[1..]) && [0, 1, 9].contains(&step(w));
+        digits.len() == 12
+            && !digits.windows(3).any(follow)
+            && !digits.windows(4).any(|w| w[..2] == w[2..])
+            && !pin.as_str().unwrap().contains("0390")
+    };
+    for _ in 0..40 {
+        let booked = api.book(&admin).await;
+        let rotate = format!("{}/pins/rotate", path_of(&booked));
+        let rotated = api.ask(&admin, "POST", &rotate, None).await.json();
+        let items = rotated["items"].as_array().unwrap().iter();
+        let all = items
+            .map(|pin| &pin["pin"])
+            .chain([&booked["pins"]["guest"], &booked["pins"]["host"]]);
+        for pin in all {
+            assert!(keeps(pin), "{pin}");
+        }
+    }
+    // Others have the configuration's.
+    let other = api.key("other", KeyRole::Booking).await;
+    let theirs = api.book(&other).await;
+    assert_eq!(theirs["pins"]["guest"].as_str().unwrap().len(), 10);
+
+    // Rules that leave too little to guessing are refused, with the figure.
+    for (change, figure) in [
+        (json!({"pin_length": 9}), "PINs of 9 digits"),
+        (json!({"pin_length": 10, "pin_digits": "123"}), "5870 PINs"),
+        (json!({"pin_digits": "12"}), "74 PINs of 12 digits"),
+        (
+            json!({"pin_length": 16, "pin_digits": "12"}),
+            "one in a hundred",
+        ),
+        (json!({"pin_length": 6, "pin_forbidden": []}), "900000 PINs"),
+    ] {
+        let refused = api.ask(&admin, "PATCH", &path, Some(change.clone())).await;
+        assert_eq!(refused.problem(422), "invalid", "{change}");
+        assert_eq!(refused.errors(), ["pin_length out_of_range"]);
+        assert!(refused.text.contains(figure), "{change} {}", refused.text);
+    }
+    // An admin changes the rules for PINs, and nothing else; others not even these.
+    let more = json!({"pin_length": 11, "meetings_max": 7});
+    let refused = api.ask(&admin, "PATCH", &path, Some(more.clone())).await;
+    assert_eq!(refused.problem(403), "forbidden");
+    let booking = api.key("demo", KeyRole::Booking).await;
+    let stranger = api.key("other", KeyRole::Admin).await;
+    let mild = json!({"pin_length": 11});
+    for (key, status) in [(&booking, 403), (&stranger, 404)] {
+        let refused = api.ask(key, "PATCH", &path, Some(mild.clone())).await;
+        assert_eq!(refused.status.as_u16(), status);
+    }
+    assert_eq!(
+        api.ask(&platform, "PATCH", &path, Some(more)).await.status,
+        200
+    );
+    // And back to the configuration's.
+    let none = json!({"pin_length": null, "pin_forbidden": null});
+    assert_eq!(
+        api.ask(&admin, "PATCH", &path, Some(none)).await.json()["pin_forbidden"],
+        json!([])
+    );
+    let wrong =
+        json!({"name": "new", "pin_length": 17, "pin_digits": "112", "pin_forbidden": ["x"]});
+    let refused = api
+        .ask(&platform, "POST", "/v1/organisations", Some(wrong))
+        .await;
+    assert_eq!(
+        refused.errors(),
+        [
+            "pin_length invalid",
+            "pin_digits invalid",
+            "pin_forbidden invalid"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_pin_that_people_know_is_taken_over_unless_it_is_or_begins_another_one() {
+    let api = Api::new().await;
+    let platform = api.key("portal", KeyRole::Platform).await;
+    let admin = api.key("demo", KeyRole::Admin).await;
+    let booking = api.key("demo", KeyRole::Booking).await;
+    let stranger = api.key("other", KeyRole::Booking).await;
+    let path = format!("{}/pins", path_of(&api.book(&admin).await));
+    let taken = api.book(&stranger).await["pins"]["guest"].clone();
+    let taken = taken.as_str().unwrap();
+    let import = async |key: &str, pin: &str| {
+        let body = json!({"label": "Sala A", "role": "guest", "pin": pin});
+        api.ask(key, "POST", &path, Some(body)).await
+    };
+    // Static ones need not be hard to guess; but they do need to be somebody's alone.
+    let known = import(&admin, "1111111111").await;
+    assert_eq!(known.status, 201, "{}", known.text);
+    assert_eq!(known.json()["pin"], "1111111111");
+    set_clock("2026-11-23T09:05:00Z");
+    assert_eq!(
+        dial(&api, &json!("1111111111")).await,
+        Some((Role::Guest, Some("Sala A".to_owned())))
+    );
+    let longer = format!("{taken}7");
+    for pin in ["1111111111", "11111111112", taken, &longer] {
+        let refused = import(&admin, pin).await;
+        assert_eq!(refused.problem(409), "pin_taken", "{pin}");
+        assert!(!refused.text.contains(pin));
+    }
+    // A shorter one would tell of all that it begins.
+    let short = import(&admin, &taken[..6]).await;
+    assert_eq!(short.errors(), ["pin out_of_range"]);
+    assert_eq!(
+        import(&platform, &taken[..6]).await.problem(409),
+        "pin_taken"
+    );
+    assert_eq!(import(&platform, "2222").await.status, 201);
+    assert_eq!(
+        import(&booking, "3333333333").await.problem(403),
+        "forbidden"
+    );
+    for bad in ["333", "33333333x3", ""] {
+        assert_eq!(import(&admin, bad).await.errors(), ["pin invalid"], "{bad}");
+    }
+    // A withdrawn one is nobody's for 30 days, also not its owner's.
+    let one = format!("{path}/{}", known.json()["id"].as_str().unwrap());
+    assert_eq!(api.ask(&admin, "DELETE", &one, None).await.status, 204);
+    assert_eq!(import(&admin, "1111111111").await.problem(409), "pin_taken");
+    // Nobody searches for others' PINs like this.
+    let mut tries = 0;
+    while import(&admin, taken).await.status == 409 {
+        tries += 1;
+        assert!(tries < 61);
+    }
+    assert_eq!(
+        import(&admin, "4444444444").await.problem(429),
+        "too_many_requests"
+    );
+    assert_eq!(import(&platform, "4444444444").await.status, 201);
 }

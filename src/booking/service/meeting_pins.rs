@@ -4,12 +4,14 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::pins::ExplainError;
 use super::{BookingError, Bookings, new_id};
 use crate::booking::admission::{MeetingId, Role};
 use crate::booking::change::FieldError;
-use crate::booking::key::ApiKey;
+use crate::booking::key::{ApiKey, KeyRole, Permission};
 use crate::booking::meeting::{Meeting, kept};
 use crate::booking::pin::PinRecord;
+use crate::booking::privacy::Pin;
 use crate::booking::store::{NewPin, PinChange, PinStep};
 
 impl Bookings {
@@ -45,6 +47,55 @@ impl Bookings {
             id: new_id(now)?,
             role,
             label: Some(read_label(label)?),
+            digits: None,
+        };
+        let pin = new.id;
+        let changed = self
+            .change_pins(now, &meeting, vec![PinStep::Add(new)])
+            .await?;
+        let added = changed.pins.iter().find(|record| record.id == pin).cloned();
+        let added = added.ok_or(BookingError::Changed)?;
+        Ok((changed, added))
+    }
+
+    /// Gives a meeting a PIN that people know already, however it is made; only that it is or begins no other one, and
+    /// is begun by none, is asked of it. For admins, whose tries are limited so that a refusal finds nobody's PIN out;
+    /// whoever runs the platform imports more, and those that are shorter than others.
+    ///
+    /// # Errors
+    /// Most of [`BookingError`], [`Conflict::PinTaken`](crate::booking::store::Conflict::PinTaken) among them, and
+    /// [`ExplainError::TooOften`].
+    pub async fn import_pin(
+        &self,
+        now: Timestamp,
+        key: &ApiKey,
+        id: MeetingId,
+        (role, label): (Role, &str),
+        digits: &str,
+    ) -> Result<(Meeting, PinRecord), ExplainError> {
+        if !key.role.may(Permission::Manage) {
+            return Err(BookingError::Forbidden.into());
+        }
+        let label = read_label(label)?;
+        let digits = Pin::parse(digits).map_err(|bad| unfit("invalid", bad.to_string()))?;
+        let meeting = self.with_pins(now, key, id).await?;
+        if key.role != KeyRole::Platform {
+            let lengths = self.pin_lengths_in_use().await;
+            let longest = lengths.map_err(BookingError::Store)?.last().copied();
+            if longest.is_some_and(|longest| digits.expose().len() < longest) {
+                let longest = longest.unwrap_or_default();
+                let must = format!(
+                    "must have {longest} digits or more: a shorter one might begin others; a key of role platform imports those"
+                );
+                return Err(unfit("out_of_range", must).into());
+            }
+            self.count_import(now, key)?;
+        }
+        let new = NewPin {
+            id: new_id(now).map_err(BookingError::from)?,
+            role,
+            label: Some(label),
+            digits: Some(digits),
         };
         let pin = new.id;
         let changed = self
@@ -91,6 +142,7 @@ impl Bookings {
                 id: new_id(now)?,
                 role: record.role,
                 label: record.label.clone(),
+                digits: None,
             };
             Ok(PinStep::Replace(record.id, new))
         });
@@ -124,10 +176,10 @@ impl Bookings {
         let change = PinChange {
             meeting: before.id,
             at: kept(now),
-            mint: self.inner.mint,
+            mint: self.inner.mint.clone(),
             steps,
         };
-        let changed = self.store().change_pins(change).await?;
+        let changed = self.counted(self.store().change_pins(change).await)?;
         let changed = changed.ok_or(BookingError::NotFound)?;
         for record in &before.pins {
             if !changed.pins.iter().any(|left| left.id == record.id) {
@@ -137,6 +189,10 @@ impl Bookings {
         self.inner.known.learn_all(now, &changed);
         Ok(changed)
     }
+}
+
+fn unfit(code: &'static str, must: String) -> BookingError {
+    BookingError::Invalid(vec![FieldError::new("pin", code, must)])
 }
 
 fn read_label(label: &str) -> Result<String, BookingError> {

@@ -339,7 +339,7 @@ impl Bookings {
         let booking = NewBooking {
             meeting,
             pins,
-            mint: self.inner.mint,
+            mint: self.inner.mint.clone(),
             claim: None,
         };
         match self.store().book(booking).await {
@@ -375,10 +375,10 @@ impl Bookings {
         let booking = NewBooking {
             meeting,
             pins,
-            mint: self.inner.mint,
+            mint: self.inner.mint.clone(),
             claim,
         };
-        let meeting = self.store().book(booking).await?;
+        let meeting = self.counted(self.store().book(booking).await)?;
         self.inner.known.learn_all(now, &meeting);
         Ok(meeting)
     }

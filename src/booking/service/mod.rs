@@ -288,9 +288,7 @@ impl Bookings {
     fn check_pin_length(&self, live: u64) -> Finding {
         let settings = &self.inner.settings;
         let pin_length = settings.pin_length;
-        // A Jitsi Meet's guesses have a budget of their own.
-        let doors = if settings.jitsi.is_empty() { 1 } else { 2 };
-        let failure_budget = settings.failure_budget.saturating_mul(doors);
+        let failure_budget = self.tries_an_hour();
         let enough = pin_length_is_enough(pin_length, failure_budget, live);
         let expected = expected_wrong_joins(pin_length, failure_budget, live);
         let figures = format!(
@@ -305,6 +303,13 @@ impl Bookings {
             failed: !enough,
             message,
         }
+    }
+
+    /// Wrong PINs that are evaluated in an hour. A Jitsi Meet's guesses have a budget of their own.
+    fn tries_an_hour(&self) -> u32 {
+        let settings = &self.inner.settings;
+        let doors = if settings.jitsi.is_empty() { 1 } else { 2 };
+        settings.failure_budget.saturating_mul(doors)
     }
 
     fn store(&self) -> &dyn Store {

@@ -13,6 +13,7 @@ use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::organisation::{
     OrganisationChange, OrganisationRecord, OrganisationSettings, check_organisation_name,
 };
+use crate::booking::pin::{LIVE_PINS_PLANNED, PinRules};
 use crate::booking::privacy::PrivacyPolicy;
 use crate::booking::store::{Conflict, StoreError};
 
@@ -46,6 +47,8 @@ impl Bookings {
                 return Err(BookingError::Invalid(wrong.collect()));
             }
         };
+        self.expect_safe_pins(now, &PinRules::default(), &settings.pin)
+            .await?;
         let new = OrganisationRecord {
             organisation: Organisation {
                 id: OrganisationId(new_id(now)?),
@@ -102,6 +105,7 @@ impl Bookings {
     /// [`BookingError::Invalid`], [`BookingError::Changed`], [`BookingError::NotFound`], or the store's.
     pub async fn patch_organisation(
         &self,
+        now: Timestamp,
         key: &ApiKey,
         id: OrganisationId,
         asked: OrganisationChange,
@@ -113,9 +117,12 @@ impl Bookings {
             return Err(BookingError::Invalid(vec![fixed]));
         }
         // A request that is wrong in itself is refused as that, whatever it expects (RFC 9110 section 13.2.1).
+        let before = record.settings.pin.clone();
         record.settings = asked
             .apply(record.settings)
             .map_err(BookingError::Invalid)?;
+        self.expect_safe_pins(now, &before, &record.settings.pin)
+            .await?;
         if expected.is_some_and(|revision| revision != record.revision) {
             return Err(BookingError::Changed);
         }
@@ -125,6 +132,37 @@ impl Bookings {
         record.revision += 1;
         self.inner.settings_read.forget(id);
         Ok(record)
+    }
+
+    /// Rules that leave so few PINs that guessing pays are refused, with the figure.
+    async fn expect_safe_pins(
+        &self,
+        now: Timestamp,
+        before: &PinRules,
+        rules: &PinRules,
+    ) -> Result<(), BookingError> {
+        if rules == before || *rules == PinRules::default() {
+            return Ok(());
+        }
+        let live = self.store().live_pins(now).await?.max(LIVE_PINS_PLANNED);
+        let mint = self.inner.mint.under(rules.clone());
+        let why = if mint.is_starved() {
+            let possible = mint.possible();
+            format!(
+                "would leave {possible} PINs, fewer than one in a hundred of those that its digits make; forbid less"
+            )
+        } else if let Some(expected) = mint.too_many_wrong_joins(self.tries_an_hour(), live) {
+            format!(
+                "would leave {} PINs of {} digits; with {live} in use and {} wrong tries an hour {expected:.1e} wrong joins in 30 days are to be expected of an attacker, and at most 1e-2 is safe; raise pin_length, allow more digits or forbid less",
+                mint.possible(),
+                mint.length(),
+                self.tries_an_hour(),
+            )
+        } else {
+            return Ok(());
+        };
+        let error = FieldError::new("pin_length", "out_of_range", why);
+        Err(BookingError::Invalid(vec![error]))
     }
 
     /// What an organisation has differently. While the store is away: what was read last, else nothing.

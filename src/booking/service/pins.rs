@@ -9,14 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::guesses::digits_to_say;
-use super::{BookingError, Bookings};
+use super::{BookingError, Bookings, is_conflict};
 use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
 use crate::booking::budget::{Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
-use crate::booking::store::StoreError;
+use crate::booking::store::{Conflict, StoreError};
 
 /// What became of PINs that were keyed in, since start. For `/metrics`.
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ pub struct PinStatistics {
     challenges_asked: AtomicU64,
     pub(super) challenges_passed: AtomicU64,
     pub(super) challenges_failed: AtomicU64,
+    exhausted: AtomicU64,
     /// Second of the last alarm.
     alarmed_at: AtomicI64,
 }
@@ -329,6 +330,30 @@ impl Bookings {
             .is_some_and(|number| number.serves(&meeting.organisation_name))
     }
 
+    /// Counts a PIN that is to be imported as one that was asked about in vain: it may tell of another one's.
+    pub(super) fn count_import(&self, now: Timestamp, key: &ApiKey) -> Result<(), ExplainError> {
+        let mut explains = self.explains();
+        explains
+            .ask(now, key.id)
+            .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
+        explains.fail(now, key.id);
+        Ok(())
+    }
+
+    /// Counts that no PIN could be given.
+    pub(super) fn counted<T>(&self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(error) = &done
+            && is_conflict(error, Conflict::PinsExhausted)
+        {
+            let statistics = &self.inner.statistics;
+            statistics.exhausted.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(
+                "no PIN was given: a twentieth of those there can be is in use; raise pin.length, or the organisation's pin_length"
+            );
+        }
+        done
+    }
+
     fn explains(&self) -> std::sync::MutexGuard<'_, ExplainLog> {
         self.inner
             .explains
@@ -352,6 +377,12 @@ impl PinStatistics {
             ("held_back_everybody", read(&self.held_back_everybody)),
             ("error", read(&self.unavailable)),
         ]
+    }
+
+    /// PINs that were asked for and not given, because too many are in use.
+    #[must_use]
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted.load(Ordering::Relaxed)
     }
 
     /// Callers who were asked to key in what they hear, `(result, how many)`.

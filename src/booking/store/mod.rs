@@ -194,7 +194,7 @@ pub struct NewBooking {
     pub meeting: Meeting,
     /// The ids of its PINs and what they make of their users.
     pub pins: Vec<(Uuid, crate::booking::Role)>,
-    /// Makes the PINs.
+    /// Makes the PINs, where the organisation has no rules of its own.
     pub mint: PinMint,
     /// The request it answers, so that a repetition books nothing.
     pub claim: Option<Claim>,
@@ -207,7 +207,7 @@ pub struct PinChange {
     pub meeting: MeetingId,
     /// The present.
     pub at: Timestamp,
-    /// Makes the PINs.
+    /// Makes the PINs, where the organisation has no rules of its own.
     pub mint: PinMint,
     /// In this order.
     pub steps: Vec<PinStep>,
@@ -233,6 +233,8 @@ pub struct NewPin {
     pub role: crate::booking::Role,
     /// Whose it is.
     pub label: Option<String>,
+    /// These digits, or a conflict; `None`: allocated.
+    pub digits: Option<Pin>,
 }
 
 /// An `Idempotency-Key` in use.
@@ -470,8 +472,15 @@ pub enum Conflict {
     #[error("this Idempotency-Key is in use")]
     Claim,
     /// Too many PINs of this length are in use.
-    #[error("too many PINs of this length are in use; raise pin.length")]
+    #[error(
+        "a twentieth (5 %) of the PINs that the rules leave is in use, and no more are given; raise pin.length, or pin_length of the organisation"
+    )]
     PinsExhausted,
+    /// The PIN is another one's, or begins or is begun by one.
+    #[error(
+        "this PIN, or one that begins with it or that it begins with, is in use or was within 30 days"
+    )]
+    PinTaken,
     /// The meeting has as many PINs as it may have.
     #[error("the meeting has too many PINs, with those that were withdrawn within 30 days")]
     PinsMax,

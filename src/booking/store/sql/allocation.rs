@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sqlx::{Any, Row, Transaction};
 
@@ -10,13 +11,15 @@ use crate::booking::pin::PinMint;
 use crate::booking::privacy::{PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin};
 use crate::booking::store::{Conflict, StoreError};
 
-/// How many PINs of each length are taken: counted now and then, as that means reading all of them.
+/// How many PINs of the length that each mint gives are taken: counted now and then, as that means reading all of
+/// them.
 #[derive(Debug, Default)]
-pub(super) struct Taken(Mutex<HashMap<usize, Count>>);
+pub(super) struct Taken(Mutex<HashMap<PinMint, Count>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Count {
     taken: u64,
+    in_use_max: u64,
     /// So many more may be given before it is counted again; others may be giving some too.
     until_recount: u64,
 }
@@ -25,7 +28,7 @@ struct Count {
 pub(super) async fn allocate(
     store: &SqlStore,
     transaction: &mut Transaction<'static, Any>,
-    mint: PinMint,
+    mint: &PinMint,
 ) -> Result<Pin, StoreError> {
     if !store.taken.has_room(mint) && !recount(store, transaction, mint).await? {
         return Err(StoreError::Conflict(Conflict::PinsExhausted));
@@ -41,6 +44,26 @@ pub(super) async fn allocate(
         }
     }
     Err(StoreError::Conflict(Conflict::PinsExhausted))
+}
+
+/// A PIN that was chosen elsewhere, if it is free: no rule is asked but that no PIN is or begins another one.
+pub(super) async fn claim(
+    dialect: Dialect,
+    transaction: &mut Transaction<'static, Any>,
+    digits: &Pin,
+) -> Result<Pin, StoreError> {
+    // Whoever holds these gives PINs now, and waits for nobody.
+    for _ in 0..CLAIM_TRIES {
+        if is_ours_alone(dialect, transaction, digits).await? {
+            return if is_free(transaction, digits).await? {
+                Ok(digits.clone())
+            } else {
+                Err(StoreError::Conflict(Conflict::PinTaken))
+            };
+        }
+        tokio::time::sleep(CLAIM_PAUSE).await;
+    }
+    Err(StoreError::Locked)
 }
 
 /// Two PINs of which one begins with the other have their first digits in common: those are locked until
@@ -93,7 +116,7 @@ async fn is_free(
 async fn recount(
     store: &SqlStore,
     transaction: &mut Transaction<'static, Any>,
-    mint: PinMint,
+    mint: &PinMint,
 ) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT COUNT(*) AS taken FROM pins WHERE LENGTH(digits) = $1")
         .bind(i64::try_from(mint.length()).unwrap_or(i64::MAX))
@@ -105,35 +128,42 @@ async fn recount(
 
 impl Taken {
     /// Takes one of those that may be given before it is counted again.
-    fn has_room(&self, mint: PinMint) -> bool {
+    fn has_room(&self, mint: &PinMint) -> bool {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(count) = counts.get_mut(&mint.length()) else {
+        let Some(count) = counts.get_mut(mint) else {
             return false;
         };
-        let room = count.until_recount > 0 && count.taken < mint.in_use_max();
+        let room = count.until_recount > 0 && count.taken < count.in_use_max;
         count.until_recount = count.until_recount.saturating_sub(1);
         count.taken += 1;
         room
     }
 
     /// Notes a count; is there room for one?
-    fn note(&self, mint: PinMint, taken: u64) -> bool {
-        let left = mint.in_use_max().saturating_sub(taken);
+    fn note(&self, mint: &PinMint, taken: u64) -> bool {
+        let in_use_max = mint.in_use_max();
+        let left = in_use_max.saturating_sub(taken);
         let count = Count {
             taken,
+            in_use_max,
             until_recount: left / NODES_AT_ONCE,
         };
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(mint.length(), count);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= MINTS_MAX {
+            counts.clear();
+        }
+        counts.insert(mint.clone(), count);
         left > 0
     }
 }
 
 /// At most a twentieth of the PINs is taken, so even a tenth of this many misses is out of the question.
 const CANDIDATES_MAX: usize = 64;
+/// Rules that are remembered with their counts.
+const MINTS_MAX: usize = 1_000;
 /// Most nodes that give PINs of one store at the same time, for the count; twice what is sensible.
 const NODES_AT_ONCE: u64 = 32;
+const CLAIM_TRIES: u32 = 100;
+const CLAIM_PAUSE: Duration = Duration::from_millis(20);
 /// Our locks among all advisory locks of the database.
 const PIN_LOCKS: i32 = 0x7662_0001;

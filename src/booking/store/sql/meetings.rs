@@ -30,8 +30,9 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
     organisations::expect_room(store, &mut transaction, &meeting).await?;
     insert_meeting(&mut transaction, &meeting).await?;
     meeting.pins.clear();
+    let mint = organisations::mint_of(&mut transaction, meeting.id, &mint).await?;
     for (id, role) in pins {
-        let pin = allocation::allocate(store, &mut transaction, mint).await?;
+        let pin = allocation::allocate(store, &mut transaction, &mint).await?;
         let record = PinRecord {
             id,
             pin,

@@ -6,11 +6,12 @@ use sqlx::{Any, Transaction};
 use super::{
     Dialect, SqlStore, error, get, get_number, get_time, get_uuid, micros, unreadable, word,
 };
-use crate::booking::admission::OrganisationId;
+use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::dial::DialRules;
 use crate::booking::key::{ECHO_ORGANISATION, Organisation};
 use crate::booking::meeting::Meeting;
 use crate::booking::organisation::{OrganisationRecord, OrganisationSettings};
+use crate::booking::pin::{Forbidden, PinMint, PinRules};
 use crate::booking::store::{Conflict, StoreError};
 
 pub(super) async fn by_id(
@@ -32,8 +33,9 @@ pub(super) async fn list(store: &SqlStore) -> Result<Vec<OrganisationRecord>, St
 pub(super) async fn insert(store: &SqlStore, new: OrganisationRecord) -> Result<(), StoreError> {
     let sql =
         "INSERT INTO organisations (language, privacy_show, privacy_store, retain_days, meetings_max,
-             dial_prefixes, dial_digits_min, dial_digits_max, dial_at_once_max, dial_per_hour_max, id, name, created_at, revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
+             dial_prefixes, dial_digits_min, dial_digits_max, dial_at_once_max, dial_per_hour_max,
+             pin_length, pin_digits, pin_forbidden, id, name, created_at, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
     bind_settings(sqlx::query(sql), &new.settings)
         .bind(new.organisation.id.to_string())
         .bind(new.organisation.name)
@@ -52,8 +54,8 @@ pub(super) async fn change(
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE organisations SET language = $1, privacy_show = $2, privacy_store = $3, retain_days = $4, meetings_max = $5,
                    dial_prefixes = $6, dial_digits_min = $7, dial_digits_max = $8, dial_at_once_max = $9, dial_per_hour_max = $10,
-                   revision = revision + 1
-               WHERE id = $11 AND revision = $12";
+                   pin_length = $11, pin_digits = $12, pin_forbidden = $13, revision = revision + 1
+               WHERE id = $14 AND revision = $15";
     let done = bind_settings(sqlx::query(sql), &changed.settings)
         .bind(changed.organisation.id.to_string())
         .bind(changed.revision)
@@ -117,6 +119,44 @@ fn bind_settings<'q>(query: Query<'q>, settings: &OrganisationSettings) -> Query
         .bind(settings.dial.digits_max.map(i64::from))
         .bind(settings.dial.at_once_max.map(i64::from))
         .bind(settings.dial.per_hour_max.map(i64::from))
+        .bind(settings.pin.length.map(i64::from))
+        .bind(settings.pin.digits.clone())
+        .bind({
+            let words: Vec<&str> = settings.pin.forbidden.iter().map(Forbidden::word).collect();
+            (!words.is_empty()).then(|| serde_json::json!(words).to_string())
+        })
+}
+
+/// The mint for a meeting that is there: by its organisation's rules as they are in this transaction.
+pub(super) async fn mint_of(
+    transaction: &mut Transaction<'static, Any>,
+    meeting: MeetingId,
+    mint: &PinMint,
+) -> Result<PinMint, StoreError> {
+    let sql = "SELECT o.pin_length, o.pin_digits, o.pin_forbidden FROM organisations o
+               JOIN meetings m ON m.organisation = o.id WHERE m.id = $1";
+    let row = sqlx::query(sql)
+        .bind(meeting.to_string())
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(error)?;
+    Ok(mint.under(pin_rules(&row)?))
+}
+
+fn pin_rules(row: &AnyRow) -> Result<PinRules, StoreError> {
+    let length: Option<i64> = get(row, "pin_length")?;
+    let forbidden: Option<String> = get(row, "pin_forbidden")?;
+    let words: Vec<String> = forbidden
+        .map_or(Ok(Vec::new()), |list| serde_json::from_str(&list))
+        .map_err(|_| unreadable("pin_forbidden"))?;
+    Ok(PinRules {
+        length: length
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| unreadable("pin_length"))?,
+        digits: get(row, "pin_digits")?,
+        forbidden: Forbidden::read_all(&words).ok_or_else(|| unreadable("pin_forbidden"))?,
+    })
 }
 
 fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
@@ -160,6 +200,7 @@ fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
                 at_once_max: number("dial_at_once_max")?,
                 per_hour_max: number("dial_per_hour_max")?,
             },
+            pin: pin_rules(row)?,
         },
         created_at: get_time(row, "created_at")?,
         revision: get(row, "revision")?,

@@ -2,14 +2,14 @@
 
 use sqlx::{Any, Transaction};
 
-use super::{SqlStore, allocation, error, get_number, meetings, micros};
+use super::{SqlStore, allocation, error, get_number, meetings, micros, organisations};
 use crate::booking::meeting::Meeting;
 use crate::booking::pin::PinRecord;
 use crate::booking::store::{Conflict, NewPin, PinChange, PinStep, StoreError};
 
 pub(super) async fn change(
     store: &SqlStore,
-    change: PinChange,
+    mut change: PinChange,
 ) -> Result<Option<Meeting>, StoreError> {
     let id = change.meeting;
     let mut transaction = store.begin().await?;
@@ -24,6 +24,7 @@ pub(super) async fn change(
     if found.rows_affected() == 0 {
         return Ok(None);
     }
+    change.mint = organisations::mint_of(&mut transaction, id, &change.mint).await?;
     for step in &change.steps {
         take(store, &mut transaction, &change, step).await?;
     }
@@ -57,9 +58,13 @@ async fn add(
     change: &PinChange,
     new: &NewPin,
 ) -> Result<(), StoreError> {
+    let pin = match &new.digits {
+        Some(digits) => allocation::claim(store.dialect, transaction, digits).await?,
+        None => allocation::allocate(store, transaction, &change.mint).await?,
+    };
     let record = PinRecord {
         id: new.id,
-        pin: allocation::allocate(store, transaction, change.mint).await?,
+        pin,
         role: new.role,
         label: new.label.clone(),
     };

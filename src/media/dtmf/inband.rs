@@ -4,6 +4,10 @@
 //!
 //! A window of 20 ms is judged every 10 ms. As soon as one looks like a key the whole frame is
 //! silenced, so that at most what fits beside a window, less than 20 ms, gets through.
+//!
+//! Where a packet was lost, and shortly after, silence or another sound says nothing: such a window is no
+//! end of a key yet. What is heard after it decides. G.722's decoder has lost step with its encoder then, and
+//! plays one of two tones up to 12 dB louder than the other until both have met again.
 
 use std::f32::consts::TAU;
 use std::time::Duration;
@@ -19,6 +23,8 @@ pub struct InbandDetector {
     window: [f32; WINDOW_MAX],
     half: usize,
     state: State,
+    /// Windows since the last that was made up.
+    since_loss: u8,
     /// The frame before was let through: the cut needs a short fade.
     open: bool,
 }
@@ -32,13 +38,14 @@ impl InbandDetector {
             window: [0.0; WINDOW_MAX],
             half: rate.frame_samples() / 2,
             state: State::Quiet,
+            since_loss: u8::MAX,
             open: true,
         }
     }
 
     /// Listens to one 20 ms frame and silences it where a key may be in it. Returns the key that
-    /// was let go.
-    pub fn process(&mut self, frame: &mut [i16]) -> Option<KeyPress> {
+    /// was let go. `patched`: a part of the frame was made up because something was lost.
+    pub fn process(&mut self, frame: &mut [i16], patched: bool) -> Option<KeyPress> {
         let samples = self.half * 2;
         if frame.len() != samples || samples + self.half > self.window.len() {
             return None;
@@ -47,9 +54,9 @@ impl InbandDetector {
         for (slot, sample) in self.window[self.half..].iter_mut().zip(frame.iter()) {
             *slot = f32::from(*sample);
         }
-        let first = self.step(0);
+        let first = self.step(0, patched);
         let suspect_first = self.state.is_suspicious();
-        let second = self.step(self.half);
+        let second = self.step(self.half, patched);
         let mute = suspect_first || self.state.is_suspicious();
         self.silence(frame, mute);
         first.or(second)
@@ -61,10 +68,21 @@ impl InbandDetector {
         self.state.is_suspicious()
     }
 
-    fn step(&mut self, from: usize) -> Option<KeyPress> {
+    fn step(&mut self, from: usize, patched: bool) -> Option<KeyPress> {
         let window = self.window.get(from..from + self.half * 2)?;
-        let heard = self.bank.key_in(window);
-        let (state, press) = self.state.next(heard);
+        self.since_loss = if patched {
+            0
+        } else {
+            self.since_loss.saturating_add(1)
+        };
+        let out_of_step = self.since_loss <= self.bank.out_of_step;
+        let heard = self.bank.key_in(window, out_of_step);
+        let goes_on = heard.is_some_and(|heard| self.state.is_of(heard.key));
+        let (state, press) = if self.since_loss <= self.bank.spoilt && !goes_on {
+            self.state.next_unknown()
+        } else {
+            self.state.next(heard)
+        };
         self.state = state;
         press
     }
@@ -90,23 +108,26 @@ impl InbandDetector {
     }
 }
 
-/// Hits and misses, one per 10 ms.
+/// Windows counted, one per 10 ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Quiet,
     /// It looked like a key, not yet long enough.
-    Suspect {
-        key: Key,
-        hits: u8,
-        misses: u8,
-        pure: bool,
-    },
+    Suspect(Run),
     /// It is one.
-    Pressed {
-        key: Key,
-        hits: u16,
-        misses: u8,
-    },
+    Pressed(Run),
+}
+
+/// A key's windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    key: Key,
+    hits: u16,
+    /// Since the last hit.
+    misses: u8,
+    /// Since the last hit, while there was no miss: nobody knows what was in them.
+    unknown: u8,
+    pure: bool,
 }
 
 impl State {
@@ -114,84 +135,111 @@ impl State {
         !matches!(self, Self::Quiet)
     }
 
-    fn next(self, heard: Option<Heard>) -> (Self, Option<KeyPress>) {
-        match (self, heard) {
-            (Self::Quiet, None) => (Self::Quiet, None),
-            (Self::Quiet, Some(heard)) => (Self::suspect(heard), None),
-            (
-                Self::Suspect {
-                    key, hits, pure, ..
-                },
-                Some(heard),
-            ) if heard.key == key => (
-                Self::after_hit(key, hits.saturating_add(1), pure || heard.pure),
-                None,
-            ),
-            (
-                Self::Suspect {
-                    key,
-                    hits,
-                    misses: 0,
-                    pure,
-                },
-                None,
-            ) => (
-                Self::Suspect {
-                    key,
-                    hits,
-                    misses: 1,
-                    pure,
-                },
-                None,
-            ),
-            (Self::Suspect { .. }, None) => (Self::Quiet, None),
-            (Self::Suspect { .. }, Some(heard)) => (Self::suspect(heard), None),
-            (Self::Pressed { key, hits, .. }, Some(heard)) if heard.key == key => (
-                Self::Pressed {
-                    key,
-                    hits: hits.saturating_add(1),
-                    misses: 0,
-                },
-                None,
-            ),
-            (Self::Pressed { key, hits, misses }, None) if misses + 1 < MISSES_TO_END => (
-                Self::Pressed {
-                    key,
-                    hits,
-                    misses: misses + 1,
-                },
-                None,
-            ),
-            (Self::Pressed { key, hits, .. }, None) => (Self::Quiet, Some(press(key, hits))),
-            (Self::Pressed { key, hits, .. }, Some(heard)) => {
-                (Self::suspect(heard), Some(press(key, hits)))
-            }
+    /// Is it of this key, or of none yet?
+    fn is_of(self, key: Key) -> bool {
+        match self {
+            Self::Quiet => true,
+            Self::Suspect(run) | Self::Pressed(run) => run.key == key,
         }
     }
 
-    const fn suspect(heard: Heard) -> Self {
-        Self::Suspect {
+    fn next(self, heard: Option<Heard>) -> (Self, Option<KeyPress>) {
+        match (self, heard) {
+            (Self::Quiet, None) => (Self::Quiet, None),
+            (Self::Quiet, Some(heard)) => (Self::Suspect(Run::new(heard)), None),
+            (Self::Suspect(run), Some(heard)) if heard.key == run.key => {
+                let run = run.hit(heard);
+                let believed = run.hits >= HITS_TO_BELIEVE && run.pure;
+                let state = if believed {
+                    Self::Pressed
+                } else {
+                    Self::Suspect
+                };
+                (state(run), None)
+            }
+            (Self::Pressed(run), Some(heard)) if heard.key == run.key => {
+                (Self::Pressed(run.hit(heard)), None)
+            }
+            (Self::Suspect(_), Some(heard)) => (Self::Suspect(Run::new(heard)), None),
+            (Self::Pressed(run), Some(heard)) => {
+                (Self::Suspect(Run::new(heard)), Some(run.press()))
+            }
+            (Self::Suspect(_) | Self::Pressed(_), None) => self.miss(),
+        }
+    }
+
+    /// After a window that a loss has spoilt.
+    fn next_unknown(self) -> (Self, Option<KeyPress>) {
+        match self {
+            Self::Quiet => (self, None),
+            // The tone was over already: what is missing belongs to the gap.
+            Self::Suspect(run) | Self::Pressed(run) if run.misses > 0 => self.miss(),
+            Self::Suspect(run) | Self::Pressed(run) if run.unknown >= UNKNOWN_MAX => self.miss(),
+            Self::Suspect(run) => (Self::Suspect(run.unknown()), None),
+            Self::Pressed(run) => (Self::Pressed(run.unknown()), None),
+        }
+    }
+
+    fn miss(self) -> (Self, Option<KeyPress>) {
+        match self {
+            Self::Quiet => (self, None),
+            Self::Suspect(run) => match run.miss(MISSES_TO_DOUBT) {
+                Some(run) => (Self::Suspect(run), None),
+                None => (Self::Quiet, None),
+            },
+            Self::Pressed(run) => match run.miss(MISSES_TO_END) {
+                Some(run) => (Self::Pressed(run), None),
+                None => (Self::Quiet, Some(run.press())),
+            },
+        }
+    }
+}
+
+impl Run {
+    const fn new(heard: Heard) -> Self {
+        Self {
             key: heard.key,
             hits: 1,
             misses: 0,
+            unknown: 0,
             pure: heard.pure,
         }
     }
 
-    fn after_hit(key: Key, hits: u8, pure: bool) -> Self {
-        if hits >= HITS_TO_BELIEVE && pure {
-            Self::Pressed {
-                key,
-                hits: u16::from(hits),
-                misses: 0,
-            }
-        } else {
-            Self::Suspect {
-                key,
-                hits,
-                misses: 0,
-                pure,
-            }
+    /// The tone goes on; it was there in what is unknown, too.
+    const fn hit(self, heard: Heard) -> Self {
+        Self {
+            hits: self.hits.saturating_add(1 + self.unknown as u16),
+            misses: 0,
+            unknown: 0,
+            pure: self.pure || heard.pure,
+            ..self
+        }
+    }
+
+    /// `None` once there are `most`; what was unknown before belonged to the gap.
+    const fn miss(self, most: u8) -> Option<Self> {
+        let misses = self.misses + self.unknown + 1;
+        let run = Self {
+            misses,
+            unknown: 0,
+            ..self
+        };
+        if misses < most { Some(run) } else { None }
+    }
+
+    const fn unknown(self) -> Self {
+        Self {
+            unknown: self.unknown + 1,
+            ..self
+        }
+    }
+
+    /// Windows of 20 ms, 10 ms apart.
+    const fn press(self) -> KeyPress {
+        KeyPress {
+            key: self.key,
+            duration: Duration::from_millis(self.hits as u64 * 10 + 10),
         }
     }
 }
@@ -204,19 +252,15 @@ struct Heard {
     pure: bool,
 }
 
-/// `hits` windows of 20 ms, 10 ms apart.
-fn press(key: Key, hits: u16) -> KeyPress {
-    KeyPress {
-        key,
-        duration: Duration::from_millis(u64::from(hits) * 10 + 10),
-    }
-}
-
 /// Goertzel filters for the eight tones, a little to either side of them, and their doubles.
 #[derive(Debug)]
 struct Bank {
     rows: [Tone; 4],
     columns: [Tone; 4],
+    /// Windows after a loss in which silence says nothing.
+    spoilt: u8,
+    /// Windows after a loss in which the decoder may play one tone louder than the other.
+    out_of_step: u8,
 }
 
 impl Bank {
@@ -225,11 +269,14 @@ impl Bank {
         Self {
             rows: ROWS.map(|f| Tone::new(f, hz)),
             columns: COLUMNS.map(|f| Tone::new(f, hz)),
+            // G.711 has no memory: only the window has, which is two halves long.
+            spoilt: if rate == SampleRate::Hz8000 { 1 } else { 4 },
+            out_of_step: if rate == SampleRate::Hz8000 { 0 } else { 16 },
         }
     }
 
-    /// The key that fills this window, if one does.
-    fn key_in(&self, window: &[f32]) -> Option<Heard> {
+    /// The key that fills this window, if one does. `out_of_step`: one of its tones may be much louder.
+    fn key_in(&self, window: &[f32], out_of_step: bool) -> Option<Heard> {
         let total = window.iter().map(|x| x * x).sum::<f32>() / window.len() as f32;
         if total < POWER_MIN {
             return None;
@@ -240,7 +287,12 @@ impl Bank {
             self.rows[row].fine_power(window, low),
             self.columns[column].fine_power(window, high),
         );
-        let twist_fits = high <= low * TWIST_HIGH_MAX && low <= high * TWIST_LOW_MAX;
+        let (high_max, low_max) = if out_of_step {
+            (TWIST_OUT_OF_STEP_MAX, TWIST_OUT_OF_STEP_MAX)
+        } else {
+            (TWIST_HIGH_MAX, TWIST_LOW_MAX)
+        };
+        let twist_fits = high <= low * high_max && low <= high * low_max;
         if !twist_fits || low.min(high) < POWER_MIN / 4.0 || low + high < total * SHARE_MIN {
             return None;
         }
@@ -335,6 +387,8 @@ const POWER_MIN: f32 = 32768.0 * 32768.0 * 1e-4;
 /// with some more for lines that lose the highs.
 const TWIST_HIGH_MAX: f32 = 6.3;
 const TWIST_LOW_MAX: f32 = 4.0;
+/// 12 dB.
+const TWIST_OUT_OF_STEP_MAX: f32 = 16.0;
 /// How much of all power the two tones are. Speech has more beside any two tones.
 const SHARE_MIN: f32 = 0.70;
 /// One window of a press at least lies within it and has this share: noise 10 dB below is allowed.
@@ -348,9 +402,13 @@ const HARMONIC_MAX: f32 = 0.05;
 /// Q.24 accepts 1.5 % off; a window of 20 ms needs help with that for the high tones.
 const DETUNED: f32 = 0.013;
 /// Three windows in a row: 40 ms of tone give that wherever they fall, 25 ms don't.
-const HITS_TO_BELIEVE: u8 = 3;
+const HITS_TO_BELIEVE: u16 = 3;
+/// One window that doesn't look like the key may be a click.
+const MISSES_TO_DOUBT: u8 = 2;
 /// A gap of 10 ms doesn't split a press; 40 ms do.
 const MISSES_TO_END: u8 = 3;
+/// A tone is believed to go on for this long unheard.
+const UNKNOWN_MAX: u8 = 6;
 /// The fade at a cut is this part of 10 ms.
 const FADE_PART: usize = 10;
 
@@ -397,7 +455,7 @@ mod tests {
                 .collect();
             keys.extend(
                 detector
-                    .process(&mut frame)
+                    .process(&mut frame, false)
                     .map(|press| press.key.as_char()),
             );
             through.extend(frame);

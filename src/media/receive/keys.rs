@@ -53,11 +53,13 @@ impl Keys {
     }
 
     /// Once per frame. Silences a key's tones; true if the frame was silenced. What came together with
-    /// the events of a key that is being pressed is played `delay` later.
+    /// the events of a key that is being pressed is played `delay` later. `patched`: a part of the
+    /// frame was made up because something was lost.
     pub(super) fn listen(
         &mut self,
         now: Instant,
         delay: Option<Duration>,
+        patched: bool,
         frame: &mut [i16],
     ) -> bool {
         let (press, silenced) = match &mut self.source {
@@ -66,7 +68,7 @@ impl Keys {
                 (press, self.beside.silence(delay, frame))
             }
             Source::Inband(detector) => {
-                let press = detector.process(frame);
+                let press = detector.process(frame, patched);
                 (press, detector.is_pressed())
             }
             Source::None => (None, false),

@@ -155,7 +155,11 @@ impl Receiver {
             self.counts.concealed_frames += 1;
         }
         let delay = self.keys.is_pressed().then(|| self.jitter.delay());
-        if self.keys.listen(now, delay, self.staging.frame_mut()) {
+        let patched = self.staging.frame_is_patched();
+        if self
+            .keys
+            .listen(now, delay, patched, self.staging.frame_mut())
+        {
             self.kind = FrameKind::Silence;
         }
         let voice = match self.kind {
@@ -535,3 +539,5 @@ const QUIET_ABOVE_FLOOR: f32 = 4.0;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod typed;

@@ -14,6 +14,8 @@ pub(super) struct Staging {
     length: usize,
     frame: usize,
     runs: [Run; RUNS],
+    /// A part of the frame taken last was made up because something was lost or late.
+    patched: bool,
     /// The sample played or staged last.
     last: i16,
     /// Part that remains of the last sample, sample by sample, where silence begins.
@@ -48,6 +50,7 @@ impl Staging {
             length: 0,
             frame: 0,
             runs: [Run::EMPTY; RUNS],
+            patched: false,
             last: 0,
             decay: 1.0 - DECAY_PER_S / rate.hz() as f32,
             period_min: per_ms * 5 / 2,
@@ -126,7 +129,13 @@ impl Staging {
         }
         self.frame = samples.min(self.samples.len());
         self.length -= count;
+        self.patched = self.is_patched(count);
         self.take_runs(count)
+    }
+
+    /// Was a part of the frame taken last made up because something was lost or late?
+    pub(super) const fn frame_is_patched(&self) -> bool {
+        self.patched
     }
 
     /// Before a frame is staged.
@@ -218,6 +227,16 @@ impl Staging {
                 samples: run.samples + samples,
             };
         }
+    }
+
+    /// Is something made up for a loss among the first `count` samples?
+    fn is_patched(&self, count: usize) -> bool {
+        let mut before = 0;
+        self.runs.iter().any(|run| {
+            let within = run.samples > 0 && before < count;
+            before += run.samples;
+            within && run.kind == FrameKind::Concealed
+        })
     }
 
     fn take_runs(&mut self, mut count: usize) -> FrameKind {

@@ -233,7 +233,8 @@ impl Lines {
             | SipEvent::Provisional { .. }
             | SipEvent::Acknowledged { .. }
             | SipEvent::Info { .. }
-            | SipEvent::ReinviteFailed { .. } => {}
+            | SipEvent::ReinviteFailed { .. }
+            | SipEvent::Trunk { .. } => {}
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ impl Node {
             listen: config.sip.listen.clone(),
             tls: tls.clone(),
             advertise: config.sip.advertise.clone(),
+            trunks: config.sip.trunks.clone(),
             asterisks: config.asterisks.clone(),
             bookings: bookings.clone(),
             speaker: prompts,

@@ -172,32 +172,32 @@ impl FromStr for Network {
 
 /// What peers are told to send SIP to where it isn't the address listened on: `HOST` or `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advertised {
+pub struct HostPort {
     /// A name or an address; IPv6 in brackets, as SIP writes it.
     pub host: String,
     /// A port other than the one listened on.
     pub port: Option<u16>,
 }
 
-/// A text is not an [`Advertised`].
+/// A text is not an [`HostPort`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be a host name or an address, with or without a port, like \"sip.example.org\", \"192.0.2.7:5060\" or \"[2001:db8::7]\""
 )]
-pub struct BadAdvertised;
+pub struct BadHostPort;
 
-impl FromStr for Advertised {
-    type Err = BadAdvertised;
+impl FromStr for HostPort {
+    type Err = BadHostPort;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (host, port) = split_port(text).ok_or(BadAdvertised)?;
+        let (host, port) = split_port(text).ok_or(BadHostPort)?;
         if !is_host(host) {
-            return Err(BadAdvertised);
+            return Err(BadHostPort);
         }
         let port = port
             .map(str::parse::<NonZeroU16>)
             .transpose()
-            .map_err(|_| BadAdvertised)?;
+            .map_err(|_| BadHostPort)?;
         Ok(Self {
             host: host.to_owned(),
             port: port.map(NonZeroU16::get),
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn what_is_advertised_is_a_host_with_or_without_a_port() {
-        let read = |text: &str| text.parse::<Advertised>().map(|a| (a.host, a.port));
+        let read = |text: &str| text.parse::<HostPort>().map(|a| (a.host, a.port));
         assert_eq!(
             read("sip.example.org"),
             Ok(("sip.example.org".to_owned(), None))
@@ -339,7 +339,7 @@ mod tests {
             "-a.org",
             "sip:host",
         ] {
-            assert_eq!(read(bad), Err(BadAdvertised), "{bad}");
+            assert_eq!(read(bad), Err(BadHostPort), "{bad}");
         }
     }
 }

@@ -96,16 +96,6 @@ pub enum ConfigError {
         /// What it should hold.
         allowed: String,
     },
-    /// Known and planned, but this version doesn't do it.
-    #[error("{origin}: {key} is not supported yet: {instead}")]
-    NotSupported {
-        /// Where.
-        origin: Origin,
-        /// Which key.
-        key: String,
-        /// What to do instead.
-        instead: String,
-    },
 }
 
 /// Everything that is wrong with a configuration, in the order in which it was found.

@@ -14,6 +14,7 @@ mod number;
 mod raw;
 mod read;
 mod secret;
+mod trunk;
 mod webhooks;
 
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use address::{
-    Advertised, BadAdvertised, BadListenAddress, BadNetwork, BadPortRange, ListenAddress, Network,
+    BadHostPort, BadListenAddress, BadNetwork, BadPortRange, HostPort, ListenAddress, Network,
     PortRange, SipTransport,
 };
 pub use asterisk::{AsteriskConfig, DialTemplate, RestWay};
@@ -33,6 +34,7 @@ pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use neighbours::{FsapiConfig, JitsiConfig, NumberForm};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number, check_number};
 pub use secret::Secret;
+pub use trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig};
 pub use webhooks::{AllowedTarget, BadTarget};
 
 use raw::RawConfig;
@@ -98,9 +100,11 @@ pub struct SipConfig {
     /// Certificate and key of what listens over TLS.
     pub tls: Option<TlsFiles>,
     /// What peers are told to send to; `None`: the address that a call arrived at.
-    pub advertise: Option<Advertised>,
+    pub advertise: Option<HostPort>,
     /// Peers without limits per source.
     pub trusted: Vec<Network>,
+    /// Trunks.
+    pub trunks: Vec<TrunkConfig>,
 }
 
 /// Who we are over TLS.
@@ -483,6 +487,7 @@ impl Default for SipConfig {
             tls: None,
             advertise: None,
             trusted: Vec::new(),
+            trunks: Vec::new(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod asterisk;
 mod neighbours;
+mod trunk;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::address::{ListenAddress, is_host};
-use crate::config::error::{ConfigError, Origin};
+use crate::config::error::ConfigError;
 use crate::config::number::{self, Number};
 use crate::config::raw::{Item, Items, RawConfig, RawTable, Value};
 use crate::config::{
@@ -29,7 +30,7 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         errors,
     };
     let node = reader.node();
-    let config = Config {
+    let mut config = Config {
         sip: reader.sip(),
         media: reader.media(),
         http: reader.http(),
@@ -56,8 +57,12 @@ pub(super) fn read(raw: &RawConfig, errors: &mut Vec<ConfigError>) -> Config {
         ),
         node,
     };
+    config.sip.trunks = trunk::read(
+        raw.tables.get("sip.trunk").map_or(&[], Vec::as_slice),
+        &config.sip.listen,
+        reader.errors,
+    );
     reader.refuse_shared_ports(&config);
-    refuse_what_is_not_built(raw, errors);
     config
 }
 
@@ -94,6 +99,7 @@ impl Reader<'_> {
             listen,
             advertise: self.text("sip.advertise", parsed),
             trusted: self.list("sip.trusted", parsed).unwrap_or(default.trusted),
+            trunks: Vec::new(),
         }
     }
 
@@ -422,39 +428,6 @@ impl Reader<'_> {
     }
 }
 
-/// Sections that later versions use: checked as far as their form goes, and refused, so that
-/// nobody believes they work.
-fn refuse_what_is_not_built(raw: &RawConfig, errors: &mut Vec<ConfigError>) {
-    for table in raw.tables.get("sip.trunk").into_iter().flatten() {
-        Reader {
-            items: &table.items,
-            errors,
-        }
-        .check_trunk(table);
-        let instead = "let the trunk's peers call in directly and name them in sip.trusted";
-        errors.push(not_supported("sip.trunk", table.origin.clone(), instead));
-    }
-}
-impl Reader<'_> {
-    fn check_trunk(&mut self, table: &RawTable) {
-        self.require("sip.trunk.name", table, "a name for it");
-        let one_of = |words: &'static [&'static str]| {
-            move |text: &str| {
-                words
-                    .contains(&text)
-                    .then_some(())
-                    .ok_or_else(|| format!("must be one of {}", words.join(", ")))
-            }
-        };
-        self.text("sip.trunk.name", not_empty);
-        self.list("sip.trunk.peers", not_empty);
-        self.text("sip.trunk.registrar", not_empty);
-        self.text("sip.trunk.transport", one_of(&["udp", "tcp", "tls"]));
-        self.text("sip.trunk.srtp", one_of(&["off", "offer", "require"]));
-        self.list("sip.trunk.numbers", dialled);
-    }
-}
-
 fn bad(key: &str, item: &Item, allowed: &str) -> ConfigError {
     let value = match &item.value {
         Value::Text(text) => Some(format!("{text:?}")),
@@ -467,14 +440,6 @@ fn bad(key: &str, item: &Item, allowed: &str) -> ConfigError {
         key: key.to_owned(),
         value,
         allowed: allowed.to_owned(),
-    }
-}
-
-fn not_supported(key: &str, origin: Origin, instead: &str) -> ConfigError {
-    ConfigError::NotSupported {
-        origin,
-        key: key.to_owned(),
-        instead: instead.to_owned(),
     }
 }
 

@@ -166,19 +166,71 @@ fn tls_needs_an_address_a_certificate_and_its_key() {
 }
 
 #[test]
-fn what_is_not_built_yet_is_refused_and_never_ignored() {
-    let unbuilt = errors("[[sip.trunk]]\nname = 'carrier'\nsrtp = 'offer'\npassword = 'canary'");
-    assert_eq!(unbuilt.len(), 1, "{unbuilt:?}");
+fn trunks_are_read_with_their_registrar_or_only_with_peers() {
+    let config = parse(
+        "[[sip.trunk]]\nname = 'carrier'\npeers = ['192.0.2.0/28']\nregistrar = 'sip.example.org:5070'\n\
+         user = '39061'\npassword = 'canary'\ntransport = 'tcp'\nsrtp = 'require'\ntrust_identity = true\n\
+         numbers = ['+390612345678']\n[[sip.trunk]]\nname = 'pbx'\npeers = ['192.0.2.99']\n",
+    )
+    .unwrap();
+    let [carrier, pbx] = config.sip.trunks.as_slice() else {
+        panic!("{:?}", config.sip.trunks)
+    };
+    let registrar = carrier.registrar.as_ref().unwrap();
+    assert_eq!(registrar.host.port, Some(5_070));
+    assert_eq!(registrar.transport, SipTransport::Tcp);
+    assert_eq!(registrar.password.as_ref().unwrap().expose(), "canary");
+    assert!(!format!("{config:?}").contains("canary"));
+    assert!(carrier.trust_identity && carrier.srtp == SrtpPolicy::Require);
+    assert!(carrier.peers[0].contains("192.0.2.7".parse().unwrap()));
+    assert!(pbx.registrar.is_none() && !pbx.trust_identity && pbx.srtp == SrtpPolicy::Offer);
+}
+
+#[test]
+fn what_is_wrong_with_a_trunk_is_named() {
+    for (text, wrong) in [
+        (
+            "srtp = 'maybe'\nnumbers = ['x y']\n",
+            [
+                "sip.trunk.name",
+                "sip.trunk.peers",
+                "sip.trunk.srtp",
+                "sip.trunk.numbers",
+            ]
+            .as_slice(),
+        ),
+        (
+            "name = 'a'\npeers = ['pbx.example.org']\n",
+            &["sip.trunk.peers"],
+        ),
+        (
+            "name = 'a'\nregistrar = 'sip.example.org'\n",
+            &["sip.trunk.user"],
+        ),
+        (
+            "name = 'a'\nregistrar = 'sip.example.org'\nuser = 'a\"b'\n",
+            &["sip.trunk.user"],
+        ),
+        (
+            "name = 'a'\nregistrar = 'h'\nuser = 'u'\ntransport = 'tls'\n",
+            &["sip.trunk.registrar"],
+        ),
+        (
+            "name = 'a'\npeers = []\nuser = 'u'\npassword = 'canary'\n",
+            &["sip.trunk.user", "sip.trunk.password"],
+        ),
+    ] {
+        let errors = errors(&format!("[[sip.trunk]]\n{text}"));
+        assert_eq!(errors.len(), wrong.len(), "{errors:?}");
+        for (error, key) in errors.iter().zip(wrong) {
+            assert!(error.contains(key) && !error.contains("canary"), "{error}");
+        }
+    }
+    let trunk = "[[sip.trunk]]\nname = 'a'\npeers = ['192.0.2.1']\n";
+    let twice = errors(&format!("{trunk}{trunk}"));
     assert!(
-        unbuilt[0].contains("sip.trunk") && unbuilt[0].contains("not supported yet"),
-        "{unbuilt:?}"
-    );
-    assert!(!unbuilt[0].contains("canary"), "{unbuilt:?}");
-    let errors = errors("[[sip.trunk]]\nsrtp = 'maybe'\nnumbers = ['x y']\n");
-    assert_eq!(
-        errors.len(),
-        4,
-        "its form is checked all the same: {errors:?}"
+        twice.len() == 1 && twice[0].contains("another [[sip.trunk]]"),
+        "{twice:?}"
     );
 }
 

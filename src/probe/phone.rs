@@ -255,7 +255,8 @@ impl Phone {
             SipEvent::Provisional { .. }
             | SipEvent::Acknowledged { .. }
             | SipEvent::Info { .. }
-            | SipEvent::ReinviteFailed { .. } => {}
+            | SipEvent::ReinviteFailed { .. }
+            | SipEvent::Trunk { .. } => {}
         }
         Ok(())
     }

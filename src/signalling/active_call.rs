@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::asterisk::AsteriskCaller;
 use crate::call::roster::LiveError;
 use crate::call::{Call, Past, Phrase};
+use crate::config::SrtpPolicy;
 use crate::engine::LegReport;
 use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
@@ -28,6 +29,8 @@ pub(crate) struct ActiveCall {
     pub(crate) source: Option<IpAddr>,
     /// When it came; `None`: in the life of an earlier process.
     pub(crate) arrived_at: Option<Instant>,
+    /// Whether its audio may or must be encrypted.
+    pub(crate) srtp: SrtpPolicy,
     /// Its media, from the answer on.
     pub(crate) media: Option<Media>,
     /// What is being said.
@@ -119,6 +122,7 @@ impl ActiveCall {
             line,
             source,
             arrived_at: None,
+            srtp: SrtpPolicy::default(),
             media: None,
             saying: None,
             music: false,

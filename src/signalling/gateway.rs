@@ -20,6 +20,7 @@ use super::records::Recorder;
 use super::requests::{Picture, Request};
 use super::settings::GatewaySettings;
 use super::transport::{Inbound, Transport};
+use super::trunks::Trunks;
 use crate::booking::admission::CallId;
 use crate::booking::{Bookings, CallRecord, PinVerdict};
 use crate::call::{CallInput, Observer, Rooms, Speaker};
@@ -47,6 +48,7 @@ pub(super) struct Gateway {
     pub(super) calls: HashMap<CallId, ActiveCall>,
     pub(super) by_dialog: HashMap<DialogId, CallId>,
     pub(super) asterisks: Asterisks,
+    pub(super) trunks: Trunks,
     pub(super) by_line: HashMap<AsteriskCaller, CallId>,
     pub(super) by_leg: HashMap<LegId, CallId>,
     pub(super) per_source: HashMap<IpAddr, usize>,
@@ -77,6 +79,7 @@ pub(super) struct Machines {
     pub(super) recorder: Recorder,
     pub(super) reporter: Reporter,
     pub(super) asterisks: Asterisks,
+    pub(super) trunks: Trunks,
 }
 
 /// What a gateway hears by.
@@ -103,6 +106,7 @@ impl Gateway {
             recorder,
             reporter,
             asterisks,
+            trunks,
         } = machines;
         Self {
             settings,
@@ -115,6 +119,7 @@ impl Gateway {
             calls: HashMap::new(),
             by_dialog: HashMap::new(),
             asterisks,
+            trunks,
             by_line: HashMap::new(),
             by_leg: HashMap::new(),
             per_source: HashMap::new(),
@@ -185,6 +190,9 @@ impl Gateway {
             Inbound::Closed(connection) => {
                 self.transport.close(connection);
                 self.endpoint.handle_closed(now, connection);
+            }
+            Inbound::Reached { trunk, flow, local } => {
+                self.trunk_reached(now, trunk, flow, local);
             }
         }
     }

@@ -10,7 +10,7 @@
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
 //! `moving` sends callers by ARI on, `dialling` makes the calls that we make ourselves.
-//! `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
+//! `trunks` finds the ways to registrars. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
 //! before anybody calls.
 
 mod active_call;
@@ -32,6 +32,7 @@ mod seal;
 mod set_up;
 mod settings;
 mod transport;
+mod trunks;
 mod wire_in;
 mod wire_out;
 
@@ -48,7 +49,7 @@ pub use transport::{ListenError, TlsError, TlsIdentity};
 
 use crate::booking::Bookings;
 use crate::call::Speaker;
-use crate::config::{Advertised, AsteriskConfig, ListenAddress};
+use crate::config::{AsteriskConfig, HostPort, ListenAddress, TrunkConfig};
 use crate::engine::Control;
 use crate::sip::{Endpoint, EndpointConfig};
 use asterisk::Asterisks;
@@ -56,6 +57,7 @@ use events::Reporter;
 use gateway::{Ears, Gateway, Machines};
 use records::Recorder;
 use transport::Transport;
+use trunks::Trunks;
 
 /// What a gateway is made of.
 pub struct Parts {
@@ -66,7 +68,9 @@ pub struct Parts {
     /// Who we are over TLS.
     pub tls: Option<Arc<TlsIdentity>>,
     /// What peers are told to send to.
-    pub advertise: Option<Advertised>,
+    pub advertise: Option<HostPort>,
+    /// Trunks that calls come by.
+    pub trunks: Vec<TrunkConfig>,
     /// Asterisks whose callers come over ARI.
     pub asterisks: Vec<AsteriskConfig>,
     /// PINs and records.
@@ -99,6 +103,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         listen,
         tls,
         advertise,
+        trunks,
         asterisks,
         bookings,
         speaker,
@@ -113,9 +118,10 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     ]
     .concat();
     let endpoint = Endpoint::new(
-        endpoint_config(&settings, &transport, advertise.as_ref()),
+        endpoint_config(&settings, &transport, advertise.as_ref(), &trunks),
         seed,
     );
+    let trunks = Trunks::start(trunks, &transport.outgoing());
     let (asterisks, asterisk_news) = Asterisks::start(asterisks, seed);
     let (recorder, recording) = Recorder::start(bookings.clone());
     let (reporter, reporting) = Reporter::start(bookings.clone());
@@ -132,6 +138,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         recorder,
         reporter,
         asterisks,
+        trunks,
     };
     let gateway = Gateway::new(machines, wakes, picture);
     let ears = Ears {
@@ -156,7 +163,8 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
 fn endpoint_config(
     settings: &GatewaySettings,
     transport: &Transport,
-    advertise: Option<&Advertised>,
+    advertise: Option<&HostPort>,
+    trunks: &[TrunkConfig],
 ) -> EndpointConfig {
     let advertised = |bound: &SocketAddr| match advertise {
         Some(name) => format!("{}:{}", name.host, name.port.unwrap_or(bound.port())),
@@ -167,6 +175,7 @@ fn endpoint_config(
         tcp_contact: transport.tcp_addresses().first().map(advertised),
         tls_contact: transport.tls_addresses().first().map(advertised),
         trusted: settings.trusted.clone(),
+        trunks: trunks.iter().map(trunks::settings).collect(),
         ..EndpointConfig::default()
     }
 }

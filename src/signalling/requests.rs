@@ -244,6 +244,7 @@ impl Gateway {
             Request::Drain(reply) => {
                 self.draining = true;
                 self.endpoint.set_accepting(false);
+                self.endpoint.leave_trunks(clock::now());
                 self.show();
                 self.drained.push(reply);
             }
@@ -384,6 +385,7 @@ impl Gateway {
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = self.legs_by_kind();
         gauges.asterisks = self.asterisks.connected();
+        gauges.trunks = self.trunks.gauges();
         gauges.asterisk_events = self.asterisks.events();
         let threads = self.engine.health();
         gauges.tick_lateness = threads.iter().map(counters::lateness).collect();

@@ -42,6 +42,7 @@ impl Gateway {
             SipEvent::Lost { dialog } | SipEvent::Failed { dialog, .. } => {
                 self.dialog_over(dialog, CallInput::Lost);
             }
+            SipEvent::Trunk { trunk, state } => self.handle_trunk(trunk, state),
             // Answers to INVITEs of our own: this gateway places no calls yet.
             SipEvent::Provisional { .. }
             | SipEvent::Established { .. }
@@ -52,9 +53,13 @@ impl Gateway {
     fn handle_invite(&mut self, now: Instant, dialog: DialogId, invite: IncomingInvite) {
         let id = CallId(uuid::Uuid::now_v7());
         let source = invite.source;
-        let refused = self.refusal(Some(source));
+        let trunk = invite.trunk;
+        // A trunk brings many callers from one address.
+        let refused = self.refusal(Some(source).filter(|_| trunk.is_none()));
         let number = Dialled::find(&self.bookings.numbers(), &invite.number);
-        tracing::info!(call = %id, %source, "call arrived");
+        let served = number.served && self.trunks.brings(trunk, &invite.number);
+        let by = trunk.and_then(|trunk| self.trunks.name(trunk));
+        tracing::info!(call = %id, %source, trunk = by, "call arrived");
         *self.per_source.entry(source).or_insert(0) += 1;
         let call = Call::new(id, self.settings.call_limits.clone());
         let line = Line::Sip {
@@ -63,6 +68,7 @@ impl Gateway {
         };
         let mut active = ActiveCall::new(call, line, Some(source));
         active.arrived_at = Some(now);
+        active.srtp = self.trunks.srtp(trunk);
         self.calls.insert(id, active);
         self.by_dialog.insert(dialog, id);
         let arrival = Arrival {
@@ -86,7 +92,7 @@ impl Gateway {
                 self.refuse(now, dialog, refused);
                 CallInput::Unwanted(arrival, Rejection::Overload)
             }
-            None if number.served => CallInput::Arrived(arrival),
+            None if served => CallInput::Arrived(arrival),
             None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
         };
         self.input(id, input);

@@ -12,6 +12,7 @@ use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal, 
 use crate::call::{
     CallInput, CallOutput, Outgoing, Past, Phrase, Rejection, RoomNotice, RoomOutput, RoomVerdict,
 };
+use crate::config::SrtpPolicy;
 use crate::engine::{EngineError, OpenedLeg};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters};
@@ -85,10 +86,14 @@ impl Gateway {
 
     /// Opens the leg and answers; a call that can't have media is refused instead.
     fn answer_sip(&mut self, now: Instant, id: CallId, dialog: DialogId, offer: Option<&[u8]>) {
-        let Some(source) = self.calls.get(&id).and_then(|active| active.source) else {
+        let Some((source, srtp)) = self
+            .calls
+            .get(&id)
+            .and_then(|active| Some((active.source?, active.srtp)))
+        else {
             return;
         };
-        let mut local = self.local_media(source);
+        let mut local = self.local_media(source, srtp);
         let opened = match self.open_leg(source, offer, &local) {
             Ok(opened) => opened,
             Err(error) => {
@@ -144,7 +149,7 @@ impl Gateway {
     }
 
     /// What we offer and answer to calls from there; its port and name come with the leg.
-    fn local_media(&self, source: IpAddr) -> LocalMedia {
+    fn local_media(&self, source: IpAddr, srtp: SrtpPolicy) -> LocalMedia {
         let address = self.settings.media_address;
         LocalMedia {
             address: address.unwrap_or_else(|| local_address(source)),
@@ -154,7 +159,7 @@ impl Gateway {
             session_version: 1,
             direction: Direction::SendRecv,
             prefer_own_order: false,
-            keys: keys(),
+            keys: keys(srtp),
         }
     }
 
@@ -403,10 +408,15 @@ impl Gateway {
 }
 
 /// What a leg encrypts with; where the system has no random numbers, it doesn't.
-fn keys() -> Option<LocalKeys> {
+fn keys(srtp: SrtpPolicy) -> Option<LocalKeys> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).ok()?;
-    LocalKeys::new(&random)
+    let keys = LocalKeys::new(&random)?;
+    match srtp {
+        SrtpPolicy::Off => None,
+        SrtpPolicy::Offer => Some(keys),
+        SrtpPolicy::Require => Some(keys.required()),
+    }
 }
 
 /// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,

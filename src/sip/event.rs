@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 
 use crate::booking::{CallerNumber, Pin};
+use crate::sip::registration::Refused;
 
 /// One INVITE dialog, ours or theirs. Never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,6 +14,24 @@ pub struct DialogId(pub u64);
 /// A connection, numbered by the shell. Never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
+
+/// A trunk, by its place in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TrunkId(pub usize);
+
+/// How a trunk's registration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrunkState {
+    /// Its registrar knows where we are.
+    Up,
+    /// Its registrar refuses us, or doesn't answer; asked again later. A registration from before may still
+    /// be good until it lapses.
+    Refused(Refused),
+    /// It doesn't know us any more.
+    Lapsed,
+    /// The connection to it is gone: a new way is to be found and told by `trunk_reached`.
+    Cut,
+}
 
 /// Where a message came from or goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +118,7 @@ pub struct Transmit {
 pub struct IncomingInvite {
     /// The user part of the request URI, unescaped: the dialled number.
     pub number: String,
-    /// The user or number of From (P-Asserted-Identity from trusted peers comes with its issue).
+    /// The user or number of From; of P-Asserted-Identity where the trunk is trusted for that.
     pub caller: CallerNumber,
     /// `;pin=` of the request URI or `X-Conf-PIN`.
     pub pin: Option<Pin>,
@@ -107,6 +126,8 @@ pub struct IncomingInvite {
     pub call_id: String,
     /// The offer; `None`: we offer in the 200 and the answer comes with the ACK.
     pub sdp: Option<Bytes>,
+    /// The trunk it came by.
+    pub trunk: Option<TrunkId>,
     /// Where it came from.
     pub source: IpAddr,
     /// The local address it arrived at, for SDP where no `media.address` is set.
@@ -185,6 +206,13 @@ pub enum SipEvent {
         dialog: DialogId,
         /// 300 to 699; 408 where nobody answered.
         status: u16,
+    },
+    /// News of a trunk.
+    Trunk {
+        /// Which.
+        trunk: TrunkId,
+        /// How it stands now.
+        state: TrunkState,
     },
     /// A re-INVITE of ours was refused; the call goes on as before. (One that was taken is told as
     /// `Established`.)

@@ -9,12 +9,14 @@
 //! 5. `dialog`: the state of one call's signalling
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
+//! `registration` makes us known to a trunk's registrar, `digest` answers its challenges.
 //! `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `extmap` their header
 //! extensions, `limits` says how much a source may ask for.
 
 mod address;
 mod compose;
 mod dialog;
+mod digest;
 pub mod dtmf_info;
 pub mod endpoint;
 pub mod event;
@@ -24,11 +26,16 @@ mod framing;
 mod guard;
 mod limits;
 mod message;
+mod registration;
 pub mod sdp;
 pub mod sdes;
 mod timers;
 mod token;
 mod transaction;
 
-pub use endpoint::{Counters, Endpoint, EndpointConfig, InviteError, SipLimits};
+pub use digest::Credentials;
+pub use endpoint::{
+    Counters, Endpoint, EndpointConfig, InviteError, RegistrarSettings, SipLimits, TrunkSettings,
+};
+pub use registration::Refused;
 pub use transaction::Timing;

@@ -14,6 +14,8 @@ pub struct LocalKeys {
     long: MasterKey,
     /// What is in use, and is offered again; `None`: nothing yet.
     pub in_use: Option<Suite>,
+    /// Nothing is taken that isn't encrypted.
+    pub(crate) required: bool,
 }
 
 impl LocalKeys {
@@ -25,7 +27,18 @@ impl LocalKeys {
             short: MasterKey::new(Suite::AesCm128HmacSha1Tag80, short)?,
             long: MasterKey::new(Suite::AesCm256HmacSha1Tag80, long)?,
             in_use: None,
+            required: false,
         })
+    }
+
+    /// The same, and nothing else: what isn't encrypted is neither offered nor taken.
+    #[must_use]
+    pub const fn required(self) -> Self {
+        Self {
+            in_use: Some(Suite::AesCm128HmacSha1Tag80),
+            required: true,
+            ..self
+        }
     }
 
     /// Our key for `suite`.

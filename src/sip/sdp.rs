@@ -68,6 +68,9 @@ pub enum SdpError {
     /// Audio only by a profile that is not spoken here.
     #[error("only secured or unknown transports offered")]
     Transport,
+    /// Audio that isn't encrypted, where it must be.
+    #[error("only audio without encryption offered")]
+    Plain,
     /// Encrypted audio only by ciphers that are not spoken here.
     #[error("no cipher in common")]
     Cipher,
@@ -85,7 +88,12 @@ impl SdpError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Malformed => 400,
-            Self::NoAudio | Self::Transport | Self::Cipher | Self::Codec | Self::Address => 488,
+            Self::NoAudio
+            | Self::Transport
+            | Self::Plain
+            | Self::Cipher
+            | Self::Codec
+            | Self::Address => 488,
         }
     }
 }
@@ -232,7 +240,12 @@ fn srtp_keys(media: &Media, local: &LocalMedia) -> Result<Option<SrtpKeys>, SdpE
             .any(|name| media.proto.eq_ignore_ascii_case(name))
     };
     if is(["RTP/AVP", "RTP/AVPF"]) {
-        return Ok(None);
+        let required = local.keys.is_some_and(|keys| keys.required);
+        return if required {
+            Err(SdpError::Plain)
+        } else {
+            Ok(None)
+        };
     }
     let keys = local
         .keys
@@ -765,6 +778,35 @@ mod tests {
         assert_eq!(
             answer(offer.as_bytes(), &plain).unwrap_err(),
             SdpError::Transport
+        );
+    }
+
+    #[test]
+    fn who_must_encrypt_takes_and_offers_nothing_else() {
+        let strict = LocalMedia {
+            keys: local().keys.map(LocalKeys::required),
+            ..local()
+        };
+        let plain = offered("m=audio 4000 RTP/AVP 0\r\n");
+        assert_eq!(
+            answer(plain.as_bytes(), &strict).unwrap_err(),
+            SdpError::Plain
+        );
+        let both = offered(&format!(
+            "m=audio 4000 RTP/AVP 0\r\nm=audio 4002 RTP/SAVP 0\r\n{CRYPTO}"
+        ));
+        let (parameters, text) = answer(both.as_bytes(), &strict).unwrap();
+        assert!(parameters.srtp.is_some() && parameters.remote_rtp.port() == 4002);
+        assert!(String::from_utf8_lossy(&text).contains("m=audio 0 RTP/AVP 0"));
+        let text = String::from_utf8(offer(&strict).to_vec()).unwrap();
+        assert!(
+            text.contains("RTP/SAVP") && text.contains("a=crypto:1 "),
+            "{text}"
+        );
+        let refused = "m=audio 4000 RTP/AVP 0\r\n";
+        assert_eq!(
+            accept(offered(refused).as_bytes(), &strict).unwrap_err(),
+            SdpError::Plain
         );
     }
 

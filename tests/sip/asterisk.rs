@@ -346,14 +346,26 @@ const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[moved]
     [inbound]\n\
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\
+    exten => _5X.,1,Dial(PJSIP/${EXTEN:1}@by-md5)\n \
+    same => n,Hangup()\n\
+    exten => _6X.,1,Dial(PJSIP/${EXTEN:1}@by-sha-256)\n \
+    same => n,Hangup()\n\
     exten => _100X,1,Gosub(voicebridge-enter,s,1(voicebridge-voicebridge,1000,en))\n \
     same => n,Hangup()\ninclude => voicebridge-stasis\ninclude => voicebridge-examples\n\n\
     [phones]\nexten => _+39061234567X,1,Dial(PJSIP/carrier/sip:${EXTEN}@127.0.0.1:$[PHONES + 2 * ${EXTEN:-1}])\n \
     same => n,Hangup(${HANGUPCAUSE})\n\n";
-const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,ip\n\n\
+const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = request_uri,auth_username,username,ip\n\n\
     [udp]\ntype = transport\nprotocol = udp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
+    [tcp]\ntype = transport\nprotocol = tcp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
     [phones](!)\ntype = endpoint\ncontext = inbound\ndisallow = all\nallow = ulaw,alaw,g722,opus\n\
     direct_media = no\n\n\
+    [by-md5](phones)\naors = by-md5\nauth = by-md5\nfrom_domain = trunk.example\n\n\
+    [by-md5]\ntype = aor\nmax_contacts = 1\nremove_existing = yes\n\n\
+    [by-md5]\ntype = auth\nauth_type = digest\nusername = by-md5\npassword = canary-of-the-trunk\n\n\
+    [by-sha-256](phones)\naors = by-sha-256\nauth = by-sha-256\n\n\
+    [by-sha-256]\ntype = aor\nmax_contacts = 1\nremove_existing = yes\n\n\
+    [by-sha-256]\ntype = auth\nauth_type = digest\nusername = by-sha-256\npassword = canary-of-the-trunk\n\
+    supported_algorithms_uas = SHA-256\n\n\
     [info](phones)\ndtmf_mode = auto_info\n\n\
     [info]\ntype = identify\nendpoint = info\nmatch = 127.0.0.1\n\n\
     [tones](phones)\ndtmf_mode = auto\n\n\

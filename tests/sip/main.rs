@@ -26,3 +26,4 @@ mod resilience;
 mod server;
 mod sipp;
 mod tls;
+mod trunks;

@@ -105,9 +105,11 @@ fn a_pin_typed_as_tones_comes_through_a_bad_link() {
         gap_ms: 60,
     };
     for codec in [Codec::Pcmu, Codec::G722] {
-        for (typing, loss_percent, jitter_ms, most) in
-            [(&machine, 0, 40, 0), (&finger, 1, 10, 0), (&finger, 5, 20, 1)]
-        {
+        for (typing, loss_percent, jitter_ms, most) in [
+            (&machine, 0, 40, 0),
+            (&finger, 1, 10, 0),
+            (&finger, 5, 20, 1),
+        ] {
             let link = Link {
                 loss_percent,
                 jitter_ms,

@@ -3,6 +3,7 @@
 //! Everything that arrives goes through one bounded queue to the gateway; when it is full a datagram
 //! is dropped and counted (its sender repeats it, RFC 3261 section 17.1) and a stream is not read on.
 
+mod outgoing;
 mod stream;
 mod tls;
 mod udp;
@@ -19,10 +20,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+pub(crate) use outgoing::{Destination, Outgoing};
 pub use tls::{TlsError, TlsIdentity};
 
 use crate::config::{ListenAddress, SipTransport};
-use crate::sip::event::{ConnectionId, Flow, Transmit};
+use crate::sip::event::{ConnectionId, Flow, Transmit, TrunkId};
 use stream::Door;
 
 /// What a socket tells the gateway.
@@ -36,6 +38,15 @@ pub(crate) enum Inbound {
     Stream(Flow, Bytes),
     /// A connection is gone.
     Closed(ConnectionId),
+    /// There is a way to a trunk's registrar.
+    Reached {
+        /// Which.
+        trunk: TrunkId,
+        /// The way.
+        flow: Flow,
+        /// Where calls from there find us.
+        local: SocketAddr,
+    },
 }
 
 /// What the sockets count. Written by socket tasks, read by metrics.
@@ -59,6 +70,7 @@ pub(crate) struct Transport {
     tls: Vec<SocketAddr>,
     connections: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
     counters: Arc<TransportCounters>,
+    door: Door,
     tasks: JoinSet<()>,
 }
 
@@ -78,19 +90,21 @@ impl Transport {
         identity: Option<&Arc<TlsIdentity>>,
     ) -> Result<(Self, mpsc::Receiver<Inbound>), ListenError> {
         let (inbound, receiver) = mpsc::channel(INBOUND_QUEUE);
+        let counters: Arc<TransportCounters> = Arc::default();
+        let plain = Door {
+            limits: Arc::default(),
+            inbound: inbound.clone(),
+            counters: Arc::clone(&counters),
+            identity: None,
+        };
         let mut transport = Self {
             udp: Vec::new(),
             tcp: Vec::new(),
             tls: Vec::new(),
             connections: HashMap::new(),
-            counters: Arc::default(),
+            counters,
+            door: plain.clone(),
             tasks: JoinSet::new(),
-        };
-        let plain = Door {
-            limits: Arc::default(),
-            inbound: inbound.clone(),
-            counters: Arc::clone(&transport.counters),
-            identity: None,
         };
         for at in listen {
             match (at.transport, identity) {
@@ -177,6 +191,16 @@ impl Transport {
                 self.close(connection);
                 false
             }
+        }
+    }
+
+    /// What is needed to reach somebody ourselves.
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        Outgoing {
+            door: self.door.clone(),
+            udp: self.udp_addresses(),
+            tcp: self.tcp.first().copied(),
+            tls: self.tls.first().copied(),
         }
     }
 

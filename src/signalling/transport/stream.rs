@@ -72,8 +72,8 @@ pub(super) async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1_024)
 }
 
-/// What the connections of one listener have in common.
-#[derive(Clone)]
+/// What the connections of one listener, or those that we open, have in common.
+#[derive(Debug, Clone)]
 pub(super) struct Door {
     pub(super) limits: Arc<ConnectionLimits>,
     pub(super) inbound: mpsc::Sender<Inbound>,
@@ -104,7 +104,7 @@ impl Door {
                 .fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let id = ConnectionId(self.limits.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        let id = self.next_connection();
         let door = self.clone();
         tokio::spawn(async move {
             // An error on a connection means that it is over.
@@ -114,6 +114,30 @@ impl Door {
             };
             drop(place);
         });
+    }
+
+    pub(super) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.limits.last_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Carries a connection of ours in a task of its own; the gateway has been told of it then.
+    pub(super) async fn carry_out(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        flow: Flow,
+    ) -> io::Result<()> {
+        let stopped = || io::Error::other("the gateway has stopped");
+        let connection = flow.connection().ok_or_else(stopped)?;
+        let (writer, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+        let opened = Inbound::Opened(connection, writer);
+        self.inbound.send(opened).await.map_err(|_| stopped())?;
+        let inbound = self.inbound.clone();
+        tokio::spawn(async move {
+            // An error on a connection means that it is over.
+            let _ended = carry(stream, flow, &inbound, outgoing).await;
+            let _gateway_gone = inbound.send(Inbound::Closed(connection)).await;
+        });
+        Ok(())
     }
 
     async fn serve_plain(

@@ -238,7 +238,7 @@ impl Endpoint {
                 let news = machine.handle_response(now, response.status);
                 self.settle_client(id);
                 if news {
-                    self.other_answered(now, purpose, response.status);
+                    self.other_answered(now, purpose, response);
                 }
             }
             ClientMachine::Invite(machine) => {
@@ -260,11 +260,12 @@ impl Endpoint {
         }
     }
 
-    fn other_answered(&mut self, now: Instant, purpose: Purpose, status: u16) {
+    fn other_answered(&mut self, now: Instant, purpose: Purpose, response: &Response) {
         match purpose {
+            Purpose::Register(trunk) => self.register_answered(now, trunk, response),
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
-            Purpose::Info(dialog) if matches!(status, 408 | 481) => self.lose(now, dialog),
+            Purpose::Info(dialog) if matches!(response.status, 408 | 481) => self.lose(now, dialog),
             Purpose::Info(_) | Purpose::Anything | Purpose::Invite(_) | Purpose::Reinvite(_) => {}
         }
     }
@@ -288,7 +289,14 @@ impl Endpoint {
             (Purpose::Reinvite(dialog), status @ 300..) => {
                 self.reinvite_refused(now, dialog, status)
             }
-            (Purpose::Reinvite(_) | Purpose::Info(_) | Purpose::Bye(_) | Purpose::Anything, _) => {}
+            (
+                Purpose::Reinvite(_)
+                | Purpose::Info(_)
+                | Purpose::Bye(_)
+                | Purpose::Register(_)
+                | Purpose::Anything,
+                _,
+            ) => {}
         }
     }
 

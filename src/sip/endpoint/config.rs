@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Network;
+use crate::sip::endpoint::trunks::TrunkSettings;
 use crate::sip::transaction::Timing;
 
 /// An endpoint's settings.
@@ -22,6 +23,8 @@ pub struct EndpointConfig {
     pub tls_contact: Option<String>,
     /// Networks without source limits, whose small requests may get longer answers.
     pub trusted: Vec<Network>,
+    /// Trunks; their calls have no source limits either.
+    pub trunks: Vec<TrunkSettings>,
     /// Retransmission timers.
     pub timing: Timing,
     /// Sizes and numbers.
@@ -40,6 +43,7 @@ impl Default for EndpointConfig {
             tcp_contact: None,
             tls_contact: None,
             trusted: Vec::new(),
+            trunks: Vec::new(),
             timing: Timing::default(),
             limits: SipLimits::default(),
             retry_after: 10,

@@ -11,6 +11,7 @@
 //! - `within`: what comes in inside of dialogs
 //! - `answers`: what the gateway does with calls that came in
 //! - `calls`: calls that go out, and the answers to them
+//! - `trunks`: registrations, and whose calls are believed more
 //! - `parting`: hanging up, lost connections, timers
 
 mod answers;
@@ -22,20 +23,23 @@ mod requests;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod trunks;
 mod within;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 pub use calls::InviteError;
 pub use config::{Counters, EndpointConfig, SipLimits};
+pub use trunks::{RegistrarSettings, TrunkSettings};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
-use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, StreamTransport, Transmit};
+use crate::sip::event::{
+    ConnectionId, DialogId, Flow, SipEvent, StreamTransport, Transmit, TrunkId,
+};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
 use crate::sip::limits::SourceLimits;
@@ -47,6 +51,7 @@ use crate::sip::transaction::client::Client;
 use crate::sip::transaction::client_invite::ClientInvite;
 use crate::sip::transaction::server::Server;
 use crate::sip::transaction::server_invite::ServerInvite;
+use trunks::Trunk;
 
 /// All SIP of a node, without sockets and clock.
 pub struct Endpoint {
@@ -62,6 +67,7 @@ pub struct Endpoint {
     client_keys: HashMap<String, TransactionId>,
     dialogs: HashMap<DialogId, Dialog>,
     dialog_keys: HashMap<DialogKey, DialogId>,
+    trunks: Vec<Trunk>,
     schedule: Schedule<Timer>,
     sources: SourceLimits,
     /// What is sent again to each source, so that an INVITE with a forged one is worth little.
@@ -87,6 +93,7 @@ enum Timer {
     Client(TransactionId),
     Dialog(DialogId),
     Connection(ConnectionId),
+    Trunk(TrunkId),
 }
 
 struct ServerEntry {
@@ -126,6 +133,7 @@ enum Purpose {
     Reinvite(DialogId),
     Info(DialogId),
     Bye(DialogId),
+    Register(TrunkId),
     /// CANCEL, or BYE to another branch of a fork: whatever the answer is.
     Anything,
 }
@@ -135,6 +143,11 @@ impl Endpoint {
     #[must_use]
     pub fn new(config: EndpointConfig, seed: u64) -> Self {
         let limits = config.limits;
+        let mut tokens = Tokens::new(seed);
+        let trunks = config.trunks.iter().cloned();
+        let trunks = trunks
+            .map(|settings| Trunk::new(settings, || tokens.fresh()))
+            .collect();
         Self {
             caps: Caps {
                 datagram: limits.datagram_bytes,
@@ -148,7 +161,8 @@ impl Endpoint {
             ),
             repeats: SourceLimits::new(REPEATS_PER_SECOND, REPEATS_BURST, limits.sources),
             config,
-            tokens: Tokens::new(seed),
+            tokens,
+            trunks,
             connections: HashMap::new(),
             servers: HashMap::new(),
             server_keys: HashMap::new(),
@@ -216,6 +230,7 @@ impl Endpoint {
                 Timer::Client(id) => self.client_timeout(now, id),
                 Timer::Dialog(id) => self.dialog_timeout(now, id),
                 Timer::Connection(id) => self.connection_timeout(id),
+                Timer::Trunk(id) => self.trunk_timeout(now, id),
             }
         }
     }
@@ -330,18 +345,21 @@ impl Endpoint {
         self.events.push_back(event);
     }
 
-    fn is_trusted(&self, peer: SocketAddr) -> bool {
-        self.config
+    fn is_trusted(&self, flow: Flow) -> bool {
+        let peer = flow.peer().ip();
+        let in_network = self
+            .config
             .trusted
             .iter()
-            .any(|network| network.contains(peer.ip()))
+            .any(|network| network.contains(peer));
+        in_network || self.trunk_of(flow).is_some()
     }
 
     /// Could somebody else have sent this, to have our answers sent to that address? Not over a stream, and
     /// not from this host.
     fn may_be_forged(&self, flow: Flow) -> bool {
         let peer = flow.peer();
-        !flow.is_reliable() && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(peer)
+        !flow.is_reliable() && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(flow)
     }
 
     /// `host:port` that peers on this flow reach us by, where it is configured.

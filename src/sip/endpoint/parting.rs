@@ -70,6 +70,7 @@ impl Endpoint {
         for id in dialogs {
             self.dialog_lost_its_way(id);
         }
+        self.trunks_lost(gone);
     }
 
     pub(super) fn send_bye(&mut self, now: Instant, id: DialogId, q850: u8) {
@@ -255,6 +256,7 @@ impl Endpoint {
             Purpose::Reinvite(dialog) => self.reinvite_refused(now, dialog, 408),
             Purpose::Info(dialog) if status == 408 => self.lose(now, dialog),
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
+            Purpose::Register(trunk) => self.register_unanswered(now, trunk),
             Purpose::Info(_) | Purpose::Anything => {}
         }
     }

@@ -204,10 +204,14 @@ impl Endpoint {
             asked: asked_by(request),
         };
         self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
+        let trunk = self.trunk_of(flow);
+        let trusts = trunk.is_some_and(|(_, trunk)| trunk.trusts_identity());
+        let contact_user = trunk.and_then(|(_, trunk)| trunk.contact_user());
         let invite = IncomingInvite {
             pin: pin_of(request, &target),
-            number: target.user,
-            caller: caller_of(request),
+            number: number_of(request, &target, contact_user),
+            caller: caller_of(request, trusts),
+            trunk: trunk.map(|(id, _)| id),
             call_id: request.call_id.clone(),
             sdp: body_of(request),
             source: flow.peer().ip().to_canonical(),
@@ -259,7 +263,7 @@ impl Endpoint {
         if !self.accepting {
             return Err(self.busy("draining"));
         }
-        if !self.is_trusted(flow.peer()) && !self.sources.admit(now, flow.peer().ip()) {
+        if !self.is_trusted(flow) && !self.sources.admit(now, flow.peer().ip()) {
             return Err(self.busy("source rate"));
         }
         if self.dialogs.len() >= self.config.limits.dialogs {
@@ -466,9 +470,35 @@ fn pin_of(request: &Request, target: &Target) -> Option<Pin> {
     Pin::parse(digits.trim()).ok()
 }
 
-fn caller_of(request: &Request) -> CallerNumber {
-    match Target::parse(&request.from.uri) {
-        Ok(target) if target.scheme != Scheme::Urn => CallerNumber::new(&target.user),
-        Ok(_) | Err(_) => CallerNumber::new(""),
+/// The dialled number: the user of the request URI, unless that is what a registrar calls us by, whoever
+/// is dialled; then it stands in To.
+fn number_of(request: &Request, target: &Target, contact_user: Option<&str>) -> String {
+    let is_contact = contact_user.is_some_and(|user| user == target.user);
+    match Target::parse(&request.to.uri) {
+        Ok(to) if is_contact && !to.user.is_empty() => to.user,
+        Ok(_) | Err(_) => target.user.clone(),
     }
+}
+
+/// Who calls: as From says, or as the network asserts where it is believed. RFC 3325 section 9.1 allows
+/// two identities, a SIP and a tel URI: the one that names a number is taken.
+fn caller_of(request: &Request, trusts_identity: bool) -> CallerNumber {
+    let asserted = || {
+        let identities = request.headers.list("P-Asserted-Identity").take(2);
+        let users = identities.filter_map(|value| user_of(&NameAddr::parse(value)?.uri));
+        users.reduce(|one, other| if is_number(&one) { one } else { other })
+    };
+    let caller = if trusts_identity { asserted() } else { None };
+    let caller = caller.or_else(|| user_of(&request.from.uri));
+    CallerNumber::new(&caller.unwrap_or_default())
+}
+
+fn user_of(uri: &str) -> Option<String> {
+    let target = Target::parse(uri).ok()?;
+    (target.scheme != Scheme::Urn && !target.user.is_empty()).then_some(target.user)
+}
+
+fn is_number(user: &str) -> bool {
+    let digits = user.strip_prefix('+').unwrap_or(user);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }

@@ -215,7 +215,10 @@ impl World {
         | SipEvent::Provisional { dialog, .. }
         | SipEvent::Established { dialog, .. }
         | SipEvent::Failed { dialog, .. }
-        | SipEvent::ReinviteFailed { dialog, .. }) = event;
+        | SipEvent::ReinviteFailed { dialog, .. }) = event
+        else {
+            panic!("there are no trunks here: {event:?}")
+        };
         let dialog = *dialog;
         let call = self.sides[side].calls.entry(dialog).or_default();
         assert_eq!(call.ended, 0, "{event:?} after the end");
@@ -244,7 +247,9 @@ impl World {
                 endpoint.answer_reinvite(self.now, dialog, Bytes::from_static(b"v=0\r\n"));
             }
             SipEvent::Info { .. } => *self.infos.entry(dialog).or_default() += 1,
-            SipEvent::Provisional { .. } | SipEvent::ReinviteFailed { .. } => {}
+            SipEvent::Provisional { .. }
+            | SipEvent::ReinviteFailed { .. }
+            | SipEvent::Trunk { .. } => {}
         }
     }
 

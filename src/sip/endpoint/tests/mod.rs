@@ -8,6 +8,7 @@ mod door;
 mod midcall;
 mod mutations;
 mod stream;
+mod trunks;
 
 use std::time::Duration;
 

@@ -1,0 +1,155 @@
+//! Ways to peers that we look for: registrars of trunks. A name is resolved anew each time, and its
+//! addresses are tried one after the other.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::Inbound;
+use super::stream::Door;
+use crate::config::SipTransport;
+use crate::sip::event::{ConnectionId, Flow, StreamTransport, TrunkId};
+
+/// What is needed to reach somebody.
+#[derive(Clone)]
+pub(crate) struct Outgoing {
+    pub(super) door: Door,
+    /// Our datagram sockets, by their number in a flow.
+    pub(super) udp: Vec<SocketAddr>,
+    /// Where connections are taken: what a Contact must name, for the port that we connect from isn't one.
+    pub(super) tcp: Option<SocketAddr>,
+    pub(super) tls: Option<SocketAddr>,
+}
+
+/// Whom a trunk is to be reached at.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination {
+    pub(crate) trunk: TrunkId,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) transport: SipTransport,
+}
+
+impl Outgoing {
+    /// Looks for a way; the gateway is told of it by [`Inbound::Reached`].
+    ///
+    /// # Errors
+    /// Of the address that was tried last.
+    pub(crate) async fn reach(&self, to: &Destination) -> io::Result<()> {
+        let host = to.host.trim_matches(['[', ']']);
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for peer in lookup_host((host, to.port)).await?.take(ADDRESSES_MAX) {
+            let reached = match to.transport {
+                SipTransport::Udp => self.by_datagrams(to.trunk, peer).await,
+                SipTransport::Tcp => self.by_stream(to.trunk, peer, None).await,
+                SipTransport::Tls => self.by_stream(to.trunk, peer, Some(host)).await,
+            };
+            match reached {
+                Ok(()) => return Ok(()),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// A datagram socket of ours in the peer's address family.
+    async fn by_datagrams(&self, trunk: TrunkId, peer: SocketAddr) -> io::Result<()> {
+        let fits = |own: &SocketAddr| own.is_ipv4() == peer.is_ipv4();
+        let own = self.udp.iter().position(fits);
+        let (socket, own) = own
+            .and_then(|at| Some((at, self.udp.get(at)?)))
+            .ok_or_else(|| io::Error::other("sip.listen has no udp: address of that family"))?;
+        let local = SocketAddr::new(local_towards(peer).await?, own.port());
+        self.tell(trunk, Flow::Udp { socket, peer }, local).await
+    }
+
+    /// A connection; over TLS the peer's certificate must be for `name`.
+    async fn by_stream(
+        &self,
+        trunk: TrunkId,
+        peer: SocketAddr,
+        name: Option<&str>,
+    ) -> io::Result<()> {
+        let stream = within(TcpStream::connect(peer)).await?;
+        stream.set_nodelay(true)?;
+        let local = stream.local_addr()?.ip();
+        let connection = self.door.next_connection();
+        match name {
+            None => {
+                let listens = self.tcp.map_or(0, |at| at.port());
+                let flow = stream_flow(connection, peer, StreamTransport::Tcp);
+                self.door.carry_out(stream, flow).await?;
+                self.tell(trunk, flow, SocketAddr::new(local, listens))
+                    .await
+            }
+            Some(name) => {
+                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+                let stream = within(connector()?.connect(name, stream)).await;
+                let stream = stream.inspect_err(|_| {
+                    let failed = &self.door.counters.handshakes_failed;
+                    failed.fetch_add(1, Ordering::Relaxed);
+                })?;
+                let listens = self.tls.map_or(0, |at| at.port());
+                let flow = stream_flow(connection, peer, StreamTransport::Tls);
+                self.door.carry_out(stream, flow).await?;
+                self.tell(trunk, flow, SocketAddr::new(local, listens))
+                    .await
+            }
+        }
+    }
+
+    async fn tell(&self, trunk: TrunkId, flow: Flow, local: SocketAddr) -> io::Result<()> {
+        let reached = Inbound::Reached { trunk, flow, local };
+        let told = self.door.inbound.send(reached).await;
+        told.map_err(|_| io::Error::other("the gateway has stopped"))
+    }
+}
+
+const fn stream_flow(connection: ConnectionId, peer: SocketAddr, over: StreamTransport) -> Flow {
+    Flow::Stream {
+        connection,
+        peer,
+        over,
+    }
+}
+
+async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(PATIENCE, work).await?
+}
+
+/// The address of ours that the kernel sends from to reach `peer`.
+async fn local_towards(peer: SocketAddr) -> io::Result<std::net::IpAddr> {
+    let any: SocketAddr = if peer.is_ipv4() {
+        ([0, 0, 0, 0], 0).into()
+    } else {
+        ([0_u16; 8], 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(peer).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Trusts whom the system trusts.
+fn connector() -> io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// For a connection, and for its handshake.
+const PATIENCE: Duration = Duration::from_secs(5);
+const ADDRESSES_MAX: usize = 8;

@@ -1,0 +1,224 @@
+//! Trunks on the wire: registration with credentials, what calls by them are believed, ways that break.
+
+use std::time::Duration;
+
+use super::*;
+use crate::booking::CallerNumber;
+use crate::config::Secret;
+use crate::sip::event::{IncomingInvite, TrunkState};
+use crate::sip::{Credentials, Refused};
+
+const REGISTRAR: &str = "192.0.2.50:5060";
+
+fn with_trunk(trust_identity: bool) -> Bench {
+    Bench::with(|config| {
+        config.trunks = vec![TrunkSettings {
+            peers: vec!["192.0.2.60/31".parse().unwrap()],
+            trust_identity,
+            registrar: Some(RegistrarSettings {
+                host_port: "carrier.example".to_owned(),
+                user: "gw".to_owned(),
+                credentials: Some(Credentials {
+                    user: "gw".to_owned(),
+                    password: Secret::new("hunter2"),
+                }),
+            }),
+        }];
+    })
+}
+
+fn reach(bench: &mut Bench) -> Vec<String> {
+    let now = bench.now;
+    let flow = udp(REGISTRAR);
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), flow, "198.51.100.9:5060");
+    bench.endpoint.handle_timeout(now);
+    bench.sent()
+}
+
+/// The registrar's answer to a REGISTER of ours.
+fn answer(bench: &mut Bench, request: &str, status: &str, headers: &str) -> Vec<String> {
+    let repeat = ["Via", "From", "To", "Call-ID", "CSeq"]
+        .map(|name| format!("{name}: {}\r\n", header(request, name).unwrap()))
+        .concat();
+    let message = format!("SIP/2.0 {status}\r\n{repeat}{headers}Content-Length: 0\r\n\r\n");
+    let now = bench.now;
+    bench
+        .endpoint
+        .handle_datagram(now, udp(REGISTRAR), message.as_bytes());
+    bench.endpoint.handle_timeout(now);
+    bench.sent()
+}
+
+fn trunk_news(bench: &mut Bench) -> Vec<TrunkState> {
+    let news = bench.events().into_iter().map(|event| {
+        let SipEvent::Trunk { state, .. } = event else {
+            panic!("{event:?}")
+        };
+        state
+    });
+    news.collect()
+}
+
+const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"abc\", qop=\"auth\", algorithm=SHA-256\r\n";
+
+#[test]
+fn it_registers_with_its_password_and_refreshes() {
+    let mut bench = with_trunk(false);
+    let sent = reach(&mut bench);
+    let [first] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    assert!(
+        first.starts_with("REGISTER sip:carrier.example SIP/2.0\r\n"),
+        "{first}"
+    );
+    assert_eq!(header(first, "Contact"), Some("<sip:gw@198.51.100.1:5060>"));
+    assert_eq!(header(first, "Authorization"), None);
+    let sent = answer(&mut bench, first, "401 Unauthorized", CHALLENGE);
+    let [second] = sent.as_slice() else {
+        panic!("{sent:?}")
+    };
+    let authorization = header(second, "Authorization").unwrap();
+    assert!(authorization.contains("algorithm=SHA-256") && authorization.contains("nc=00000001"));
+    assert!(
+        authorization.contains("uri=\"sip:carrier.example\""),
+        "{authorization}"
+    );
+    assert!(!second.contains("hunter2"));
+    assert_eq!(header(second, "Call-ID"), header(first, "Call-ID"));
+    assert_eq!(header(second, "CSeq"), Some("2 REGISTER"));
+    let none = answer(
+        &mut bench,
+        second,
+        "200 OK",
+        "Contact: <sip:gw@198.51.100.1:5060>;expires=100\r\n",
+    );
+    assert_eq!(none, [""; 0]);
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Up]);
+    let at = bench.endpoint.poll_timeout().unwrap();
+    bench.now += Duration::from_secs(95);
+    assert!(at < bench.now, "refreshed before it ends");
+    bench.endpoint.handle_timeout(bench.now);
+    let sent = bench.sent();
+    let third = sent.last().unwrap();
+    assert!(
+        header(third, "Authorization")
+            .unwrap()
+            .contains("nc=00000002"),
+        "{third}"
+    );
+    answer(&mut bench, third, "200 OK", "Expires: 100\r\n");
+    assert_eq!(
+        trunk_news(&mut bench),
+        [],
+        "what is known is not told again"
+    );
+}
+
+#[test]
+fn a_silent_registrar_is_asked_again_and_the_registration_lapses() {
+    let mut bench = with_trunk(false);
+    let first = reach(&mut bench).remove(0);
+    answer(&mut bench, &first, "200 OK", "Expires: 60\r\n");
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Up]);
+    let mut asked = 0;
+    for _ in 0..200 {
+        bench.now += Duration::from_secs(1);
+        bench.endpoint.handle_timeout(bench.now);
+        asked += bench
+            .sent()
+            .iter()
+            .filter(|m| m.starts_with("REGISTER"))
+            .count();
+    }
+    let news = trunk_news(&mut bench);
+    assert!(news.contains(&TrunkState::Lapsed), "{news:?}");
+    assert!(
+        news.contains(&TrunkState::Refused(Refused::Status(408))),
+        "{news:?}"
+    );
+    assert!((20..60).contains(&asked), "{asked}");
+}
+
+#[test]
+fn a_broken_connection_cuts_the_trunk_and_a_new_one_registers_anew() {
+    let mut bench = with_trunk(false);
+    let now = bench.now;
+    let local = "198.51.100.9:5060";
+    bench.endpoint.trunk_reached(now, TrunkId(0), tcp(), local);
+    bench.endpoint.handle_timeout(now);
+    let first = bench.sent().remove(0);
+    assert!(first.contains("SIP/2.0/TCP"), "{first}");
+    assert_eq!(
+        header(&first, "Contact"),
+        Some("<sip:gw@198.51.100.1:5060;transport=tcp>")
+    );
+    bench.endpoint.handle_closed(now, TCP);
+    assert!(trunk_news(&mut bench).contains(&TrunkState::Cut));
+    bench.now += Duration::from_secs(3_600);
+    bench.endpoint.handle_timeout(bench.now);
+    assert_eq!(bench.sent(), [""; 0], "there is no way to ask");
+    assert_eq!(reach(&mut bench).len(), 1);
+}
+
+#[test]
+fn draining_takes_the_address_back() {
+    let mut bench = with_trunk(false);
+    let first = reach(&mut bench).remove(0);
+    answer(&mut bench, &first, "200 OK", "Expires: 60\r\n");
+    bench.endpoint.leave_trunks(bench.now);
+    let last = bench.sent().remove(0);
+    assert_eq!(header(&last, "Expires"), Some("0"));
+    let challenged = answer(&mut bench, &last, "401 Unauthorized", CHALLENGE);
+    assert_eq!(header(&challenged[0], "Expires"), Some("0"));
+    answer(&mut bench, &challenged[0], "200 OK", "");
+    bench.now += Duration::from_secs(3_600);
+    bench.endpoint.handle_timeout(bench.now);
+    assert_eq!(bench.sent(), [""; 0]);
+}
+
+/// An INVITE from a peer of the trunk, or from a stranger.
+fn invite_from(bench: &mut Bench, peer: &str, request_user: &str) -> IncomingInvite {
+    let message = format!(
+        "INVITE sip:{request_user}@198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/UDP {peer};branch=z9hG4bK{request_user}{peer}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:anonymous@anonymous.invalid>;tag=1\r\nTo: <sip:+39061234@carrier.example>\r\n\
+         Call-ID: {peer}{request_user}\r\nCSeq: 1 INVITE\r\nContact: <sip:{peer}>\r\n\
+         P-Asserted-Identity: \"A, B\" <sip:anna@carrier.example>, <tel:+39055111>\r\nContent-Length: 0\r\n\r\n"
+    );
+    let now = bench.now;
+    bench
+        .endpoint
+        .handle_datagram(now, udp(peer), message.as_bytes());
+    let told = bench.endpoint.poll_event();
+    let Some(SipEvent::Invite { invite, .. }) = told else {
+        panic!("{told:?}")
+    };
+    *invite
+}
+
+#[test]
+fn what_a_trunk_says_is_believed_as_far_as_configured() {
+    for trusted in [true, false] {
+        let mut bench = with_trunk(trusted);
+        reach(&mut bench);
+        let by_peer = invite_from(&mut bench, "192.0.2.61:5060", "+39069999");
+        assert_eq!(by_peer.trunk, Some(TrunkId(0)));
+        assert_eq!(by_peer.number, "+39069999");
+        let expected = if trusted { "+39055111" } else { "anonymous" };
+        assert!(
+            by_peer.caller == CallerNumber::new(expected),
+            "trusted: {trusted}"
+        );
+        let by_registrar = invite_from(&mut bench, REGISTRAR, "gw");
+        assert_eq!(by_registrar.trunk, Some(TrunkId(0)));
+        assert_eq!(
+            by_registrar.number, "+39061234",
+            "the dialled number stands in To"
+        );
+        let stranger = invite_from(&mut bench, "192.0.2.62:5060", "gw");
+        assert_eq!((stranger.trunk, stranger.number.as_str()), (None, "gw"));
+        assert!(stranger.caller == CallerNumber::new("anonymous"));
+    }
+}

@@ -1,0 +1,303 @@
+//! Trunks: who calls by them is believed more, and their registrars are told where we are.
+
+use std::time::Instant;
+
+use crate::sip::compose::RequestHead;
+use crate::sip::digest::Credentials;
+use crate::sip::endpoint::{Endpoint, Purpose, Timer};
+use crate::sip::event::{Flow, SipEvent, StreamTransport, TrunkId, TrunkState};
+use crate::sip::message::Response;
+use crate::sip::registration::{Meaning, Registration};
+
+/// A trunk, as signalling needs it.
+#[derive(Debug, Clone, Default)]
+pub struct TrunkSettings {
+    /// Networks that its calls come from, beside its registrar's address.
+    pub peers: Vec<crate::config::Network>,
+    /// P-Asserted-Identity from there says who calls (RFC 3325 section 9.1).
+    pub trust_identity: bool,
+    /// Who is told where we are; `None`: nobody.
+    pub registrar: Option<RegistrarSettings>,
+}
+
+/// Who is told where we are.
+#[derive(Debug, Clone)]
+pub struct RegistrarSettings {
+    /// `host[:port]` as it stands in the request line.
+    pub host_port: String,
+    /// The user part of our address there.
+    pub user: String,
+    /// For its challenges.
+    pub credentials: Option<Credentials>,
+}
+
+/// One trunk's state.
+pub(super) struct Trunk {
+    settings: TrunkSettings,
+    registrar: Option<Registrar>,
+}
+
+struct Registrar {
+    settings: RegistrarSettings,
+    registration: Registration,
+    way: Option<Way>,
+    call_id: String,
+    tag: String,
+    cseq: u32,
+    /// What was told last.
+    up: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    flow: Flow,
+    /// `host:port` of our Contact.
+    local: String,
+}
+
+impl Trunk {
+    pub(super) fn new(settings: TrunkSettings, mut token: impl FnMut() -> String) -> Self {
+        let registrar = settings.registrar.clone().map(|registrar| Registrar {
+            registration: Registration::new(registrar.credentials.clone()),
+            settings: registrar,
+            way: None,
+            call_id: token(),
+            tag: token(),
+            cseq: 0,
+            up: false,
+        });
+        Self {
+            settings,
+            registrar,
+        }
+    }
+
+    /// Does a call from there come by this trunk?
+    fn carries(&self, flow: Flow) -> bool {
+        let peer = flow.peer().ip();
+        let way = self
+            .registrar
+            .as_ref()
+            .and_then(|registrar| registrar.way.as_ref());
+        self.settings
+            .peers
+            .iter()
+            .any(|network| network.contains(peer))
+            || way.is_some_and(|way| way.flow.peer().ip().to_canonical() == peer.to_canonical())
+    }
+
+    pub(super) const fn trusts_identity(&self) -> bool {
+        self.settings.trust_identity
+    }
+
+    /// The user part that the registrar calls us by, whatever number was dialled.
+    pub(super) fn contact_user(&self) -> Option<&str> {
+        self.registrar
+            .as_ref()
+            .map(|registrar| registrar.settings.user.as_str())
+    }
+}
+
+impl Registrar {
+    /// The URI of our Contact.
+    fn contact(&self, way: &Way) -> String {
+        let transport = match way.flow {
+            Flow::Udp { .. } => "",
+            Flow::Stream {
+                over: StreamTransport::Tcp,
+                ..
+            } => ";transport=tcp",
+            Flow::Stream {
+                over: StreamTransport::Tls,
+                ..
+            } => ";transport=tls",
+        };
+        format!("sip:{}@{}{transport}", self.settings.user, way.local)
+    }
+
+    fn head(&mut self, way: &Way, branch: String) -> RequestHead {
+        self.cseq += 1;
+        let RegistrarSettings {
+            host_port, user, ..
+        } = &self.settings;
+        RequestHead {
+            uri: format!("sip:{host_port}"),
+            flow: way.flow,
+            sent_by: way.local.clone(),
+            branch,
+            routes: Vec::new(),
+            from: format!("<sip:{user}@{host_port}>;tag={}", self.tag),
+            to: format!("<sip:{user}@{host_port}>"),
+            call_id: self.call_id.clone(),
+            cseq: self.cseq,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The registrar of a trunk is reached over `flow`; `local` is the `host:port` that calls are to come
+    /// to. Told later: [`SipEvent::Trunk`].
+    pub fn trunk_reached(&mut self, now: Instant, trunk: TrunkId, flow: Flow, local: &str) {
+        let local = self.advertised(flow).unwrap_or(local).to_owned();
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let way = Some(Way { flow, local });
+        if registrar.way != way {
+            registrar.way = way;
+            registrar.registration.connected(now);
+        }
+        self.settle_trunk(trunk);
+    }
+
+    /// Takes our address back from all registrars: no more calls are wanted.
+    pub fn leave_trunks(&mut self, now: Instant) {
+        for trunk in (0..self.trunks.len()).map(TrunkId) {
+            let known = self
+                .registrar_mut(trunk)
+                .is_some_and(|registrar| registrar.registration.leave());
+            if known {
+                self.send_register(now, trunk);
+            }
+            self.settle_trunk(trunk);
+        }
+    }
+
+    /// The trunk that somebody on this flow calls by.
+    pub(super) fn trunk_of(&self, flow: Flow) -> Option<(TrunkId, &Trunk)> {
+        let found = self.trunks.iter().position(|trunk| trunk.carries(flow))?;
+        Some((TrunkId(found), self.trunks.get(found)?))
+    }
+
+    pub(super) fn trunk_timeout(&mut self, now: Instant, trunk: TrunkId) {
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let due = registrar.registration.handle_timeout(now);
+        let lapsed = registrar.up && !registrar.registration.is_registered(now);
+        if lapsed {
+            registrar.up = false;
+            self.tell(SipEvent::Trunk {
+                trunk,
+                state: TrunkState::Lapsed,
+            });
+        }
+        if due {
+            self.send_register(now, trunk);
+        }
+        self.settle_trunk(trunk);
+    }
+
+    pub(super) fn register_answered(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
+        let random = self.tokens.below(1_000);
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let Some(way) = &registrar.way else { return };
+        let ours = registrar.contact(way);
+        let meaning = registrar
+            .registration
+            .handle_response(now, response, &ours, random);
+        self.act_on(now, trunk, meaning);
+    }
+
+    pub(super) fn register_unanswered(&mut self, now: Instant, trunk: TrunkId) {
+        let random = self.tokens.below(1_000);
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let meaning = registrar.registration.unanswered(now, random);
+        self.act_on(now, trunk, meaning);
+    }
+
+    /// A connection is gone: so are the ways that led over it.
+    pub(super) fn trunks_lost(&mut self, gone: impl Fn(Flow) -> bool) {
+        for trunk in (0..self.trunks.len()).map(TrunkId) {
+            let Some(registrar) = self
+                .registrar_mut(trunk)
+                .filter(|registrar| registrar.way.as_ref().is_some_and(|way| gone(way.flow)))
+            else {
+                continue;
+            };
+            registrar.way = None;
+            registrar.registration.cut();
+            registrar.up = false;
+            self.tell(SipEvent::Trunk {
+                trunk,
+                state: TrunkState::Cut,
+            });
+            self.settle_trunk(trunk);
+        }
+    }
+
+    fn act_on(&mut self, now: Instant, trunk: TrunkId, meaning: Meaning) {
+        match meaning {
+            Meaning::Again => self.send_register(now, trunk),
+            Meaning::Registered => self.tell_trunk(trunk, true, TrunkState::Up),
+            Meaning::Refused(why) => {
+                // A registration that is still good goes on; the next try may succeed before it ends.
+                let up = self
+                    .registrar_mut(trunk)
+                    .is_some_and(|registrar| registrar.registration.is_registered(now));
+                let state = TrunkState::Refused(why);
+                self.tell_trunk(trunk, up, state);
+            }
+            Meaning::Nothing => {}
+        }
+        self.settle_trunk(trunk);
+    }
+
+    /// Refusals are told each time, that it is up only once.
+    fn tell_trunk(&mut self, trunk: TrunkId, up: bool, state: TrunkState) {
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let before = std::mem::replace(&mut registrar.up, up);
+        if !(before && up && state == TrunkState::Up) {
+            self.tell(SipEvent::Trunk { trunk, state });
+        }
+    }
+
+    fn send_register(&mut self, now: Instant, trunk: TrunkId) {
+        let (branch, cnonce) = (self.tokens.branch(), self.tokens.fresh());
+        let agent = self.config.user_agent.clone();
+        let Some(registrar) = self.registrar_mut(trunk) else {
+            return;
+        };
+        let Some(way) = registrar.way.clone() else {
+            return;
+        };
+        let head = registrar.head(&way, branch);
+        let contact = format!("<{}>", registrar.contact(&way));
+        let expires = registrar.registration.expires().to_string();
+        let authorization = registrar
+            .registration
+            .authorization("REGISTER", &head.uri, &cnonce);
+        let mut headers = vec![("Contact", contact.as_str()), ("Expires", expires.as_str())];
+        headers.extend(
+            authorization
+                .as_ref()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
+        headers.extend(agent.as_deref().map(|agent| ("User-Agent", agent)));
+        self.start_other(
+            now,
+            head,
+            "REGISTER",
+            &headers,
+            None,
+            Purpose::Register(trunk),
+        );
+    }
+
+    fn registrar_mut(&mut self, trunk: TrunkId) -> Option<&mut Registrar> {
+        self.trunks.get_mut(trunk.0)?.registrar.as_mut()
+    }
+
+    fn settle_trunk(&mut self, trunk: TrunkId) {
+        let deadline = self
+            .registrar_mut(trunk)
+            .and_then(|registrar| registrar.registration.deadline());
+        self.schedule.set(Timer::Trunk(trunk), deadline);
+    }
+}

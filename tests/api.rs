@@ -1414,6 +1414,7 @@ fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> C
         pin_attempts: 3,
         hangup_by: HangupBy::System,
         q850: 16,
+        trunk: None,
         sip_call_id: None,
         asterisk_channel: None,
         quality: None,

@@ -160,7 +160,7 @@ pub(super) struct CallView {
     pub(super) q850: u8,
     /// The node that took it.
     pub(super) node: String,
-    /// The trunk it came by; null until trunks are told apart.
+    /// The trunk it came by; null where it came by none.
     pub(super) trunk: Option<String>,
     /// The SIP Call-ID.
     pub(super) sip_call_id: Option<String>,
@@ -287,7 +287,7 @@ impl CallView {
             hangup_by: call.hangup_by,
             q850: call.q850,
             node: stored.node,
-            trunk: None,
+            trunk: call.trunk,
             sip_call_id: call.sip_call_id.map(without_number),
             asterisk_channel: call.asterisk_channel.map(without_number),
             quality: call.quality,

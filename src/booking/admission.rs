@@ -323,6 +323,8 @@ pub struct CallRecord {
     pub hangup_by: HangupBy,
     /// The release cause (ITU-T Q.850).
     pub q850: u8,
+    /// The trunk that it came by.
+    pub trunk: Option<String>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.

@@ -75,6 +75,8 @@ pub struct Arrival {
     pub past: Option<Box<Past>>,
     /// It is we who call.
     pub outgoing: Option<Box<Outgoing>>,
+    /// The trunk that it came by.
+    pub trunk: Option<String>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.

@@ -127,6 +127,7 @@ struct ArrivalFacts {
     kind: &'static str,
     caller: CallerNumber,
     number: String,
+    trunk: Option<String>,
     sip_call_id: Option<String>,
     asterisk_channel: Option<String>,
 }
@@ -151,6 +152,7 @@ impl RecordDraft {
             kind,
             caller,
             number,
+            trunk,
             sip_call_id,
             asterisk_channel,
             ..
@@ -160,6 +162,7 @@ impl RecordDraft {
                 kind,
                 caller,
                 number,
+                trunk,
                 sip_call_id,
                 asterisk_channel,
             },
@@ -319,6 +322,7 @@ impl RecordDraft {
             pin_attempts: self.pin_attempts,
             hangup_by: ending.by,
             q850: ending.q850,
+            trunk: facts.and_then(|facts| facts.trunk.clone()),
             sip_call_id: facts.and_then(|facts| facts.sip_call_id.clone()),
             asterisk_channel: facts.and_then(|facts| facts.asterisk_channel.clone()),
             quality: None,

@@ -66,6 +66,7 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         trusted: false,
         past: None,
         outgoing: None,
+        trunk: Some("carrier".to_owned()),
         sip_call_id: Some("a84b4c76e66710".to_owned()),
         asterisk_channel: Some("1795253665.8".to_owned()),
     }
@@ -371,6 +372,7 @@ fn the_way_into_a_meeting() {
     assert_eq!(record.participant, Some(PARTICIPANT));
     assert_eq!((record.kind, record.number.as_str()), ("sip", "100"));
     assert_eq!(record.sip_call_id.as_deref(), Some("a84b4c76e66710"));
+    assert_eq!(record.trunk.as_deref(), Some("carrier"));
     assert_eq!(record.asterisk_channel.as_deref(), Some("1795253665.8"));
     assert_eq!(record.pin_attempts, 1);
 }

@@ -441,6 +441,7 @@ impl Gateway {
             trusted: true,
             past,
             outgoing: None,
+            trunk: None,
             sip_call_id: incoming.sip_call_id,
             asterisk_channel: Some(incoming.channel),
         };

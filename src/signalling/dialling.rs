@@ -44,6 +44,7 @@ impl Gateway {
             trusted: false,
             past: None,
             outgoing: Some(Box::new(order.outgoing)),
+            trunk: None,
             sip_call_id: None,
             asterisk_channel: Some(channel),
         };

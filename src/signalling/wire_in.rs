@@ -60,6 +60,7 @@ impl Gateway {
         let served = number.served && self.trunks.brings(trunk, &invite.number);
         let by = trunk.and_then(|trunk| self.trunks.name(trunk));
         tracing::info!(call = %id, %source, trunk = by, "call arrived");
+        let by = by.map(ToOwned::to_owned);
         *self.per_source.entry(source).or_insert(0) += 1;
         let call = Call::new(id, self.settings.call_limits.clone());
         let line = Line::Sip {
@@ -77,9 +78,10 @@ impl Gateway {
             language: number.language.unwrap_or(Language::English),
             number: number.number,
             pin: invite.pin,
-            trusted: self.settings.is_trusted(source),
+            trusted: trunk.is_some() || self.settings.is_trusted(source),
             past: None,
             outgoing: None,
+            trunk: by,
             sip_call_id: Some(invite.call_id),
             asterisk_channel: None,
         };

@@ -89,6 +89,12 @@ fn call(asterisk: &Asterisk, server: &Server, pin: &str, number: &str) {
     let call = server.call_after(known);
     assert_eq!(call["outcome"], "joined", "{call}");
     assert_eq!(call["number"], "000", "{call}");
+    assert!(
+        call["trunk"]
+            .as_str()
+            .is_some_and(|trunk| trunk.starts_with("by-")),
+        "{call}"
+    );
 }
 
 /// Waits until the metrics say of each trunk whether it is up.

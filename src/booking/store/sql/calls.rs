@@ -16,8 +16,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
-             asterisk_channel, direction, caller_hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)
+             asterisk_channel, direction, caller_hash, trunk)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -42,6 +42,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.asterisk_channel)
     .bind(word(&call.direction))
     .bind(stored.caller_hash.map(|hash| hash.to_string()))
+    .bind(call.trunk)
     .execute(&store.write)
     .await
     .map(drop)
@@ -146,6 +147,7 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         pin_attempts: get_number(row, "pin_attempts")?,
         hangup_by: get_word(row, "hangup_by")?,
         q850: get_number(row, "q850")?,
+        trunk: get(row, "trunk")?,
         sip_call_id: get(row, "sip_call_id")?,
         asterisk_channel: get(row, "asterisk_channel")?,
         quality,

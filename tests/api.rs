@@ -21,6 +21,8 @@ mod live;
 mod moving;
 #[path = "api/numbers.rs"]
 mod numbers;
+#[path = "api/occurrence_pins.rs"]
+mod occurrence_pins;
 #[path = "api/pins.rs"]
 mod pins;
 #[path = "api/privacy.rs"]

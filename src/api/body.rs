@@ -166,6 +166,7 @@ pub(super) fn meeting(mut fields: Fields) -> Result<(MeetingChange, Option<Strin
         overrun_minutes: fields.number("overrun_minutes"),
         automatic_gain: fields.flag("automatic_gain"),
         noise_suppression: fields.flag("noise_suppression"),
+        pins_per: fields.text("pins_per"),
     };
     fields.finish()?;
     Ok((change, given(organisation)))

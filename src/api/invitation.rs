@@ -47,11 +47,11 @@ pub(super) async fn read(
     if meeting.state(now, false) == MeetingState::Cancelled {
         return Err(BookingError::Cancelled.into());
     }
+    let (session, numbers) = (meeting.session(now), state.bookings.numbers());
     let pin = meeting
-        .pin_for(Role::Guest)
+        .pin_to(Role::Guest, session.occurrence)
         .filter(|_| !meeting.is_retired(now))
         .ok_or(BookingError::Retired)?;
-    let (session, numbers) = (meeting.session(now), state.bookings.numbers());
     let invitation = Invitation::new(
         &meeting,
         session,

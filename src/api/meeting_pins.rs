@@ -49,6 +49,8 @@ pub(super) struct PinView {
     role: Role,
     /// Whose it is; null: everybody's with this role.
     label: Option<String>,
+    /// The occurrence that it opens, by its recurrence id; null: all there are.
+    occurrence: Option<String>,
 }
 
 /// Lists the PINs of a meeting; none once they were released, 30 days after its end.
@@ -71,7 +73,7 @@ pub(super) async fn list(
     Ok(page(&pins))
 }
 
-/// Gives a meeting one more PIN.
+/// Gives a meeting one more PIN; of a series, to all of it.
 #[utoipa::path(
     post, operation_id = "createPin", path = "/v1/meetings/{id}/pins", tag = "pins", security(("key" = [])), request_body = PinRequest,
     params(("id" = String, Path)),
@@ -161,6 +163,7 @@ impl PinView {
             pin: record.pin.expose().to_owned(),
             role: record.role,
             label: record.label.clone(),
+            occurrence: record.occurrence.map(|id| id.to_string()),
         }
     }
 }

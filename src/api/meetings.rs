@@ -18,6 +18,7 @@ use super::query::{Parameters, cursor};
 use super::repetition;
 use super::view::{MeetingView, Page};
 use crate::booking::change::FieldError;
+use crate::booking::meeting::PinsPer;
 use crate::booking::service::{MeetingQuestion, Repetition};
 use crate::booking::{KeyRole, Meeting, MeetingId, MeetingState, Organisation, Permission};
 
@@ -70,6 +71,10 @@ pub(super) struct MeetingRequest {
     automatic_gain: Option<bool>,
     /// Noise around the talkers is suppressed, at the price of some 15 ms and of processor time; default false.
     noise_suppression: Option<bool>,
+    /// What one PIN opens: the whole `series`, which is the default, or one `occurrence`. Occurrences get their PINs up
+    /// to a year and 100 of them ahead, and the next one in any case.
+    #[schema(value_type = Option<PinsPer>)]
+    pins_per: Option<String>,
 }
 
 /// What to change of a meeting: what is left out stays, null brings the default back.
@@ -118,6 +123,9 @@ pub(super) struct MeetingPatch {
     automatic_gain: Option<bool>,
     /// Noise around the talkers is suppressed.
     noise_suppression: Option<bool>,
+    /// Stays as it was booked; anything else is refused.
+    #[schema(value_type = Option<PinsPer>)]
+    pins_per: Option<String>,
 }
 
 /// Books a meeting and allocates its PINs.

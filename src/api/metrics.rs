@@ -30,6 +30,7 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, store_up: bool) -> String {
         pins,
         challenges,
         pins_exhausted: bookings.pin_statistics().exhausted(),
+        occurrence_pins: bookings.occurrence_pins_given(),
         budget: bookings.failure_budget_remaining(),
         store_up,
         events: bookings.event_counts(),
@@ -49,6 +50,7 @@ struct Snapshot {
     pins: Vec<(&'static str, u64)>,
     challenges: Vec<(&'static str, u64)>,
     pins_exhausted: u64,
+    occurrence_pins: u64,
     budget: u32,
     store_up: bool,
     events: EventCounts,
@@ -90,6 +92,13 @@ impl Snapshot {
         )?;
         let help = "PINs not given, because a twentieth of those there can be is in use";
         counter(to, "voicebridge_pins_exhausted", help, self.pins_exhausted)?;
+        let help = "PINs given to single occurrences, after they were booked";
+        counter(
+            to,
+            "voicebridge_occurrence_pins",
+            help,
+            self.occurrence_pins,
+        )?;
         gauge(
             to,
             "voicebridge_failure_budget_remaining",

@@ -16,7 +16,7 @@ use super::meetings::if_match;
 use super::path::{MeetingPath, Named, OccurrencePath};
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
-use super::view::Page;
+use super::view::{Page, PinsView};
 use crate::booking::change::{Change, parse_time};
 use crate::booking::service::OccurrenceChange;
 use crate::booking::{Meeting, MeetingOptions, MeetingState, Occurrence, Permission, Schedule};
@@ -54,6 +54,9 @@ pub(super) struct OccurrenceView {
     state: MeetingState,
     /// It takes place at another time than the rule says.
     moved: bool,
+    /// What opens it. Hidden from keys of role `reader`; null also where the PIN of each occurrence is its own, and this
+    /// one gets it later, or lost it 30 days after its end.
+    pins: Option<PinsView>,
 }
 
 /// What to change of an occurrence: what is left out stays.
@@ -111,7 +114,7 @@ pub(super) async fn list(
     let last = items.last().filter(|_| more);
     let next = last.map(|last| cursor(last.starts_at, meeting.id.0));
     let live = state.is_live(meeting.id);
-    let view = |o| OccurrenceView::new(&meeting, o, state.now(), live);
+    let view = |o| OccurrenceView::new(&meeting, o, state.now(), live, asker.sees_pins());
     Ok(Json(Page {
         items: items.into_iter().map(view).collect(),
         next,
@@ -199,7 +202,7 @@ async fn edit(
         .await?;
     state.tell_live(&meeting).await;
     let live = state.is_live(meeting.id);
-    let view = OccurrenceView::new(&meeting, occurrence, now, live);
+    let view = OccurrenceView::new(&meeting, occurrence, now, live, asker.sees_pins());
     let mut response = Json(view).into_response();
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", meeting.revision)) {
         response.headers_mut().insert(ETAG, etag);
@@ -225,14 +228,23 @@ impl RecurrenceBody {
 }
 
 impl OccurrenceView {
-    fn new(meeting: &Meeting, occurrence: Occurrence, now: Timestamp, live: bool) -> Self {
+    fn new(
+        meeting: &Meeting,
+        occurrence: Occurrence,
+        now: Timestamp,
+        live: bool,
+        sees_pins: bool,
+    ) -> Self {
         let schedule = &meeting.options.schedule;
+        let pins = PinsView::new(meeting, Some(occurrence.id));
+        let has_pins = sees_pins && !meeting.is_retired(now);
         Self {
             recurrence_id: occurrence.id.to_string(),
             starts_at: schedule.rfc3339(occurrence.starts_at),
             ends_at: schedule.rfc3339(occurrence.ends_at),
             state: meeting.occurrence_state(&occurrence, now, live),
             moved: occurrence.moved,
+            pins: Some(pins).filter(|pins| has_pins && pins.are_there()),
         }
     }
 }

@@ -5,10 +5,12 @@ use serde_json::Value;
 
 use super::AppState;
 use super::occurrences::RecurrenceBody;
+use crate::booking::meeting::PinsPer;
 use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
 use crate::booking::{
-    DialInNumber, Direction, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, Role,
+    DialInNumber, Direction, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, RecurrenceId,
+    Role,
 };
 
 pub(super) use crate::call::roster::ParticipantView;
@@ -64,7 +66,10 @@ pub(super) struct MeetingView {
     automatic_gain: bool,
     /// Noise around the talkers is suppressed.
     noise_suppression: bool,
-    /// Hidden from keys of role `reader`; null also once they were released, 30 days after the end.
+    /// What one PIN opens.
+    pins_per: PinsPer,
+    /// Of a series with PINs for each occurrence, those of the occurrence that is open or next. Hidden from keys of role
+    /// `reader`; null also once they were released, 30 days after the end.
     pins: Option<PinsView>,
     /// Where to dial in.
     numbers: Vec<NumberView>,
@@ -81,11 +86,30 @@ pub(super) struct MeetingView {
 /// The PINs of a meeting.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Pins)]
-struct PinsView {
+pub(super) struct PinsView {
     /// For everybody invited.
     guest: Option<String>,
     /// For who steers the meeting.
     host: Option<String>,
+}
+
+impl PinsView {
+    /// Those that open an occurrence, or a meeting that takes place once.
+    pub(super) fn new(meeting: &Meeting, occurrence: Option<RecurrenceId>) -> Self {
+        let pin = |role| {
+            let pin = meeting.pin_to(role, occurrence);
+            pin.map(|pin| pin.expose().to_owned())
+        };
+        Self {
+            guest: pin(Role::Guest),
+            host: pin(Role::Host),
+        }
+    }
+
+    /// Is there one?
+    pub(super) const fn are_there(&self) -> bool {
+        self.guest.is_some() || self.host.is_some()
+    }
 }
 
 /// Links for browsers.
@@ -211,7 +235,6 @@ impl MeetingView {
     fn with_state(app: &AppState, state: MeetingState, meeting: Meeting, sees_pins: bool) -> Self {
         let schedule = &meeting.options.schedule;
         let local = |at| schedule.rfc3339(at);
-        let pin = |role| meeting.pin_for(role).map(|pin| pin.expose().to_owned());
         let has_pins = sees_pins && !meeting.is_retired(app.now());
         let numbers = app.bookings.numbers();
         let session = meeting.session(app.now());
@@ -233,10 +256,8 @@ impl MeetingView {
             overrun_minutes: meeting.options.overrun_minutes,
             automatic_gain: meeting.options.sound.automatic_gain,
             noise_suppression: meeting.options.sound.noise_suppression,
-            pins: has_pins.then(|| PinsView {
-                guest: pin(Role::Guest),
-                host: pin(Role::Host),
-            }),
+            pins_per: meeting.options.pins_per,
+            pins: has_pins.then(|| PinsView::new(&meeting, session.occurrence)),
             numbers: numbers
                 .serving(&meeting.organisation_name)
                 .map(NumberView::new)

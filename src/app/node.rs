@@ -162,6 +162,12 @@ async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
                 Err(error) => tracing::warn!(%error, "old records could not be deleted, trying again in an hour"),
             },
         }
+        match bookings.tend_occurrence_pins(wall()).await {
+            Ok(done) => tracing::debug!(?done, "occurrences have their PINs"),
+            Err(error) => {
+                tracing::warn!(%error, "occurrences could not be given their PINs, trying again in an hour")
+            }
+        }
     }
 }
 

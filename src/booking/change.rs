@@ -13,7 +13,7 @@ use crate::booking::meeting::{
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
-pub use recurrence::{RecurrenceRequest, refusal};
+pub use recurrence::{PINS_STAY, RecurrenceRequest, refusal};
 
 /// What is asked of one option.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -91,6 +91,8 @@ pub struct MeetingChange {
     pub automatic_gain: Change<bool>,
     /// Noise around the talkers is suppressed.
     pub noise_suppression: Change<bool>,
+    /// `series` or `occurrence`.
+    pub pins_per: Change<String>,
 }
 
 impl MeetingChange {
@@ -108,6 +110,7 @@ impl MeetingChange {
             }
             Some(_) | None => None,
         };
+        let pins_per = wrong.pins_per(self.pins_per, recurrence.is_some(), base);
         let capacity = wrong.number(
             "capacity",
             self.capacity,
@@ -161,6 +164,7 @@ impl MeetingChange {
                         .noise_suppression
                         .or(base.map(|b| b.sound.noise_suppression), false),
                 },
+                pins_per,
             }),
             (Some(_) | None, Some(_) | None) => Err(wrong.0),
         }

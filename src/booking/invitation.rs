@@ -20,6 +20,8 @@ pub struct Invitation<'a> {
     pin: &'a Pin,
     numbers: Vec<&'a DialInNumber>,
     language: Language,
+    /// It is about one occurrence, which this PIN alone opens.
+    is_of_one: bool,
 }
 
 /// What it is written as.
@@ -64,6 +66,7 @@ impl<'a> Invitation<'a> {
             pin,
             numbers,
             language,
+            is_of_one: false,
         }
     }
 
@@ -178,6 +181,7 @@ struct Words {
     dial: &'static str,
     pin: &'static str,
     always: &'static str,
+    each: &'static str,
     next: &'static str,
     days: [&'static str; 7],
     months: [&'static str; 12],
@@ -241,6 +245,7 @@ static ITALIAN: Words = Words {
     dial: "Per partecipare per telefono, chiamare",
     pin: "PIN",
     always: "Sempre aperta",
+    each: "Ogni data ha un suo PIN: vedi la data.",
     next: "Il prossimo appuntamento: ",
     days: [
         "lunedì",
@@ -271,6 +276,7 @@ static ENGLISH: Words = Words {
     dial: "To join by phone, dial",
     pin: "PIN",
     always: "Always open",
+    each: "Each date has a PIN of its own: see there.",
     next: "Next: ",
     days: [
         "Monday",

@@ -1,5 +1,7 @@
 //! A booked meeting: what was asked for, when it is open, and what a valid PIN grants at a given time.
 
+mod each;
+
 use std::time::Duration;
 
 use jiff::civil::DateTime;
@@ -14,6 +16,8 @@ use crate::booking::recurrence::{Recurrence, RecurrenceId};
 use crate::booking::series::{Margins, Occurrence, Series, Sitting};
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
+
+pub use each::{AHEAD_MAX, PinsPer};
 
 /// A meeting as it is kept.
 #[derive(Debug, Clone)]
@@ -71,6 +75,8 @@ pub struct MeetingOptions {
     pub overrun_minutes: u32,
     /// How its voices are treated.
     pub sound: SoundOptions,
+    /// What one PIN opens; stays as it was booked.
+    pub pins_per: PinsPer,
 }
 
 /// From when to when: the civil times of a zone are what was agreed, the instants follow from them.
@@ -239,13 +245,23 @@ impl Meeting {
     /// What a valid PIN of this meeting is worth at `now`.
     #[must_use]
     pub fn verdict(&self, now: Timestamp, pin: &PinRecord) -> PinVerdict {
-        self.grants(now, pin.role, pin.label.as_deref())
+        self.admit(now, pin.occurrence, pin.role, pin.label.as_deref())
     }
 
     /// What somebody may at `now` whose PIN made him this.
     #[must_use]
     pub fn grants(&self, now: Timestamp, role: Role, name: Option<&str>) -> PinVerdict {
-        let session = self.session(now);
+        self.admit(now, None, role, name)
+    }
+
+    fn admit(
+        &self,
+        now: Timestamp,
+        occurrence: Option<RecurrenceId>,
+        role: Role,
+        name: Option<&str>,
+    ) -> PinVerdict {
+        let session = self.session_of(now, occurrence);
         match session.phase {
             MeetingState::Cancelled => PinVerdict::Refused(Refusal::Cancelled),
             MeetingState::Ended => PinVerdict::Refused(Refusal::Ended),
@@ -261,7 +277,7 @@ impl Meeting {
     /// What any of its PINs grants at `now`; `None`: nobody may come in.
     #[must_use]
     pub fn open_now(&self, now: Timestamp) -> Option<Admission> {
-        match self.verdict(now, self.pins.first()?) {
+        match self.grants(now, self.pins.first()?.role, None) {
             PinVerdict::Admitted(admission) => Some(*admission),
             PinVerdict::Refused(_) => None,
         }
@@ -295,13 +311,10 @@ impl Meeting {
         }
     }
 
-    /// The PIN of a role without a name of its own.
+    /// The PIN of a role without a name of its own, to all of it.
     #[must_use]
     pub fn pin_for(&self, role: Role) -> Option<&Pin> {
-        self.pins
-            .iter()
-            .find(|p| p.role == role && p.label.is_none())
-            .map(|p| &p.pin)
+        self.pin_to(role, None)
     }
 
     fn admission(&self, session: &Session, role: Role, name: Option<&str>) -> Admission {
@@ -343,6 +356,7 @@ impl MeetingOptions {
             early_join_minutes: EARLY_JOIN_MINUTES_DEFAULT,
             overrun_minutes: OVERRUN_MINUTES_DEFAULT,
             sound: SoundOptions::default(),
+            pins_per: PinsPer::Series,
         }
     }
 
@@ -575,6 +589,7 @@ mod tests {
             pin: Pin::parse("4815162342").unwrap(),
             role: Role::Guest,
             label: None,
+            occurrence: None,
         };
         Meeting {
             id: MeetingId(uuid::Uuid::nil()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::booking::admission::Role;
 use crate::booking::privacy::{PIN_DIGITS_MAX, PIN_DIGITS_MIN, Pin};
+use crate::booking::recurrence::RecurrenceId;
 use uuid::Uuid;
 
 pub use rules::{Forbidden, PinRules, PinRulesChange};
@@ -24,6 +25,8 @@ pub struct PinRecord {
     pub role: Role,
     /// Whose it is, for personal PINs.
     pub label: Option<String>,
+    /// The occurrence of a series that it opens; `None`: all of it.
+    pub occurrence: Option<RecurrenceId>,
 }
 
 /// Makes candidates for PINs of one length, by one organisation's rules; the store takes the first that is free.

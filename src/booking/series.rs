@@ -168,10 +168,9 @@ impl Recurrence {
         was: &Schedule,
         schedule: &Schedule,
     ) -> Self {
-        let (from, to) = (was.starts_local(), schedule.starts_local());
         let edits = before.edits.iter().filter_map(|(&id, edit)| {
             let series = Series::of(&self, schedule)?;
-            let id = candidates(id, from, to).find(|&id| series.has(id))?;
+            let RecurrenceId(id) = series.became(RecurrenceId(id), was)?;
             Some((id, edit.clone()))
         });
         self.edits = edits.collect();
@@ -212,6 +211,13 @@ impl<'a> Series<'a> {
     #[must_use]
     pub fn occurrence(self, id: RecurrenceId) -> Option<Occurrence> {
         self.has(id.0).then(|| self.at(id.0))?
+    }
+
+    /// What an occurrence became when the series was changed as a whole, from this schedule to its own.
+    pub(super) fn became(self, id: RecurrenceId, was: &Schedule) -> Option<RecurrenceId> {
+        let (from, to) = (was.starts_local(), self.schedule.starts_local());
+        let found = candidates(id.0, from, to).find(|&id| self.has(id));
+        found.map(RecurrenceId)
     }
 
     /// The series with one occurrence at another time, or back at its own.
@@ -279,6 +285,32 @@ impl<'a> Series<'a> {
                 (None, None) => Sitting::Over,
             },
         }
+    }
+
+    /// One that can be entered before the one before it is over, among the first few hundred after `from` and those
+    /// around each that was moved.
+    pub(super) fn too_close(self, from: Timestamp, margins: Margins) -> Option<RecurrenceId> {
+        let on = |o: &Occurrence| !o.cancelled && o.ended_at.is_none();
+        let among = |from, to, max| {
+            let all = self.select(from, to, max, on);
+            all.windows(2).find_map(|pair| match pair {
+                [a, b] if margins.closes_as_booked(a) > margins.opens(b) => Some(b.id),
+                _ => None,
+            })
+        };
+        let reach = margins.early + margins.overrun;
+        let moved = self.recurrence.edits.iter();
+        let moved = moved.filter(|(_, edit)| edit.moved.is_some());
+        among(from, Timestamp::MAX, CHECKED_MAX).or_else(|| {
+            moved
+                .filter_map(|(id, _)| self.at(*id))
+                .filter(|o| o.ends_at > from)
+                .find_map(|o| {
+                    let before = o.starts_at.saturating_sub(reach).unwrap_or(o.starts_at);
+                    let after = o.ends_at.saturating_add(reach).unwrap_or(o.ends_at);
+                    among(before, after, usize::MAX)
+                })
+        })
     }
 
     /// The next occurrence that takes place and has not begun.

@@ -107,7 +107,7 @@ async fn a_series_has_one_pin_and_occurrences_that_are_moved_and_cancelled_one_b
         moved.json(),
         json!({
             "recurrence_id": "20261207T100000", "starts_at": "2026-12-08T15:00:00+01:00", "ends_at": "2026-12-08T16:00:00+01:00",
-            "state": "scheduled", "moved": true,
+            "state": "scheduled", "moved": true, "pins": booked["pins"],
         })
     );
     let pin = &booked["pins"]["guest"];

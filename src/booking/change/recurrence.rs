@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
 use super::{Change, FieldError, Wrong};
-use crate::booking::meeting::{MeetingOptions, Schedule};
+use crate::booking::meeting::{MeetingOptions, PinsPer, Schedule};
 use crate::booking::recurrence::{Recurrence, RuleError};
 use crate::booking::series::{Repetitions, SeriesError};
 
@@ -41,6 +41,37 @@ impl Wrong {
             None => made,
         });
         kept.map_err(|error| self.0.push(error)).ok()
+    }
+}
+
+impl Wrong {
+    /// What one PIN opens is said when it is booked, and stays: a change never changes a PIN.
+    pub(super) fn pins_per(
+        &mut self,
+        change: Change<String>,
+        is_series: bool,
+        base: Option<&MeetingOptions>,
+    ) -> PinsPer {
+        let before = base.map(|base| base.pins_per);
+        let pins_per = match change {
+            Change::Keep => before.unwrap_or_default(),
+            Change::Clear => PinsPer::Series,
+            Change::Set(word) => match word.as_str() {
+                "series" => PinsPer::Series,
+                "occurrence" => PinsPer::Occurrence,
+                _ => {
+                    self.add("pins_per", "invalid", "must be series or occurrence");
+                    return PinsPer::Series;
+                }
+            },
+        };
+        if before.is_some_and(|before| before != pins_per) {
+            self.add("pins_per", "invalid", PINS_STAY);
+        } else if pins_per == PinsPer::Occurrence && !is_series && self.0.is_empty() {
+            let must = "needs a recurrence: a meeting that takes place once has PINs of its own";
+            self.add("pins_per", "invalid", must);
+        }
+        pins_per
     }
 }
 
@@ -88,6 +119,10 @@ fn start(text: &str, schedule: &Schedule) -> Option<DateTime> {
     let possible = (2000..2200).contains(&local.year()) && local.subsec_nanosecond() == 0;
     possible.then_some(local)
 }
+
+/// Why what one PIN opens can't be changed.
+pub const PINS_STAY: &str =
+    "can't be changed, as a change never changes a PIN; book another meeting";
 
 fn no_start(name: &str) -> FieldError {
     let message = format!(

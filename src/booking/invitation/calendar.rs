@@ -3,6 +3,7 @@
 //! The content lines are written here: the `icalendar` crate puts a random `UID` and the present into every part
 //! of a time zone, where they may not stand.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::civil::DateTime;
@@ -10,14 +11,17 @@ use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Invitation, Words, shown};
-use crate::booking::meeting::Schedule;
+use crate::booking::admission::Role;
+use crate::booking::meeting::{PinsPer, Schedule};
+use crate::booking::privacy::Pin;
+use crate::booking::recurrence::RecurrenceId;
 
 /// A permanent meeting stands in no calendar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a permanent meeting has no time that a calendar could show")]
 pub struct Timeless;
 
-impl Invitation<'_> {
+impl<'a> Invitation<'a> {
     /// The whole series with what became of its occurrences, or the one meeting. The same meeting later has the
     /// same `UID` and a higher `SEQUENCE`.
     ///
@@ -47,8 +51,13 @@ impl Invitation<'_> {
                 self.repeats(lines, &zone);
             },
         );
-        for (id, starts, ends) in self.moved() {
-            self.event(&mut lines, &zone, (starts, ends), |lines| {
+        for (id, starts, ends, pin) in self.by_themselves() {
+            let one = Self {
+                pin: pin.unwrap_or(self.pin),
+                is_of_one: pin.is_some(),
+                ..self.clone()
+            };
+            one.event(&mut lines, &zone, (starts, ends), |lines| {
                 lines.add(&zone.line("RECURRENCE-ID", &[id]));
             });
         }
@@ -76,7 +85,7 @@ impl Invitation<'_> {
         lines.add(&format!("SUMMARY:{}", text(&meeting.options.title)));
         lines.add(&format!("DESCRIPTION:{}", text(&self.how_to_dial())));
         for number in &self.numbers {
-            if let Some(tap) = self.one_tap(number) {
+            if let Some(tap) = self.one_tap(number).filter(|_| self.has_its_pin()) {
                 let label = parameter(&shown(number));
                 let tap = tap.replace('#', "%23");
                 lines.add(&format!(
@@ -99,7 +108,16 @@ impl Invitation<'_> {
             "" => String::new(),
             numbers => format!("{}:\n{numbers}", words.dial),
         };
-        format!("{dial}{}: {} #", words.pin, self.grouped_pin())
+        if self.has_its_pin() {
+            format!("{dial}{}: {} #", words.pin, self.grouped_pin())
+        } else {
+            format!("{dial}{}", words.each)
+        }
+    }
+
+    /// Does the PIN open whatever this is about?
+    fn has_its_pin(&self) -> bool {
+        self.is_of_one || self.meeting.options.pins_per == PinsPer::Series
     }
 
     /// The rule, and what is left out of it and added to it.
@@ -136,7 +154,7 @@ impl Invitation<'_> {
     fn first(&self, schedule: &Schedule) -> Timestamp {
         let recurrence = self.meeting.options.recurrence.as_ref();
         let added = recurrence.into_iter().flat_map(|r| r.added.iter().copied());
-        let moved = self.moved().map(|(_, starts, _)| starts);
+        let moved = self.by_themselves().map(|(_, starts, ..)| starts);
         let all = added.chain(moved);
         let all = all.filter_map(|at| schedule.time_zone().to_timestamp(at).ok());
         all.chain([schedule.starts_at()])
@@ -144,15 +162,30 @@ impl Invitation<'_> {
             .unwrap_or(schedule.starts_at())
     }
 
-    /// Occurrences that take place at another time: which, from when to when.
-    fn moved(&self) -> impl Iterator<Item = (DateTime, DateTime, DateTime)> {
-        let recurrence = self.meeting.options.recurrence.as_ref();
-        let edits = recurrence
-            .into_iter()
-            .flat_map(|recurrence| &recurrence.edits);
-        edits.filter_map(|(id, edit)| {
-            let (starts, ends) = edit.moved.filter(|_| !edit.cancelled)?;
-            Some((*id, starts, ends))
+    /// Occurrences that differ from what the rule says, by their time or as they have PINs of their own: which, from
+    /// when to when, and by which PIN.
+    fn by_themselves(
+        &self,
+    ) -> impl Iterator<Item = (DateTime, DateTime, DateTime, Option<&'a Pin>)> + use<'a> {
+        let meeting = self.meeting;
+        let zone = meeting.options.schedule.time_zone();
+        let recurrence = meeting.options.recurrence.as_ref();
+        let edits = recurrence.into_iter().flat_map(|r| r.edits.iter());
+        let moved = edits.filter(|(_, edit)| edit.moved.is_some());
+        let own = meeting.pins.iter().filter_map(|pin| pin.occurrence);
+        let which: BTreeSet<RecurrenceId> =
+            moved.map(|(id, _)| RecurrenceId(*id)).chain(own).collect();
+        which.into_iter().filter_map(move |id| {
+            let one = meeting.series()?.occurrence(id)?;
+            let pin = match meeting.options.pins_per {
+                PinsPer::Series => None,
+                PinsPer::Occurrence => meeting.pin_to(Role::Guest, Some(id)),
+            };
+            let (starts, ends) = (
+                zone.to_datetime(one.starts_at),
+                zone.to_datetime(one.ends_at),
+            );
+            (!one.cancelled).then_some((id.local(), starts, ends, pin))
         })
     }
 }

@@ -40,6 +40,7 @@ fn meeting(start: DateTime, minutes: i64, asked: &Repetitions) -> Result<Meeting
         pin: Pin::parse("4815162342").unwrap(),
         role: Role::Guest,
         label: None,
+        occurrence: None,
     };
     Ok(Meeting {
         id: MeetingId(uuid::Uuid::nil()),

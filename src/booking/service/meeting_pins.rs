@@ -48,6 +48,7 @@ impl Bookings {
             role,
             label: Some(read_label(label)?),
             digits: None,
+            occurrence: None,
         };
         let pin = new.id;
         let changed = self
@@ -96,6 +97,7 @@ impl Bookings {
             role,
             label: Some(label),
             digits: Some(digits),
+            occurrence: None,
         };
         let pin = new.id;
         let changed = self
@@ -143,6 +145,7 @@ impl Bookings {
                 role: record.role,
                 label: record.label.clone(),
                 digits: None,
+                occurrence: record.occurrence,
             };
             Ok(PinStep::Replace(record.id, new))
         });
@@ -167,7 +170,7 @@ impl Bookings {
         }
     }
 
-    async fn change_pins(
+    pub(super) async fn change_pins(
         &self,
         now: Timestamp,
         before: &Meeting,

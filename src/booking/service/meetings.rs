@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::pins::may_see;
-use super::series::checked;
+use super::series::{apart, checked};
 use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
-use crate::booking::change::{Change, FieldError, MeetingChange, check_external_id};
+use crate::booking::change::{Change, FieldError, MeetingChange, PINS_STAY, check_external_id};
 use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone, kept};
 use crate::booking::privacy::Pin;
@@ -216,7 +216,9 @@ impl Bookings {
         for _ in 0..ATTEMPTS_MAX {
             let mut meeting = self.meeting(key, id).await?;
             // A request that is wrong in itself is refused as that, whatever it expects (RFC 9110 section 13.2.1).
-            meeting.options = checked(now, change.clone(), Some(&meeting.options))?;
+            let before = meeting.options.clone();
+            meeting.options = checked(now, change.clone(), Some(&before))?;
+            meeting.let_pins_follow(&before);
             expect_revision(&meeting, expected)?;
             if meeting.cancelled_at.is_some() {
                 return Err(BookingError::Cancelled);
@@ -335,7 +337,7 @@ impl Bookings {
         options.external_id = Some("echo".to_owned());
         let mut meeting = self.new_meeting(now, &organisation, options)?;
         meeting.echo = true;
-        let pins = vec![(new_id(now)?, Role::Guest)];
+        let pins = self.new_pins(now, &meeting, &[Role::Guest])?;
         let booking = NewBooking {
             meeting,
             pins,
@@ -361,10 +363,7 @@ impl Bookings {
         repetition: Option<Repetition>,
     ) -> Result<Meeting, BookingError> {
         let meeting = self.new_meeting(now, organisation, options)?;
-        let mut pins = Vec::with_capacity(roles.len());
-        for &role in roles {
-            pins.push((new_id(now)?, role));
-        }
+        let pins = self.new_pins(now, &meeting, roles)?;
         let claim = repetition.map(|r| Claim {
             key: r.key,
             name: r.name,
@@ -445,14 +444,20 @@ impl Bookings {
                 Ok(None)
             };
         }
+        if options.pins_per != meeting.options.pins_per {
+            let error = FieldError::new("pins_per", "invalid", PINS_STAY);
+            return Err(BookingError::Invalid(vec![error]));
+        }
         let options = &options.clone().with_edits_of(&meeting.options);
+        apart(now, options)?;
         let same = meeting.options == *options
             && meeting.cancelled_at.is_none()
             && meeting.ended_at.is_none();
         if same {
             return Ok(Some((meeting, false)));
         }
-        meeting.options = options.clone();
+        let before = std::mem::replace(&mut meeting.options, options.clone());
+        meeting.let_pins_follow(&before);
         meeting.cancelled_at = None;
         meeting.ended_at = None;
         Ok(self
@@ -473,7 +478,7 @@ impl Bookings {
         }
         meeting.revision += 1;
         self.inner.known.learn_all(now, &meeting);
-        Ok(Some(meeting))
+        Ok(Some(self.with_occurrence_pins(now, meeting).await))
     }
 
     async fn booked_before(
@@ -586,6 +591,6 @@ pub(super) fn expect_revision(
 }
 
 /// Whom a booked meeting has PINs for.
-const BOTH_ROLES: [Role; 2] = [Role::Guest, Role::Host];
+pub(super) const BOTH_ROLES: [Role; 2] = [Role::Guest, Role::Host];
 /// How often a change is tried against others that are made at the same time.
 pub(super) const ATTEMPTS_MAX: usize = 8;

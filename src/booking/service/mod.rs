@@ -12,13 +12,14 @@ mod known;
 mod meeting_pins;
 mod meetings;
 mod numbers;
+mod occurrence_pins;
 mod organisations;
 mod pins;
 mod series;
 mod webhooks;
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
@@ -46,6 +47,7 @@ pub use dials::{DialPermit, DialRequest};
 pub use events::{EventCounts, EventOwner, FeedNews, STREAMS_PER_KEY, StreamPlace};
 pub use keys::{AuthError, NewKey};
 pub use meetings::{MeetingPage, MeetingQuestion, Repetition};
+pub use occurrence_pins::OccurrencePins;
 pub use pins::{ExplainError, Explanation, PinStatistics};
 pub use series::OccurrenceChange;
 pub use webhooks::{LEASE, ReplayFrom, WebhookChange};
@@ -171,6 +173,7 @@ impl Bookings {
             conferences: Mutex::default(),
             conference_guesses,
             statistics: PinStatistics::default(),
+            occurrence_pins: AtomicU64::new(0),
             lengths_read: Mutex::default(),
             pin_attempts,
             known: known::KnownPins::default(),
@@ -344,6 +347,8 @@ struct Inner {
     /// Wrong PINs that a Jitsi Meet asked about.
     conference_guesses: SharedBudget,
     statistics: PinStatistics,
+    /// PINs of single occurrences that were given.
+    occurrence_pins: AtomicU64,
     lengths_read: Mutex<Option<pins::LengthsRead>>,
     /// `pin.attempts`, as it was read last.
     pin_attempts: AtomicU32,

@@ -178,9 +178,8 @@ impl Bookings {
             .ask(now, key.id)
             .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
         let found = self.store().pin(pin).await.map_err(BookingError::Store)?;
-        let owned = found.filter(|(_, meeting)| {
-            !meeting.echo && may_see(key, meeting) && !meeting.is_retired(at)
-        });
+        let owned = found.filter(|(_, meeting)| !meeting.echo && may_see(key, meeting));
+        let owned = owned.filter(|(record, meeting)| !meeting.has_lost(at, record));
         let Some((record, meeting)) = owned else {
             self.explains().fail(now, key.id);
             return Ok(Explanation {
@@ -191,7 +190,7 @@ impl Bookings {
                 closes_at: None,
             });
         };
-        let session = meeting.session(at);
+        let session = meeting.session_of(at, record.occurrence);
         let outcome = match session.phase {
             MeetingState::Cancelled => Outcome::Cancelled,
             MeetingState::Ended => Outcome::Ended,
@@ -311,7 +310,7 @@ impl Bookings {
     ) -> PinVerdict {
         match found {
             Some((record, meeting))
-                if !meeting.is_retired(now) && self.serves(number, &meeting) =>
+                if !meeting.has_lost(now, &record) && self.serves(number, &meeting) =>
             {
                 meeting.verdict(now, &record)
             }

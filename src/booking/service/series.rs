@@ -49,6 +49,9 @@ impl Bookings {
             let changed = change.apply(series, occurrence)?;
             if meeting.options.recurrence.as_ref() != Some(&changed) {
                 meeting.options.recurrence = Some(changed);
+                if change.cancelled != Some(true) {
+                    apart(now, &meeting.options)?;
+                }
                 match self.keep(now, meeting).await? {
                     Some(kept) => meeting = kept,
                     None => continue,
@@ -144,7 +147,13 @@ pub(super) fn checked(
         let error = FieldError::new("recurrence", "out_of_range", "all its occurrences are over");
         return Err(BookingError::Invalid(vec![error]));
     }
+    apart(now, &options)?;
     Ok(options)
+}
+
+pub(super) fn apart(now: Timestamp, options: &MeetingOptions) -> Result<(), BookingError> {
+    let apart = options.expect_apart(now);
+    apart.map_err(|error| BookingError::Invalid(vec![error]))
 }
 
 fn invalid(error: SeriesError) -> BookingError {

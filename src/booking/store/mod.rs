@@ -22,6 +22,7 @@ use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::privacy::{CallerHash, Pin};
+use crate::booking::recurrence::RecurrenceId;
 
 pub use budget::BudgetStore;
 pub use callers::CallerStore;
@@ -72,7 +73,7 @@ pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
     /// The echo meeting.
     fn echo_meeting(&self) -> StoreFuture<'_, Option<Meeting>>;
 
-    /// Replaces everything but owner and PINs, if the revision is still `meeting.revision`; counts it up.
+    /// Replaces everything but owner and PINs, and which occurrences these open, if the revision is still `meeting.revision`; counts it up.
     /// `false`: somebody else changed it meanwhile.
     fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool>;
 
@@ -82,6 +83,14 @@ pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
 
     /// The PIN with these digits and its meeting. The same work whether there is one or not.
     fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>>;
+
+    /// Series whose occurrences have PINs of their own and that were not over then, by id, after this one.
+    fn series_with_occurrence_pins(
+        &self,
+        not_over_by: Timestamp,
+        after: Option<MeetingId>,
+        limit: u32,
+    ) -> StoreFuture<'_, Vec<Meeting>>;
 
     /// The lengths PINs have, shortest first.
     fn pin_lengths(&self) -> StoreFuture<'_, Vec<usize>>;
@@ -192,8 +201,8 @@ pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
 pub struct NewBooking {
     /// The meeting; its `pins` are not looked at.
     pub meeting: Meeting,
-    /// The ids of its PINs and what they make of their users.
-    pub pins: Vec<(Uuid, crate::booking::Role)>,
+    /// Its PINs.
+    pub pins: Vec<NewPin>,
     /// Makes the PINs, where the organisation has no rules of its own.
     pub mint: PinMint,
     /// The request it answers, so that a repetition books nothing.
@@ -235,6 +244,8 @@ pub struct NewPin {
     pub label: Option<String>,
     /// These digits, or a conflict; `None`: allocated.
     pub digits: Option<Pin>,
+    /// The occurrence that it opens, of which there is no such PIN yet; else nothing is made.
+    pub occurrence: Option<RecurrenceId>,
 }
 
 /// An `Idempotency-Key` in use.

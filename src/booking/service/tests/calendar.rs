@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config as ProptestConfig, TestCaseError, TestRunner};
 
 use super::{House, at, call_id, house_with};
-use crate::booking::admission::{PinQuery, PinVerdict, Refusal, Standing};
+use crate::booking::admission::{PinQuery, PinVerdict, Refusal, Role, Standing};
 use crate::booking::change::{Change, MeetingChange, RecurrenceRequest};
-use crate::booking::meeting::Meeting;
-use crate::booking::privacy::CallerNumber;
+use crate::booking::meeting::{Meeting, PinsPer};
+use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::recurrence::RecurrenceId;
 use crate::booking::service::{BookingError, BookingSettings, OccurrenceChange};
 
@@ -247,10 +247,12 @@ struct Calendar {
     excluded: BTreeSet<DateTime>,
     added: BTreeSet<DateTime>,
     fates: BTreeMap<DateTime, Fate>,
+    /// Each has PINs of its own.
+    each: bool,
 }
 
 impl Calendar {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &Plan, pins_per: PinsPer) -> Self {
         let mut calendar = Self {
             first: plan.first,
             length: plan.length,
@@ -261,6 +263,7 @@ impl Calendar {
             excluded: BTreeSet::new(),
             added: BTreeSet::new(),
             fates: BTreeMap::new(),
+            each: pins_per == PinsPer::Occurrence,
         };
         if calendar.is_series() {
             let by_rule = calendar.by_rule();
@@ -408,7 +411,23 @@ impl Calendar {
             before = Some(window);
         }
         let last = before.map(|last| last.closes);
-        last.is_some_and(|last| last > booked())
+        last.is_some_and(|last| last > booked()) && self.is_apart()
+    }
+
+    /// Are there never two that can be entered at once? Asked of those with PINs of their own alone.
+    fn is_apart(&self) -> bool {
+        let mut windows = self.windows_as_booked();
+        windows.sort_by_key(|window| (window.starts, window.name));
+        let apart = |pair: &[Window]| pair[0].ends + minutes(self.overrun) <= pair[1].opens;
+        !self.each || !self.is_series() || windows.windows(2).all(apart)
+    }
+
+    fn windows_as_booked(&self) -> Vec<Window> {
+        let on = self.names().into_iter().filter(|name| {
+            let fate = self.fates.get(name).copied().unwrap_or_default();
+            !fate.cancelled && fate.ended.is_none()
+        });
+        on.map(|name| self.window(name)).collect()
     }
 }
 
@@ -445,6 +464,9 @@ impl Booked<'_> {
         fate: Fate,
         is_possible: bool,
     ) -> Result<(), TestCaseError> {
+        let mut after = self.calendar.clone();
+        after.fates.insert(name, fate);
+        let is_possible = is_possible && (fate.cancelled || after.is_apart());
         let (bookings, id) = (&self.house.bookings, self.meeting.id);
         let (key, name_of_it) = (&self.house.key, RecurrenceId(name));
         let changed = bookings.change_occurrence(booked(), key, id, name_of_it, change, None);
@@ -569,6 +591,70 @@ impl Booked<'_> {
         Ok(())
     }
 
+    /// Asks by the PINs of single occurrences, at the edges of their windows and while others are open.
+    async fn ask_each(&self, tally: &Tally) -> Result<(), TestCaseError> {
+        let (house, calendar) = (self.house, &self.calendar);
+        let now = house.bookings.meeting(&house.key, self.meeting.id).await;
+        let now = now.map_err(|error| TestCaseError::fail(error.to_string()))?;
+        // What was ended was so at its time, and what was long over then lost its PINs.
+        let later = calendar.fates.values().any(|fate| fate.ended.is_some());
+        for before in &self.meeting.pins {
+            let after = now.pins.iter().find(|after| after.id == before.id);
+            let same = after.map_or(later, |after| after.pin == before.pin);
+            prop_assert!(same, "{before:?} {after:?}");
+        }
+        let names = calendar.names();
+        let of = |name: DateTime| {
+            let own = |occurrence: RecurrenceId| occurrence.local() == name;
+            let mut guests = now.pins.iter().filter(|pin| pin.role == Role::Guest);
+            guests.find(|pin| pin.occurrence.is_some_and(own))
+        };
+        let horizon = booked() + hours(24 * 300);
+        let near = names.iter().take(90);
+        for name in near.filter(|name| !later && instant(**name) < horizon) {
+            prop_assert!(of(*name).is_some(), "{name} has no PIN: {calendar:?}");
+        }
+        let windows = calendar.windows();
+        let second = SignedDuration::from_secs(1);
+        let with_pins: Vec<DateTime> = names.iter().copied().filter(|n| of(*n).is_some()).collect();
+        for (n, name) in with_pins.iter().enumerate() {
+            let touched = calendar.fates.contains_key(name);
+            if !touched && n % (with_pins.len() / 5 + 1) != 0 {
+                continue;
+            }
+            let Some(record) = of(*name) else { continue };
+            let own = calendar.window(*name);
+            let live = windows.iter().any(|window| window.name == *name);
+            let edges = [own.opens, own.starts, own.closes, instant(*name)];
+            let edges = edges
+                .into_iter()
+                .flat_map(|edge| [edge - second, edge, edge + second]);
+            let others = windows
+                .iter()
+                .step_by(windows.len() / 3 + 1)
+                .map(|w| w.starts);
+            for at in edges.chain(others) {
+                tally.asked.set(tally.asked.get() + 1);
+                let is_in = self.is_in(&record.pin, at, tally.asked.get()).await;
+                let open = live && own.opens <= at && at < own.closes;
+                prop_assert_eq!(is_in, open, "{} at {}: {:?}", name, at, calendar);
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_in(&self, pin: &Pin, now: Timestamp, caller: u64) -> bool {
+        let query = PinQuery {
+            call: call_id(),
+            pin: pin.clone(),
+            number: None,
+            caller: CallerNumber::new(&format!("+39{caller}")),
+            standing: Standing::Unknown,
+        };
+        let verdict = self.house.bookings.resolve_pin(now, query).await;
+        matches!(verdict, PinVerdict::Admitted(_))
+    }
+
     /// Asks as a caller would, and compares.
     async fn ask(
         &self,
@@ -671,8 +757,12 @@ fn request(calendar: &Calendar) -> RecurrenceRequest {
 }
 
 /// Books it; `None`: it can't be booked, and that is so.
-async fn book<'a>(house: &'a House, plan: &Plan) -> Result<Option<Booked<'a>>, TestCaseError> {
-    let calendar = Calendar::new(plan);
+async fn book<'a>(
+    house: &'a House,
+    plan: &Plan,
+    pins_per: PinsPer,
+) -> Result<Option<Booked<'a>>, TestCaseError> {
+    let calendar = Calendar::new(plan, pins_per);
     let starts = instant(calendar.first);
     let set = |at: Timestamp| Change::Set(at.to_string());
     let asked = MeetingChange {
@@ -686,6 +776,10 @@ async fn book<'a>(house: &'a House, plan: &Plan) -> Result<Option<Booked<'a>>, T
             Change::Set(request(&calendar))
         } else {
             Change::Keep
+        },
+        pins_per: match pins_per {
+            PinsPer::Occurrence if calendar.is_series() => Change::Set("occurrence".to_owned()),
+            PinsPer::Series | PinsPer::Occurrence => Change::Keep,
         },
         ..MeetingChange::default()
     };
@@ -722,9 +816,10 @@ struct Tally {
 async fn hold_against_its_calendar(
     house: &House,
     tally: &Tally,
+    pins_per: PinsPer,
     plan: &Plan,
 ) -> Result<(), TestCaseError> {
-    let Some(mut booked) = book(house, plan).await? else {
+    let Some(mut booked) = book(house, plan, pins_per).await? else {
         return Ok(());
     };
     for edit in &plan.edits {
@@ -733,10 +828,14 @@ async fn hold_against_its_calendar(
     for (which, after) in &plan.ended {
         booked.end(*which, *after).await?;
     }
-    let windows = booked.calendar.windows();
-    for now in booked.calendar.moments(&plan.anywhere) {
-        tally.asked.set(tally.asked.get() + 1);
-        booked.ask(now, tally.asked.get(), &windows).await?;
+    if pins_per == PinsPer::Occurrence && booked.calendar.is_series() {
+        booked.ask_each(tally).await?;
+    } else {
+        let windows = booked.calendar.windows();
+        for now in booked.calendar.moments(&plan.anywhere) {
+            tally.asked.set(tally.asked.get() + 1);
+            booked.ask(now, tally.asked.get(), &windows).await?;
+        }
     }
     tally.booked.set(tally.booked.get() + 1);
     let edits = u32::try_from(plan.edits.len()).unwrap();
@@ -747,6 +846,15 @@ async fn hold_against_its_calendar(
 
 #[test]
 fn a_pin_opens_exactly_within_the_windows_of_what_takes_place() {
+    hold_many(PinsPer::Series, 64, 2_000);
+}
+
+#[test]
+fn a_pin_of_one_occurrence_opens_that_one_whatever_became_of_it_and_no_other() {
+    hold_many(PinsPer::Occurrence, 24, 500);
+}
+
+fn hold_many(pins_per: PinsPer, cases: u32, asked_min: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -762,23 +870,23 @@ fn a_pin_opens_exactly_within_the_windows_of_what_takes_place() {
     let usual = ProptestConfig::default();
     let more = std::env::var_os("PROPTEST_CASES").is_some();
     let mut runner = TestRunner::new(ProptestConfig {
-        cases: if more { usual.cases } else { 64 },
+        cases: if more { usual.cases } else { cases },
         failure_persistence: None,
         ..usual
     });
     let run = runner.run(&plans(), |plan| {
-        runtime.block_on(hold_against_its_calendar(&house, &tally, &plan))
+        runtime.block_on(hold_against_its_calendar(&house, &tally, pins_per, &plan))
     });
     if let Err(failure) = run {
         panic!("{failure}");
     }
     let (booked, edited) = (tally.booked.get(), tally.edited.get());
     assert!(
-        booked > 32 && tally.refused.get() * 2 < edited,
+        booked > cases / 2 && tally.refused.get() * 2 < edited,
         "{booked} {edited} {}",
         tally.refused.get()
     );
-    assert!(tally.asked.get() > 2_000, "{}", tally.asked.get());
+    assert!(tally.asked.get() > asked_min, "{}", tally.asked.get());
 }
 
 #[test]

@@ -7,13 +7,14 @@ use sqlx::{Any, Row, Transaction};
 
 use super::{
     SqlStore, allocation, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word,
-    micros, organisations, unreadable, word,
+    micros, organisations, pins, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::conference::{MADE_FOR, MARK};
-use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
+use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, PinsPer, Schedule, Zone};
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
+use crate::booking::recurrence::RecurrenceId;
 use crate::booking::store::{Claim, MeetingFilter, NewBooking, StoreError};
 use crate::media::treatment::SoundOptions;
 
@@ -31,13 +32,14 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
     insert_meeting(&mut transaction, &meeting).await?;
     meeting.pins.clear();
     let mint = organisations::mint_of(&mut transaction, meeting.id, &mint).await?;
-    for (id, role) in pins {
+    for new in pins {
         let pin = allocation::allocate(store, &mut transaction, &mint).await?;
         let record = PinRecord {
-            id,
+            id: new.id,
             pin,
-            role,
-            label: None,
+            role: new.role,
+            label: new.label,
+            occurrence: new.occurrence,
         };
         insert_pin(&mut transaction, meeting.id, meeting.created_at, &record).await?;
         meeting.pins.push(record);
@@ -134,7 +136,7 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
              ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
              mute_on_join = $16, guests_may_unmute = $17, early_join_minutes = $18, overrun_minutes = $19, recurrence = $20, cancelled_at = $21,
-             ended_at = $22, updated_at = $23, automatic_gain = $24, noise_suppression = $25, revision = revision + 1
+             ended_at = $22, updated_at = $23, automatic_gain = $24, noise_suppression = $25, pins_per = $26, revision = revision + 1
          WHERE id = $1 AND revision = $2",
     )
     .bind(meeting.id.to_string())
@@ -144,8 +146,12 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
         .bind(meeting.ended_at.map(micros))
         .bind(micros(meeting.updated_at))
         .bind(i64::from(options.sound.automatic_gain))
-        .bind(i64::from(options.sound.noise_suppression));
+        .bind(i64::from(options.sound.noise_suppression))
+        .bind(pins_per_word(options));
     let done = query.execute(&mut *transaction).await.map_err(error)?;
+    if done.rows_affected() > 0 && options.pins_per == PinsPer::Occurrence {
+        pins::follow(&mut transaction, &meeting).await?;
+    }
     transaction.commit().await.map_err(error)?;
     Ok(done.rows_affected() > 0)
 }
@@ -174,7 +180,8 @@ pub(super) async fn by_pin(
 ) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
     let row = sqlx::query(
         "SELECT m.*, o.name AS organisation_name,
-             p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label
+             p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label,
+             p.occurrence AS pin_occurrence
          FROM pins p JOIN meetings m ON m.id = p.meeting JOIN organisations o ON o.id = m.organisation
          WHERE p.digits = $1 AND p.withdrawn_at IS NULL",
     )
@@ -188,10 +195,34 @@ pub(super) async fn by_pin(
         pin: Pin::parse(get(&row, "pin_digits")?).map_err(|_| unreadable("digits"))?,
         role: get_word(&row, "pin_role")?,
         label: get(&row, "pin_label")?,
+        occurrence: occurrence(&row, "pin_occurrence")?,
     };
     let mut meeting = meeting(&row)?;
     meeting.pins.push(record.clone());
     Ok(Some((record, meeting)))
+}
+
+pub(super) async fn with_occurrence_pins(
+    store: &SqlStore,
+    not_over_by: Timestamp,
+    after: Option<MeetingId>,
+    limit: u32,
+) -> Result<Vec<Meeting>, StoreError> {
+    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m JOIN organisations o ON o.id = m.organisation
+               WHERE m.pins_per IS NOT NULL AND m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1) AND m.id > $2
+               ORDER BY m.id LIMIT $3";
+    let rows = sqlx::query(sql)
+        .bind(micros(not_over_by))
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
+    let mut meetings = Vec::with_capacity(rows.len());
+    for row in rows {
+        meetings.extend(with_pins(store, Some(row)).await?);
+    }
+    Ok(meetings)
 }
 
 pub(super) async fn pin_lengths(store: &SqlStore) -> Result<Vec<usize>, StoreError> {
@@ -266,9 +297,9 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
         "INSERT INTO meetings (id, organisation, external_id, title, timezone, starts_local, ends_local, starts_at, ends_at,
              opens_at, closes_at, capacity, language, metadata, wait_for_host, mute_on_join, guests_may_unmute,
              early_join_minutes, overrun_minutes, recurrence, echo, created_at, updated_at, revision,
-             automatic_gain, noise_suppression)
+             automatic_gain, noise_suppression, pins_per)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-             $24, $25, $26)",
+             $24, $25, $26, $27)",
     )
     .bind(meeting.id.to_string())
     .bind(meeting.organisation.to_string());
@@ -279,6 +310,7 @@ async fn insert_meeting(transaction: &mut Writing, meeting: &Meeting) -> Result<
         .bind(meeting.revision)
         .bind(i64::from(meeting.options.sound.automatic_gain))
         .bind(i64::from(meeting.options.sound.noise_suppression))
+        .bind(pins_per_word(&meeting.options))
         .execute(&mut **transaction)
         .await
         .map(drop)
@@ -322,13 +354,14 @@ pub(super) async fn insert_pin(
     at: Timestamp,
     record: &PinRecord,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO pins (id, meeting, digits, role, label, created_at) VALUES ($1, $2, $3, $4, $5, $6)")
+    sqlx::query("INSERT INTO pins (id, meeting, digits, role, label, created_at, occurrence) VALUES ($1, $2, $3, $4, $5, $6, $7)")
         .bind(record.id.to_string())
         .bind(meeting.to_string())
         .bind(record.pin.expose().to_owned())
         .bind(word(&record.role))
         .bind(record.label.clone())
         .bind(micros(at))
+        .bind(record.occurrence.map(|id| id.to_string()))
         .execute(&mut **transaction)
         .await
         .map(drop)
@@ -359,7 +392,7 @@ async fn insert_claim(transaction: &mut Writing, claim: Claim) -> Result<(), Sto
 async fn with_pins(store: &SqlStore, row: Option<AnyRow>) -> Result<Option<Meeting>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut meeting = meeting(&row)?;
-    let sql = "SELECT id, digits, role, label FROM pins WHERE meeting = $1 AND withdrawn_at IS NULL ORDER BY created_at, role, id";
+    let sql = "SELECT id, digits, role, label, occurrence FROM pins WHERE meeting = $1 AND withdrawn_at IS NULL ORDER BY created_at, role, id";
     let rows = sqlx::query(sql)
         .bind(meeting.id.to_string())
         .fetch_all(&store.read)
@@ -375,6 +408,7 @@ fn pin(row: &AnyRow) -> Result<PinRecord, StoreError> {
         pin: Pin::parse(get(row, "digits")?).map_err(|_| unreadable("digits"))?,
         role: get_word(row, "role")?,
         label: get(row, "label")?,
+        occurrence: occurrence(row, "occurrence")?,
     })
 }
 
@@ -427,7 +461,22 @@ fn options(row: &AnyRow) -> Result<MeetingOptions, StoreError> {
             automatic_gain: get::<i64>(row, "automatic_gain")? != 0,
             noise_suppression: get::<i64>(row, "noise_suppression")? != 0,
         },
+        pins_per: match row.try_get::<Option<&str>, _>("pins_per").map_err(error)? {
+            Some(_) => get_word(row, "pins_per")?,
+            None => PinsPer::Series,
+        },
     })
+}
+
+fn pins_per_word(options: &MeetingOptions) -> Option<String> {
+    (options.pins_per != PinsPer::Series).then(|| word(&options.pins_per))
+}
+
+fn occurrence(row: &AnyRow, column: &str) -> Result<Option<RecurrenceId>, StoreError> {
+    let id: Option<&str> = get(row, column)?;
+    id.map(str::parse)
+        .transpose()
+        .map_err(|_| unreadable(column))
 }
 
 fn schedule(row: &AnyRow) -> Result<Schedule, StoreError> {

@@ -254,6 +254,20 @@ impl Store for SqlStore {
         self.bounded(meetings::by_pin(self, pin))
     }
 
+    fn series_with_occurrence_pins(
+        &self,
+        not_over_by: Timestamp,
+        after: Option<MeetingId>,
+        limit: u32,
+    ) -> StoreFuture<'_, Vec<Meeting>> {
+        self.bounded(meetings::with_occurrence_pins(
+            self,
+            not_over_by,
+            after,
+            limit,
+        ))
+    }
+
     fn pin_lengths(&self) -> StoreFuture<'_, Vec<usize>> {
         self.bounded(meetings::pin_lengths(self))
     }

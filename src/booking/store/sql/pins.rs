@@ -2,7 +2,7 @@
 
 use sqlx::{Any, Transaction};
 
-use super::{SqlStore, allocation, error, get_number, meetings, micros, organisations};
+use super::{SqlStore, allocation, error, get, get_number, meetings, micros, organisations, word};
 use crate::booking::meeting::Meeting;
 use crate::booking::pin::PinRecord;
 use crate::booking::store::{Conflict, NewPin, PinChange, PinStep, StoreError};
@@ -58,6 +58,9 @@ async fn add(
     change: &PinChange,
     new: &NewPin,
 ) -> Result<(), StoreError> {
+    if has_such(transaction, change, new).await? {
+        return Ok(());
+    }
     let pin = match &new.digits {
         Some(digits) => allocation::claim(store.dialect, transaction, digits).await?,
         None => allocation::allocate(store, transaction, &change.mint).await?,
@@ -67,8 +70,57 @@ async fn add(
         pin,
         role: new.role,
         label: new.label.clone(),
+        occurrence: new.occurrence,
     };
     meetings::insert_pin(transaction, change.meeting, change.at, &record).await
+}
+
+/// Was the occurrence given its PIN by somebody else meanwhile?
+async fn has_such(
+    transaction: &mut Transaction<'static, Any>,
+    change: &PinChange,
+    new: &NewPin,
+) -> Result<bool, StoreError> {
+    let Some(occurrence) = new.occurrence else {
+        return Ok(false);
+    };
+    let sql = "SELECT 1 FROM pins WHERE meeting = $1 AND occurrence = $2 AND role = $3 AND label IS NULL AND withdrawn_at IS NULL";
+    let found = sqlx::query(sql)
+        .bind(change.meeting.to_string())
+        .bind(occurrence.to_string())
+        .bind(word(&new.role))
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(error)?;
+    Ok(found.is_some())
+}
+
+/// Brings to the store which occurrences the PINs of a series open.
+pub(super) async fn follow(
+    transaction: &mut Transaction<'static, Any>,
+    meeting: &Meeting,
+) -> Result<(), StoreError> {
+    let sql = "SELECT id, occurrence FROM pins WHERE meeting = $1 AND occurrence IS NOT NULL";
+    let rows = sqlx::query(sql)
+        .bind(meeting.id.to_string())
+        .fetch_all(&mut **transaction)
+        .await
+        .map_err(error)?;
+    for row in rows {
+        let (id, was): (String, String) = (get(&row, "id")?, get(&row, "occurrence")?);
+        let pin = meeting.pins.iter().find(|pin| pin.id.to_string() == id);
+        let is = pin.and_then(|pin| pin.occurrence).map(|id| id.to_string());
+        let Some(is) = is.filter(|is| *is != was) else {
+            continue;
+        };
+        sqlx::query("UPDATE pins SET occurrence = $2 WHERE id = $1")
+            .bind(id)
+            .bind(is)
+            .execute(&mut **transaction)
+            .await
+            .map_err(error)?;
+    }
+    Ok(())
 }
 
 /// `false`: it was withdrawn before, or isn't this meeting's.

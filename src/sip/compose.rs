@@ -13,7 +13,7 @@ use crate::sip::message::{Headers, host_ip};
 
 /// What we take part in.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
-/// The extensions we understand: session timers, as the side that does not refresh (RFC 4028).
+/// The extensions we understand: session timers (RFC 4028).
 pub(crate) const SUPPORTED: &str = "timer";
 /// The only body type that INVITE and UPDATE may carry.
 pub(crate) const SDP: &str = "application/sdp";

@@ -9,6 +9,7 @@ use crate::sip::compose::RequestHead;
 use crate::sip::event::{DialogId, Flow};
 use crate::sip::limits::TokenBucket;
 use crate::sip::message::{Headers, Request, Response};
+use crate::sip::session::{self, Session, Terms};
 use crate::sip::timers::earliest;
 use crate::sip::transaction::{Timing, TransactionId};
 
@@ -84,7 +85,7 @@ pub(crate) enum PeerOffer {
     Waiting {
         transaction: TransactionId,
         cseq: u32,
-        session: Option<u32>,
+        session: Option<Terms>,
         asked: Asked,
     },
     /// Our 2xx waits for its ACK and is repeated (section 13.3.1.4).
@@ -131,13 +132,6 @@ pub(crate) enum OwnOffer {
     },
 }
 
-/// An agreed session interval; the peer refreshes (RFC 4028).
-#[derive(Debug, Clone, Copy)]
-struct Session {
-    interval: Duration,
-    ends: Instant,
-}
-
 /// What a dialog's timer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Due {
@@ -148,6 +142,8 @@ pub(crate) enum Due {
     NoAck,
     /// The session was not refreshed.
     Expired,
+    /// It is for us to refresh the session, now.
+    Refresh,
     /// Send the re-INVITE now.
     Reinvite(Bytes),
     /// Our re-INVITE found no final answer.
@@ -348,20 +344,12 @@ impl Dialog {
     }
 
     /// Starts, restarts or stops the session timer, as the 2xx says.
-    pub(crate) fn set_session(&mut self, now: Instant, seconds: Option<u32>) {
-        self.session = seconds.map(|seconds| {
-            let interval = Duration::from_secs(seconds.into());
-            // The side that does not refresh hangs up a little before the end (RFC 4028 section 10).
-            let margin = (interval / 3).min(Duration::from_secs(32));
-            Session {
-                interval,
-                ends: now + interval - margin,
-            }
-        });
+    pub(crate) fn set_session(&mut self, now: Instant, terms: Option<Terms>) {
+        self.session = terms.map(|terms| Session::begin(now, terms));
     }
 
-    pub(crate) fn session_seconds(&self) -> Option<u64> {
-        self.session.map(|session| session.interval.as_secs())
+    pub(crate) fn session_terms(&self) -> Option<Terms> {
+        self.session.map(|session| session.terms)
     }
 
     /// How long to wait after 491 (section 14.1), `random` being below 1,000.
@@ -391,7 +379,7 @@ impl Dialog {
             answered,
             own,
             calling,
-            self.session.map(|session| session.ends),
+            self.session.map(|session| session.deadline()),
         ])
     }
 
@@ -423,9 +411,15 @@ impl Dialog {
             }
             OwnOffer::None | OwnOffer::Pending { .. } | OwnOffer::Later { .. } => {}
         }
-        if self.session.is_some_and(|session| session.ends <= now) {
-            self.session = None;
-            return Due::Expired;
+        if let Some(session) = &mut self.session {
+            match session.handle_timeout(now) {
+                session::Due::Nothing => {}
+                session::Due::Refresh => return Due::Refresh,
+                session::Due::Expired => {
+                    self.session = None;
+                    return Due::Expired;
+                }
+            }
         }
         if matches!(self.stage, Stage::Calling { ends, .. } if ends <= now) {
             return Due::CallingTooLong;

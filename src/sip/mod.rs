@@ -10,7 +10,7 @@
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
 //! `registration` makes us known to a trunk's registrar, `digest` answers its challenges.
-//! `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `extmap` their header
+//! `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `extmap` their header
 //! extensions, `limits` says how much a source may ask for.
 
 mod address;
@@ -29,6 +29,7 @@ mod message;
 mod registration;
 pub mod sdp;
 pub mod sdes;
+mod session;
 mod timers;
 mod token;
 mod transaction;

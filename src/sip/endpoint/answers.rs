@@ -8,6 +8,7 @@ use crate::sip::compose::{ALLOW, Reply, SDP, SUPPORTED};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{DialogId, Flow, StreamTransport};
+use crate::sip::session::{Refresher, Terms};
 use crate::sip::transaction::TransactionId;
 
 impl Endpoint {
@@ -122,19 +123,20 @@ impl Endpoint {
         now: Instant,
         id: DialogId,
         transaction: TransactionId,
-        session: Option<u32>,
+        session: Option<Terms>,
     ) {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
         dialog.set_session(now, session);
-        let (contact, expires) = (contact_of(dialog), session_expires(session));
+        let (contact, expires) = (contact_of(dialog), session.map(Terms::answered));
         let mut headers = vec![("Contact", contact.as_str()), ("Supported", SUPPORTED)];
         if let Some(expires) = &expires {
-            headers.extend([
-                ("Session-Expires", expires.as_str()),
-                ("Require", SUPPORTED),
-            ]);
+            headers.push(("Session-Expires", expires.as_str()));
+        }
+        // Who is to refresh must know how (RFC 4028 section 9).
+        if session.is_some_and(|terms| terms.refresher == Refresher::Peer) {
+            headers.push(("Require", SUPPORTED));
         }
         self.respond(
             now,
@@ -163,7 +165,7 @@ impl Endpoint {
             return;
         };
         dialog.peer_offer = PeerOffer::None;
-        let (contact, expires) = (contact_of(dialog), session_expires(session));
+        let (contact, expires) = (contact_of(dialog), session.map(Terms::answered));
         let mut headers = vec![
             ("Contact", contact.as_str()),
             ("Allow", ALLOW),
@@ -171,10 +173,11 @@ impl Endpoint {
             ("Content-Type", SDP),
         ];
         if let Some(expires) = &expires {
-            headers.extend([
-                ("Session-Expires", expires.as_str()),
-                ("Require", SUPPORTED),
-            ]);
+            headers.push(("Session-Expires", expires.as_str()));
+        }
+        // Who is to refresh must know how (RFC 4028 section 9).
+        if session.is_some_and(|terms| terms.refresher == Refresher::Peer) {
+            headers.push(("Require", SUPPORTED));
         }
         let reply = Reply {
             status: 200,
@@ -239,9 +242,4 @@ pub(super) fn contact_of(dialog: &Dialog) -> String {
     };
     let scheme = if dialog.sips { "sips" } else { "sip" };
     format!("<{scheme}:{}{transport}>", dialog.host_port)
-}
-
-/// The peer refreshes (RFC 4028 section 9).
-fn session_expires(session: Option<u32>) -> Option<String> {
-    session.map(|seconds| format!("{seconds};refresher=uac"))
 }

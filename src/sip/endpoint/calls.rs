@@ -263,6 +263,7 @@ impl Endpoint {
     fn other_answered(&mut self, now: Instant, purpose: Purpose, response: &Response) {
         match purpose {
             Purpose::Register(trunk) => self.register_answered(now, trunk, response),
+            Purpose::Refresh(dialog) => self.refresh_answered(now, dialog, response),
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
             Purpose::Info(dialog) if matches!(response.status, 408 | 481) => self.lose(now, dialog),
@@ -292,6 +293,7 @@ impl Endpoint {
             (
                 Purpose::Reinvite(_)
                 | Purpose::Info(_)
+                | Purpose::Refresh(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
                 | Purpose::Anything,
@@ -418,9 +420,9 @@ impl Endpoint {
         call.refresh_target(&response.headers);
         call.own_offer = OwnOffer::None;
         let confirmed = call.stage == Stage::Confirmed;
-        if let Some(seconds) = call.session_seconds() {
+        if let Some(terms) = call.session_terms() {
             // A 2xx to our own re-INVITE refreshes the session too (RFC 4028 section 10).
-            call.set_session(now, u32::try_from(seconds).ok());
+            call.set_session(now, Some(terms));
         }
         let ack = call
             .request(branch, flow, Some(cseq))

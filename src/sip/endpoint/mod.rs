@@ -10,6 +10,7 @@
 //! - `requests`: what comes in from outside of dialogs, and what is refused at the door
 //! - `within`: what comes in inside of dialogs
 //! - `answers`: what the gateway does with calls that came in
+//! - `refreshing`: signs of life that we give
 //! - `calls`: calls that go out, and the answers to them
 //! - `trunks`: registrations, and whose calls are believed more
 //! - `parting`: hanging up, lost connections, timers
@@ -18,6 +19,7 @@ mod answers;
 mod calls;
 mod config;
 mod parting;
+mod refreshing;
 mod requests;
 #[cfg(test)]
 mod simulation;
@@ -132,6 +134,7 @@ enum Purpose {
     Invite(DialogId),
     Reinvite(DialogId),
     Info(DialogId),
+    Refresh(DialogId),
     Bye(DialogId),
     Register(TrunkId),
     /// CANCEL, or BYE to another branch of a fork: whatever the answer is.

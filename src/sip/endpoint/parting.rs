@@ -192,6 +192,7 @@ impl Endpoint {
                     Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => self.lose(now, id),
                 },
                 Due::Expired => self.lose(now, id),
+                Due::Refresh => self.send_refresh(now, id),
                 Due::Reinvite(sdp) => self.reinvite(now, id, sdp),
                 Due::NoAnswer(transaction) => {
                     self.abandon_invite(transaction);
@@ -254,10 +255,12 @@ impl Endpoint {
                 self.reinvite_refused(now, dialog, status)
             }
             Purpose::Reinvite(dialog) => self.reinvite_refused(now, dialog, 408),
-            Purpose::Info(dialog) if status == 408 => self.lose(now, dialog),
+            Purpose::Info(dialog) | Purpose::Refresh(dialog) if status == 408 => {
+                self.lose(now, dialog)
+            }
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             Purpose::Register(trunk) => self.register_unanswered(now, trunk),
-            Purpose::Info(_) | Purpose::Anything => {}
+            Purpose::Info(_) | Purpose::Refresh(_) | Purpose::Anything => {}
         }
     }
 

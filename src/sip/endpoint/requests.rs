@@ -11,11 +11,9 @@ use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
+use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server_invite::ServerInvite;
-
-/// The shortest session interval we take, seconds (RFC 4028 section 4).
-const MIN_SE: u32 = 90;
 
 /// An answer that needs no transaction.
 pub(super) struct Refusal {
@@ -200,7 +198,7 @@ impl Endpoint {
         let waiting = PeerOffer::Waiting {
             transaction,
             cseq: request.cseq,
-            session: session_interval(request).unwrap_or_default(),
+            session: Terms::asked(request).unwrap_or_default(),
             asked: asked_by(request),
         };
         self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
@@ -377,7 +375,7 @@ fn screen(request: &Request) -> Result<(), Refusal> {
         return Ok(());
     }
     screen_content(request)?;
-    session_interval(request)?;
+    session_terms(request)?;
     if request.method == Method::Invite && contact_uri(&request.headers).is_none() {
         return Err(Refusal::plain(400, "no contact"));
     }
@@ -411,33 +409,17 @@ fn screen_content(request: &Request) -> Result<(), Refusal> {
     }
 }
 
-/// The session interval to agree on (RFC 4028 section 9), where the peer knows session timers and will
-/// refresh. If it wants us to refresh, the timer is left out, as by one who does not know it; the media
-/// time-out finds dead calls anyway.
-pub(super) fn session_interval(request: &Request) -> Result<Option<u32>, Refusal> {
-    let knows = |header| request.headers.lists_token(header, "timer");
-    let Some(value) = request.headers.first("Session-Expires") else {
-        return Ok(None);
-    };
-    if !knows("Supported") && !knows("Require") {
-        return Ok(None);
-    }
-    let (seconds, params) = value.split_once(';').unwrap_or((value, ""));
-    let seconds: u32 = seconds
-        .trim()
-        .parse()
-        .map_err(|_| Refusal::plain(400, "malformed"))?;
-    if seconds < MIN_SE {
-        return Err(Refusal::with(
+fn session_terms(request: &Request) -> Result<(), Refusal> {
+    match Terms::asked(request) {
+        Ok(_) => Ok(()),
+        Err(BadInterval::Malformed) => Err(Refusal::plain(400, "malformed")),
+        Err(BadInterval::TooSmall) => Err(Refusal::with(
             422,
             "session interval",
             "Min-SE",
             MIN_SE.to_string(),
-        ));
+        )),
     }
-    let we_refresh = crate::sip::address::param(params, "refresher")
-        .is_some_and(|who| who.eq_ignore_ascii_case("uas"));
-    Ok((!we_refresh).then_some(seconds))
 }
 
 /// Whether an INVITE offers, or wants our offer.

@@ -8,10 +8,11 @@ use crate::sip::dialog::{
     Asked, DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer,
     REQUESTS_BURST, REQUESTS_PER_SECOND, Stage,
 };
-use crate::sip::endpoint::requests::{Refusal, asked_by, body_of, session_interval};
+use crate::sip::endpoint::requests::{Refusal, asked_by, body_of};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::message::{Method, Request};
+use crate::sip::session::Terms;
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server::Server;
 
@@ -160,7 +161,7 @@ impl Endpoint {
         if !request.body.is_empty() {
             return self.offer_to_gateway(now, request, id, transaction, Asked::AnswerWithoutAck);
         }
-        let session = session_interval(request).unwrap_or_default();
+        let session = Terms::asked(request).unwrap_or_default();
         if let Some(dialog) = self.dialogs.get_mut(&id) {
             dialog.refresh_target(&request.headers);
         }
@@ -209,7 +210,7 @@ impl Endpoint {
             return;
         }
         dialog.refresh_target(&request.headers);
-        let session = session_interval(request).unwrap_or_default();
+        let session = Terms::asked(request).unwrap_or_default();
         dialog.peer_offer = PeerOffer::Waiting {
             transaction,
             cseq: request.cseq,

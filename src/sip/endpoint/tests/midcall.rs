@@ -271,7 +271,60 @@ fn the_peer_refreshes_the_session_and_the_call_ends_when_it_does_not() {
 }
 
 #[test]
-fn session_timers_are_left_out_where_we_would_refresh_and_refused_where_too_short() {
+fn we_refresh_the_session_where_the_peer_wants_that_or_knows_no_timers() {
+    for (headers, peer_knows) in [
+        (
+            "Supported: timer\r\nSession-Expires: 600;refresher=uas",
+            true,
+        ),
+        ("Session-Expires: 600", false),
+    ] {
+        let mut bench = Bench::new();
+        let more = format!("Allow: INVITE, BYE, UPDATE\r\n{headers}\r\nContent-Type");
+        bench.udp(&invite().replace("Content-Type", &more));
+        let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+            panic!()
+        };
+        bench.endpoint.answer(bench.now, dialog, Bytes::new());
+        let ok = bench.sent().remove(0);
+        assert_eq!(header(&ok, "Session-Expires"), Some("600;refresher=uas"));
+        assert_eq!(header(&ok, "Require"), None, "{peer_knows}");
+        bench.udp(&within("ACK", 1, &to_tag(&ok), "z9hG4bKack"));
+        bench.events();
+        assert!(bench.pass(Duration::from_millis(299_900)).is_empty());
+        let sent = bench.pass(Duration::from_millis(200));
+        let update = &sent[0].1;
+        assert!(update.starts_with("UPDATE "), "{update}");
+        assert_eq!(header(update, "Session-Expires"), Some("600;refresher=uac"));
+        // Refused for being too short, then taken.
+        let answer = |update: &str, status: &str, more: &str| {
+            let repeat = ["Via", "From", "To", "Call-ID", "CSeq"]
+                .map(|name| format!("{name}: {}\r\n", header(update, name).unwrap()));
+            let repeat = repeat.concat();
+            format!("SIP/2.0 {status}\r\n{repeat}{more}Content-Length: 0\r\n\r\n")
+        };
+        let again = bench.udp(&answer(update, "422 Too Small", "Min-SE: 900\r\n"));
+        assert_eq!(
+            header(&again[0], "Session-Expires"),
+            Some("900;refresher=uac")
+        );
+        bench.udp(&answer(
+            &again[0],
+            "200 OK",
+            "Session-Expires: 900;refresher=uac\r\n",
+        ));
+        assert!(bench.pass(Duration::from_secs(449)).is_empty());
+        // This one nobody answers: the call is over.
+        let sent = bench.pass(Duration::from_secs(34));
+        assert!(sent[0].1.starts_with("UPDATE "));
+        assert!(sent.last().unwrap().1.starts_with("BYE "));
+        assert!(matches!(bench.events().as_slice(), [SipEvent::Lost { .. }]));
+        bench.assert_empty_after(LONG);
+    }
+}
+
+#[test]
+fn session_timers_are_left_out_where_we_cannot_refresh_and_refused_where_too_short() {
     for (headers, expected) in [
         (
             "Supported: timer\r\nSession-Expires: 600;refresher=uas",

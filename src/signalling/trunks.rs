@@ -11,7 +11,7 @@ use super::gateway::Gateway;
 use super::transport::{Destination, Outgoing};
 use crate::config::{RegistrarConfig, SipTransport, SrtpPolicy, TrunkConfig};
 use crate::sip::event::{Flow, TrunkId, TrunkState};
-use crate::sip::{Credentials, RegistrarSettings, TrunkSettings};
+use crate::sip::{Credentials, Refused, RegistrarSettings, TrunkSettings};
 
 /// All trunks of a gateway.
 pub(super) struct Trunks {
@@ -125,7 +125,12 @@ impl Gateway {
             // The registration from before may be good for a while.
             TrunkState::Refused(_) => {}
         }
-        if let (TrunkState::Cut | TrunkState::Refused(_), Some(wanted)) = (state, &trunk.wanted) {
+        // Who answers is where he was; who doesn't may have moved.
+        let lost = matches!(
+            state,
+            TrunkState::Cut | TrunkState::Refused(Refused::Status(408))
+        );
+        if let (true, Some(wanted)) = (lost, &trunk.wanted) {
             wanted.send_modify(|times| *times += 1);
         }
     }

@@ -31,8 +31,8 @@ enum State {
     Waiting(Instant),
     /// Asked; `answered`: with credentials that weren't tried before.
     Asked { answered: bool },
-    /// We don't want to be known any more.
-    Leaving,
+    /// We don't want to be known any more; `answered`: as above.
+    Leaving { answered: bool },
 }
 
 /// What an answer of the registrar means.
@@ -85,23 +85,27 @@ impl Registration {
         }
     }
 
-    /// There is a way to the registrar: a new one makes a new registration due.
+    /// There is a way to the registrar. After a refusal another way changes nothing: the pause is kept.
     pub(crate) fn connected(&mut self, now: Instant) {
-        if self.state != State::Leaving {
-            self.state = State::Waiting(now);
+        match self.state {
+            State::Cut => self.state = State::Waiting(now),
+            State::Waiting(_) | State::Asked { .. } | State::Leaving { .. } => {}
         }
     }
 
     /// The way is gone.
     pub(crate) fn cut(&mut self) {
-        self.state = State::Cut;
         self.good_until = None;
+        match self.state {
+            State::Leaving { .. } => {}
+            State::Cut | State::Waiting(_) | State::Asked { .. } => self.state = State::Cut,
+        }
     }
 
     /// We take no more calls: the next request takes the registration back. False where there is none.
     pub(crate) fn leave(&mut self) -> bool {
         let known = self.good_until.take().is_some();
-        self.state = State::Leaving;
+        self.state = State::Leaving { answered: false };
         known
     }
 
@@ -113,7 +117,7 @@ impl Registration {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = match self.state {
             State::Waiting(at) => Some(at),
-            State::Cut | State::Asked { .. } | State::Leaving => None,
+            State::Cut | State::Asked { .. } | State::Leaving { .. } => None,
         };
         earliest([due, self.good_until])
     }
@@ -133,7 +137,7 @@ impl Registration {
     /// Seconds to ask for; none once we leave.
     pub(crate) const fn expires(&self) -> u32 {
         match self.state {
-            State::Leaving => 0,
+            State::Leaving { .. } => 0,
             State::Cut | State::Waiting(_) | State::Asked { .. } => self.wanted,
         }
     }
@@ -175,7 +179,7 @@ impl Registration {
     }
 
     fn accepted(&mut self, now: Instant, response: &Response, ours: &str, random: u64) -> Meaning {
-        if self.state == State::Leaving {
+        if self.is_leaving() {
             return Meaning::Nothing;
         }
         let Some(granted) = granted(&response.headers, ours) else {
@@ -194,7 +198,10 @@ impl Registration {
         let Some(challenge) = Challenge::find(response.status, &response.headers) else {
             return self.refused(now, Refused::Challenge, None, random);
         };
-        let tried = matches!(self.state, State::Asked { answered: true });
+        let tried = matches!(
+            self.state,
+            State::Asked { answered: true } | State::Leaving { answered: true }
+        );
         if self.credentials.is_none() || (tried && !challenge.stale) {
             self.challenge = None;
             return self.refused(now, Refused::Credentials, None, random);
@@ -205,9 +212,11 @@ impl Registration {
         }
         self.failures += u32::from(tried);
         self.challenge = Some(challenge);
-        if self.state != State::Leaving {
-            self.state = State::Asked { answered: true };
-        }
+        self.state = if self.is_leaving() {
+            State::Leaving { answered: true }
+        } else {
+            State::Asked { answered: true }
+        };
         Meaning::Again
     }
 
@@ -222,6 +231,10 @@ impl Registration {
         }
     }
 
+    const fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. })
+    }
+
     /// Asks again after a pause that doubles with each failure, by RFC 5626 section 4.5, or when it was
     /// told to.
     fn refused(
@@ -231,7 +244,7 @@ impl Registration {
         after: Option<Duration>,
         random: u64,
     ) -> Meaning {
-        if self.state == State::Leaving {
+        if self.is_leaving() {
             return Meaning::Nothing;
         }
         let most = match why {
@@ -455,5 +468,16 @@ mod tests {
         let meaning = it.handle_response(now, &response(200, ""), OURS, 0);
         assert_eq!((meaning, it.is_registered(now)), (Meaning::Nothing, false));
         assert!(!it.leave(), "it was taken back");
+        it.cut();
+        it.connected(now);
+        assert_eq!(it.deadline(), None, "nor after another connection");
+        assert_eq!(
+            it.handle_response(now, &challenge(false), OURS, 0),
+            Meaning::Again
+        );
+        assert_eq!(
+            it.handle_response(now, &challenge(false), OURS, 0),
+            Meaning::Nothing
+        );
     }
 }

@@ -142,11 +142,11 @@ impl Endpoint {
         let Some(registrar) = self.registrar_mut(trunk) else {
             return;
         };
-        let way = Some(Way { flow, local });
-        if registrar.way != way {
-            registrar.way = way;
-            registrar.registration.connected(now);
-        }
+        let before = registrar.way.replace(Way { flow, local });
+        registrar.registration.connected(now);
+        let before = before.and_then(|way| way.flow.connection());
+        self.closes
+            .extend(before.filter(|connection| flow.connection() != Some(*connection)));
         self.settle_trunk(trunk);
     }
 

@@ -164,6 +164,30 @@ fn a_broken_connection_cuts_the_trunk_and_a_new_one_registers_anew() {
 }
 
 #[test]
+fn another_way_doesnt_shorten_the_pause_after_a_refusal() {
+    let mut bench = with_trunk(false);
+    let first = reach(&mut bench).remove(0);
+    answer(&mut bench, &first, "403 Forbidden", "Retry-After: 900\r\n");
+    let refused = TrunkState::Refused(Refused::Status(403));
+    assert_eq!(trunk_news(&mut bench), [refused]);
+    let now = bench.now;
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), tcp(), "198.51.100.9:5060");
+    assert!(bench.pass(Duration::from_secs(899)).is_empty());
+    let sent = bench.pass(Duration::from_secs(2));
+    assert!(sent[0].1.contains("SIP/2.0/TCP"), "{sent:?}");
+    bench
+        .endpoint
+        .trunk_reached(bench.now, TrunkId(0), udp(REGISTRAR), "198.51.100.9:5060");
+    assert_eq!(
+        bench.endpoint.poll_close(),
+        Some(TCP),
+        "no connection piles up"
+    );
+}
+
+#[test]
 fn draining_takes_the_address_back() {
     let mut bench = with_trunk(false);
     let first = reach(&mut bench).remove(0);

@@ -31,6 +31,8 @@ mod privacy;
 mod repetition;
 #[path = "api/series.rs"]
 mod series;
+#[path = "api/statistics.rs"]
+mod statistics;
 #[path = "api/webhooks.rs"]
 mod webhooks;
 

@@ -69,7 +69,7 @@ pub(super) async fn list(
     }
 }
 
-fn wants_csv(headers: &HeaderMap) -> bool {
+pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
     let accept = headers
         .get(ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -118,7 +118,7 @@ fn csv(calls: &[CallView]) -> String {
 }
 
 /// One cell. What a caller or a trunk could have written must not run as a formula in a spreadsheet.
-fn cell(value: Option<&serde_json::Value>) -> String {
+pub(super) fn cell(value: Option<&serde_json::Value>) -> String {
     let text = match value {
         None | Some(serde_json::Value::Null) => String::new(),
         Some(serde_json::Value::String(text)) => text.clone(),

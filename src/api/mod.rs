@@ -28,6 +28,7 @@ mod pins;
 mod problem;
 mod query;
 mod repetition;
+mod statistics;
 mod view;
 mod webhooks;
 
@@ -186,6 +187,7 @@ fn api_routes() -> Vec<Route> {
             patch(participants::change).delete(participants::remove),
         ),
         ("/v1/calls", get(calls::list)),
+        ("/v1/statistics", get(statistics::read)),
         ("/v1/events", get(events::follow)),
         ("/v1/webhooks", get(webhooks::list).post(webhooks::create)),
         (
@@ -323,6 +325,7 @@ fn guarded_for(
         participants::remove,
         participants::move_on,
         calls::list,
+        statistics::read,
         events::follow,
         webhooks::create,
         webhooks::list,
@@ -484,7 +487,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (58, 58), "{names:?}");
+        assert_eq!((different.len(), names.len()), (59, 59), "{names:?}");
     }
 
     #[test]

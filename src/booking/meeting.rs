@@ -526,6 +526,18 @@ impl Zone {
         Some(Self { name, rules })
     }
 
+    /// Its IANA name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When its clocks are changed to what.
+    #[must_use]
+    pub const fn rules(&self) -> &TimeZone {
+        &self.rules
+    }
+
     /// Universal time.
     #[must_use]
     pub fn utc() -> Self {

@@ -24,6 +24,7 @@ pub mod reach;
 pub mod recurrence;
 pub mod series;
 pub mod service;
+pub mod statistics;
 pub mod store;
 pub mod webhook;
 

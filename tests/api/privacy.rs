@@ -291,6 +291,7 @@ async fn who_asks_to_be_forgotten_is_and_his_calls_still_count() {
     let before = dump(&api).await;
     assert!(before.contains("Forgotten Person") && before.contains(&hash));
 
+    set_clock("2026-11-20T08:00:01Z");
     assert_eq!(api.ask(&key, "DELETE", &path, None).await.status, 204);
     let after = dump(&api).await;
     assert!(!after.contains("Forgotten Person") && !after.contains(&hash));

@@ -16,6 +16,7 @@ mod occurrence_pins;
 mod organisations;
 mod pins;
 mod series;
+mod statistics;
 mod webhooks;
 
 use std::collections::HashSet;

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod callers;
 pub mod numbers;
 mod sql;
+pub mod statistics;
 pub mod webhooks;
 
 use std::future::Future;
@@ -28,13 +29,14 @@ pub use budget::BudgetStore;
 pub use callers::CallerStore;
 pub use numbers::NumberStore;
 pub use sql::SqlStore;
+pub use statistics::StatisticsStore;
 pub use webhooks::WebhookStore;
 
 /// A boxed answer: keeps [`Store`] usable behind `Arc<dyn …>`.
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore {
+pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore + StatisticsStore {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

@@ -13,11 +13,19 @@ use crate::booking::store::{CallFilter, PURGE_BATCH, StoreError, StoredCall};
 
 pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), StoreError> {
     let call = stored.call;
+    let figure = |name: &str, times: f64| {
+        let figure = call.quality.as_ref()?.get(name)?.as_f64()?;
+        let figure = (figure * times).round();
+        (0.0..=FIGURE_MAX)
+            .contains(&figure)
+            .then_some(figure as i64)
+    };
+    let (loss_ppm, mos_hundredths) = (figure("loss", 1e6), figure("mos", 1e2));
     sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
-             asterisk_channel, direction, caller_hash, trunk)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
+             asterisk_channel, direction, caller_hash, trunk, loss_ppm, mos_hundredths)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -43,6 +51,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(word(&call.direction))
     .bind(stored.caller_hash.map(|hash| hash.to_string()))
     .bind(call.trunk)
+    .bind(loss_ppm)
+    .bind(mos_hundredths)
     .execute(&store.write)
     .await
     .map(drop)
@@ -166,3 +176,6 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         call,
     })
 }
+
+/// A million of a million.
+const FIGURE_MAX: f64 = 1e6;

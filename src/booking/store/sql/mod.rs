@@ -22,6 +22,7 @@ mod organisations;
 mod pins;
 mod postgres;
 mod sqlite;
+mod statistics;
 mod webhooks;
 
 use std::future::Future;

@@ -1,9 +1,9 @@
 //! What is kept and shown of callers: no more than the policy says, no longer than it says, nothing of who was forgotten.
 
+use std::cell::RefCell;
 use std::io::Write;
 
 use sqlx::Row as _;
-use tracing_subscriber::fmt::MakeWriter;
 use voicebridge::booking::admission::OrganisationId;
 use voicebridge::booking::event::{EventFilter, EventPosition};
 use voicebridge::booking::{CallerKey, Disclosure, Event, EventDocument, EventKind, PrivacyPolicy};
@@ -71,12 +71,17 @@ async fn told(api: &Api) -> String {
     serde_json::to_string(&documents).unwrap()
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What this thread logs, once somebody wants to know.
+    static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// The log of the thread that writes. A subscriber of one thread alone would miss what others asked for first.
+struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        LOGGED.with_borrow_mut(|logged| logged.iter_mut().for_each(|log| log.extend(bytes)));
         Ok(bytes.len())
     }
     fn flush(&mut self) -> std::io::Result<()> {
@@ -84,22 +89,15 @@ impl Write for Log {
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn under_every_policy_a_number_is_where_it_may_be_and_nowhere_else() {
     use Disclosure::{Full, Last4, None as Nothing};
-    let log = Log::default();
     let logged = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
-        .with_writer(log.clone())
+        .with_writer(|| Log)
         .finish();
-    let _guard = tracing::subscriber::set_default(logged);
+    tracing::subscriber::set_global_default(logged).unwrap();
+    LOGGED.set(Some(Vec::new()));
     for store in [Nothing, Last4, Full] {
         for show in [Nothing, Last4, Full] {
             let about = format!("store {store:?}, show {show:?}");
@@ -159,7 +157,7 @@ async fn under_every_policy_a_number_is_where_it_may_be_and_nowhere_else() {
     let key = api.key("demo", KeyRole::Admin).await;
     let pin = json!({"pin": CANARY});
     api.ask(&key, "POST", "/v1/pins/explain", Some(pin)).await;
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(LOGGED.take().unwrap()).unwrap();
     assert!(
         log.contains("a PIN was explained"),
         "something is logged: {log}"

@@ -27,6 +27,8 @@ mod occurrence_pins;
 mod pins;
 #[path = "api/privacy.rs"]
 mod privacy;
+#[path = "api/quotas.rs"]
+mod quotas;
 #[path = "api/repetition.rs"]
 mod repetition;
 #[path = "api/series.rs"]
@@ -433,6 +435,10 @@ impl Api {
 }
 
 async fn open(dir: &Path, settings: BookingSettings) -> Bookings {
+    Bookings::new(settings, Arc::new(store(dir).await)).unwrap()
+}
+
+async fn store(dir: &Path) -> SqlStore {
     let store = if ON_POSTGRES {
         // Opened again in the same folder it is the same database, as it is with a file.
         let url = dir.join("url");
@@ -443,7 +449,7 @@ async fn open(dir: &Path, settings: BookingSettings) -> Bookings {
     } else {
         SqlStore::sqlite(&dir.join("v.db")).await
     };
-    Bookings::new(settings, Arc::new(store.unwrap())).unwrap()
+    store.unwrap()
 }
 
 fn meeting() -> Value {

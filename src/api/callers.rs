@@ -17,7 +17,6 @@ use crate::booking::{CallerNumber, Permission, PrivacyPolicy};
 
 /// A number whose hash is asked for.
 #[derive(Serialize, ToSchema)]
-#[schema(example = json!({"number": "+390612345678"}))]
 #[allow(dead_code, reason = "tells the OpenAPI document what `find` reads")]
 pub(super) struct CallerRequest {
     /// As the calls' signalling has it: with or without what is only for the eye, and a leading `+` or `00`.

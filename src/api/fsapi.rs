@@ -191,9 +191,9 @@ async fn told(
         PinVerdict::Refused(Refusal::Wrong) => wrong(state, form, question).await,
         // Nothing was looked at: the caller is asked there, and told what is to be told.
         PinVerdict::Refused(Refusal::Unavailable | Refusal::Unproven(_)) => bridge(None, None),
-        PinVerdict::Refused(Refusal::TooEarly { .. } | Refusal::Ended | Refusal::Cancelled) => {
-            bridge(Some(&pin), None)
-        }
+        PinVerdict::Refused(
+            Refusal::TooEarly { .. } | Refusal::Ended | Refusal::Cancelled | Refusal::NoLine(_),
+        ) => bridge(Some(&pin), None),
         PinVerdict::Admitted(admission) => bridge(Some(&pin), Some(admission.meeting)),
     }
 }

@@ -222,6 +222,7 @@ fn management_routes() -> Vec<Route> {
             "/v1/organisations/{id}",
             get(organisations::read).patch(organisations::change),
         ),
+        ("/v1/organisations/{id}/usage", get(organisations::usage)),
         ("/v1/keys", get(keys::list).post(keys::create)),
         ("/v1/keys/{id}", delete(keys::revoke)),
         ("/v1/keys/{id}/rotate", post(keys::rotate)),
@@ -345,6 +346,7 @@ fn guarded_for(
         organisations::list,
         organisations::read,
         organisations::change,
+        organisations::usage,
         keys::list,
         keys::create,
         keys::rotate,
@@ -487,7 +489,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (59, 59), "{names:?}");
+        assert_eq!((different.len(), names.len()), (60, 60), "{names:?}");
     }
 
     #[test]

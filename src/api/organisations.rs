@@ -43,6 +43,12 @@ pub(super) struct OrganisationRequest {
     /// Most meetings that are neither over nor cancelled.
     #[schema(maximum = 10_000_000)]
     meetings_max: Option<u32>,
+    /// Most callers in its meetings at once.
+    #[schema(maximum = 1_000_000)]
+    callers_max: Option<u32>,
+    /// Most minutes that calls to its meetings may take in a month, in UTC. Who is in stays in.
+    #[schema(maximum = 1_000_000_000)]
+    minutes_per_month: Option<u32>,
     /// How numbers must begin that it may have dialled, like `+39`; none: nothing may be dialled.
     dial_prefixes: Option<Vec<String>>,
     /// Fewest digits of such a number, 3 to 15; 8 by default.
@@ -93,6 +99,12 @@ pub(super) struct OrganisationPatch {
     /// Most meetings that are neither over nor cancelled.
     #[schema(maximum = 10_000_000)]
     meetings_max: Option<u32>,
+    /// Most callers in its meetings at once.
+    #[schema(maximum = 1_000_000)]
+    callers_max: Option<u32>,
+    /// Most minutes that calls to its meetings may take in a month, in UTC. Who is in stays in.
+    #[schema(maximum = 1_000_000_000)]
+    minutes_per_month: Option<u32>,
     /// How numbers must begin that it may have dialled, like `+39`; none: nothing may be dialled.
     dial_prefixes: Option<Vec<String>>,
     /// Fewest digits of such a number, 3 to 15; 8 by default.
@@ -143,6 +155,10 @@ pub(super) struct OrganisationView {
     retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled.
     meetings_max: Option<u32>,
+    /// Most callers in its meetings at once.
+    callers_max: Option<u32>,
+    /// Most minutes that calls to its meetings may take in a month.
+    minutes_per_month: Option<u32>,
     /// How numbers must begin that it may have dialled; none: nothing may be dialled.
     dial_prefixes: Vec<String>,
     /// Fewest digits of such a number.
@@ -221,6 +237,59 @@ pub(super) async fn read(
     Ok(answer(StatusCode::OK, &found))
 }
 
+/// What an organisation uses now, of what it may.
+#[derive(Serialize, ToSchema)]
+pub(super) struct OrganisationUsage {
+    /// Meetings that are neither over nor cancelled.
+    meetings: QuotaView,
+    /// Callers who are in now, on all nodes.
+    callers: QuotaView,
+    /// Minutes of calls that joined: those that ended this month, and of those that go on what they took so far.
+    minutes: QuotaView,
+    /// This month, in UTC.
+    #[schema(example = "2026-11")]
+    month: String,
+}
+
+/// How much is used of how much.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Quota)]
+pub(super) struct QuotaView {
+    /// So much is.
+    used: u64,
+    /// So much may be; null: there is no limit.
+    most: Option<u32>,
+}
+
+/// Tells what an organisation uses now, of what it may. For keys that may manage.
+#[utoipa::path(
+    get, operation_id = "readOrganisationUsage", path = "/v1/organisations/{id}/usage", tag = "organisations", security(("key" = [])), params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "It", body = OrganisationUsage),
+        (status = 404, description = "There is no such organisation, or it is not yours", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn usage(
+    State(state): State<AppState>,
+    asker: Asker,
+    Named(path): Named<OrganisationPath>,
+) -> Result<Json<OrganisationUsage>, Problem> {
+    asker.must(Permission::Manage)?;
+    let found = state.bookings.organisation(&asker.key, path.id).await?;
+    let now = state.now();
+    let used = state.bookings.used_by(now, &found).await?;
+    let quota = |used, most| QuotaView { used, most };
+    Ok(Json(OrganisationUsage {
+        meetings: quota(used.meetings, found.settings.meetings_max),
+        callers: quota(used.callers, found.settings.callers_max),
+        minutes: quota(
+            used.micros / MINUTE_MICROS,
+            found.settings.minutes_per_month,
+        ),
+        month: now.strftime("%Y-%m").to_string(),
+    }))
+}
+
 /// Changes what an organisation has differently; null brings the default back. For keys of role platform; its own
 /// admins change the rules for its PINs (`pin_…`) and nothing else. Rules hold for PINs that are given from then on; those
 /// that leave so few that guessing pays are refused.
@@ -264,6 +333,8 @@ impl OrganisationView {
             privacy_store: settings.store,
             retain_days: settings.retain_days,
             meetings_max: settings.meetings_max,
+            callers_max: settings.callers_max,
+            minutes_per_month: settings.minutes_per_month,
             dial_prefixes: settings.dial.prefixes.clone(),
             dial_digits_min: settings.dial.digits_min,
             dial_digits_max: settings.dial.digits_max,
@@ -281,7 +352,6 @@ impl OrganisationView {
 }
 
 fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
-    fields.not_supported(&["callers_max", "minutes_per_month"]);
     let asked = OrganisationChange {
         name: fields.text("name"),
         language: fields.text("language"),
@@ -289,6 +359,8 @@ fn asked(mut fields: Fields) -> Result<OrganisationChange, Problem> {
         store: fields.text("privacy_store"),
         retain_days: fields.number("retain_days"),
         meetings_max: fields.number("meetings_max"),
+        callers_max: fields.number("callers_max"),
+        minutes_per_month: fields.number("minutes_per_month"),
         dial: DialRulesChange {
             prefixes: fields.texts("dial_prefixes"),
             digits_min: fields.number("dial_digits_min"),
@@ -328,3 +400,5 @@ fn answer(status: StatusCode, record: &OrganisationRecord) -> Response {
     }
     response
 }
+
+const MINUTE_MICROS: u64 = 60_000_000;

@@ -176,6 +176,32 @@ pub enum Refusal {
     Unproven(SpokenDigits),
     /// The store is away: "please try again in a moment".
     Unavailable,
+    /// Valid, but the organisation may have no more.
+    NoLine(NoLine),
+}
+
+/// Somebody whose PIN is right, and who can't come in because of a quota.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoLine {
+    /// Which quota.
+    pub why: NoLineWhy,
+    /// Whose.
+    pub organisation: OrganisationId,
+    /// Where he wanted to.
+    pub meeting: MeetingId,
+    /// Which occurrence of a series.
+    pub occurrence: Option<RecurrenceId>,
+    /// The language the meeting asks for.
+    pub language: Option<Language>,
+}
+
+/// The quotas that keep callers out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoLineWhy {
+    /// As many callers are in as may be at once.
+    Callers,
+    /// The month's minutes are used up.
+    Minutes,
 }
 
 /// How a call ended, in the words of call records, metrics and `explain`.

@@ -29,8 +29,8 @@ pub mod store;
 pub mod webhook;
 
 pub use admission::{
-    Admission, CallRecord, Direction, HangupBy, MeetingId, Outcome, ParticipantId, PinQuery,
-    PinVerdict, Refusal, Role, SpokenDigits, Standing,
+    Admission, CallRecord, Direction, HangupBy, MeetingId, NoLine, NoLineWhy, Outcome,
+    ParticipantId, PinQuery, PinVerdict, Refusal, Role, SpokenDigits, Standing,
 };
 pub use conference::ConferenceName;
 pub use dial::{DialRefusal, DialRules};

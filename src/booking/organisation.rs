@@ -35,6 +35,10 @@ pub struct OrganisationSettings {
     pub retain_days: Option<u32>,
     /// Most meetings that are neither over nor cancelled; `None`: no limit.
     pub meetings_max: Option<u32>,
+    /// Most callers at once; `None`: no limit.
+    pub callers_max: Option<u32>,
+    /// Most minutes of calls in a month; `None`: no limit.
+    pub minutes_per_month: Option<u32>,
     /// What it may have dialled.
     pub dial: DialRules,
     /// Which PINs it gets.
@@ -56,6 +60,10 @@ pub struct OrganisationChange {
     pub retain_days: Change<i64>,
     /// 0 to 10,000,000.
     pub meetings_max: Change<i64>,
+    /// 0 to 1,000,000.
+    pub callers_max: Change<i64>,
+    /// 0 to 1,000,000,000.
+    pub minutes_per_month: Change<i64>,
     /// What it may have dialled.
     pub dial: DialRulesChange,
     /// Which PINs it gets.
@@ -105,12 +113,20 @@ impl OrganisationChange {
         let meetings_max = pick(self.meetings_max, base.meetings_max, |most| {
             within(most, 0..=MEETINGS_MAX, "must be 0 to 10,000,000")
         });
+        let callers_max = pick(self.callers_max, base.callers_max, |most| {
+            within(most, 0..=CALLERS_MAX, "must be 0 to 1,000,000")
+        });
+        let minutes = pick(self.minutes_per_month, base.minutes_per_month, |most| {
+            within(most, 0..=MINUTES_MAX, "must be 0 to 1,000,000,000")
+        });
         let settings = OrganisationSettings {
             language: noted("language", language, &mut wrong),
             show: noted("privacy_show", show, &mut wrong),
             store: noted("privacy_store", store, &mut wrong),
             retain_days: noted("retain_days", retain_days, &mut wrong),
             meetings_max: noted("meetings_max", meetings_max, &mut wrong),
+            callers_max: noted("callers_max", callers_max, &mut wrong),
+            minutes_per_month: noted("minutes_per_month", minutes, &mut wrong),
             dial: self.dial.apply(base.dial, &mut wrong),
             pin: self.pin.apply(base.pin, &mut wrong),
         };
@@ -177,6 +193,8 @@ fn within(
 
 const RETAIN_DAYS_MAX: u32 = 3_650;
 const MEETINGS_MAX: u32 = 10_000_000;
+const CALLERS_MAX: u32 = 1_000_000;
+const MINUTES_MAX: u32 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {

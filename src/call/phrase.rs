@@ -41,6 +41,10 @@ pub enum Phrase {
     MeetingLocked,
     /// "This meeting is full."
     MeetingFull,
+    /// "All of the organiser's lines are taken. Please try again later."
+    LinesTaken,
+    /// "The organiser's telephone minutes for this month are used up."
+    MinutesUsedUp,
     /// "This meeting can't be reached from this number."
     NumberNotAllowed,
     /// "Please try again in a moment."

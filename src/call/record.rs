@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
-    RecurrenceId,
+    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, NoLine, Outcome,
+    ParticipantId, RecurrenceId,
 };
 use crate::call::past::Called;
 use crate::call::{Arrival, Past};
@@ -226,6 +226,15 @@ impl RecordDraft {
             occurrence: admission.occurrence,
         });
         self.progress = Progress::Undecided;
+    }
+
+    /// A PIN was right, but there is no line for him.
+    pub(super) const fn found(&mut self, no_line: &NoLine) {
+        self.reached = Some(Reached {
+            organisation: no_line.organisation,
+            meeting: no_line.meeting,
+            occurrence: no_line.occurrence,
+        });
     }
 
     /// He is not let in, for now at least; what comes later replaces it.

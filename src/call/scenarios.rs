@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, Outcome, ParticipantId,
-    Pin, PinVerdict, Refusal, Role, SpokenDigits, Standing,
+    Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, NoLine, NoLineWhy,
+    Outcome, ParticipantId, Pin, PinVerdict, Refusal, Role, SpokenDigits, Standing,
 };
 use crate::call::{
     Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, Called, MutedBy, Outgoing, Past,
@@ -843,6 +843,8 @@ fn refusals_are_told_and_recorded() {
         (Refusal::Ended, "MeetingEnded", "ended", 16),
         (Refusal::Cancelled, "MeetingCancelled", "cancelled", 16),
         (Refusal::Unavailable, "TryAgainLater", "error", 41),
+        (no_line(NoLineWhy::Callers), "LinesTaken", "full", 16),
+        (no_line(NoLineWhy::Minutes), "MinutesUsedUp", "full", 16),
     ];
     for (refusal, phrase, outcome, q850) in cases {
         let mut phone = Phone::greeted(CallLimits::default());
@@ -854,6 +856,16 @@ fn refusals_are_told_and_recorded() {
         let record = format!("record {outcome} by System {q850}");
         assert_eq!(phone.said(), [format!("hang up {q850}"), record]);
     }
+}
+
+fn no_line(why: NoLineWhy) -> Refusal {
+    Refusal::NoLine(NoLine {
+        why,
+        organisation: OrganisationId(Uuid::from_u128(3)),
+        meeting: MeetingId(Uuid::from_u128(4)),
+        occurrence: None,
+        language: None,
+    })
 }
 
 #[test]

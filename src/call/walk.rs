@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::booking::admission::CallId;
+use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
-    Admission, HangupBy, MeetingId, ParticipantId, PinVerdict, Refusal, Role, SpokenDigits,
+    Admission, HangupBy, MeetingId, NoLine, NoLineWhy, ParticipantId, PinVerdict, Refusal, Role,
+    SpokenDigits,
 };
 use crate::call::scenarios::{admission, arrival, clocks, past};
 use crate::call::{
@@ -79,6 +80,13 @@ impl Dice {
             2 => Refusal::Cancelled,
             3 => Refusal::Unavailable,
             4 => Refusal::Unproven(SpokenDigits::new(self.roll(100) as u8)),
+            5 => Refusal::NoLine(NoLine {
+                why: NoLineWhy::Callers,
+                organisation: OrganisationId(Uuid::from_u128(3)),
+                meeting: MeetingId(Uuid::from_u128(4)),
+                occurrence: None,
+                language: None,
+            }),
             _ => Refusal::Wrong,
         }
     }

@@ -81,17 +81,25 @@ impl Gateway {
         }
     }
 
-    /// Says that the calls to people that are there go on.
-    pub(super) fn extend_dials(&self) {
-        let all = self.calls.iter().filter(|(_, active)| active.called_out);
-        let ids: Vec<CallId> = all.map(|(id, _)| *id).collect();
-        if ids.is_empty() {
+    /// Says that the calls that are there go on, and which of them are calls to people.
+    pub(super) fn extend_counted(&self) {
+        let called = self.calls.iter().filter(|(_, active)| active.called_out);
+        let called: Vec<CallId> = called.map(|(id, _)| *id).collect();
+        let all: Vec<CallId> = self.calls.keys().copied().collect();
+        if all.is_empty() {
             return;
         }
         let bookings = self.bookings.clone();
         tokio::spawn(async move {
-            if let Err(error) = bookings.extend_dials(clock::wall(), ids).await {
-                tracing::warn!(%error, "calls to people that go on could not be counted");
+            let now = clock::wall();
+            let extended = bookings.extend_seats(now, all).await;
+            let extended = match extended {
+                Ok(()) if called.is_empty() => Ok(()),
+                Ok(()) => bookings.extend_dials(now, called).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = extended {
+                tracing::warn!(%error, "calls that go on could not be counted");
             }
         });
     }

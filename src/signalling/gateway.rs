@@ -166,7 +166,7 @@ impl Gateway {
                 () = tokio::time::sleep_until(wake_at.into()) => self.handle_timeouts(clock::now()),
                 _ = pump.tick(), if self.engine_busy() => {}
                 _ = show.tick() => self.show(),
-                _ = extend.tick() => self.extend_dials(),
+                _ = extend.tick() => self.extend_counted(),
             }
             self.settle(clock::now());
             self.tell_drained();
@@ -348,7 +348,7 @@ impl Gateway {
 const PUMP: Duration = Duration::from_millis(10);
 /// How old what `live_meetings` and `gauges` give may be.
 const SHOW: Duration = Duration::from_millis(500);
-/// How often it is said that calls to people go on.
+/// How often it is said that calls go on which are counted.
 const EXTEND: Duration = Duration::from_secs(30);
 /// How long the gateway sleeps with nothing to do.
 const IDLE: Duration = Duration::from_secs(3_600);

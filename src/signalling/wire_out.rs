@@ -273,7 +273,8 @@ impl Gateway {
         };
         let bookings = self.bookings.clone();
         self.await_verdict(id, async move {
-            bookings.resolve_pin(clock::wall(), query).await
+            let verdict = bookings.resolve_pin(clock::wall(), query).await;
+            bookings.seat(clock::wall(), id, verdict).await
         });
     }
 
@@ -281,16 +282,16 @@ impl Gateway {
         let bookings = self.bookings.clone();
         self.await_verdict(id, async move {
             let (now, name) = (clock::wall(), past.name.as_deref());
-            bookings.readmit(now, past.meeting, past.role, name).await
+            let verdict = bookings.readmit(now, past.meeting, past.role, name);
+            bookings.seat_again(now, id, verdict.await).await
         });
     }
 
     fn look_up_invited(&self, id: CallId, outgoing: Outgoing) {
         let bookings = self.bookings.clone();
         self.await_verdict(id, async move {
-            bookings
-                .admit_called(clock::wall(), &outgoing.admission)
-                .await
+            let verdict = bookings.admit_called(clock::wall(), &outgoing.admission);
+            bookings.seat(clock::wall(), id, verdict.await).await
         });
     }
 

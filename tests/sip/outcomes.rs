@@ -142,6 +142,43 @@ fn a_full_meeting_takes_nobody_more() {
 }
 
 #[test]
+fn an_organisation_without_a_free_line_takes_nobody_more_and_cuts_nobody_off() {
+    let server = Server::start("");
+    let platform = server.create_key(&["--organisation", "portal", "--role", "platform"]);
+    let own = server.get("/v1/organisations");
+    let id = own["items"][0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/v1/organisations/{id}");
+    let allow = |quotas: &Value| {
+        let (status, answer) = server.send("PATCH", &path, &platform, quotas);
+        assert_eq!(status, 200, "{answer}");
+    };
+    allow(&json!({"callers_max": 1}));
+    let meeting = server.book(&json!({}));
+    let first = Scenario::new("uac-bye-lost")
+        .key("pin", &meeting.guest)
+        .start(&server);
+    wait_for_participants(&server, &meeting.id, 1);
+    let used = server.get(&format!("{path}/usage"));
+    assert_eq!(used["callers"], json!({"used": 1, "most": 1}));
+    for quotas in [json!({}), json!({"callers_max": 9, "minutes_per_month": 0})] {
+        allow(&quotas);
+        let known = server.calls().len();
+        Scenario::new("uac-refused-after-pin")
+            .key("pin", &meeting.guest)
+            .run(&server);
+        let record = server.call_after(known);
+        assert_eq!(
+            (&record["outcome"], &record["meeting_id"]),
+            (&json!("full"), &json!(meeting.id)),
+            "{record}"
+        );
+        wait_for_participants(&server, &meeting.id, 1);
+    }
+    server.delete(&format!("/v1/meetings/{}", meeting.id));
+    first.finish("the one who was in, when the meeting is cancelled");
+}
+
+#[test]
 fn a_full_node_says_so_and_when_to_try_again() {
     let server = Server::start("limits.calls = 1");
     let meeting = server.book(&json!({}));

@@ -15,6 +15,7 @@ mod numbers;
 mod occurrence_pins;
 mod organisations;
 mod pins;
+mod quotas;
 mod series;
 mod statistics;
 mod webhooks;

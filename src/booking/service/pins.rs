@@ -404,7 +404,9 @@ impl PinStatistics {
             PinVerdict::Refused(Refusal::Ended) => &self.ended,
             PinVerdict::Refused(Refusal::Cancelled) => &self.cancelled,
             // Counted where it was held back.
-            PinVerdict::Refused(Refusal::Unavailable | Refusal::Unproven(_)) => return,
+            PinVerdict::Refused(
+                Refusal::Unavailable | Refusal::Unproven(_) | Refusal::NoLine(_),
+            ) => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }

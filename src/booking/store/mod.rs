@@ -5,6 +5,7 @@
 pub mod budget;
 pub mod callers;
 pub mod numbers;
+pub mod quotas;
 mod sql;
 pub mod statistics;
 pub mod webhooks;
@@ -28,6 +29,7 @@ use crate::booking::recurrence::RecurrenceId;
 pub use budget::BudgetStore;
 pub use callers::CallerStore;
 pub use numbers::NumberStore;
+pub use quotas::QuotaStore;
 pub use sql::SqlStore;
 pub use statistics::StatisticsStore;
 pub use webhooks::WebhookStore;
@@ -36,7 +38,9 @@ pub use webhooks::WebhookStore;
 pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
-pub trait Store: WebhookStore + NumberStore + BudgetStore + CallerStore + StatisticsStore {
+pub trait Store:
+    WebhookStore + NumberStore + BudgetStore + CallerStore + StatisticsStore + QuotaStore
+{
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::booking::{Admission, Outcome, Pin, PinVerdict, Refusal, Role, Standing};
+use crate::booking::{Admission, NoLineWhy, Outcome, Pin, PinVerdict, Refusal, Role, Standing};
 use crate::call::pin::{EntryStep, PinEntry};
 use crate::call::record::Ending;
 use crate::call::state::{Call, CallState, Moment};
@@ -236,6 +236,7 @@ impl Call {
     }
 
     fn on_refused(&mut self, at: Moment, mut tries: Tries, refusal: &Refusal) -> CallState {
+        self.reach(refusal);
         let (outcome, ending, reason) = Self::reason(at, refusal);
         self.record.refused(outcome);
         if outcome == Outcome::WrongPin {
@@ -268,6 +269,22 @@ impl Call {
                 Phrase::TryAgainLater,
             ),
             Refusal::Unavailable => (Outcome::Error, Ending::UNAVAILABLE, Phrase::TryAgainLater),
+            Refusal::NoLine(no_line) => {
+                let phrase = match no_line.why {
+                    NoLineWhy::Callers => Phrase::LinesTaken,
+                    NoLineWhy::Minutes => Phrase::MinutesUsedUp,
+                };
+                (Outcome::Full, Ending::TOLD, phrase)
+            }
+        }
+    }
+
+    /// Who finds no line has found his meeting: his record names it, and he is told in its language.
+    fn reach(&mut self, refusal: &Refusal) {
+        if let Refusal::NoLine(no_line) = refusal {
+            self.record.found(no_line);
+            let language = self.asked_language.or(no_line.language);
+            self.language = language.unwrap_or(self.language);
         }
     }
 

@@ -5,14 +5,14 @@ use sqlx::any::AnyRow;
 
 use super::{
     SqlStore, error, get, get_number, get_time, get_time_or_null, get_uuid, get_uuid_or_null,
-    get_word, micros, unreadable, word,
+    get_word, micros, quotas, unreadable, word,
 };
 use crate::booking::admission::{CallId, CallRecord, MeetingId, OrganisationId, ParticipantId};
 use crate::booking::privacy::{CallerHash, CallerNumber};
 use crate::booking::store::{CallFilter, PURGE_BATCH, StoreError, StoredCall};
 
 pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), StoreError> {
-    let call = stored.call;
+    let (over, call) = (stored.call.clone(), stored.call);
     let figure = |name: &str, times: f64| {
         let figure = call.quality.as_ref()?.get(name)?.as_f64()?;
         let figure = (figure * times).round();
@@ -21,7 +21,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
             .then_some(figure as i64)
     };
     let (loss_ppm, mos_hundredths) = (figure("loss", 1e6), figure("mos", 1e2));
-    sqlx::query(
+    let mut transaction = store.begin().await?;
+    let kept = sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
              asterisk_channel, direction, caller_hash, trunk, loss_ppm, mos_hundredths)
@@ -53,10 +54,13 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.trunk)
     .bind(loss_ppm)
     .bind(mos_hundredths)
-    .execute(&store.write)
+    .execute(&mut *transaction)
     .await
-    .map(drop)
-    .map_err(error)
+    .map_err(error)?;
+    if kept.rows_affected() > 0 {
+        quotas::leave(&mut transaction, &over).await?;
+    }
+    transaction.commit().await.map_err(error)
 }
 
 pub(super) async fn list(

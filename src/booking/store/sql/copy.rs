@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 20] = [
+const TABLES: [&str; 22] = [
     "organisations",
     "secrets",
     "numbers",
@@ -181,6 +181,8 @@ const TABLES: [&str; 20] = [
     "webhooks",
     "deliveries",
     "dials",
+    "seats",
+    "usage_months",
     "failure_budgets",
     "failures",
     "failure_shares",

@@ -21,6 +21,7 @@ mod numbers;
 mod organisations;
 mod pins;
 mod postgres;
+mod quotas;
 mod sqlite;
 mod statistics;
 mod webhooks;
@@ -176,6 +177,7 @@ impl SqlStore {
                 keys::purge_claims(self, before.claims).await?;
                 answers::purge(self, before.claims).await?;
                 dials::purge(self, before.claims).await?;
+                quotas::purge(self, before.claims).await?;
                 budget::purge(self, before.claims).await?;
                 let pins = meetings::release_pins(self, before.pins).await?;
                 self.forget_deleted().await?;

@@ -1,5 +1,6 @@
 //! Organisations with their settings.
 
+use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Transaction};
 
@@ -34,8 +35,8 @@ pub(super) async fn insert(store: &SqlStore, new: OrganisationRecord) -> Result<
     let sql =
         "INSERT INTO organisations (language, privacy_show, privacy_store, retain_days, meetings_max,
              dial_prefixes, dial_digits_min, dial_digits_max, dial_at_once_max, dial_per_hour_max,
-             pin_length, pin_digits, pin_forbidden, id, name, created_at, revision)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+             pin_length, pin_digits, pin_forbidden, callers_max, minutes_per_month, id, name, created_at, revision)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)";
     bind_settings(sqlx::query(sql), &new.settings)
         .bind(new.organisation.id.to_string())
         .bind(new.organisation.name)
@@ -54,8 +55,9 @@ pub(super) async fn change(
 ) -> Result<bool, StoreError> {
     let sql = "UPDATE organisations SET language = $1, privacy_show = $2, privacy_store = $3, retain_days = $4, meetings_max = $5,
                    dial_prefixes = $6, dial_digits_min = $7, dial_digits_max = $8, dial_at_once_max = $9, dial_per_hour_max = $10,
-                   pin_length = $11, pin_digits = $12, pin_forbidden = $13, revision = revision + 1
-               WHERE id = $14 AND revision = $15";
+                   pin_length = $11, pin_digits = $12, pin_forbidden = $13, callers_max = $14, minutes_per_month = $15,
+                   revision = revision + 1
+               WHERE id = $16 AND revision = $17";
     let done = bind_settings(sqlx::query(sql), &changed.settings)
         .bind(changed.organisation.id.to_string())
         .bind(changed.revision)
@@ -86,20 +88,37 @@ pub(super) async fn expect_room(
         .map_err(error)?;
     let Some(row) = row else { return Ok(()) };
     let most: u64 = get_number(&row, "meetings_max")?;
-    let sql = "SELECT COUNT(*) AS live FROM meetings
-               WHERE organisation = $1 AND id <> $2 AND cancelled_at IS NULL AND (closes_at IS NULL OR closes_at > $3)";
-    let row = sqlx::query(sql)
-        .bind(meeting.organisation.to_string())
-        .bind(meeting.id.to_string())
-        .bind(micros(meeting.updated_at))
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(error)?;
-    if get_number::<u64>(&row, "live")? < most {
+    let live = live(
+        transaction,
+        meeting.organisation,
+        Some(meeting.id),
+        meeting.updated_at,
+    );
+    if live.await? < most {
         Ok(())
     } else {
         Err(StoreError::Conflict(Conflict::MeetingsMax))
     }
+}
+
+/// How many meetings are neither over nor cancelled, but for one.
+pub(super) async fn live(
+    transaction: &mut Transaction<'static, Any>,
+    organisation: OrganisationId,
+    without: Option<MeetingId>,
+    at: Timestamp,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT COUNT(*) AS live FROM meetings
+               WHERE organisation = $1 AND id <> $2 AND cancelled_at IS NULL AND (closes_at IS NULL OR closes_at > $3)";
+    let without = without.map_or_else(String::new, |id| id.to_string());
+    let row = sqlx::query(sql)
+        .bind(organisation.to_string())
+        .bind(without)
+        .bind(micros(at))
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(error)?;
+    get_number(&row, "live")
 }
 
 type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
@@ -125,6 +144,8 @@ fn bind_settings<'q>(query: Query<'q>, settings: &OrganisationSettings) -> Query
             let words: Vec<&str> = settings.pin.forbidden.iter().map(Forbidden::word).collect();
             (!words.is_empty()).then(|| serde_json::json!(words).to_string())
         })
+        .bind(settings.callers_max.map(i64::from))
+        .bind(settings.minutes_per_month.map(i64::from))
 }
 
 /// The mint for a meeting that is there: by its organisation's rules as they are in this transaction.
@@ -190,6 +211,8 @@ fn record(row: &AnyRow) -> Result<OrganisationRecord, StoreError> {
             store: disclosure("privacy_store")?,
             retain_days: number("retain_days")?,
             meetings_max: number("meetings_max")?,
+            callers_max: number("callers_max")?,
+            minutes_per_month: number("minutes_per_month")?,
             dial: DialRules {
                 prefixes: prefixes
                     .transpose()

@@ -15,6 +15,7 @@ mod asterisk_moving;
 mod asterisk_nodes;
 mod bare_phone;
 mod baresip;
+mod client;
 mod dialling;
 mod dialplans;
 mod events;

@@ -9,6 +9,8 @@
 mod dial;
 #[path = "api/events.rs"]
 mod events;
+#[path = "api/examples.rs"]
+mod examples;
 #[path = "api/fsapi.rs"]
 mod fsapi;
 #[path = "api/invitation.rs"]
@@ -50,7 +52,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use uuid::Uuid;
-use voicebridge::api::{AppState, openapi, router};
+use voicebridge::api::{AppState, PROBLEM_CODES, openapi, router};
 use voicebridge::booking::admission::CallId;
 use voicebridge::booking::service::NewKey;
 use voicebridge::booking::{
@@ -311,7 +313,13 @@ impl Answer {
                 "{problem}"
             );
         }
-        problem["code"].as_str().unwrap().to_owned()
+        let code = problem["code"].as_str().unwrap();
+        let told = |known: &&(u16, &str, &str)| (known.0, known.1) == (status, code);
+        assert!(
+            PROBLEM_CODES.iter().any(|known| told(&known)),
+            "{status} {code} is not documented"
+        );
+        code.to_owned()
     }
 
     /// `field code` of each of `errors`.

@@ -8,9 +8,11 @@ mod auth;
 mod body;
 mod callers;
 mod calls;
+mod codes;
 mod dial;
 mod document;
 mod events;
+mod examples;
 mod fsapi;
 mod health;
 mod invitation;
@@ -49,10 +51,13 @@ use crate::call::roster::LiveCalls;
 use crate::config::Config;
 
 use auth::BearerScheme;
+use codes::EveryError;
 use document::{ClosedRequests, CommonParameters, Links};
+use examples::Examples;
 use problem::AnyProblem;
 use repetition::RepeatablePosts;
 
+pub use codes::PROBLEM_CODES;
 pub use metrics::render as render_metrics;
 pub use problem::{Problem, ProblemDocument};
 
@@ -365,7 +370,7 @@ fn guarded_for(
         health::openapi_document,
     ),
     components(schemas(ProblemDocument)),
-    modifiers(&BearerScheme, &AnyProblem, &RepeatablePosts, &CommonParameters, &ClosedRequests, &Links)
+    modifiers(&BearerScheme, &AnyProblem, &Examples, &RepeatablePosts, &CommonParameters, &ClosedRequests, &Links, &EveryError)
 )]
 struct Documentation;
 

@@ -32,7 +32,7 @@ use crate::booking::change::FieldError;
 use crate::booking::dial::DialRefusal;
 use crate::booking::key::ECHO_ORGANISATION;
 use crate::booking::pin::{
-    NoRandomness, PIN_LENGTH_DEFAULT, PinMint, expected_wrong_joins, pin_length_is_enough,
+    NoRandomness, PIN_LENGTH_DEFAULT, PinMint, PinRules, expected_wrong_joins, pin_length_is_enough,
 };
 use crate::booking::privacy::{CallerKey, PrivacyPolicy};
 use crate::booking::reach::Reach;
@@ -221,14 +221,38 @@ impl Bookings {
                 }];
             }
         };
-        let pins = match self.store().live_pins(now).await {
-            Ok(live) => self.check_pin_length(live),
-            Err(error) => Finding {
+        let unreadable = |error: StoreError| {
+            vec![Finding {
                 failed: true,
                 message: format!("store: {error}"),
-            },
+            }]
         };
-        vec![store, pins]
+        let pins = self.check_pins(now).await.unwrap_or_else(unreadable);
+        std::iter::once(store).chain(pins).collect()
+    }
+
+    /// The configuration's length, and each organisation's rules: what was safe when it was set may not be any more.
+    async fn check_pins(&self, now: Timestamp) -> Result<Vec<Finding>, StoreError> {
+        let live = self.store().live_pins(now).await?;
+        let mut findings = vec![self.check_pin_length(live)];
+        for record in self.store().organisation_records().await? {
+            let rules = record.settings.pin;
+            if rules == PinRules::default() {
+                continue;
+            }
+            let mint = self.inner.mint.under(rules);
+            if let Some(expected) = mint.too_many_wrong_joins(self.tries_an_hour(), live) {
+                let name = record.organisation.name;
+                let possible = mint.possible();
+                findings.push(Finding {
+                    failed: true,
+                    message: format!(
+                        "pins of {name}: its rules leave {possible}: {expected:.1e} wrong joins in 30 days to be expected of an attacker; at most 1e-2 is safe: raise its pin_length or lower pin.failure_budget"
+                    ),
+                });
+            }
+        }
+        Ok(findings)
     }
 
     /// Deletes what may not be kept any longer: call records and meetings after `privacy.retain_days`,

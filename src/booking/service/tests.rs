@@ -16,6 +16,8 @@ use crate::booking::event::{EventFilter, EventKind, EventPosition};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone};
 use crate::booking::number::DialInNumber;
+use crate::booking::organisation::OrganisationChange;
+use crate::booking::pin::PinRulesChange;
 use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::store::{NumberStore as _, SqlStore, Store};
 
@@ -329,12 +331,51 @@ async fn a_short_pin_length_is_refused_long_before_it_is_used_up() {
         full.await.unwrap_err(),
         BookingError::Store(StoreError::Conflict(Conflict::PinsExhausted))
     );
+    assert_eq!(house.bookings.pin_statistics().exhausted(), 1);
     let findings = house.bookings.check(booked()).await;
     assert!(
         findings
             .iter()
             .any(|f| f.failed && f.message.contains("raise pin.length")),
         "{findings:?}"
+    );
+}
+
+#[tokio::test]
+async fn rules_that_were_safe_once_are_checked_again() {
+    let house = house().await;
+    let asked = OrganisationChange {
+        name: Change::Set("uni".to_owned()),
+        pin: PinRulesChange {
+            length: Change::Set(11),
+            digits: Change::Set("123456789".to_owned()),
+            ..PinRulesChange::default()
+        },
+        ..OrganisationChange::default()
+    };
+    let made = house.bookings.create_organisation(booked(), asked).await;
+    let uni = made.unwrap().organisation;
+    let options = permanent();
+    let meeting = house.bookings.book_meeting(booked(), &uni, options).await;
+    for pin in pins(&meeting.unwrap()) {
+        assert!(pin.len() == 11 && !pin.contains('0'));
+    }
+    let failed = async |bookings: &Bookings| {
+        let findings = bookings.check(booked()).await.into_iter();
+        let failed = findings.filter(|f| f.failed).map(|f| f.message);
+        failed.collect::<Vec<_>>()
+    };
+    assert_eq!(failed(&house.bookings).await, Vec::<String>::new());
+    let settings = BookingSettings {
+        failure_budget: 3_000_000,
+        pin_length: 16,
+        ..BookingSettings::default()
+    };
+    let careless = Bookings::new(settings, Arc::new(house.store.clone())).unwrap();
+    let told = failed(&careless).await;
+    assert!(
+        told.len() == 1 && told[0].starts_with("pins of uni:"),
+        "{told:?}"
     );
 }
 

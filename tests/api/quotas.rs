@@ -131,6 +131,14 @@ async fn no_more_callers_come_in_than_may_and_who_is_in_stays() {
         .ask(&house.platform, "PATCH", &house.path, Some(anybody))
         .await;
     assert_eq!(house.comes(bookings, 6).await, Ok(()));
+    // Without a quota nobody waits until he is counted.
+    for _ in 0..500 {
+        if house.used().await[1] == json!([3, null]) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("he is not counted");
 }
 
 /// Two nodes with connections of their own. Whom a store that has too much to do gives no answer asks again.

@@ -79,8 +79,25 @@ pub(crate) struct BarePhone<'a> {
 }
 
 impl<'a> BarePhone<'a> {
-    /// Dials `user` from `number`, with further headers, until it is answered.
+    /// Dials `user` from `number`, with further headers, until it is answered. A node that is short of time, as
+    /// where others build meanwhile, says so; then it dials again.
     pub(crate) fn dial(ear: &'a Ear, server: u16, user: &str, number: &str, more: &str) -> Self {
+        for _ in 0..40 {
+            if let Some(phone) = Self::try_to_dial(ear, server, user, number, more) {
+                return phone;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        panic!("no capacity for 20 s");
+    }
+
+    fn try_to_dial(
+        ear: &'a Ear,
+        server: u16,
+        user: &str,
+        number: &str,
+        more: &str,
+    ) -> Option<Self> {
         let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let rtp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         rtp.set_nonblocking(true).expect("set");
@@ -111,13 +128,26 @@ impl<'a> BarePhone<'a> {
         let uri = format!("sip:{user}@127.0.0.1:{server}");
         let invite = phone.request("INVITE", &uri, &body, &sdp);
         let answer = phone.ask(&invite);
+        if answer.starts_with("SIP/2.0 503") {
+            let to = header(&answer, "To");
+            phone.to_tag = to
+                .rsplit_once(";tag=")
+                .map(|(_, tag)| format!(";tag={tag}"))
+                .unwrap_or_default();
+            // Of the same transaction (RFC 3261 section 17.1.1.3).
+            let ack = phone
+                .request("ACK", &uri, "", "")
+                .replace("z9hG4bKACK", "z9hG4bKINVITE");
+            phone.send(&ack);
+            return None;
+        }
         assert!(answer.starts_with("SIP/2.0 200"), "not answered: {answer}");
         let to = header(&answer, "To");
         let tag = to.split_once(";tag=").map(|(_, tag)| tag.trim().to_owned());
         phone.to_tag = format!(";tag={}", tag.expect("a tag"));
         let ack = phone.request("ACK", &uri, "", "");
         phone.send(&ack);
-        phone
+        Some(phone)
     }
 
     /// Keys in, each once the one before has arrived; when the last was sent.

@@ -11,7 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::api;
-use crate::booking::Bookings;
+use crate::booking::persistence::insist;
+use crate::booking::presence::CutOff;
+use crate::booking::{BookingError, Bookings};
 use crate::call::CallLimits;
 use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
@@ -37,6 +39,9 @@ impl Node {
             .await
             .context("booking the echo meeting")?;
         seed_numbers(config, &bookings).await?;
+        tell_what_was_cut_off(&bookings, CutOff::WithTheProcess)
+            .await
+            .context("telling the end of what the last process left")?;
         let http = bind_http(config).await?;
         let tls = match &config.sip.tls {
             Some(files) => Some(Arc::new(TlsIdentity::load(files)?)),
@@ -67,6 +72,7 @@ impl Node {
             servers.spawn(serve(listener, router, stopped.clone()));
         }
         servers.spawn(webhooks::deliver(bookings.clone(), wall, stopped.clone()));
+        servers.spawn(tell_the_rest(bookings.clone(), stopped.clone()));
         servers.spawn(look_at_the_store(bookings.clone(), stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
@@ -148,6 +154,28 @@ async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::
         .await
     {
         tracing::warn!(%error, "the HTTP server ended");
+    }
+}
+
+/// Tells the end of what an earlier process was killed in.
+async fn tell_what_was_cut_off(bookings: &Bookings, whom: CutOff) -> Result<(), BookingError> {
+    let told = bookings.tell_what_was_cut_off(wall(), whom).await?;
+    if told > 0 {
+        tracing::info!(told, "told the end of what the last process was killed in");
+    }
+    Ok(())
+}
+
+/// Whom an Asterisk held while no process was there has been found again by then, or is gone.
+async fn tell_the_rest(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
+    let told = async {
+        tokio::time::sleep(FOUND_AGAIN).await;
+        let tell = || tell_what_was_cut_off(&bookings, CutOff::All);
+        insist("the end of what the last process left", || false, tell).await;
+    };
+    tokio::select! {
+        _ = stopped.changed() => {}
+        () = told => {}
     }
 }
 
@@ -271,5 +299,7 @@ fn wall() -> Timestamp {
 
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Asterisk's callers are found within seconds of its connection, which may take some tries.
+const FOUND_AGAIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3_600);

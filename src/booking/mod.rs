@@ -19,6 +19,7 @@ pub mod number;
 pub mod organisation;
 pub mod persistence;
 pub mod pin;
+pub mod presence;
 pub mod privacy;
 pub mod reach;
 pub mod recurrence;

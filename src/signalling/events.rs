@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -34,6 +34,8 @@ struct Report {
     at: Timestamp,
     meeting: MeetingId,
     what: Happening,
+    /// Another process told it before: nobody is told again.
+    is_old: bool,
 }
 
 impl Reporter {
@@ -48,12 +50,13 @@ impl Reporter {
         (reporter, tokio::spawn(write(bookings, reports)))
     }
 
-    fn tell(&mut self, at: Timestamp, meeting: MeetingId, what: Happening) {
+    fn tell(&mut self, at: Timestamp, meeting: MeetingId, what: Happening, is_old: bool) {
         let report = Report {
             id: Uuid::now_v7(),
             at,
             meeting,
             what,
+            is_old,
         };
         if self.queue.try_send(report).is_err() {
             self.lost += 1;
@@ -72,17 +75,21 @@ impl Reporter {
 impl Gateway {
     /// Tells what has happened in the meetings since the last time.
     pub(super) fn report(&mut self) {
+        self.report_as(false);
+    }
+
+    /// Who came back from a process that lost him was never gone: nothing of that is told, only noted.
+    pub(super) fn report_nothing(&mut self) {
+        self.report_as(true);
+    }
+
+    fn report_as(&mut self, is_old: bool) {
         while let Some((meeting, happened)) = self.look() {
             let at = clock::wall();
             for what in happened {
-                self.reporter.tell(at, meeting, what);
+                self.reporter.tell(at, meeting, what, is_old);
             }
         }
-    }
-
-    /// Who came back from a process that lost him was never gone: nothing of that is told.
-    pub(super) fn report_nothing(&mut self) {
-        while self.look().is_some() {}
     }
 
     fn look(&mut self) -> Option<(MeetingId, Vec<Happening>)> {
@@ -112,7 +119,7 @@ async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
 
 async fn keep(bookings: &Bookings, batch: &[Report]) -> Result<(), StoreError> {
     let mut owners = HashMap::new();
-    let mut events = Vec::with_capacity(batch.len());
+    let (mut events, mut untold) = (Vec::with_capacity(batch.len()), Vec::new());
     for report in batch {
         let owner = match owners.entry(report.meeting) {
             Entry::Occupied(known) => known.into_mut(),
@@ -121,17 +128,21 @@ async fn keep(bookings: &Bookings, batch: &[Report]) -> Result<(), StoreError> {
         if let Some(owner) = owner {
             let whose = Some(owner.organisation);
             let policy = bookings.privacy_of(report.at, whose).await;
-            events.push(event(report, owner, policy));
+            let one = event(report, owner, policy);
+            if report.is_old {
+                untold.push(one);
+            } else {
+                events.push(one);
+            }
         }
     }
-    bookings.keep_events(events).await
+    bookings.keep_new_events(events, untold).await
 }
 
 fn event(report: &Report, owner: &EventOwner, policy: PrivacyPolicy) -> Event {
-    let of_meeting = || json!({"title": owner.title, "external_id": owner.external_id});
     let (kind, data) = match &report.what {
-        Happening::Started => (EventKind::MeetingStarted, of_meeting()),
-        Happening::Ended => (EventKind::MeetingEnded, of_meeting()),
+        Happening::Started => (EventKind::MeetingStarted, owner.of_meeting()),
+        Happening::Ended => (EventKind::MeetingEnded, owner.of_meeting()),
         Happening::Waiting(who) => (EventKind::ParticipantWaiting, of(who, policy)),
         Happening::Joined(who) => (EventKind::ParticipantJoined, of(who, policy)),
         Happening::Left(who) => (EventKind::ParticipantLeft, of(who, policy)),

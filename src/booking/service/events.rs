@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -77,11 +78,24 @@ impl Bookings {
     /// # Errors
     /// The store's.
     pub async fn keep_events(&self, events: Vec<Event>) -> Result<(), StoreError> {
-        if events.is_empty() {
+        self.keep_new_events(events, Vec::new()).await
+    }
+
+    /// Keeps events, and of those that are told to nobody who is where: another process told them before.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_new_events(
+        &self,
+        events: Vec<Event>,
+        untold: Vec<Event>,
+    ) -> Result<(), StoreError> {
+        if events.is_empty() && untold.is_empty() {
             return Ok(());
         }
         let how_many = events.len() as u64;
-        let latest = self.store().keep_events(events).await?;
+        let new = self.by_us(events, untold);
+        let latest = self.store().keep_events(new).await?;
         self.inner
             .events
             .kept
@@ -200,6 +214,14 @@ impl Bookings {
             again: events.again.load(Ordering::Relaxed),
             given_up: events.given_up.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl EventOwner {
+    /// What `meeting.*` says.
+    #[must_use]
+    pub fn of_meeting(&self) -> Value {
+        json!({"title": self.title, "external_id": self.external_id})
     }
 }
 

@@ -15,6 +15,7 @@ mod numbers;
 mod occurrence_pins;
 mod organisations;
 mod pins;
+mod presence;
 mod quotas;
 mod series;
 mod statistics;
@@ -163,6 +164,9 @@ impl Bookings {
         let mint = PinMint::new(settings.pin_length);
         let pin_attempts = AtomicU32::new(settings.pin_attempts);
         let caller_key = tokio::sync::OnceCell::new_with(settings.caller_key.clone());
+        let mut process = [0; 16];
+        getrandom::fill(&mut process).map_err(|_| NoRandomness)?;
+        let process = uuid::Builder::from_random_bytes(process).into_uuid();
         let inner = Inner {
             settings,
             store,
@@ -183,6 +187,7 @@ impl Bookings {
             settings_read: organisations::SettingsRead::default(),
             calls: calls::CallCounters::default(),
             events: events::EventFeed::default(),
+            process,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -383,6 +388,8 @@ struct Inner {
     settings_read: organisations::SettingsRead,
     calls: calls::CallCounters,
     events: events::EventFeed,
+    /// Another one after each start.
+    process: Uuid,
 }
 
 /// A new id that sorts by time (RFC 9562 section 5.7).

@@ -1591,3 +1591,78 @@ async fn nothing_printed_shows_a_pin_a_key_or_a_number() {
         assert!(!printed.contains(&secret), "{secret}");
     }
 }
+
+#[tokio::test]
+async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
+    use crate::booking::event::{EventFilter, EventPosition};
+    use crate::booking::presence::CutOff;
+    let house = house().await;
+    let meeting = book_during(&house).await;
+    let process =
+        || Bookings::new(BookingSettings::default(), Arc::new(house.store.clone())).unwrap();
+    let event = |kind: EventKind, data: serde_json::Value| crate::booking::event::Event {
+        id: new_id(during()).unwrap(),
+        kind,
+        at: during(),
+        organisation: Some(house.organisation.id),
+        meeting: Some(meeting),
+        data,
+    };
+    let phone = || serde_json::json!({"id": Uuid::from_u128(1).to_string(), "kind": "sip"});
+    let held = || serde_json::json!({"id": Uuid::from_u128(2).to_string(), "kind": "asterisk"});
+    let begun = vec![
+        event(EventKind::MeetingStarted, serde_json::json!({})),
+        event(EventKind::ParticipantJoined, phone()),
+        event(EventKind::ParticipantJoined, held()),
+    ];
+    process().keep_events(begun).await.unwrap();
+    let told = async || {
+        let filter = EventFilter {
+            organisation: Some(house.organisation.id),
+            after: EventPosition(3),
+            limit: 100,
+        };
+        let told = house.store.events(filter).await.unwrap();
+        let words = told
+            .iter()
+            .map(|e| (e.event.kind, e.event.data["id"].clone()));
+        words.collect::<Vec<_>>()
+    };
+    let tell = async |by: &Bookings, whom| by.tell_what_was_cut_off(during(), whom).await.unwrap();
+
+    let second = process();
+    assert_eq!(tell(&second, CutOff::WithTheProcess).await, 1);
+    let gone = (EventKind::ParticipantLeft, phone()["id"].clone());
+    assert_eq!(
+        told().await,
+        std::slice::from_ref(&gone),
+        "an Asterisk may hold the other"
+    );
+    let found_again = vec![
+        event(EventKind::MeetingStarted, serde_json::json!({})),
+        event(EventKind::ParticipantJoined, held()),
+    ];
+    second
+        .keep_new_events(Vec::new(), found_again)
+        .await
+        .unwrap();
+    assert_eq!(tell(&second, CutOff::All).await, 0, "he was found again");
+
+    let third = process();
+    assert_eq!(tell(&third, CutOff::WithTheProcess).await, 0);
+    assert_eq!(tell(&third, CutOff::All).await, 2);
+    assert_eq!(tell(&third, CutOff::All).await, 0, "told once");
+    let ends = [
+        gone,
+        (EventKind::ParticipantLeft, held()["id"].clone()),
+        (EventKind::MeetingEnded, serde_json::Value::Null),
+    ];
+    assert_eq!(told().await, ends);
+}
+
+async fn book_during(house: &House) -> crate::booking::MeetingId {
+    let booked = house
+        .bookings
+        .book_meeting(booked(), &house.organisation, permanent());
+    booked.await.unwrap().id
+}

@@ -23,6 +23,7 @@ use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::{PinMint, PinRecord};
+use crate::booking::presence::{LeftBehind, Teller};
 use crate::booking::privacy::{CallerHash, Pin};
 use crate::booking::recurrence::RecurrenceId;
 
@@ -160,8 +161,11 @@ pub trait Store:
     fn audit_entries(&self, filter: AuditFilter) -> StoreFuture<'_, Vec<AuditEntry>>;
 
     /// Keeps events, all or none, after all that are kept; one that is kept already stays as it is. Gives the
-    /// position of the last.
-    fn keep_events(&self, events: Vec<Event>) -> StoreFuture<'_, EventPosition>;
+    /// position of the last. What they say of who is where is noted with them.
+    fn keep_events(&self, new: NewEvents) -> StoreFuture<'_, EventPosition>;
+
+    /// What earlier processes of this node noted the beginning of and not the end.
+    fn left_behind(&self, teller: Teller) -> StoreFuture<'_, Vec<LeftBehind>>;
 
     /// The highest position an event has or had.
     fn last_event(&self) -> StoreFuture<'_, EventPosition>;
@@ -200,6 +204,17 @@ pub trait Store:
 
     /// Deletes what is over for longer than it may be kept; of calls and audit entries at most [`PURGE_BATCH`] at once.
     fn purge(&self, before: PurgeBefore) -> StoreFuture<'_, Purged>;
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub struct NewEvents {
+    /// To be told.
+    pub events: Vec<Event>,
+    /// What nobody is told, as it was told before, by another process: who is where is noted all the same.
+    pub untold: Vec<Event>,
+    /// Who tells.
+    pub teller: Teller,
 }
 
 /// A meeting to keep, with what belongs to it.

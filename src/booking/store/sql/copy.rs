@@ -180,6 +180,8 @@ const TABLES: [&str; 22] = [
     "events",
     "webhooks",
     "deliveries",
+    "present",
+    "live_meetings",
     "dials",
     "seats",
     "usage_months",

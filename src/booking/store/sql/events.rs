@@ -6,20 +6,26 @@ use sqlx::{Any, Transaction};
 use uuid::Uuid;
 
 use super::{
-    SqlStore, error, get, get_time, get_uuid, get_uuid_or_null, get_word, micros, unreadable,
+    SqlStore, error, get, get_time, get_uuid, get_uuid_or_null, get_word, micros, presence,
+    unreadable,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
-use crate::booking::store::StoreError;
+use crate::booking::store::{NewEvents, StoreError};
 
 /// Keeps them all or none; one that is kept already stays as it is. Gives the position of the last.
-pub(super) async fn insert(
-    store: &SqlStore,
-    events: Vec<Event>,
-) -> Result<EventPosition, StoreError> {
+pub(super) async fn insert(store: &SqlStore, new: NewEvents) -> Result<EventPosition, StoreError> {
+    let NewEvents {
+        events,
+        untold,
+        teller,
+    } = new;
     let mut transaction = store.begin().await?;
     let how_many = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let last = positions(&mut transaction, how_many).await?;
+    for event in untold.iter().chain(&events) {
+        presence::note(&mut transaction, event, &teller).await?;
+    }
     for (position, event) in (last.0 - how_many + 1..).zip(events) {
         sqlx::query(
             "INSERT INTO events (position, id, kind, at, organisation, meeting, data)

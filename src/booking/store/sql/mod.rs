@@ -21,6 +21,7 @@ mod numbers;
 mod organisations;
 mod pins;
 mod postgres;
+mod presence;
 mod quotas;
 mod sqlite;
 mod statistics;
@@ -39,15 +40,16 @@ use uuid::Uuid;
 
 use super::{
     AnswerClaim, AnswerTurn, CallFilter, Claim, DialClaim, DialTurn, MeetingFilter, NewBooking,
-    PinChange, PurgeBefore, Purged, Store, StoreError, StoreFuture, StoredCall,
+    NewEvents, PinChange, PurgeBefore, Purged, Store, StoreError, StoreFuture, StoredCall,
 };
 use crate::booking::admission::{CallId, MeetingId, OrganisationId};
 use crate::booking::audit::{AuditEntry, AuditFilter};
-use crate::booking::event::{Event, EventFilter, EventPosition, KeptEvent};
+use crate::booking::event::{EventFilter, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, Organisation};
 use crate::booking::meeting::Meeting;
 use crate::booking::organisation::OrganisationRecord;
 use crate::booking::pin::PinRecord;
+use crate::booking::presence::{LeftBehind, Teller};
 use crate::booking::privacy::Pin;
 
 /// A database that is open.
@@ -179,6 +181,7 @@ impl SqlStore {
                 dials::purge(self, before.claims).await?;
                 quotas::purge(self, before.claims).await?;
                 budget::purge(self, before.claims).await?;
+                presence::purge(self, before.events).await?;
                 let pins = meetings::release_pins(self, before.pins).await?;
                 self.forget_deleted().await?;
                 (0, pins)
@@ -352,8 +355,12 @@ impl Store for SqlStore {
         self.bounded(audit::list(self, filter))
     }
 
-    fn keep_events(&self, events: Vec<Event>) -> StoreFuture<'_, EventPosition> {
-        self.bounded(events::insert(self, events))
+    fn keep_events(&self, new: NewEvents) -> StoreFuture<'_, EventPosition> {
+        self.bounded(events::insert(self, new))
+    }
+
+    fn left_behind(&self, teller: Teller) -> StoreFuture<'_, Vec<LeftBehind>> {
+        self.bounded(presence::left_behind(self, teller))
     }
 
     fn last_event(&self) -> StoreFuture<'_, EventPosition> {

@@ -1,0 +1,119 @@
+//! Who is in which meeting, by the events that told so: written with them, in the same transaction.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::{Any, Transaction};
+
+use super::{SqlStore, error, get, get_uuid, micros, unreadable};
+use crate::booking::admission::MeetingId;
+use crate::booking::event::{Event, EventKind};
+use crate::booking::presence::{LeftBehind, Teller};
+use crate::booking::store::StoreError;
+
+/// Notes what an event says of who is there.
+pub(super) async fn note(
+    transaction: &mut Transaction<'static, Any>,
+    event: &Event,
+    teller: &Teller,
+) -> Result<(), StoreError> {
+    let Some(meeting) = event.meeting.map(|meeting| meeting.to_string()) else {
+        return Ok(());
+    };
+    let participant = event.data["id"].as_str().unwrap_or_default().to_owned();
+    let (node, process) = (teller.node.clone(), teller.process.to_string());
+    let query = match event.kind {
+        EventKind::ParticipantWaiting
+        | EventKind::ParticipantJoined
+        | EventKind::ParticipantUpdated => sqlx::query(
+            "INSERT INTO present (participant, meeting, node, process, at, data) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (participant) DO UPDATE SET meeting = excluded.meeting, node = excluded.node,
+                 process = excluded.process, at = excluded.at, data = excluded.data",
+        )
+        .bind(participant)
+        .bind(meeting)
+        .bind(node)
+        .bind(process)
+        .bind(micros(event.at))
+        .bind(event.data.to_string()),
+        EventKind::ParticipantLeft => {
+            sqlx::query("DELETE FROM present WHERE participant = $1").bind(participant)
+        }
+        EventKind::MeetingStarted => sqlx::query(
+            "INSERT INTO live_meetings (meeting, node, process, at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (meeting, node) DO UPDATE SET process = excluded.process, at = excluded.at",
+        )
+        .bind(meeting)
+        .bind(node)
+        .bind(process)
+        .bind(micros(event.at)),
+        EventKind::MeetingEnded => {
+            let sql = "DELETE FROM live_meetings WHERE meeting = $1 AND node = $2";
+            sqlx::query(sql).bind(meeting).bind(node)
+        }
+        EventKind::CallRefused | EventKind::FailureBudgetLow | EventKind::WebhookTest => {
+            return Ok(());
+        }
+    };
+    let noted = query.execute(&mut **transaction).await;
+    noted.map(drop).map_err(error)
+}
+
+/// What earlier processes of this node left. A meeting that is live on another node too ends there.
+pub(super) async fn left_behind(
+    store: &SqlStore,
+    teller: Teller,
+) -> Result<Vec<LeftBehind>, StoreError> {
+    let (node, process) = (teller.node, teller.process.to_string());
+    let mut transaction = store.begin().await?;
+    sqlx::query(
+        "DELETE FROM live_meetings WHERE node = $1 AND process <> $2
+         AND EXISTS (SELECT 1 FROM live_meetings o WHERE o.meeting = live_meetings.meeting AND o.node <> $1)",
+    )
+    .bind(node.clone())
+    .bind(process.clone())
+    .execute(&mut *transaction)
+    .await
+    .map_err(error)?;
+    let rows = sqlx::query(
+        "SELECT meeting, data, at FROM present WHERE node = $1 AND process <> $2
+         UNION ALL SELECT meeting, NULL, at FROM live_meetings WHERE node = $1 AND process <> $2
+         ORDER BY at, meeting",
+    )
+    .bind(node)
+    .bind(process)
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(error)?;
+    transaction.commit().await.map_err(error)?;
+    let mut left: BTreeMap<_, LeftBehind> = BTreeMap::new();
+    for row in &rows {
+        let meeting = get_uuid(row, "meeting")?;
+        let of_meeting = left.entry(meeting).or_insert_with(|| LeftBehind {
+            meeting: MeetingId(meeting),
+            participants: Vec::new(),
+            was_live: false,
+        });
+        match get::<Option<String>>(row, "data")? {
+            Some(data) => {
+                let data = serde_json::from_str(&data).map_err(|_| unreadable("data"))?;
+                of_meeting.participants.push(data);
+            }
+            None => of_meeting.was_live = true,
+        }
+    }
+    Ok(left.into_values().collect())
+}
+
+/// Of nodes that never come back.
+pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM present WHERE at < $1",
+        "DELETE FROM live_meetings WHERE at < $1
+         AND NOT EXISTS (SELECT 1 FROM present p WHERE p.meeting = live_meetings.meeting AND p.node = live_meetings.node)",
+    ] {
+        let delete = sqlx::query(sql).bind(micros(before));
+        delete.execute(&store.write).await.map_err(error)?;
+    }
+    Ok(())
+}

@@ -18,7 +18,7 @@ use super::query::Parameters;
 use super::view::Page;
 use crate::booking::change::{FieldError, parse_time};
 use crate::booking::service::{ReplayFrom, WebhookChange};
-use crate::booking::webhook::{Delivery, DeliveryFilter, DeliveryState, Webhook};
+use crate::booking::webhook::{Delivery, DeliveryFilter, DeliveryState, DisabledBecause, Webhook};
 use crate::booking::{EventKind, Permission};
 
 /// A webhook as it is asked for.
@@ -76,6 +76,9 @@ pub(super) struct WebhookView {
     types: Option<Vec<EventKind>>,
     /// Is it told now?
     enabled: bool,
+    /// Why it isn't, where nobody switched it off: `gone`, as it answered 410. What wasn't told by then is told once
+    /// it is switched on again.
+    disabled_because: Option<DisabledBecause>,
     /// When it was made.
     #[schema(format = "date-time")]
     created_at: String,
@@ -142,7 +145,8 @@ pub(super) struct Replayed {
 /// Makes a webhook: it is told of what happens from now on.
 ///
 /// Each message is a POST of the schema `Event`, signed as Standard Webhooks 1.0 has it. Any 2xx within ten seconds
-/// says that it arrived; else it comes again, for a day. It may come more than once: `webhook-id` tells.
+/// says that it arrived; else it comes again, for a day, after the `Retry-After` of the answer where it has one (an
+/// hour at most). 410 switches the webhook off. A message may come more than once: `webhook-id` tells.
 #[utoipa::path(
     post, operation_id = "createWebhook", path = "/v1/webhooks", tag = "webhooks", security(("key" = [])), request_body = WebhookRequest,
     responses((status = 201, description = "Made; the only answer that holds the secret", body = NewWebhookView))
@@ -372,6 +376,7 @@ impl WebhookView {
             url: webhook.url,
             types: webhook.kinds,
             enabled: webhook.enabled,
+            disabled_because: webhook.disabled_because,
             created_at: webhook.created_at.to_string(),
         }
     }

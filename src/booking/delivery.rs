@@ -17,6 +17,8 @@ use crate::booking::event::EventPosition;
 pub struct DeliveryQueue {
     lanes: BTreeMap<Lane, BTreeMap<EventPosition, Pending>>,
     in_flight: BTreeSet<EventPosition>,
+    /// The receiver asked not to be told anything before.
+    quiet_until: Option<Timestamp>,
     seed: u64,
 }
 
@@ -36,6 +38,18 @@ pub struct Pending {
     pub created_at: Timestamp,
     /// When it is to be tried next.
     pub due_at: Timestamp,
+}
+
+/// How a try went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It was taken.
+    Arrived,
+    /// It wasn't.
+    Failed {
+        /// The receiver asked not to be told anything before (`Retry-After`).
+        not_before: Option<Timestamp>,
+    },
 }
 
 /// What became of a delivery.
@@ -59,6 +73,7 @@ impl DeliveryQueue {
         Self {
             lanes: BTreeMap::new(),
             in_flight: BTreeSet::new(),
+            quiet_until: None,
             seed,
         }
     }
@@ -73,7 +88,8 @@ impl DeliveryQueue {
 
     /// What is to be sent now: of those that are due and wait for no other, the oldest.
     pub fn next(&mut self, now: Timestamp) -> Option<Pending> {
-        if self.in_flight.len() >= IN_FLIGHT_MAX {
+        let is_quiet = self.quiet_until.is_some_and(|until| now < until);
+        if is_quiet || self.in_flight.len() >= IN_FLIGHT_MAX {
             return None;
         }
         let due = self.heads().filter(|head| head.due_at <= now);
@@ -83,12 +99,19 @@ impl DeliveryQueue {
     }
 
     /// How the sending of one went.
-    pub fn settle(&mut self, now: Timestamp, sent: &Pending, delivered: bool) -> Settled {
+    pub fn settle(&mut self, now: Timestamp, sent: &Pending, attempt: Attempt) -> Settled {
         self.in_flight.remove(&sent.position);
+        let (delivered, not_before) = match attempt {
+            Attempt::Arrived => (true, None),
+            Attempt::Failed { not_before } => (false, not_before),
+        };
+        let quiet_until = not_before.map(|until| until.min(later(now, PAUSE_MAX)));
+        self.quiet_until = self.quiet_until.max(quiet_until);
         let Some(lane) = self.lanes.get_mut(&sent.meeting) else {
             return Settled::Delivered;
         };
         let again = next_try(now, sent, self.seed).filter(|_| !delivered);
+        let again = again.map(|due_at| quiet_until.map_or(due_at, |until| due_at.max(until)));
         if let Some((due_at, pending)) = again.zip(lane.get_mut(&sent.position)) {
             pending.attempts = sent.attempts.saturating_add(1);
             pending.due_at = due_at;
@@ -132,6 +155,10 @@ fn next_try(now: Timestamp, sent: &Pending, seed: u64) -> Option<Timestamp> {
     let due_at = now.checked_add(pause.checked_mul(spread)? / 100).ok()?;
     let give_up_at = sent.created_at.checked_add(PATIENCE).ok()?;
     (due_at <= give_up_at).then_some(due_at)
+}
+
+fn later(now: Timestamp, time: SignedDuration) -> Timestamp {
+    now.saturating_add(time).unwrap_or(now)
 }
 
 /// 80 to 120 per cent, so that not all come back at the same moment.
@@ -188,6 +215,8 @@ mod tests {
         sent.iter().map(|pending| pending.position.0).collect()
     }
 
+    const FAILED: Attempt = Attempt::Failed { not_before: None };
+
     fn all_due(queue: &mut DeliveryQueue, now: Timestamp) -> Vec<Pending> {
         std::iter::from_fn(|| queue.next(now)).collect()
     }
@@ -197,17 +226,20 @@ mod tests {
         let mut queue = queue(&[(1, 1), (2, 2), (3, 1), (4, 2), (5, 0)]);
         let sent = all_due(&mut queue, at(0));
         assert_eq!(positions(&sent), [1, 2, 5], "one of each meeting");
-        let Settled::Again { due_at } = queue.settle(at(1), &sent[0], false) else {
+        let Settled::Again { due_at } = queue.settle(at(1), &sent[0], FAILED) else {
             panic!("given up at once");
         };
-        assert_eq!(queue.settle(at(1), &sent[1], true), Settled::Delivered);
+        assert_eq!(
+            queue.settle(at(1), &sent[1], Attempt::Arrived),
+            Settled::Delivered
+        );
         assert_eq!(positions(&all_due(&mut queue, at(1))), [4]);
         assert!((at(5)..=at(7)).contains(&due_at), "{due_at}");
         let just_before = due_at - SignedDuration::from_millis(1);
         assert!(queue.next(just_before).is_none());
         let again = all_due(&mut queue, due_at);
         assert_eq!((positions(&again), again[0].attempts), (vec![1], 1));
-        queue.settle(due_at, &again[0], true);
+        queue.settle(due_at, &again[0], Attempt::Arrived);
         assert_eq!(positions(&all_due(&mut queue, due_at)), [3]);
     }
 
@@ -218,7 +250,7 @@ mod tests {
         loop {
             let sent = queue.next(now).unwrap();
             assert_eq!(sent.position.0, 1, "the second waits");
-            match queue.settle(now, &sent, false) {
+            match queue.settle(now, &sent, FAILED) {
                 Settled::Again { due_at } => {
                     assert!(
                         queue
@@ -237,7 +269,7 @@ mod tests {
         assert!(pauses.iter().all(|pause| *pause <= 4_320), "{pauses:?}");
         // The second had its day too while it waited, but is sent once at least.
         let second = queue.next(now).unwrap();
-        assert_eq!(queue.settle(at(90_000), &second, false), Settled::GivenUp);
+        assert_eq!(queue.settle(at(90_000), &second, FAILED), Settled::GivenUp);
         assert!(queue.is_empty());
     }
 
@@ -250,8 +282,34 @@ mod tests {
         assert_eq!(queue.len(), 3);
         // The older one, replayed, may go now: nothing newer is delivered meanwhile.
         assert_eq!(queue.next(at(0)).map(|next| next.position.0), Some(4));
-        assert_eq!(queue.settle(at(0), &sent, true), Settled::Delivered);
+        assert_eq!(
+            queue.settle(at(0), &sent, Attempt::Arrived),
+            Settled::Delivered
+        );
         assert!(queue.next(at(0)).is_none(), "4 is on its way");
+    }
+
+    #[test]
+    fn who_asks_for_a_pause_is_told_nothing_meanwhile_for_an_hour_at_most() {
+        let mut queue = queue(&[(1, 1), (2, 2), (3, 1)]);
+        let sent = all_due(&mut queue, at(0));
+        let asked = |seconds| Attempt::Failed {
+            not_before: Some(at(seconds)),
+        };
+        let settled = queue.settle(at(1), &sent[0], asked(100));
+        assert_eq!(settled, Settled::Again { due_at: at(100) });
+        queue.settle(at(2), &sent[1], FAILED);
+        assert!(queue.next(at(99)).is_none(), "the other meeting waits too");
+        let again = all_due(&mut queue, at(100));
+        assert_eq!(positions(&again), [1, 2]);
+        let settled = queue.settle(at(100), &again[0], asked(100_000));
+        assert_eq!(settled, Settled::Again { due_at: at(3_700) });
+        // A pause that is shorter than ours changes nothing.
+        let Settled::Again { due_at } = queue.settle(at(100), &again[1], asked(101)) else {
+            panic!("given up at once");
+        };
+        assert!(due_at > at(110), "{due_at}");
+        assert!(queue.next(at(3_699)).is_none());
     }
 
     #[test]
@@ -259,7 +317,7 @@ mod tests {
         let mut queue = queue(&[(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
         let sent = all_due(&mut queue, at(0));
         assert_eq!(positions(&sent), [1, 2, 3, 4]);
-        queue.settle(at(0), &sent[3], true);
+        queue.settle(at(0), &sent[3], Attempt::Arrived);
         assert_eq!(positions(&all_due(&mut queue, at(0))), [5]);
     }
 }

@@ -28,6 +28,8 @@ pub struct Webhook {
     pub kinds: Option<Vec<EventKind>>,
     /// Is he told now?
     pub enabled: bool,
+    /// Why he isn't, if nobody switched it off.
+    pub disabled_because: Option<DisabledBecause>,
     /// What messages to him are signed with.
     pub secret: WebhookSecret,
     /// When it was made.
@@ -36,6 +38,16 @@ pub struct Webhook {
     pub revision: i64,
     /// The last event that was looked at for him.
     pub position: EventPosition,
+}
+
+/// Why a webhook was switched off by itself.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum DisabledBecause {
+    /// The receiver answered 410: it wants no more.
+    Gone,
 }
 
 /// What messages to a webhook are signed with. Prints as `***`.

@@ -14,13 +14,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::booking::delivery::{DeliveryQueue, Pending, Settled};
+use crate::booking::delivery::{Attempt, DeliveryQueue, Pending, Settled};
 use crate::booking::event::EventPosition;
 use crate::booking::persistence::insist;
 use crate::booking::store::webhooks::{TakeEvents, Tried};
 use crate::booking::{Bookings, EventDocument, StoreError, Webhook};
 
-use sender::{Message, SendError, Sender};
+use sender::{Answer, Message, SendError, Sender};
 
 /// Delivers until it is told to stop, and gives its leases back.
 pub async fn deliver(
@@ -84,7 +84,7 @@ struct Held {
 struct Sent {
     webhook: Uuid,
     pending: Pending,
-    answer: Result<u16, SendError>,
+    answer: Result<Answer, SendError>,
 }
 
 impl Deliverer {
@@ -203,18 +203,25 @@ impl Deliverer {
 
     async fn settle(&mut self, sent: Sent) {
         let now = (self.clock)();
-        let delivered = matches!(sent.answer, Ok(200..=299));
-        let settled = match self.held.get_mut(&sent.webhook) {
-            Some(held) => held.queue.settle(now, &sent.pending, delivered),
-            // Switched off meanwhile; what arrived has arrived.
-            None if delivered => Settled::Delivered,
-            None => return,
+        let (status, error, retry_after) = match sent.answer {
+            Ok(answer) => (
+                Some(answer.status),
+                status_error(answer.status),
+                answer.retry_after,
+            ),
+            Err(error) => (None, Some(error.word()), None),
         };
-        let error = match sent.answer {
-            Ok(_) if delivered => None,
-            Ok(300..=399) => Some("redirect"),
-            Ok(_) => Some("status"),
-            Err(error) => Some(error.word()),
+        let attempt = match error {
+            None => Attempt::Arrived,
+            Some(_) => Attempt::Failed {
+                not_before: retry_after.and_then(|text| retry_at(now, &text)),
+            },
+        };
+        let settled = match self.held.get_mut(&sent.webhook) {
+            Some(held) => held.queue.settle(now, &sent.pending, attempt),
+            // Switched off meanwhile; what arrived has arrived.
+            None if attempt == Attempt::Arrived => Settled::Delivered,
+            None => return,
         };
         let tried = Tried {
             webhook: sent.webhook,
@@ -222,11 +229,22 @@ impl Deliverer {
             position: sent.pending.position,
             at: now,
             settled,
-            status: sent.answer.ok(),
+            status,
             error,
         };
         let settle = || self.bookings.settle_delivery(tried.clone());
         insist("what became of a delivery", || false, settle).await;
+        if status == Some(GONE) {
+            self.switch_off(sent.webhook).await;
+        }
+    }
+
+    /// The receiver said that it wants no more.
+    async fn switch_off(&mut self, webhook: Uuid) {
+        tracing::info!(%webhook, "a webhook answered 410 and is told nothing any more");
+        let disable = || self.bookings.webhook_is_gone(webhook, self.holder);
+        insist("that a webhook wants no more", || false, disable).await;
+        self.held.remove(&webhook);
     }
 }
 
@@ -255,13 +273,31 @@ impl Held {
     }
 }
 
+/// What is wrong with an answer of that status.
+const fn status_error(status: u16) -> Option<&'static str> {
+    match status {
+        200..=299 => None,
+        300..=399 => Some("redirect"),
+        _ => Some("status"),
+    }
+}
+
+/// When to come again (RFC 9110 section 10.2.3): in so many seconds, or then.
+fn retry_at(now: Timestamp, text: &str) -> Option<Timestamp> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        let time = jiff::SignedDuration::from_secs(seconds.into());
+        return now.checked_add(time).ok();
+    }
+    httpdate::parse_http_date(text).ok()?.try_into().ok()
+}
+
 async fn send(
     bookings: &Bookings,
     sender: &Sender,
     webhook: &Webhook,
     pending: Pending,
     clock: fn() -> Timestamp,
-) -> Result<u16, SendError> {
+) -> Result<Answer, SendError> {
     let read = || bookings.event_at(pending.position);
     let event = insist("an event to tell of", || false, read).await;
     let event = event.flatten().ok_or(SendError::Gone)?;
@@ -278,6 +314,8 @@ async fn send(
     sender.send(message).await
 }
 
+/// 410: what is asked for is gone, and won't come back.
+const GONE: u16 = 410;
 /// Deliveries of one webhook that are kept in memory; more wait in the store.
 const QUEUE: usize = 10_000;
 /// Messages on their way at once, to all webhooks together.
@@ -288,3 +326,20 @@ const NAP: Duration = Duration::from_millis(500);
 const RENEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 /// How long after the last renewal nobody else can have them, with some room for clocks that differ.
 const SAFE: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receiver_says_in_seconds_or_by_a_date_when_to_come_again() {
+        let now: Timestamp = "2026-11-23T10:00:00Z".parse().unwrap();
+        let at = |text| retry_at(now, text).map(|at| at.to_string());
+        assert_eq!(at("120").as_deref(), Some("2026-11-23T10:02:00Z"));
+        let date = at("Mon, 23 Nov 2026 11:00:00 GMT");
+        assert_eq!(date.as_deref(), Some("2026-11-23T11:00:00Z"));
+        for nonsense in ["", "-1", "soon", "1.5", "99999999999"] {
+            assert_eq!(at(nonsense), None, "{nonsense}");
+        }
+    }
+}

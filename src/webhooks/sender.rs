@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -46,6 +46,15 @@ pub(super) struct Message {
     pub(super) body: String,
 }
 
+/// How a message was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The HTTP status.
+    pub(super) status: u16,
+    /// `Retry-After`, as it was written.
+    pub(super) retry_after: Option<String>,
+}
+
 impl Sender {
     /// Trusts whom the system trusts.
     pub(super) fn new(reach: Reach) -> Result<Self, tokio_rustls::rustls::Error> {
@@ -62,13 +71,13 @@ impl Sender {
         })
     }
 
-    /// Sends it; the status it was answered with.
-    pub(super) async fn send(&self, message: Message) -> Result<u16, SendError> {
+    /// Sends it; how it was answered.
+    pub(super) async fn send(&self, message: Message) -> Result<Answer, SendError> {
         let sent = timeout(PATIENCE, self.try_to_send(message)).await;
         sent.unwrap_or(Err(SendError::Timeout))
     }
 
-    async fn try_to_send(&self, message: Message) -> Result<u16, SendError> {
+    async fn try_to_send(&self, message: Message) -> Result<Answer, SendError> {
         let url = Url::parse(&message.url).map_err(|_| SendError::NotAllowed)?;
         let port = url.port_or_known_default().ok_or(SendError::NotAllowed)?;
         let addresses = self.addresses(&url, port).await?;
@@ -150,7 +159,7 @@ fn request(url: &Url, message: Message) -> Option<Request<Full<Bytes>>> {
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-) -> Result<u16, SendError> {
+) -> Result<Answer, SendError> {
     let broken = |_: hyper::Error| SendError::Broken;
     let mut builder = http1::Builder::new();
     builder.max_buf_size(HEADERS_BYTES_MAX);
@@ -162,10 +171,14 @@ async fn exchange(
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
     let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status().as_u16();
+    let retry_after = response.headers().get(RETRY_AFTER);
+    let answer = Answer {
+        status: response.status().as_u16(),
+        retry_after: retry_after.and_then(|value| value.to_str().ok().map(str::to_owned)),
+    };
     // Nobody needs it; but a receiver that is cut off in mid-sentence might count that as an error.
     let _read = timeout(LAST_WORDS, read_a_little(response)).await;
-    Ok(status)
+    Ok(answer)
 }
 
 async fn read_a_little(mut response: Response<Incoming>) {

@@ -33,6 +33,12 @@ enum Does {
     Hangs,
     /// 302 to there.
     Redirects(String),
+    /// 503, and asks for so many seconds.
+    AsksFor(u32),
+    /// 410.
+    IsGone,
+    /// 204, byte by byte.
+    TakesSlowly,
 }
 
 /// A message that came.
@@ -95,6 +101,15 @@ impl Receiver {
             Does::Takes => answer(204).body(Body::empty()).unwrap(),
             Does::Fails => answer(500).body(Body::from("x".repeat(100_000))).unwrap(),
             Does::Hangs => std::future::pending().await,
+            Does::AsksFor(seconds) => {
+                let answer = answer(503).header("retry-after", seconds.to_string());
+                answer.body(Body::empty()).unwrap()
+            }
+            Does::IsGone => answer(410).body(Body::empty()).unwrap(),
+            Does::TakesSlowly => {
+                sleep(Duration::from_secs(3)).await;
+                answer(204).body(Body::empty()).unwrap()
+            }
             Does::Redirects(to) => {
                 let answer = answer(302).header("location", to);
                 answer.body(Body::empty()).unwrap()
@@ -350,6 +365,61 @@ async fn a_receiver_that_fails_gets_everything_in_order_and_only_its_meeting_wai
         || "nothing after".to_owned(),
     )
     .await;
+}
+
+#[tokio::test]
+async fn one_that_asks_for_time_gets_it_and_one_that_is_gone_is_told_nothing_more() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let receiver = Receiver::at("127.0.0.2").await;
+    let _delivering = Delivering::start(&api.bookings);
+    let hook = api.hook(&key, &receiver.url()).await;
+    receiver.next(&[Does::AsksFor(600), Does::TakesSlowly, Does::Takes]);
+    api.happens_in(1, &[1]).await;
+    receiver.has(&[1]).await;
+    let is_noted = async || {
+        let tried = api.deliveries(&key, &hook, "").await;
+        tried[0]["status"] == json!(503)
+    };
+    while !is_noted().await {
+        sleep(Duration::from_millis(20)).await;
+    }
+    api.happens_in(1, &[2]).await;
+    api.happens_in(2, &[10]).await;
+    pass(SignedDuration::from_secs(590));
+    sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(receiver.numbers(), [1], "nothing of any meeting");
+    pass(SignedDuration::from_secs(20));
+    // Slow, but in time: it arrived, and what comes after it in its meeting waits.
+    until(
+        || receiver.came().len() >= 3,
+        || format!("{:?}", receiver.numbers()),
+    )
+    .await;
+    assert_eq!(receiver.numbers()[..3], [1, 1, 10]);
+    receiver.has(&[1, 1, 10, 2]).await;
+
+    receiver.next(&[Does::IsGone]);
+    api.happens_in(1, &[3, 4]).await;
+    receiver.has(&[1, 1, 10, 2, 3]).await;
+    let path = format!("/v1/webhooks/{}", hook["id"].as_str().unwrap());
+    let read = async || api.ask(&key, "GET", &path, None).await.json();
+    while read().await["enabled"] == true {
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(read().await["disabled_because"], "gone");
+    api.happens_in(1, &[5]).await;
+    pass(SignedDuration::from_hours(2));
+    sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(receiver.numbers().len(), 5, "it wants no more");
+    let body = json!({"enabled": true});
+    let changed = api.ask(&key, "PATCH", &path, Some(body)).await.json();
+    assert_eq!(
+        (&changed["enabled"], &changed["disabled_because"]),
+        (&json!(true), &Value::Null)
+    );
+    // What it refused is told first; what happened while it was gone is told by a replay only.
+    receiver.has(&[1, 1, 10, 2, 3, 3, 4]).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use crate::booking::event::{Event, EventKind, EventPosition, KeptEvent};
 use crate::booking::key::{ApiKey, KeyRole, Organisation};
 use crate::booking::store::StoreError;
 use crate::booking::store::webhooks::{Lease, Replay, TakeEvents, Tried};
-use crate::booking::webhook::{Delivery, DeliveryFilter, Webhook, WebhookSecret};
+use crate::booking::webhook::{Delivery, DeliveryFilter, DisabledBecause, Webhook, WebhookSecret};
 
 /// A webhook as it is asked for, or what to change of it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -51,6 +51,7 @@ impl Bookings {
             url: String::new(),
             kinds: None,
             enabled: true,
+            disabled_because: None,
             secret: WebhookSecret::generate()?,
             created_at: crate::booking::meeting::kept(now),
             revision: 1,
@@ -259,6 +260,15 @@ impl Bookings {
         Ok(())
     }
 
+    /// The receiver wants no more: nothing is told until somebody switches it on again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn webhook_is_gone(&self, webhook: Uuid, holder: Uuid) -> Result<(), StoreError> {
+        let because = DisabledBecause::Gone;
+        self.store().disable_webhook(webhook, holder, because).await
+    }
+
     /// An event by its position.
     ///
     /// # Errors
@@ -284,15 +294,16 @@ impl Bookings {
         let (Ok(url), Ok(kinds)) = (url, kinds) else {
             return Err(BookingError::Invalid(wrong));
         };
-        let enabled = match asked.enabled {
-            Change::Set(enabled) => enabled,
-            Change::Clear => true,
-            Change::Keep => base.enabled,
+        let (enabled, disabled_because) = match asked.enabled {
+            Change::Set(enabled) => (enabled, None),
+            Change::Clear => (true, None),
+            Change::Keep => (base.enabled, base.disabled_because),
         };
         Ok(Webhook {
             url,
             kinds,
             enabled,
+            disabled_because,
             ..base
         })
     }

@@ -7,7 +7,7 @@ use super::StoreFuture;
 use crate::booking::admission::OrganisationId;
 use crate::booking::delivery::{Pending, Settled};
 use crate::booking::event::{EventPosition, KeptEvent};
-use crate::booking::webhook::{Delivery, DeliveryFilter, Webhook};
+use crate::booking::webhook::{Delivery, DeliveryFilter, DisabledBecause, Webhook};
 
 /// Webhooks and what they are told. Only who holds the lease of a webhook delivers to it.
 pub trait WebhookStore: Send + Sync {
@@ -53,6 +53,14 @@ pub trait WebhookStore: Send + Sync {
 
     /// Writes down how a try went; nothing if the lease is somebody else's now.
     fn settle_delivery(&self, tried: Tried) -> StoreFuture<'_, ()>;
+
+    /// Switches a webhook off, unless its lease is somebody else's now.
+    fn disable_webhook(
+        &self,
+        id: Uuid,
+        holder: Uuid,
+        because: DisabledBecause,
+    ) -> StoreFuture<'_, ()>;
 
     /// An event by its position.
     fn event_at(&self, position: EventPosition) -> StoreFuture<'_, Option<KeptEvent>>;

@@ -4,13 +4,15 @@ use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
-use super::{SqlStore, deliveries, error, events, get, get_time, get_uuid, micros, unreadable};
+use super::{
+    SqlStore, deliveries, error, events, get, get_time, get_uuid, micros, unreadable, word,
+};
 use crate::booking::admission::OrganisationId;
 use crate::booking::delivery::Pending;
 use crate::booking::event::{EventKind, EventPosition, KeptEvent};
 use crate::booking::store::webhooks::{Lease, Replay, TakeEvents, Tried, WebhookStore};
 use crate::booking::store::{StoreError, StoreFuture};
-use crate::booking::webhook::{Delivery, DeliveryFilter, Webhook, WebhookSecret};
+use crate::booking::webhook::{Delivery, DeliveryFilter, DisabledBecause, Webhook, WebhookSecret};
 
 impl WebhookStore for SqlStore {
     fn new_webhook(&self, webhook: Webhook) -> StoreFuture<'_, ()> {
@@ -64,6 +66,15 @@ impl WebhookStore for SqlStore {
 
     fn settle_delivery(&self, tried: Tried) -> StoreFuture<'_, ()> {
         self.bounded(deliveries::settle(self, tried))
+    }
+
+    fn disable_webhook(
+        &self,
+        id: Uuid,
+        holder: Uuid,
+        because: DisabledBecause,
+    ) -> StoreFuture<'_, ()> {
+        self.bounded(disable(self, id, holder, because))
     }
 
     fn event_at(&self, position: EventPosition) -> StoreFuture<'_, Option<KeptEvent>> {
@@ -135,18 +146,35 @@ async fn change(store: &SqlStore, changed: Webhook, at: Timestamp) -> Result<boo
     if get::<i64>(&row, "enabled")? != 0 {
         deliveries::make(&mut transaction, &row, last, at).await?;
     }
-    let sql = "UPDATE webhooks SET url = $1, kinds = $2, enabled = $3, position = $4 WHERE id = $5";
+    let sql = "UPDATE webhooks SET url = $1, kinds = $2, enabled = $3, position = $4, disabled_because = $6 WHERE id = $5";
     sqlx::query(sql)
         .bind(changed.url)
         .bind(kinds_text(changed.kinds.as_deref()))
         .bind(i64::from(changed.enabled))
         .bind(last.0)
         .bind(changed.id.to_string())
+        .bind(changed.disabled_because.map(|because| word(&because)))
         .execute(&mut *transaction)
         .await
         .map_err(error)?;
     transaction.commit().await.map_err(error)?;
     Ok(true)
+}
+
+/// What was not told yet stays to be told, should somebody switch it on again.
+async fn disable(
+    store: &SqlStore,
+    id: Uuid,
+    holder: Uuid,
+    because: DisabledBecause,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE webhooks SET enabled = 0, disabled_because = $1, revision = revision + 1
+               WHERE id = $2 AND leased_by = $3 AND enabled = 1";
+    let query = sqlx::query(sql)
+        .bind(word(&because))
+        .bind(id.to_string())
+        .bind(holder.to_string());
+    query.execute(&store.write).await.map(drop).map_err(error)
 }
 
 async fn delete(store: &SqlStore, id: Uuid) -> Result<(), StoreError> {
@@ -199,6 +227,7 @@ fn webhook(row: &AnyRow) -> Result<Webhook, StoreError> {
         .transpose()
         .map_err(|_| unreadable("kinds"))?;
     let secret: String = get(row, "secret")?;
+    let disabled_because: Option<String> = get(row, "disabled_because")?;
     Ok(Webhook {
         id: get_uuid(row, "id")?,
         organisation: OrganisationId(get_uuid(row, "organisation")?),
@@ -206,6 +235,10 @@ fn webhook(row: &AnyRow) -> Result<Webhook, StoreError> {
         url: get(row, "url")?,
         kinds,
         enabled: get::<i64>(row, "enabled")? != 0,
+        disabled_because: disabled_because
+            .map(|word| serde_json::from_value(serde_json::Value::String(word)))
+            .transpose()
+            .map_err(|_| unreadable("disabled_because"))?,
         secret: WebhookSecret::parse(&secret).ok_or_else(|| unreadable("secret"))?,
         created_at: get_time(row, "created_at")?,
         revision: get(row, "revision")?,

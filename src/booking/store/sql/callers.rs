@@ -142,6 +142,7 @@ async fn erase(
             .await
             .map_err(error)?;
     }
+    erase_presence(&mut transaction, owner.clone(), &hash).await?;
     sqlx::query(
         "UPDATE calls SET caller = '', caller_hash = NULL, sip_call_id = NULL, asterisk_channel = NULL
          WHERE caller_hash = $1 AND ($2 IS NULL OR organisation = $2)",
@@ -153,6 +154,33 @@ async fn erase(
     .map_err(error)?;
     transaction.commit().await.map_err(error)?;
     store.forget_deleted().await
+}
+
+/// Where a process was killed, it still stands that he is in a meeting.
+async fn erase_presence(
+    transaction: &mut Transaction<'static, Any>,
+    owner: Option<String>,
+    hash: &CallerHash,
+) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT p.participant, p.data FROM calls c JOIN present p ON p.participant = c.participant
+         WHERE c.caller_hash = $1 AND ($2 IS NULL OR c.organisation = $2)",
+    )
+    .bind(hash.as_str().to_owned())
+    .bind(owner)
+    .fetch_all(&mut **transaction)
+    .await
+    .map_err(error)?;
+    for row in &rows {
+        let (participant, data): (String, String) = (get(row, "participant")?, get(row, "data")?);
+        sqlx::query("UPDATE present SET data = $1 WHERE participant = $2")
+            .bind(without_person(&data)?)
+            .bind(participant)
+            .execute(&mut **transaction)
+            .await
+            .map_err(error)?;
+    }
+    Ok(())
 }
 
 /// An event's data without who it was.

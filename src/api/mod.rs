@@ -204,6 +204,7 @@ fn api_routes() -> Vec<Route> {
         ("/v1/webhooks/{id}/test", post(webhooks::test)),
         ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
         ("/v1/webhooks/{id}/replay", post(webhooks::replay)),
+        ("/v1/webhooks/{id}/rotate", post(webhooks::rotate)),
         ("/v1/pins/explain", post(pins::explain)),
         ("/openapi.json", get(health::openapi_document)),
     ]
@@ -341,6 +342,7 @@ fn guarded_for(
         webhooks::test,
         webhooks::deliveries,
         webhooks::replay,
+        webhooks::rotate,
         pins::explain,
         numbers::create,
         numbers::list,

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
+use jiff::SignedDuration;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -59,6 +60,15 @@ pub(super) struct ReplayRequest {
     /// What happened then or later.
     #[schema(format = "date-time")]
     from_time: Option<String>,
+}
+
+/// How to replace a webhook's secret.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "tells the OpenAPI document what `rotate` reads")]
+pub(super) struct SecretRotation {
+    /// How long messages are signed with the old one too; 0 to 43,200, default 1,440: a day.
+    #[schema(maximum = 43_200)]
+    grace_minutes: Option<u32>,
 }
 
 /// A webhook.
@@ -338,6 +348,40 @@ pub(super) async fn replay(
     Ok((StatusCode::ACCEPTED, Json(Replayed { events })))
 }
 
+/// Gives a webhook a new secret. For a while messages are signed with both (`webhook-signature` holds two), so that
+/// the receiver can change in its own time.
+#[utoipa::path(
+    post, operation_id = "rotateWebhookSecret", path = "/v1/webhooks/{id}/rotate", tag = "webhooks", security(("key" = [])), request_body = SecretRotation, params(("id" = String, Path)),
+    responses(
+        (status = 200, description = "It has a new secret; the only answer that holds it", body = NewWebhookView),
+        (status = 412, description = "It was changed by somebody else at the same time", body = ProblemDocument, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn rotate(
+    State(state): State<AppState>,
+    asker: Asker,
+    Named(path): Named<WebhookPath>,
+    mut fields: Fields,
+) -> Result<Json<NewWebhookView>, Problem> {
+    asker.must(Permission::Book)?;
+    let grace = given(fields.number("grace_minutes")).unwrap_or(GRACE_MINUTES_DEFAULT);
+    fields.finish()?;
+    if !(0..=GRACE_MINUTES_MAX).contains(&grace) {
+        let must = "must be 0 to 43,200";
+        let error = FieldError::new("grace_minutes", "out_of_range", must);
+        return Err(Problem::invalid(vec![error]));
+    }
+    let webhook = seen(&state, &asker, path.id).await?;
+    let grace = SignedDuration::from_mins(grace);
+    let changed = state
+        .bookings
+        .rotate_webhook_secret(state.now(), webhook, grace)
+        .await?;
+    let secret = changed.secret.expose();
+    let view = WebhookView::new(changed);
+    Ok(Json(NewWebhookView { view, secret }))
+}
+
 /// The webhook, if this key may see it.
 async fn seen(state: &AppState, asker: &Asker, id: Uuid) -> Result<Webhook, Problem> {
     let webhook = state.bookings.webhook(&asker.key, id).await?;
@@ -399,3 +443,7 @@ impl DeliveryView {
         }
     }
 }
+
+const GRACE_MINUTES_DEFAULT: i64 = 1_440;
+/// A month.
+const GRACE_MINUTES_MAX: i64 = 43_200;

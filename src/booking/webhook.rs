@@ -32,12 +32,28 @@ pub struct Webhook {
     pub disabled_because: Option<DisabledBecause>,
     /// What messages to him are signed with.
     pub secret: WebhookSecret,
+    /// What they were signed with before, and are too until then.
+    pub former_secret: Option<(WebhookSecret, Timestamp)>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Counts the changes, from 1.
     pub revision: i64,
     /// The last event that was looked at for him.
     pub position: EventPosition,
+}
+
+impl Webhook {
+    /// The header `webhook-signature` of a message: by its secret, and by the one before while that is still good.
+    #[must_use]
+    pub fn sign(&self, id: Uuid, at: Timestamp, body: &str) -> String {
+        let signature = self.secret.sign(id, at, body);
+        match &self.former_secret {
+            Some((former, until)) if at < *until => {
+                format!("{signature} {}", former.sign(id, at, body))
+            }
+            Some(_) | None => signature,
+        }
+    }
 }
 
 /// Why a webhook was switched off by itself.
@@ -78,7 +94,7 @@ impl WebhookSecret {
         format!("{MARK}{}", STANDARD.encode(&self.0))
     }
 
-    /// The header `webhook-signature` of a message.
+    /// One signature of a message.
     #[must_use]
     pub fn sign(&self, id: Uuid, at: Timestamp, body: &str) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.0);

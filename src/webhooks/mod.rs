@@ -308,7 +308,7 @@ async fn send(
         url: webhook.url.clone(),
         id: id.to_string(),
         timestamp: at.as_second().to_string(),
-        signature: webhook.secret.sign(id, at, &body),
+        signature: webhook.sign(id, at, &body),
         body,
     };
     sender.send(message).await

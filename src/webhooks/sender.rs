@@ -61,6 +61,11 @@ impl Sender {
         let mut roots = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
+        Self::trusting(roots, reach)
+    }
+
+    /// Trusts these authorities.
+    fn trusting(roots: RootCertStore, reach: Reach) -> Result<Self, tokio_rustls::rustls::Error> {
         let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
@@ -233,3 +238,87 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 const ADDRESSES_MAX: usize = 4;
 const HEADERS_BYTES_MAX: usize = 16 * 1_024;
 const BODY_BYTES_MAX: usize = 16 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::rustls::ServerConfig;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    /// An authority, and what a receiver of that name shows by it.
+    fn certified(name: &str) -> (CertificateDer<'static>, ServerConfig) {
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&key).unwrap().der().clone();
+        let issuer = Issuer::new(authority, key);
+        let key = KeyPair::generate().unwrap();
+        let receiver = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = receiver.signed_by(&key, &issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .unwrap();
+        (root, config)
+    }
+
+    /// Takes one message; what it heard of it.
+    async fn receive(listener: &TcpListener, config: ServerConfig) -> Option<String> {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let mut stream = acceptor.accept(stream).await.ok()?;
+        let mut heard = String::new();
+        while !heard.ends_with("{}") {
+            let mut bytes = [0; 1_024];
+            let length = stream.read(&mut bytes).await.ok().filter(|n| *n > 0)?;
+            heard.push_str(&String::from_utf8_lossy(&bytes[..length]));
+        }
+        let answer = b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
+        stream.write_all(answer).await.ok()?;
+        stream.shutdown().await.ok()?;
+        Some(heard)
+    }
+
+    async fn deliver(
+        trusted: CertificateDer<'static>,
+        config: ServerConfig,
+    ) -> (Result<u16, SendError>, Option<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted).unwrap();
+        let reach = Reach::new(&["localhost".parse().unwrap()]);
+        let sender = Sender::trusting(roots, reach).unwrap();
+        let message = Message {
+            url: format!("https://localhost:{port}/hook"),
+            id: "1".to_owned(),
+            timestamp: "2".to_owned(),
+            signature: "v1,x".to_owned(),
+            body: "{}".to_owned(),
+        };
+        let (sent, heard) = tokio::join!(sender.send(message), receive(&listener, config));
+        (sent.map(|answer| answer.status), heard)
+    }
+
+    #[tokio::test]
+    async fn a_message_goes_by_tls_to_whom_a_trusted_authority_names_and_to_nobody_else() {
+        let (root, config) = certified("localhost");
+        let (sent, heard) = deliver(root, config).await;
+        assert_eq!(sent, Ok(204));
+        let heard = heard.unwrap();
+        assert!(heard.starts_with("POST /hook HTTP/1.1\r\n"), "{heard}");
+        assert!(heard.contains("webhook-signature: v1,x\r\n"), "{heard}");
+        let (_, config) = certified("localhost");
+        let (another, _) = certified("localhost");
+        assert_eq!(deliver(another, config).await, (Err(SendError::Tls), None));
+        let (root, config) = certified("portal.example.org");
+        assert_eq!(deliver(root, config).await, (Err(SendError::Tls), None));
+    }
+}

@@ -367,6 +367,53 @@ async fn a_receiver_that_fails_gets_everything_in_order_and_only_its_meeting_wai
     .await;
 }
 
+/// Is it signed with each of these secrets, in this order, and with no other?
+fn is_signed_with(came: &Came, secrets: &[&str]) -> bool {
+    let signature = |secret: &&str| {
+        let bytes = STANDARD.decode(secret.strip_prefix("whsec_").unwrap());
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &bytes.unwrap());
+        let signed = format!("{}.{}.{}", came.id, came.timestamp, came.body);
+        let tag = STANDARD.encode(ring::hmac::sign(&key, signed.as_bytes()));
+        format!("v1,{tag}")
+    };
+    let signatures: Vec<String> = secrets.iter().map(signature).collect();
+    came.signature == signatures.join(" ")
+}
+
+#[tokio::test]
+async fn a_new_secret_counts_at_once_and_the_old_one_for_a_while_yet() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let receiver = Receiver::at("127.0.0.2").await;
+    let _delivering = Delivering::start(&api.bookings);
+    let hook = api.hook(&key, &receiver.url()).await;
+    let first = hook["secret"].as_str().unwrap();
+    let path = format!("/v1/webhooks/{}/rotate", hook["id"].as_str().unwrap());
+    let rotate = async |body: Value| api.ask(&key, "POST", &path, Some(body)).await;
+    let rotated = rotate(json!({"grace_minutes": 60})).await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text);
+    let rotated = rotated.json();
+    let second = rotated["secret"].as_str().unwrap();
+    assert_ne!(first, second);
+    api.happens_in(1, &[1]).await;
+    receiver.has(&[1]).await;
+    assert!(is_signed_with(&receiver.came()[0], &[second, first]));
+    pass(SignedDuration::from_mins(61));
+    api.happens_in(1, &[2]).await;
+    receiver.has(&[1, 2]).await;
+    assert!(is_signed_with(&receiver.came()[1], &[second]));
+    // Who thinks that it is known to others doesn't wait.
+    let rotated = rotate(json!({"grace_minutes": 0})).await.json();
+    let third = rotated["secret"].as_str().unwrap();
+    api.happens_in(1, &[3]).await;
+    receiver.has(&[1, 2, 3]).await;
+    assert!(is_signed_with(&receiver.came()[2], &[third]));
+    for wrong in [-1, 43_201] {
+        let refused = rotate(json!({"grace_minutes": wrong})).await;
+        assert_eq!(refused.errors(), ["grace_minutes out_of_range"]);
+    }
+}
+
 #[tokio::test]
 async fn one_that_asks_for_time_gets_it_and_one_that_is_gone_is_told_nothing_more() {
     let api = Api::new().await;
@@ -582,6 +629,7 @@ async fn webhooks_are_their_organisations_and_no_more_than_twenty() {
         ("PATCH", one.clone(), Some(json!({"enabled": false}))),
         ("DELETE", one.clone(), None),
         ("POST", format!("{one}/test"), None),
+        ("POST", format!("{one}/rotate"), Some(json!({}))),
         ("GET", format!("{one}/deliveries"), None),
         (
             "POST",

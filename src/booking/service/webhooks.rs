@@ -53,6 +53,7 @@ impl Bookings {
             enabled: true,
             disabled_because: None,
             secret: WebhookSecret::generate()?,
+            former_secret: None,
             created_at: crate::booking::meeting::kept(now),
             revision: 1,
             position: EventPosition::default(),
@@ -103,6 +104,32 @@ impl Bookings {
     ) -> Result<Webhook, BookingError> {
         let mut changed = self.changed(webhook, asked)?;
         if !self.store().change_webhook(changed.clone(), now).await? {
+            return Err(BookingError::Changed);
+        }
+        changed.revision += 1;
+        self.inner.events.webhooks_changed.notify_one();
+        Ok(changed)
+    }
+
+    /// Gives a webhook a new secret; for a while messages are signed with the old one too, so that its receiver can
+    /// change in his own time.
+    ///
+    /// # Errors
+    /// [`BookingError::Changed`], or the store's.
+    pub async fn rotate_webhook_secret(
+        &self,
+        now: Timestamp,
+        webhook: Webhook,
+        grace: SignedDuration,
+    ) -> Result<Webhook, BookingError> {
+        let until = now.saturating_add(grace).unwrap_or(now);
+        let former = (webhook.secret.clone(), crate::booking::meeting::kept(until));
+        let mut changed = Webhook {
+            secret: WebhookSecret::generate()?,
+            former_secret: Some(former),
+            ..webhook
+        };
+        if !self.store().change_webhook_secret(changed.clone()).await? {
             return Err(BookingError::Changed);
         }
         changed.revision += 1;

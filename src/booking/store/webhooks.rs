@@ -24,6 +24,9 @@ pub trait WebhookStore: Send + Sync {
     /// What happened before is told as it was asked for before. `false`: it isn't.
     fn change_webhook(&self, changed: Webhook, at: Timestamp) -> StoreFuture<'_, bool>;
 
+    /// Replaces the secrets, if the revision is still that; counts it up. `false`: it isn't.
+    fn change_webhook_secret(&self, changed: Webhook) -> StoreFuture<'_, bool>;
+
     /// Deletes a webhook with its deliveries.
     fn delete_webhook(&self, id: Uuid) -> StoreFuture<'_, ()>;
 

@@ -5,7 +5,8 @@ use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use super::{
-    SqlStore, deliveries, error, events, get, get_time, get_uuid, micros, unreadable, word,
+    SqlStore, deliveries, error, events, get, get_time, get_time_or_null, get_uuid, micros,
+    unreadable, word,
 };
 use crate::booking::admission::OrganisationId;
 use crate::booking::delivery::Pending;
@@ -29,6 +30,10 @@ impl WebhookStore for SqlStore {
 
     fn change_webhook(&self, changed: Webhook, at: Timestamp) -> StoreFuture<'_, bool> {
         self.bounded(change(self, changed, at))
+    }
+
+    fn change_webhook_secret(&self, changed: Webhook) -> StoreFuture<'_, bool> {
+        self.bounded(change_secret(self, changed))
     }
 
     fn delete_webhook(&self, id: Uuid) -> StoreFuture<'_, ()> {
@@ -161,6 +166,22 @@ async fn change(store: &SqlStore, changed: Webhook, at: Timestamp) -> Result<boo
     Ok(true)
 }
 
+async fn change_secret(store: &SqlStore, changed: Webhook) -> Result<bool, StoreError> {
+    let (former, until) = changed.former_secret.unzip();
+    let sql = "UPDATE webhooks SET secret = $1, former_secret = $2, former_until = $3, revision = revision + 1
+               WHERE id = $4 AND revision = $5";
+    let done = sqlx::query(sql)
+        .bind(changed.secret.expose())
+        .bind(former.map(|secret| secret.expose()))
+        .bind(until.map(micros))
+        .bind(changed.id.to_string())
+        .bind(changed.revision)
+        .execute(&store.write)
+        .await
+        .map_err(error)?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// What was not told yet stays to be told, should somebody switch it on again.
 async fn disable(
     store: &SqlStore,
@@ -227,6 +248,7 @@ fn webhook(row: &AnyRow) -> Result<Webhook, StoreError> {
         .transpose()
         .map_err(|_| unreadable("kinds"))?;
     let secret: String = get(row, "secret")?;
+    let former_secret: Option<String> = get(row, "former_secret")?;
     let disabled_because: Option<String> = get(row, "disabled_because")?;
     Ok(Webhook {
         id: get_uuid(row, "id")?,
@@ -240,6 +262,9 @@ fn webhook(row: &AnyRow) -> Result<Webhook, StoreError> {
             .transpose()
             .map_err(|_| unreadable("disabled_because"))?,
         secret: WebhookSecret::parse(&secret).ok_or_else(|| unreadable("secret"))?,
+        former_secret: former_secret
+            .and_then(|text| WebhookSecret::parse(&text))
+            .zip(get_time_or_null(row, "former_until")?),
         created_at: get_time(row, "created_at")?,
         revision: get(row, "revision")?,
         position: EventPosition(get(row, "position")?),

@@ -62,6 +62,7 @@ fn example(operation: &str) -> Option<Value> {
         }),
         "changeWebhook" => json!({"types": null, "enabled": true}),
         "replayWebhook" => json!({"from_time": "2035-01-08T09:00:00Z"}),
+        "rotateWebhookSecret" => json!({"grace_minutes": 1_440}),
         "createNumber" => json!({
             "number": "+390612345600",
             "language": "it",

@@ -209,7 +209,7 @@ async fn prompt(state: &AppState, question: &Question<'_>, number: &str) -> Stri
         ("playback", "ivr/ivr-welcome.wav".to_owned()),
         ("sleep", "200".to_owned()),
     ];
-    actions.extend(asked(state).await);
+    actions.extend(asked(state));
     dialplan(
         "Match DID and Pin for Conference",
         "match_did_and_prompt_for_pin",
@@ -233,7 +233,7 @@ async fn wrong(state: &AppState, form: &Form, question: &Question<'_>) -> String
         ("playback", "conference/conf-bad-pin.wav".to_owned()),
         ("sleep", "500".to_owned()),
     ];
-    actions.extend(asked(state).await);
+    actions.extend(asked(state));
     dialplan(
         "Reprompt Pin for Conference",
         "reprompt_for_pin",
@@ -252,9 +252,9 @@ fn goodbye(question: &Question<'_>) -> String {
 }
 
 /// Three tries of seven seconds, and on with what was keyed in.
-async fn asked(state: &AppState) -> [(&'static str, String); 2] {
+fn asked(state: &AppState) -> [(&'static str, String); 2] {
     // Without the store: as long as a PIN can be.
-    let lengths = state.bookings.pin_lengths_lately(state.now()).await;
+    let lengths = state.bookings.pin_lengths();
     let shortest = lengths
         .first()
         .copied()

@@ -42,6 +42,10 @@ impl Node {
         tell_what_was_cut_off(&bookings, CutOff::WithTheProcess)
             .await
             .context("telling the end of what the last process left")?;
+        bookings
+            .look_for_pin_lengths()
+            .await
+            .context("reading how long PINs are")?;
         let http = bind_http(config).await?;
         let tls = match &config.sip.tls {
             Some(files) => Some(Arc::new(TlsIdentity::load(files)?)),
@@ -50,7 +54,7 @@ impl Node {
         let prompts = load_prompts(config);
         let engine = Control::start(engine_config(config)).context("starting the media threads")?;
         let gateway = signalling::start(Parts {
-            settings: gateway_settings(config, &bookings).await?,
+            settings: GatewaySettings::new(config, call_limits(config)),
             listen: config.sip.listen.clone(),
             tls: tls.clone(),
             advertise: config.sip.advertise.clone(),
@@ -89,10 +93,9 @@ impl Node {
         for section in &reloaded.restart_needed {
             tracing::warn!("[{section}] was changed; some of it waits for the next start");
         }
-        match gateway_settings(&reloaded.config, &self.bookings).await {
-            Ok(settings) => self.gateway.handle.reload(settings).await,
-            Err(error) => tracing::warn!("the limits were not reloaded: {error:#}"),
-        }
+        let limits = call_limits(&reloaded.config);
+        let settings = GatewaySettings::new(&reloaded.config, limits);
+        self.gateway.handle.reload(settings).await;
         self.bookings.set_pin_attempts(reloaded.config.pin.attempts);
         if let Err(error) = seed_numbers(&reloaded.config, &self.bookings).await {
             tracing::warn!("the numbers were not reloaded: {error:#}");
@@ -226,6 +229,9 @@ async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool
                 if let Err(error) = bookings.tend_failure_budgets(wall()).await {
                     tracing::debug!(%error, "the store can't be told of wrong PINs");
                 }
+                if let Err(error) = bookings.look_for_pin_lengths().await {
+                    tracing::debug!(%error, "the store can't be asked for the lengths of PINs");
+                }
                 if let Err(error) = bookings.look_for_numbers().await {
                     tracing::debug!(%error, "the store can't be asked for numbers");
                 }
@@ -261,26 +267,13 @@ fn engine_config(config: &Config) -> EngineConfig {
     }
 }
 
-async fn gateway_settings(config: &Config, bookings: &Bookings) -> anyhow::Result<GatewaySettings> {
-    let lengths = bookings
-        .pin_lengths_in_use()
-        .await
-        .context("reading the PINs in use")?;
-    let longest = lengths
-        .into_iter()
-        .max()
-        .unwrap_or(0)
-        .max(config.pin.length as usize);
-    Ok(GatewaySettings::new(config, call_limits(config, longest)))
-}
-
-fn call_limits(config: &Config, pin_length: usize) -> CallLimits {
+/// The longest PIN is the bookings' to say, for each call anew.
+fn call_limits(config: &Config) -> CallLimits {
     CallLimits {
         ring: config.limits.ring,
         dial_ring: config.limits.dial_ring,
         before_pin: config.limits.pin_wait,
         wrong_pins: config.pin.attempts,
-        pin_length_auto: Some(pin_length),
         waiting: config.limits.wait,
         alone: config.limits.alone,
         call: config.limits.call,

@@ -54,14 +54,4 @@ impl SrtpPolicy {
             _ => Err("must be \"off\", \"offer\" or \"require\"".to_owned()),
         }
     }
-
-    /// May a call be taken whose audio is encrypted, or isn't?
-    #[must_use]
-    pub const fn allows(self, encrypted: bool) -> bool {
-        match self {
-            Self::Off => !encrypted,
-            Self::Offer => true,
-            Self::Require => encrypted,
-        }
-    }
 }

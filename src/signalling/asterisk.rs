@@ -425,7 +425,7 @@ impl Gateway {
         let language = incoming.language.or(dialled.language);
         let language = language.or(incoming.channel_language);
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
-        let call = Call::new(id, self.settings.call_limits.clone());
+        let call = Call::new(id, self.call_limits());
         let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
         // Who is back is not greeted.
         active.arrived_at = past.is_none().then_some(at);

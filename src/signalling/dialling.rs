@@ -26,7 +26,7 @@ impl Gateway {
         let (line, channel) = self.asterisks.prepare_dial()?;
         let id = order.call;
         tracing::info!(call = %id, meeting = %order.outgoing.admission.meeting, channel, "somebody is called");
-        let call = Call::new(id, self.settings.call_limits.clone());
+        let call = Call::new(id, self.call_limits());
         let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
         active.called_out = true;
         self.calls.insert(id, active);

@@ -62,6 +62,8 @@ pub(super) struct Gateway {
     pub(super) last_token: u32,
     pub(super) counters: super::counters::Counters,
     pub(super) draining: bool,
+    /// Registrars that haven't answered our parting by then are not waited for.
+    pub(super) parted_by: Option<Instant>,
     /// Those who wait for the last call to be gone.
     pub(super) drained: Vec<oneshot::Sender<()>>,
     deadlines: BTreeSet<(Instant, CallId)>,
@@ -132,6 +134,7 @@ impl Gateway {
             last_token: 0,
             counters: super::counters::Counters::default(),
             draining: false,
+            parted_by: None,
             drained: Vec::new(),
             deadlines: BTreeSet::new(),
             inputs: VecDeque::new(),

@@ -245,6 +245,7 @@ impl Gateway {
                 self.draining = true;
                 self.endpoint.set_accepting(false);
                 self.endpoint.leave_trunks(clock::now());
+                self.parted_by = Some(clock::now() + PARTING);
                 self.show();
                 self.drained.push(reply);
             }
@@ -299,7 +300,9 @@ impl Gateway {
 
     /// Tells those who wait for the last call to be gone.
     pub(super) fn tell_drained(&mut self) {
-        if self.draining && self.is_empty_of_its_own() {
+        let parted =
+            !self.endpoint.is_parting() || self.parted_by.is_some_and(|at| at <= clock::now());
+        if self.draining && self.is_empty_of_its_own() && parted {
             for reply in self.drained.drain(..) {
                 answer(reply, ());
             }

@@ -10,7 +10,7 @@ use super::counters::Refused;
 use super::gateway::Gateway;
 use super::settings::Dialled;
 use crate::booking::admission::CallId;
-use crate::call::{Arrival, Call, CallInput, Rejection, is_emergency};
+use crate::call::{Arrival, Call, CallInput, CallLimits, Rejection, is_emergency};
 use crate::engine::{EngineEvent, KnownPeer};
 use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
@@ -62,7 +62,7 @@ impl Gateway {
         tracing::info!(call = %id, %source, trunk = by, "call arrived");
         let by = by.map(ToOwned::to_owned);
         *self.per_source.entry(source).or_insert(0) += 1;
-        let call = Call::new(id, self.settings.call_limits.clone());
+        let call = Call::new(id, self.call_limits());
         let line = Line::Sip {
             dialog,
             offer: invite.sdp,
@@ -98,6 +98,14 @@ impl Gateway {
             None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
         };
         self.input(id, input);
+    }
+
+    /// What bounds a call that begins now.
+    pub(super) fn call_limits(&self) -> CallLimits {
+        CallLimits {
+            pin_length_auto: self.bookings.pin_lengths().last().copied(),
+            ..self.settings.call_limits.clone()
+        }
     }
 
     fn refuse(&mut self, now: Instant, dialog: DialogId, refused: Refused) {

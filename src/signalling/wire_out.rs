@@ -93,7 +93,15 @@ impl Gateway {
         else {
             return;
         };
-        let mut local = self.local_media(source, srtp);
+        let keys = keys(srtp);
+        if keys.is_none() && srtp == SrtpPolicy::Require {
+            tracing::error!(
+                "the system gives no random numbers: a call that must be encrypted is refused"
+            );
+            self.endpoint.reject(now, dialog, 503, Some(10), None);
+            return self.refuse_unanswered(id);
+        }
+        let mut local = self.local_media(source, keys);
         let opened = match self.open_leg(source, offer, &local) {
             Ok(opened) => opened,
             Err(error) => {
@@ -149,7 +157,7 @@ impl Gateway {
     }
 
     /// What we offer and answer to calls from there; its port and name come with the leg.
-    fn local_media(&self, source: IpAddr, srtp: SrtpPolicy) -> LocalMedia {
+    fn local_media(&self, source: IpAddr, keys: Option<LocalKeys>) -> LocalMedia {
         let address = self.settings.media_address;
         LocalMedia {
             address: address.unwrap_or_else(|| local_address(source)),
@@ -159,7 +167,7 @@ impl Gateway {
             session_version: 1,
             direction: Direction::SendRecv,
             prefer_own_order: false,
-            keys: keys(srtp),
+            keys,
         }
     }
 

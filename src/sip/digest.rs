@@ -1,7 +1,7 @@
 //! Digest authentication, the side that is asked (RFC 7616, RFC 8760 for SIP).
 //!
-//! What answers a challenge goes only to where the credentials are for: the caller compares the realm
-//! with the one that its registrar has named.
+//! What answers a challenge goes only to whom the credentials are for: into requests to a trunk's
+//! registrar, and into no others.
 
 #![deny(clippy::indexing_slicing)]
 

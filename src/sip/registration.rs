@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::sip::address::NameAddr;
+use crate::sip::address::{NameAddr, Target};
 use crate::sip::digest::{Challenge, Credentials};
 use crate::sip::message::{Headers, Response};
 use crate::sip::timers::earliest;
@@ -31,8 +31,10 @@ enum State {
     Waiting(Instant),
     /// Asked; `answered`: with credentials that weren't tried before.
     Asked { answered: bool },
-    /// We don't want to be known any more; `answered`: as above.
+    /// Asked to forget us; `answered`: as above.
     Leaving { answered: bool },
+    /// It has forgotten us, or never knew us.
+    Left,
 }
 
 /// What an answer of the registrar means.
@@ -89,7 +91,7 @@ impl Registration {
     pub(crate) fn connected(&mut self, now: Instant) {
         match self.state {
             State::Cut => self.state = State::Waiting(now),
-            State::Waiting(_) | State::Asked { .. } | State::Leaving { .. } => {}
+            State::Waiting(_) | State::Asked { .. } | State::Leaving { .. } | State::Left => {}
         }
     }
 
@@ -97,7 +99,7 @@ impl Registration {
     pub(crate) fn cut(&mut self) {
         self.good_until = None;
         match self.state {
-            State::Leaving { .. } => {}
+            State::Leaving { .. } | State::Left => self.state = State::Left,
             State::Cut | State::Waiting(_) | State::Asked { .. } => self.state = State::Cut,
         }
     }
@@ -105,7 +107,11 @@ impl Registration {
     /// We take no more calls: the next request takes the registration back. False where there is none.
     pub(crate) fn leave(&mut self) -> bool {
         let known = self.good_until.take().is_some();
-        self.state = State::Leaving { answered: false };
+        self.state = if known {
+            State::Leaving { answered: false }
+        } else {
+            State::Left
+        };
         known
     }
 
@@ -117,7 +123,7 @@ impl Registration {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = match self.state {
             State::Waiting(at) => Some(at),
-            State::Cut | State::Asked { .. } | State::Leaving { .. } => None,
+            State::Cut | State::Asked { .. } | State::Leaving { .. } | State::Left => None,
         };
         earliest([due, self.good_until])
     }
@@ -137,7 +143,7 @@ impl Registration {
     /// Seconds to ask for; none once we leave.
     pub(crate) const fn expires(&self) -> u32 {
         match self.state {
-            State::Leaving { .. } => 0,
+            State::Leaving { .. } | State::Left => 0,
             State::Cut | State::Waiting(_) | State::Asked { .. } => self.wanted,
         }
     }
@@ -180,6 +186,7 @@ impl Registration {
 
     fn accepted(&mut self, now: Instant, response: &Response, ours: &str, random: u64) -> Meaning {
         if self.is_leaving() {
+            self.state = State::Left;
             return Meaning::Nothing;
         }
         let Some(granted) = granted(&response.headers, ours) else {
@@ -231,8 +238,13 @@ impl Registration {
         }
     }
 
-    const fn is_leaving(&self) -> bool {
+    /// Is the registrar's answer to our parting still to come?
+    pub(crate) const fn is_parting(&self) -> bool {
         matches!(self.state, State::Leaving { .. })
+    }
+
+    const fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. } | State::Left)
     }
 
     /// Asks again after a pause that doubles with each failure, by RFC 5626 section 4.5, or when it was
@@ -245,6 +257,7 @@ impl Registration {
         random: u64,
     ) -> Meaning {
         if self.is_leaving() {
+            self.state = State::Left;
             return Meaning::Nothing;
         }
         let most = match why {
@@ -276,24 +289,26 @@ fn granted(headers: &Headers, ours: &str) -> Option<u32> {
     if contacts.is_empty() {
         return Some(for_all.unwrap_or(EXPIRES_WANTED));
     }
-    let mine = contacts
-        .iter()
-        .find(|contact| same_uri(&contact.uri, ours))?;
+    // A single one is ours, as the registrar sees us from its side of a NAT.
+    let mine = match contacts.as_slice() {
+        [only] => only,
+        several => several
+            .iter()
+            .find(|contact| place(&contact.uri) == place(ours))?,
+    };
     let seconds = mine
         .param("expires")
         .and_then(|seconds| seconds.parse().ok());
-    Some(seconds.or(for_all).unwrap_or(EXPIRES_WANTED))
+    let seconds = seconds.or(for_all).unwrap_or(EXPIRES_WANTED);
+    (seconds > 0).then_some(seconds)
 }
 
-/// Do both name one user at one place? Parameters that a registrar adds don't matter.
-fn same_uri(one: &str, other: &str) -> bool {
-    let place = |uri: &str| {
-        uri.split(';')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_lowercase()
-    };
-    place(one) == place(other)
+/// User, host and port; parameters that a registrar adds don't matter.
+fn place(uri: &str) -> Option<(String, String)> {
+    let target = Target::parse(uri).ok()?;
+    let host_port = target.host_port.to_ascii_lowercase();
+    let host = host_port.strip_suffix(":5060").unwrap_or(&host_port);
+    Some((target.user.clone(), host.to_owned()))
 }
 
 fn retry_after(headers: &Headers) -> Option<Duration> {
@@ -449,9 +464,18 @@ mod tests {
         assert_eq!(it.expires(), 1_800);
         let never = it.handle_response(now, &brief, OURS, 0);
         assert_eq!(never, Meaning::Refused(Refused::Status(423)));
-        let other = response(200, "Contact: <sip:gw@198.51.100.9>;expires=60\r\n");
+        let other =
+            "Contact: <sip:gw@198.51.100.9>;expires=60, <sip:gw@198.51.100.8>;expires=60\r\n";
+        let other = response(200, other);
         let refused = it.handle_response(now, &other, OURS, 0);
         assert_eq!(refused, Meaning::Refused(Refused::OtherContact));
+        for ours in [
+            "Contact: <sip:gw@203.0.113.5:41000>;expires=60\r\n",
+            "Contact: <sip:gw@198.51.100.9>;expires=60, <sip:gw@192.0.2.1>;expires=60\r\n",
+        ] {
+            let taken = it.handle_response(now, &response(200, ours), OURS, 0);
+            assert_eq!(taken, Meaning::Registered, "{ours}");
+        }
         it.cut();
         assert_eq!((it.deadline(), it.is_registered(now)), (None, false));
         it.connected(now);
@@ -463,14 +487,23 @@ mod tests {
         let now = seeded::start();
         let mut it = asked(now);
         it.handle_response(now, &response(200, "Expires: 60\r\n"), OURS, 0);
-        assert!(it.leave());
+        assert!(it.leave() && it.is_parting());
         assert_eq!((it.expires(), it.deadline()), (0, None));
         let meaning = it.handle_response(now, &response(200, ""), OURS, 0);
         assert_eq!((meaning, it.is_registered(now)), (Meaning::Nothing, false));
+        assert!(!it.is_parting());
         assert!(!it.leave(), "it was taken back");
         it.cut();
         it.connected(now);
         assert_eq!(it.deadline(), None, "nor after another connection");
+    }
+
+    #[test]
+    fn a_parting_is_not_argued_about() {
+        let now = seeded::start();
+        let mut it = asked(now);
+        it.handle_response(now, &response(200, "Expires: 60\r\n"), OURS, 0);
+        it.leave();
         assert_eq!(
             it.handle_response(now, &challenge(false), OURS, 0),
             Meaning::Again
@@ -479,5 +512,6 @@ mod tests {
             it.handle_response(now, &challenge(false), OURS, 0),
             Meaning::Nothing
         );
+        assert!(!it.is_parting());
     }
 }

@@ -1,5 +1,8 @@
 //! Each scenario is named after what the caller lives through.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::server::{Server, in_seconds};
@@ -79,6 +82,26 @@ fn a_pin_joins_however_it_is_given() {
     };
     assert!(by_tones() || by_tones(), "not by tones, twice");
     still_takes_a_call(&server);
+}
+
+#[test]
+fn a_longer_pin_is_taken_whole_from_the_second_in_which_it_is_given() {
+    let server = Server::start("");
+    let usual = server.book(&json!({}));
+    let organisations = server.get("/v1/organisations");
+    let id = organisations["items"][0]["id"].as_str().expect("our own");
+    server.patch(
+        &format!("/v1/organisations/{id}"),
+        &json!({"pin_length": 12}),
+    );
+    let longer = server.book(&json!({}));
+    assert_eq!((usual.guest.len(), longer.guest.len()), (10, 12));
+    sleep(Duration::from_millis(1_500));
+    let without_hash = Scenario::new("uac-pin-without-hash").key("pin", &longer.guest);
+    let record = expect(&server, without_hash, "joined");
+    assert_eq!(record["pin_attempts"], 1);
+    let with_hash = Scenario::new("uac-right-pin").key("pin", &usual.guest);
+    expect(&server, with_hash, "joined");
 }
 
 #[test]
@@ -277,7 +300,7 @@ pub(crate) fn wait_for_participants(server: &Server, meeting: &str, wanted: usiz
         if joined == wanted {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        sleep(Duration::from_millis(100));
     }
     panic!("not {wanted} participants after 20 s");
 }

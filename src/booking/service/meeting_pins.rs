@@ -81,8 +81,7 @@ impl Bookings {
         let digits = Pin::parse(digits).map_err(|bad| unfit("invalid", bad.to_string()))?;
         let meeting = self.with_pins(now, key, id).await?;
         if key.role != KeyRole::Platform {
-            let lengths = self.pin_lengths_in_use().await;
-            let longest = lengths.map_err(BookingError::Store)?.last().copied();
+            let longest = self.pin_lengths().last().copied();
             if longest.is_some_and(|longest| digits.expose().len() < longest) {
                 let longest = longest.unwrap_or_default();
                 let must = format!(

@@ -180,7 +180,7 @@ impl Bookings {
             conference_guesses,
             statistics: PinStatistics::default(),
             occurrence_pins: AtomicU64::new(0),
-            lengths_read: Mutex::default(),
+            pin_lengths: Mutex::default(),
             pin_attempts,
             known: known::KnownPins::default(),
             numbers: numbers::KnownNumbers::default(),
@@ -380,7 +380,7 @@ struct Inner {
     statistics: PinStatistics,
     /// PINs of single occurrences that were given.
     occurrence_pins: AtomicU64,
-    lengths_read: Mutex<Option<pins::LengthsRead>>,
+    pin_lengths: Mutex<Vec<usize>>,
     /// `pin.attempts`, as it was read last.
     pin_attempts: AtomicU32,
     known: known::KnownPins,

@@ -211,39 +211,30 @@ impl Bookings {
         })
     }
 
-    /// The lengths PINs in use have, shortest first, and that of new ones: how many digits to wait for.
+    /// The lengths that PINs have, shortest first, and that of new ones: how many digits to wait for. As
+    /// [`Self::look_for_pin_lengths`] last found them.
+    #[must_use]
+    pub fn pin_lengths(&self) -> Vec<usize> {
+        self.lengths().clone()
+    }
+
+    /// Asks the store how long PINs are now. To be called every second: an organisation may have longer ones
+    /// from one moment to the next.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn pin_lengths_in_use(&self) -> Result<Vec<usize>, StoreError> {
+    /// The store's; what was found last stays.
+    pub async fn look_for_pin_lengths(&self) -> Result<(), StoreError> {
         let mut lengths = self.store().pin_lengths().await?;
         lengths.push(self.inner.mint.length());
         lengths.sort_unstable();
         lengths.dedup();
-        Ok(lengths)
+        *self.lengths() = lengths;
+        Ok(())
     }
 
-    /// [`Self::pin_lengths_in_use`] as they were within the last minute: the store reads all PINs for them.
-    /// While it is away, as they were last; none if they never were.
-    pub async fn pin_lengths_lately(&self, now: Timestamp) -> Vec<usize> {
-        let read = self.lengths_read().clone();
-        if let Some((at, lengths)) = &read
-            && now.duration_since(*at) < LENGTHS_KEPT
-        {
-            return lengths.clone();
-        }
-        match self.pin_lengths_in_use().await {
-            Ok(lengths) => {
-                *self.lengths_read() = Some((now, lengths.clone()));
-                lengths
-            }
-            Err(_) => read.map(|(_, lengths)| lengths).unwrap_or_default(),
-        }
-    }
-
-    fn lengths_read(&self) -> std::sync::MutexGuard<'_, Option<LengthsRead>> {
-        let read = self.inner.lengths_read.lock();
-        read.unwrap_or_else(PoisonError::into_inner)
+    fn lengths(&self) -> std::sync::MutexGuard<'_, Vec<usize>> {
+        let lengths = self.inner.pin_lengths.lock();
+        lengths.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wrong PINs in one call before it is ended.
@@ -483,10 +474,6 @@ pub(super) fn may_see(key: &ApiKey, meeting: &Meeting) -> bool {
         || key.organisation.id == meeting.organisation
 }
 
-/// The lengths that PINs had, and when.
-pub(super) type LengthsRead = (Timestamp, Vec<usize>);
-
-const LENGTHS_KEPT: SignedDuration = SignedDuration::from_mins(1);
 /// Questions of one key in a minute.
 const EXPLAIN_MAX: usize = 60;
 const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);

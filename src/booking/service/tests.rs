@@ -218,27 +218,25 @@ async fn many_bookers_at_once_never_share_or_begin_each_others_pins() {
     for (a, b) in sorted.iter().zip(sorted.iter().skip(1)) {
         assert!(!b.starts_with(a.as_str()), "{a} begins {b}");
     }
-    assert_eq!(
-        house.bookings.pin_lengths_in_use().await.unwrap(),
-        [4, 5, 6, 10]
-    );
+    house.bookings.look_for_pin_lengths().await.unwrap();
+    assert_eq!(house.bookings.pin_lengths(), [4, 5, 6, 10]);
 }
 
 #[tokio::test]
-async fn the_lengths_of_pins_are_read_once_a_minute() {
+async fn a_longer_pin_is_known_of_once_the_store_is_asked() {
     let house = house().await;
-    let at = |seconds| booked() + SignedDuration::from_secs(seconds);
-    let lately = async |seconds| house.bookings.pin_lengths_lately(at(seconds)).await;
-    assert_eq!(lately(0).await, [10]);
+    house.bookings.look_for_pin_lengths().await.unwrap();
+    assert_eq!(house.bookings.pin_lengths(), [10]);
     let settings = BookingSettings {
-        pin_length: 6,
+        pin_length: 12,
         ..BookingSettings::default()
     };
-    let shorter = Bookings::new(settings, Arc::new(house.store.clone())).unwrap();
-    let meeting = shorter.book_meeting(booked(), &house.organisation, permanent());
+    let other_node = Bookings::new(settings, Arc::new(house.store.clone())).unwrap();
+    let meeting = other_node.book_meeting(booked(), &house.organisation, permanent());
     meeting.await.unwrap();
-    assert_eq!(lately(59).await, [10]);
-    assert_eq!(lately(60).await, [6, 10]);
+    assert_eq!(house.bookings.pin_lengths(), [10]);
+    house.bookings.look_for_pin_lengths().await.unwrap();
+    assert_eq!(house.bookings.pin_lengths(), [10, 12]);
 }
 
 #[tokio::test]

@@ -199,8 +199,8 @@ impl Transport {
         Outgoing {
             door: self.door.clone(),
             udp: self.udp_addresses(),
-            tcp: self.tcp.first().copied(),
-            tls: self.tls.first().copied(),
+            tcp: self.tcp.clone(),
+            tls: self.tls.clone(),
         }
     }
 

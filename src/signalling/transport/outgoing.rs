@@ -2,7 +2,7 @@
 //! addresses are tried one after the other.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,9 +25,9 @@ pub(crate) struct Outgoing {
     pub(super) door: Door,
     /// Our datagram sockets, by their number in a flow.
     pub(super) udp: Vec<SocketAddr>,
-    /// Where connections are taken: what a Contact must name, for the port that we connect from isn't one.
-    pub(super) tcp: Option<SocketAddr>,
-    pub(super) tls: Option<SocketAddr>,
+    /// Where connections are taken.
+    pub(super) tcp: Vec<SocketAddr>,
+    pub(super) tls: Vec<SocketAddr>,
 }
 
 /// Whom a trunk is to be reached at.
@@ -63,12 +63,9 @@ impl Outgoing {
 
     /// A datagram socket of ours in the peer's address family.
     async fn by_datagrams(&self, trunk: TrunkId, peer: SocketAddr) -> io::Result<()> {
-        let fits = |own: &SocketAddr| own.is_ipv4() == peer.is_ipv4();
-        let own = self.udp.iter().position(fits);
-        let (socket, own) = own
-            .and_then(|at| Some((at, self.udp.get(at)?)))
+        let here = local_towards(peer).await?;
+        let (socket, local) = listening(&self.udp, here)
             .ok_or_else(|| io::Error::other("sip.listen has no udp: address of that family"))?;
-        let local = SocketAddr::new(local_towards(peer).await?, own.port());
         self.tell(trunk, Flow::Udp { socket, peer }, local).await
     }
 
@@ -85,11 +82,9 @@ impl Outgoing {
         let connection = self.door.next_connection();
         match name {
             None => {
-                let listens = self.tcp.map_or(0, |at| at.port());
                 let flow = stream_flow(connection, peer, StreamTransport::Tcp);
                 self.door.carry_out(stream, flow).await?;
-                self.tell(trunk, flow, SocketAddr::new(local, listens))
-                    .await
+                self.tell(trunk, flow, contact(&self.tcp, local)?).await
             }
             Some(name) => {
                 let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
@@ -98,11 +93,9 @@ impl Outgoing {
                     let failed = &self.door.counters.handshakes_failed;
                     failed.fetch_add(1, Ordering::Relaxed);
                 })?;
-                let listens = self.tls.map_or(0, |at| at.port());
                 let flow = stream_flow(connection, peer, StreamTransport::Tls);
                 self.door.carry_out(stream, flow).await?;
-                self.tell(trunk, flow, SocketAddr::new(local, listens))
-                    .await
+                self.tell(trunk, flow, contact(&self.tls, local)?).await
             }
         }
     }
@@ -112,6 +105,30 @@ impl Outgoing {
         let told = self.door.inbound.send(reached).await;
         told.map_err(|_| io::Error::other("the gateway has stopped"))
     }
+}
+
+/// Which of our addresses is reached at `here`, and as what: one that listens there or everywhere, else
+/// the first of that family.
+fn listening(own: &[SocketAddr], here: IpAddr) -> Option<(usize, SocketAddr)> {
+    let family = || {
+        let all = own.iter().enumerate();
+        all.filter(|(_, at)| at.is_ipv4() == here.is_ipv4())
+    };
+    let (place, at) = family()
+        .find(|(_, at)| at.ip() == here || at.ip().is_unspecified())
+        .or_else(|| family().next())?;
+    let ip = if at.ip().is_unspecified() {
+        here
+    } else {
+        at.ip()
+    };
+    Some((place, SocketAddr::new(ip, at.port())))
+}
+
+/// What a Contact names: where connections are taken, for the port that we connect from isn't one.
+fn contact(own: &[SocketAddr], here: IpAddr) -> io::Result<SocketAddr> {
+    let listening = listening(own, here).map(|(_, at)| at);
+    listening.ok_or_else(|| io::Error::other("sip.listen has no address of that family"))
 }
 
 const fn stream_flow(connection: ConnectionId, peer: SocketAddr, over: StreamTransport) -> Flow {
@@ -127,7 +144,7 @@ async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 }
 
 /// The address of ours that the kernel sends from to reach `peer`.
-async fn local_towards(peer: SocketAddr) -> io::Result<std::net::IpAddr> {
+async fn local_towards(peer: SocketAddr) -> io::Result<IpAddr> {
     let any: SocketAddr = if peer.is_ipv4() {
         ([0, 0, 0, 0], 0).into()
     } else {
@@ -153,3 +170,31 @@ fn connector() -> io::Result<TlsConnector> {
 /// For a connection, and for its handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 const ADDRESSES_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_told_an_address_where_something_listens() {
+        let own = |all: &[&str]| -> Vec<SocketAddr> {
+            all.iter().map(|at| at.parse().unwrap()).collect()
+        };
+        let here = "10.0.1.5".parse().unwrap();
+        for (all, expected) in [
+            (&["10.0.0.5:5060"][..], Some((0, "10.0.0.5:5060"))),
+            (
+                &["127.0.0.1:5060", "0.0.0.0:5062"],
+                Some((1, "10.0.1.5:5062")),
+            ),
+            (
+                &["[::]:5060", "10.0.0.5:5061", "10.0.1.5:5063"],
+                Some((2, "10.0.1.5:5063")),
+            ),
+            (&["[::]:5060"], None),
+        ] {
+            let expected = expected.map(|(place, at)| (place, at.parse().unwrap()));
+            assert_eq!(listening(&own(all), here), expected, "{all:?}");
+        }
+    }
+}

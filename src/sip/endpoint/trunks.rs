@@ -163,6 +163,18 @@ impl Endpoint {
         }
     }
 
+    /// Has a registrar yet to say that it has forgotten us?
+    #[must_use]
+    pub fn is_parting(&self) -> bool {
+        let registrars = self
+            .trunks
+            .iter()
+            .filter_map(|trunk| trunk.registrar.as_ref());
+        registrars
+            .into_iter()
+            .any(|registrar| registrar.registration.is_parting())
+    }
+
     /// The trunk that somebody on this flow calls by.
     pub(super) fn trunk_of(&self, flow: Flow) -> Option<(TrunkId, &Trunk)> {
         let found = self.trunks.iter().position(|trunk| trunk.carries(flow))?;

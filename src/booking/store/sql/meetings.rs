@@ -225,13 +225,22 @@ pub(super) async fn with_occurrence_pins(
     Ok(meetings)
 }
 
+/// From one length to the next by the index, however many PINs there are.
 pub(super) async fn pin_lengths(store: &SqlStore) -> Result<Vec<usize>, StoreError> {
-    let sql = "SELECT DISTINCT LENGTH(digits) AS length FROM pins ORDER BY length";
-    let rows = sqlx::query(sql)
-        .fetch_all(&store.read)
-        .await
-        .map_err(error)?;
-    rows.iter().map(|row| get_number(row, "length")).collect()
+    let sql = "SELECT LENGTH(digits) AS length FROM pins WHERE LENGTH(digits) > $1 ORDER BY LENGTH(digits) LIMIT 1";
+    let mut lengths = Vec::new();
+    loop {
+        let longest = lengths.last().copied().unwrap_or(0);
+        let row = sqlx::query(sql)
+            .bind(i32::try_from(longest).unwrap_or(i32::MAX))
+            .fetch_optional(&store.read)
+            .await
+            .map_err(error)?;
+        match row {
+            Some(row) => lengths.push(get_number(&row, "length")?),
+            None => return Ok(lengths),
+        }
+    }
 }
 
 pub(super) async fn live_pins(store: &SqlStore, now: Timestamp) -> Result<u64, StoreError> {

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::api;
 use crate::booking::persistence::insist;
-use crate::booking::presence::CutOff;
+use crate::booking::presence::{CutOff, SILENT_FOR};
 use crate::booking::{BookingError, Bookings};
 use crate::call::CallLimits;
 use crate::config::{Config, Reloaded};
@@ -39,9 +39,6 @@ impl Node {
             .await
             .context("booking the echo meeting")?;
         seed_numbers(config, &bookings).await?;
-        tell_what_was_cut_off(&bookings, CutOff::WithTheProcess)
-            .await
-            .context("telling the end of what the last process left")?;
         bookings
             .look_for_pin_lengths()
             .await
@@ -169,12 +166,20 @@ async fn tell_what_was_cut_off(bookings: &Bookings, whom: CutOff) -> Result<(), 
     Ok(())
 }
 
-/// Whom an Asterisk held while no process was there has been found again by then, or is gone.
+/// Of what an earlier process was killed in: first those whose calls ended with it, at once and again when it
+/// must be dead for certain. Whom an Asterisk held while no process was there has been found again later, or is
+/// gone.
 async fn tell_the_rest(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
     let told = async {
-        tokio::time::sleep(FOUND_AGAIN).await;
-        let tell = || tell_what_was_cut_off(&bookings, CutOff::All);
-        insist("the end of what the last process left", || false, tell).await;
+        for (after, whom) in [
+            (Duration::ZERO, CutOff::WithTheProcess),
+            (DEAD_FOR_CERTAIN, CutOff::WithTheProcess),
+            (FOUND_AGAIN, CutOff::All),
+        ] {
+            tokio::time::sleep(after).await;
+            let tell = || tell_what_was_cut_off(&bookings, whom);
+            insist("the end of what the last process left", || false, tell).await;
+        }
     };
     tokio::select! {
         _ = stopped.changed() => {}
@@ -228,6 +233,9 @@ async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool
                 }
                 if let Err(error) = bookings.tend_failure_budgets(wall()).await {
                     tracing::debug!(%error, "the store can't be told of wrong PINs");
+                }
+                if let Err(error) = bookings.beat(wall()).await {
+                    tracing::debug!(%error, "the store can't be told that this process lives");
                 }
                 if let Err(error) = bookings.look_for_pin_lengths().await {
                     tracing::debug!(%error, "the store can't be asked for the lengths of PINs");
@@ -293,6 +301,8 @@ fn wall() -> Timestamp {
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Asterisk's callers are found within seconds of its connection, which may take some tries.
+/// Longer than a process is silent before it is taken for dead.
+const DEAD_FOR_CERTAIN: Duration = Duration::from_secs(SILENT_FOR.as_secs() as u64 + 2);
 const FOUND_AGAIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3_600);

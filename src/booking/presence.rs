@@ -1,6 +1,7 @@
 //! Who is in which meeting, as far as it was told: what a process that is killed leaves behind, so that its
 //! next one can tell the end of it.
 
+use jiff::SignedDuration;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ impl LeftBehind {
     }
 }
 
+/// Who hasn't said for so long that he lives doesn't.
+pub const SILENT_FOR: SignedDuration = SignedDuration::from_secs(10);
 const HELD_BY_ASTERISK: &str = "asterisk";
 
 #[cfg(test)]

@@ -203,6 +203,9 @@ impl Gateway {
     fn handle_wake(&mut self, wake: Wake) {
         match wake {
             Wake::PinVerdict(call, verdict) => {
+                if !self.calls.contains_key(&call) {
+                    return self.give_seat_back(call, &verdict);
+                }
                 self.input(call, CallInput::PinVerdict(verdict));
             }
         }

@@ -314,6 +314,19 @@ impl Gateway {
         });
     }
 
+    /// He has hung up meanwhile, and his record may have been kept before he was seated.
+    pub(super) fn give_seat_back(&self, id: CallId, verdict: &PinVerdict) {
+        if !matches!(verdict, PinVerdict::Admitted(_)) {
+            return;
+        }
+        let bookings = self.bookings.clone();
+        tokio::spawn(async move {
+            if let Err(error) = bookings.leave_seat(id).await {
+                tracing::debug!(call = %id, %error, "a caller's place is free in three minutes");
+            }
+        });
+    }
+
     fn restore(&mut self, now: Instant, id: CallId, admission: &Admission, past: &Past) {
         self.report();
         let verdict = self.rooms.restore(now, clock::wall(), id, past, admission);
@@ -446,7 +459,8 @@ fn local_address(peer: IpAddr) -> IpAddr {
 
 /// What we speak, best first.
 const CODECS: [Codec; 4] = [Codec::Opus, Codec::G722, Codec::Pcma, Codec::Pcmu];
-/// How long the bookings have to answer before the caller hears that he should try again.
-const LOOK_UP: Duration = Duration::from_secs(5);
+/// How long the bookings have to answer before the caller hears that he should try again: the store may be
+/// away for all three things that they ask it.
+const LOOK_UP: Duration = Duration::from_secs(9);
 /// One codec per sample rate in use: what a bridge hears is mixed in as PCM.
 const BRIDGE_RATES: [Codec; 3] = [Codec::Pcmu, Codec::G722, Codec::Opus];

@@ -25,8 +25,8 @@ pub(crate) struct Registration {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nothing leads to the registrar.
-    Cut,
+    /// Nothing leads to the registrar; once something does, it is not asked before this.
+    Cut { not_before: Option<Instant> },
     /// To be asked at this time.
     Waiting(Instant),
     /// Asked; `answered`: with credentials that weren't tried before.
@@ -81,7 +81,7 @@ impl Registration {
             credentials,
             challenge: None,
             wanted: EXPIRES_WANTED,
-            state: State::Cut,
+            state: State::Cut { not_before: None },
             good_until: None,
             failures: 0,
         }
@@ -90,18 +90,25 @@ impl Registration {
     /// There is a way to the registrar. After a refusal another way changes nothing: the pause is kept.
     pub(crate) fn connected(&mut self, now: Instant) {
         match self.state {
-            State::Cut => self.state = State::Waiting(now),
+            State::Cut { not_before } => {
+                self.state = State::Waiting(not_before.map_or(now, |at| at.max(now)));
+            }
             State::Waiting(_) | State::Asked { .. } | State::Leaving { .. } | State::Left => {}
         }
     }
 
     /// The way is gone.
     pub(crate) fn cut(&mut self) {
-        self.good_until = None;
-        match self.state {
-            State::Leaving { .. } | State::Left => self.state = State::Left,
-            State::Cut | State::Waiting(_) | State::Asked { .. } => self.state = State::Cut,
-        }
+        let was_good = self.good_until.take().is_some();
+        self.state = match self.state {
+            State::Leaving { .. } | State::Left => State::Left,
+            // Who refuses and hangs up is left in peace as long as who only refuses.
+            State::Waiting(at) if !was_good => State::Cut {
+                not_before: Some(at),
+            },
+            State::Cut { .. } => self.state,
+            State::Waiting(_) | State::Asked { .. } => State::Cut { not_before: None },
+        };
     }
 
     /// We take no more calls: the next request takes the registration back. False where there is none.
@@ -123,7 +130,7 @@ impl Registration {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = match self.state {
             State::Waiting(at) => Some(at),
-            State::Cut | State::Asked { .. } | State::Leaving { .. } | State::Left => None,
+            State::Cut { .. } | State::Asked { .. } | State::Leaving { .. } | State::Left => None,
         };
         earliest([due, self.good_until])
     }
@@ -144,7 +151,7 @@ impl Registration {
     pub(crate) const fn expires(&self) -> u32 {
         match self.state {
             State::Leaving { .. } | State::Left => 0,
-            State::Cut | State::Waiting(_) | State::Asked { .. } => self.wanted,
+            State::Cut { .. } | State::Waiting(_) | State::Asked { .. } => self.wanted,
         }
     }
 

@@ -6,12 +6,13 @@ use serde_json::Value;
 use super::events::EventOwner;
 use super::{BookingError, Bookings, new_id};
 use crate::booking::event::{Event, EventKind};
-use crate::booking::presence::{CutOff, LeftBehind, Teller};
-use crate::booking::store::NewEvents;
+use crate::booking::presence::{CutOff, LeftBehind, SILENT_FOR, Teller};
+use crate::booking::store::{NewEvents, StoreError};
 
 impl Bookings {
     /// Tells that those are gone, and their meetings over, whom an earlier process of this node told to be there
-    /// and this one doesn't know. How many events that were.
+    /// and this one doesn't know. Not of one that still lives, or was heard of within some seconds: two nodes may
+    /// have one name by mistake. How many events that were.
     ///
     /// # Errors
     /// The store's; what was told before stays told, and isn't told twice.
@@ -21,7 +22,12 @@ impl Bookings {
         whom: CutOff,
     ) -> Result<usize, BookingError> {
         let mut how_many = 0;
-        for left in self.store().left_behind(self.teller()).await? {
+        let silent_since = now.saturating_sub(SILENT_FOR).unwrap_or(now);
+        for left in self
+            .store()
+            .left_behind(self.teller(), silent_since)
+            .await?
+        {
             let left = left.of(whom);
             let owner = self.event_owner(left.meeting).await?;
             let ends = ends_of(now, left, owner.as_ref())?;
@@ -34,6 +40,14 @@ impl Bookings {
             self.keep_new_events(events, untold).await?;
         }
         Ok(how_many)
+    }
+
+    /// This process lives. To be said every second.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn beat(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.store().beat(self.teller(), now).await
     }
 
     pub(super) fn teller(&self) -> Teller {

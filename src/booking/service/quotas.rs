@@ -35,6 +35,14 @@ impl Bookings {
         self.store().extend_seats(calls, later(now)).await
     }
 
+    /// This call is over, and no record of it is to come.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn leave_seat(&self, call: CallId) -> Result<(), StoreError> {
+        self.store().leave_seat(call).await
+    }
+
     /// What an organisation uses now, of what it may.
     ///
     /// # Errors

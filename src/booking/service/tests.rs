@@ -1593,7 +1593,7 @@ async fn nothing_printed_shows_a_pin_a_key_or_a_number() {
 #[tokio::test]
 async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
     use crate::booking::event::{EventFilter, EventPosition};
-    use crate::booking::presence::CutOff;
+    use crate::booking::presence::{CutOff, SILENT_FOR};
     let house = house().await;
     let meeting = book_during(&house).await;
     let process =
@@ -1613,7 +1613,8 @@ async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
         event(EventKind::ParticipantJoined, phone()),
         event(EventKind::ParticipantJoined, held()),
     ];
-    process().keep_events(begun).await.unwrap();
+    let first = process();
+    first.keep_events(begun).await.unwrap();
     let told = async || {
         let filter = EventFilter {
             organisation: Some(house.organisation.id),
@@ -1629,7 +1630,12 @@ async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
     let tell = async |by: &Bookings, whom| by.tell_what_was_cut_off(during(), whom).await.unwrap();
 
     let second = process();
-    assert_eq!(tell(&second, CutOff::WithTheProcess).await, 1);
+    first.beat(during()).await.unwrap();
+    let whom = CutOff::WithTheProcess;
+    assert_eq!(tell(&second, whom).await, 0, "the first still lives");
+    let later = during() + SILENT_FOR;
+    let told_later = second.tell_what_was_cut_off(later, whom).await;
+    assert_eq!(told_later.unwrap(), 1);
     let gone = (EventKind::ParticipantLeft, phone()["id"].clone());
     assert_eq!(
         told().await,

@@ -165,7 +165,14 @@ pub trait Store:
     fn keep_events(&self, new: NewEvents) -> StoreFuture<'_, EventPosition>;
 
     /// What earlier processes of this node noted the beginning of and not the end.
-    fn left_behind(&self, teller: Teller) -> StoreFuture<'_, Vec<LeftBehind>>;
+    fn left_behind(
+        &self,
+        teller: Teller,
+        silent_since: Timestamp,
+    ) -> StoreFuture<'_, Vec<LeftBehind>>;
+
+    /// This process lives.
+    fn beat(&self, teller: Teller, now: Timestamp) -> StoreFuture<'_, ()>;
 
     /// The highest position an event has or had.
     fn last_event(&self) -> StoreFuture<'_, EventPosition>;

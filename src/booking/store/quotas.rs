@@ -10,6 +10,9 @@ pub trait QuotaStore: Send + Sync {
     /// Lets a caller in; however many come at once, no more than the quotas allow. Who was in before is again.
     fn take_seat(&self, claim: SeatClaim) -> StoreFuture<'_, SeatTurn>;
 
+    /// Frees the seat of a call that no record tells the end of.
+    fn leave_seat(&self, call: CallId) -> StoreFuture<'_, ()>;
+
     /// Lets callers count until then, those who still do.
     fn extend_seats(&self, calls: Vec<CallId>, until: Timestamp) -> StoreFuture<'_, ()>;
 

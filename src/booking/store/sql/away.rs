@@ -26,6 +26,7 @@ impl Watch {
     /// What was answered; [`StoreError::Away`] where nothing was.
     pub(super) async fn ask<T>(
         &self,
+        patience: Duration,
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let is_away = self.is_away.load(Ordering::Acquire);
@@ -33,7 +34,7 @@ impl Watch {
         if matches!(attempt, Some(None)) {
             return Err(away("it is being looked for"));
         }
-        let patience = if is_away { PATIENCE_AWAY } else { PATIENCE };
+        let patience = if is_away { PATIENCE_AWAY } else { patience };
         let before = self.answers.load(Ordering::Acquire);
         let answer = tokio::time::timeout(patience, question)
             .await
@@ -84,9 +85,11 @@ fn away(why: &str) -> StoreError {
 }
 
 /// No question takes longer than this, whatever the network does.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
+/// A caller listens to silence meanwhile. His look-up asks this, and after it two more things.
+pub(super) const PATIENCE_OF_A_CALLER: Duration = Duration::from_secs(3);
 /// A little longer than it takes to find no connection.
-const PATIENCE_AWAY: Duration = Duration::from_secs(3);
+const PATIENCE_AWAY: Duration = Duration::from_millis(2_500);
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +97,9 @@ mod tests {
     use std::future::{pending, ready};
 
     async fn fails(watch: &Watch) {
-        let failed = watch.ask(ready(Err::<(), _>(StoreError::Busy))).await;
+        let failed = watch
+            .ask(PATIENCE, ready(Err::<(), _>(StoreError::Busy)))
+            .await;
         assert_eq!(failed, Err(StoreError::Busy));
     }
 
@@ -102,15 +107,29 @@ mod tests {
     async fn while_it_is_away_one_asks_and_the_others_hear_so_at_once() {
         let watch = Watch::default();
         fails(&watch).await;
-        let asks = watch.ask(pending::<Result<(), _>>());
+        let asks = watch.ask(PATIENCE, pending::<Result<(), _>>());
         tokio::pin!(asks);
         assert!(futures_util::poll!(&mut asks).is_pending());
-        let other = watch.ask(ready(Ok(()))).await;
+        let other = watch.ask(PATIENCE, ready(Ok(()))).await;
         assert_eq!(other, Err(away("it is being looked for")));
         assert_eq!(asks.await, Err(away("no answer in time")));
-        assert_eq!(watch.ask(ready(Ok(1))).await, Ok(1));
-        let (one, two) = tokio::join!(watch.ask(ready(Ok(1))), watch.ask(ready(Ok(2))));
+        assert_eq!(watch.ask(PATIENCE, ready(Ok(1))).await, Ok(1));
+        let (one, two) = tokio::join!(
+            watch.ask(PATIENCE, ready(Ok(1))),
+            watch.ask(PATIENCE, ready(Ok(2)))
+        );
         assert_eq!((one, two), (Ok(1), Ok(2)), "it is back for all");
+    }
+
+    #[tokio::test]
+    async fn who_has_less_patience_finds_out_for_all() {
+        let watch = Watch::default();
+        let little = Duration::from_millis(1);
+        let asked = watch.ask(little, pending::<Result<(), _>>());
+        assert_eq!(asked.await, Err(away("no answer in time")));
+        assert!(watch.is_away.load(Ordering::Acquire));
+        let look_up = PATIENCE_OF_A_CALLER + 2 * PATIENCE_AWAY;
+        assert!(look_up < Duration::from_secs(9), "what a look-up has");
     }
 
     #[tokio::test]
@@ -118,32 +137,38 @@ mod tests {
         let watch = Watch::default();
         fails(&watch).await;
         {
-            let asks = watch.ask(pending::<Result<(), _>>());
+            let asks = watch.ask(PATIENCE, pending::<Result<(), _>>());
             tokio::pin!(asks);
             assert!(futures_util::poll!(&mut asks).is_pending());
         }
         let refusal = StoreError::Conflict(crate::booking::store::Conflict::Other);
-        let refused = watch.ask(ready(Err::<(), _>(refusal.clone()))).await;
+        let refused = watch
+            .ask(PATIENCE, ready(Err::<(), _>(refusal.clone())))
+            .await;
         assert_eq!(refused, Err(refusal), "an error is an answer too");
-        assert_eq!(watch.ask(ready(Ok(1))).await, Ok(1));
+        assert_eq!(watch.ask(PATIENCE, ready(Ok(1))).await, Ok(1));
     }
 
     #[tokio::test]
     async fn one_slow_question_is_no_outage_while_others_are_answered() {
         let watch = Watch::default();
         let (release, wait) = tokio::sync::oneshot::channel::<()>();
-        let slow = watch.ask(async move {
+        let slow = watch.ask(PATIENCE, async move {
             let _released = wait.await;
             Err::<(), _>(StoreError::Busy)
         });
         tokio::pin!(slow);
         assert!(futures_util::poll!(&mut slow).is_pending());
-        assert_eq!(watch.ask(ready(Ok(1))).await, Ok(1));
+        assert_eq!(watch.ask(PATIENCE, ready(Ok(1))).await, Ok(1));
         drop(release);
         assert_eq!(slow.await, Err(StoreError::Busy));
-        let asks = watch.ask(pending::<Result<(), _>>());
+        let asks = watch.ask(PATIENCE, pending::<Result<(), _>>());
         tokio::pin!(asks);
         assert!(futures_util::poll!(&mut asks).is_pending());
-        assert_eq!(watch.ask(ready(Ok(1))).await, Ok(1), "all may ask");
+        assert_eq!(
+            watch.ask(PATIENCE, ready(Ok(1))).await,
+            Ok(1),
+            "all may ask"
+        );
     }
 }

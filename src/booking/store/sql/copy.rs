@@ -163,7 +163,8 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 25] = [
+    "processes",
     "organisations",
     "secrets",
     "numbers",

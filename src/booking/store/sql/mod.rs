@@ -134,11 +134,19 @@ impl SqlStore {
         &self,
         work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
     ) -> StoreFuture<'a, T> {
+        self.bounded_by(away::PATIENCE, work)
+    }
+
+    fn bounded_by<'a, T: Send + 'a>(
+        &self,
+        patience: Duration,
+        work: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> StoreFuture<'a, T> {
         match self.dialect {
             Dialect::Sqlite => Box::pin(work),
             Dialect::Postgres(_) => {
                 let watch = Arc::clone(&self.watch);
-                Box::pin(async move { watch.ask(work).await })
+                Box::pin(async move { watch.ask(patience, work).await })
             }
         }
     }
@@ -257,7 +265,7 @@ impl Store for SqlStore {
 
     fn pin(&self, pin: &Pin) -> StoreFuture<'_, Option<(PinRecord, Meeting)>> {
         let pin = pin.clone();
-        self.bounded(meetings::by_pin(self, pin))
+        self.bounded_by(away::PATIENCE_OF_A_CALLER, meetings::by_pin(self, pin))
     }
 
     fn series_with_occurrence_pins(
@@ -359,8 +367,16 @@ impl Store for SqlStore {
         self.bounded(events::insert(self, new))
     }
 
-    fn left_behind(&self, teller: Teller) -> StoreFuture<'_, Vec<LeftBehind>> {
-        self.bounded(presence::left_behind(self, teller))
+    fn beat(&self, teller: Teller, now: Timestamp) -> StoreFuture<'_, ()> {
+        self.bounded(presence::beat(self, teller, now))
+    }
+
+    fn left_behind(
+        &self,
+        teller: Teller,
+        silent_since: Timestamp,
+    ) -> StoreFuture<'_, Vec<LeftBehind>> {
+        self.bounded(presence::left_behind(self, teller, silent_since))
     }
 
     fn last_event(&self) -> StoreFuture<'_, EventPosition> {

@@ -59,29 +59,54 @@ pub(super) async fn note(
     noted.map(drop).map_err(error)
 }
 
-/// What earlier processes of this node left. A meeting that is live on another node too ends there.
+/// A process lives.
+pub(super) async fn beat(
+    store: &SqlStore,
+    teller: Teller,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let beat = sqlx::query(
+        "INSERT INTO processes (process, node, beat_at) VALUES ($1, $2, $3)
+         ON CONFLICT (process) DO UPDATE SET beat_at = excluded.beat_at",
+    )
+    .bind(teller.process.to_string())
+    .bind(teller.node)
+    .bind(micros(now))
+    .execute(&store.write);
+    beat.await.map(drop).map_err(error)
+}
+
+/// What earlier processes of this node left that have been silent since then. A meeting that is live by a
+/// living process elsewhere too ends there.
 pub(super) async fn left_behind(
     store: &SqlStore,
     teller: Teller,
+    silent_since: Timestamp,
 ) -> Result<Vec<LeftBehind>, StoreError> {
     let (node, process) = (teller.node, teller.process.to_string());
     let mut transaction = store.begin().await?;
     sqlx::query(
         "DELETE FROM live_meetings WHERE node = $1 AND process <> $2
-         AND EXISTS (SELECT 1 FROM live_meetings o WHERE o.meeting = live_meetings.meeting AND o.node <> $1)",
+         AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3)
+         AND EXISTS (SELECT 1 FROM live_meetings o JOIN processes p ON p.process = o.process AND p.beat_at > $3
+                     WHERE o.meeting = live_meetings.meeting AND o.node <> $1)",
     )
     .bind(node.clone())
     .bind(process.clone())
+    .bind(micros(silent_since))
     .execute(&mut *transaction)
     .await
     .map_err(error)?;
     let rows = sqlx::query(
         "SELECT meeting, data, at FROM present WHERE node = $1 AND process <> $2
+             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = present.process AND p.beat_at > $3)
          UNION ALL SELECT meeting, NULL, at FROM live_meetings WHERE node = $1 AND process <> $2
+             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3)
          ORDER BY at, meeting",
     )
     .bind(node)
     .bind(process)
+    .bind(micros(silent_since))
     .fetch_all(&mut *transaction)
     .await
     .map_err(error)?;
@@ -108,6 +133,7 @@ pub(super) async fn left_behind(
 /// Of nodes that never come back.
 pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<(), StoreError> {
     for sql in [
+        "DELETE FROM processes WHERE beat_at < $1",
         "DELETE FROM present WHERE at < $1",
         "DELETE FROM live_meetings WHERE at < $1
          AND NOT EXISTS (SELECT 1 FROM present p WHERE p.meeting = live_meetings.meeting AND p.node = live_meetings.node)",

@@ -14,6 +14,13 @@ impl QuotaStore for SqlStore {
         self.bounded(take(self, claim))
     }
 
+    fn leave_seat(&self, call: CallId) -> StoreFuture<'_, ()> {
+        self.bounded(async move {
+            let delete = sqlx::query("DELETE FROM seats WHERE id = $1").bind(call.to_string());
+            delete.execute(&self.write).await.map(drop).map_err(error)
+        })
+    }
+
     fn extend_seats(&self, calls: Vec<CallId>, until: Timestamp) -> StoreFuture<'_, ()> {
         self.bounded(extend(self, calls, until))
     }

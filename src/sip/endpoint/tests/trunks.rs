@@ -164,6 +164,22 @@ fn a_broken_connection_cuts_the_trunk_and_a_new_one_registers_anew() {
 }
 
 #[test]
+fn who_refuses_and_hangs_up_is_left_in_peace_too() {
+    let mut bench = with_trunk(false);
+    let (now, local) = (bench.now, "198.51.100.9:5060");
+    bench.endpoint.trunk_reached(now, TrunkId(0), tcp(), local);
+    bench.endpoint.handle_timeout(now);
+    let first = bench.sent().remove(0);
+    answer(&mut bench, &first, "403 Forbidden", "Retry-After: 900\r\n");
+    bench.endpoint.handle_closed(now, TCP);
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), udp(REGISTRAR), local);
+    assert!(bench.pass(Duration::from_secs(899)).is_empty());
+    assert!(!bench.pass(Duration::from_secs(2)).is_empty());
+}
+
+#[test]
 fn another_way_doesnt_shorten_the_pause_after_a_refusal() {
     let mut bench = with_trunk(false);
     let first = reach(&mut bench).remove(0);

@@ -3,5 +3,7 @@
 CREATE TABLE processes (
     process TEXT   NOT NULL PRIMARY KEY,
     node    TEXT   NOT NULL,
+    -- The folder that it lives in alone; whoever lives there next knows that it is dead.
+    home    TEXT,
     beat_at BIGINT NOT NULL
 );

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod cli;
+mod home;
 mod keys;
 mod log;
 mod node;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use super::home::Home;
 use crate::api;
 use crate::booking::persistence::insist;
 use crate::booking::presence::{CutOff, SILENT_FOR};
@@ -23,6 +24,7 @@ use crate::webhooks;
 
 /// See the module's text.
 pub(super) struct Node {
+    _home: Option<Home>,
     bookings: Bookings,
     tls: Option<Arc<TlsIdentity>>,
     gateway: Running,
@@ -38,6 +40,13 @@ impl Node {
             .ensure_echo_meeting(wall())
             .await
             .context("booking the echo meeting")?;
+        let home = Home::enter(&config.node.data_dir);
+        if let Some(home) = &home {
+            bookings.live_alone_in(home.id);
+        }
+        tell_what_was_cut_off(&bookings, CutOff::WithTheProcess)
+            .await
+            .context("telling the end of what the last process left")?;
         seed_numbers(config, &bookings).await?;
         bookings
             .look_for_pin_lengths()
@@ -77,6 +86,7 @@ impl Node {
         servers.spawn(look_at_the_store(bookings.clone(), stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
+            _home: home,
             bookings,
             tls,
             gateway,
@@ -166,13 +176,12 @@ async fn tell_what_was_cut_off(bookings: &Bookings, whom: CutOff) -> Result<(), 
     Ok(())
 }
 
-/// Of what an earlier process was killed in: first those whose calls ended with it, at once and again when it
-/// must be dead for certain. Whom an Asterisk held while no process was there has been found again later, or is
+/// Of what an earlier process was killed in that wasn't known to be dead at the start: those whose calls ended
+/// with it, once it must be dead. Whom an Asterisk held while no process was there has been found again later, or is
 /// gone.
 async fn tell_the_rest(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
     let told = async {
         for (after, whom) in [
-            (Duration::ZERO, CutOff::WithTheProcess),
             (DEAD_FOR_CERTAIN, CutOff::WithTheProcess),
             (FOUND_AGAIN, CutOff::All),
         ] {

@@ -14,6 +14,8 @@ pub struct Teller {
     pub node: String,
     /// Another one after each start.
     pub process: Uuid,
+    /// Where it lives, if it lives there alone: all others that lived there are dead.
+    pub home: Option<Uuid>,
 }
 
 /// Of a meeting, what an earlier process of this node told the beginning of and not the end.

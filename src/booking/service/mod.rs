@@ -23,7 +23,7 @@ mod webhooks;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -188,6 +188,7 @@ impl Bookings {
             calls: calls::CallCounters::default(),
             events: events::EventFeed::default(),
             process,
+            home: OnceLock::new(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -390,6 +391,8 @@ struct Inner {
     events: events::EventFeed,
     /// Another one after each start.
     process: Uuid,
+    /// Where it lives alone.
+    home: OnceLock<Uuid>,
 }
 
 /// A new id that sorts by time (RFC 9562 section 5.7).

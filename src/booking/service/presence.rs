@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::events::EventOwner;
 use super::{BookingError, Bookings, new_id};
@@ -42,6 +43,12 @@ impl Bookings {
         Ok(how_many)
     }
 
+    /// Of those that ever lived there this is the only process that does.
+    pub fn live_alone_in(&self, home: Uuid) {
+        // Nobody moves.
+        let _already = self.inner.home.set(home);
+    }
+
     /// This process lives. To be said every second.
     ///
     /// # Errors
@@ -54,6 +61,7 @@ impl Bookings {
         Teller {
             node: self.inner.settings.node.clone(),
             process: self.inner.process,
+            home: self.inner.home.get().copied(),
         }
     }
 

@@ -1590,9 +1590,21 @@ async fn nothing_printed_shows_a_pin_a_key_or_a_number() {
     }
 }
 
+/// What was told after that position, and of whom.
+async fn words_after(house: &House, position: i64) -> Vec<(EventKind, serde_json::Value)> {
+    use crate::booking::event::{EventFilter, EventPosition};
+    let filter = EventFilter {
+        organisation: Some(house.organisation.id),
+        after: EventPosition(position),
+        limit: 100,
+    };
+    let told = house.store.events(filter).await.unwrap().into_iter();
+    told.map(|told| (told.event.kind, told.event.data["id"].clone()))
+        .collect()
+}
+
 #[tokio::test]
 async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
-    use crate::booking::event::{EventFilter, EventPosition};
     use crate::booking::presence::{CutOff, SILENT_FOR};
     let house = house().await;
     let meeting = book_during(&house).await;
@@ -1615,27 +1627,20 @@ async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
     ];
     let first = process();
     first.keep_events(begun).await.unwrap();
-    let told = async || {
-        let filter = EventFilter {
-            organisation: Some(house.organisation.id),
-            after: EventPosition(3),
-            limit: 100,
-        };
-        let told = house.store.events(filter).await.unwrap();
-        let words = told
-            .iter()
-            .map(|e| (e.event.kind, e.event.data["id"].clone()));
-        words.collect::<Vec<_>>()
-    };
+    let told = async || words_after(&house, 3).await;
     let tell = async |by: &Bookings, whom| by.tell_what_was_cut_off(during(), whom).await.unwrap();
 
     let second = process();
+    let (whom, home) = (CutOff::WithTheProcess, Uuid::from_u128(9));
+    first.live_alone_in(home);
     first.beat(during()).await.unwrap();
-    let whom = CutOff::WithTheProcess;
-    assert_eq!(tell(&second, whom).await, 0, "the first still lives");
-    let later = during() + SILENT_FOR;
-    let told_later = second.tell_what_was_cut_off(later, whom).await;
-    assert_eq!(told_later.unwrap(), 1);
+    assert_eq!(tell(&second, whom).await, 0, "the first may live");
+    second.live_alone_in(home);
+    assert_eq!(
+        tell(&second, whom).await,
+        1,
+        "where it lived nobody does now"
+    );
     let gone = (EventKind::ParticipantLeft, phone()["id"].clone());
     assert_eq!(
         told().await,
@@ -1653,9 +1658,13 @@ async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
     assert_eq!(tell(&second, CutOff::All).await, 0, "he was found again");
 
     let third = process();
-    assert_eq!(tell(&third, CutOff::WithTheProcess).await, 0);
-    assert_eq!(tell(&third, CutOff::All).await, 2);
-    assert_eq!(tell(&third, CutOff::All).await, 0, "told once");
+    second.beat(during()).await.unwrap();
+    assert_eq!(tell(&third, CutOff::All).await, 0, "the second may live");
+    let later = during() + SILENT_FOR;
+    let told_later = async |whom| third.tell_what_was_cut_off(later, whom).await.unwrap();
+    assert_eq!(told_later(CutOff::WithTheProcess).await, 0);
+    assert_eq!(told_later(CutOff::All).await, 2);
+    assert_eq!(told_later(CutOff::All).await, 0, "told once");
     let ends = [
         gone,
         (EventKind::ParticipantLeft, held()["id"].clone()),

@@ -66,17 +66,19 @@ pub(super) async fn beat(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let beat = sqlx::query(
-        "INSERT INTO processes (process, node, beat_at) VALUES ($1, $2, $3)
+        "INSERT INTO processes (process, node, beat_at, home) VALUES ($1, $2, $3, $4)
          ON CONFLICT (process) DO UPDATE SET beat_at = excluded.beat_at",
     )
     .bind(teller.process.to_string())
     .bind(teller.node)
     .bind(micros(now))
+    .bind(teller.home.map(|home| home.to_string()))
     .execute(&store.write);
     beat.await.map(drop).map_err(error)
 }
 
-/// What earlier processes of this node left that have been silent since then. A meeting that is live by a
+/// What earlier processes of this node left that have been silent since then, or lived where this one lives
+/// alone now. A meeting that is live by a
 /// living process elsewhere too ends there.
 pub(super) async fn left_behind(
     store: &SqlStore,
@@ -84,29 +86,37 @@ pub(super) async fn left_behind(
     silent_since: Timestamp,
 ) -> Result<Vec<LeftBehind>, StoreError> {
     let (node, process) = (teller.node, teller.process.to_string());
+    let home = teller
+        .home
+        .map_or_else(String::new, |home| home.to_string());
     let mut transaction = store.begin().await?;
     sqlx::query(
         "DELETE FROM live_meetings WHERE node = $1 AND process <> $2
-         AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3)
+         AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3
+                         AND (p.home IS NULL OR p.home <> $4))
          AND EXISTS (SELECT 1 FROM live_meetings o JOIN processes p ON p.process = o.process AND p.beat_at > $3
                      WHERE o.meeting = live_meetings.meeting AND o.node <> $1)",
     )
     .bind(node.clone())
     .bind(process.clone())
     .bind(micros(silent_since))
+    .bind(home.clone())
     .execute(&mut *transaction)
     .await
     .map_err(error)?;
     let rows = sqlx::query(
         "SELECT meeting, data, at FROM present WHERE node = $1 AND process <> $2
-             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = present.process AND p.beat_at > $3)
+             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = present.process AND p.beat_at > $3
+                             AND (p.home IS NULL OR p.home <> $4))
          UNION ALL SELECT meeting, NULL, at FROM live_meetings WHERE node = $1 AND process <> $2
-             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3)
+             AND NOT EXISTS (SELECT 1 FROM processes p WHERE p.process = live_meetings.process AND p.beat_at > $3
+                             AND (p.home IS NULL OR p.home <> $4))
          ORDER BY at, meeting",
     )
     .bind(node)
     .bind(process)
     .bind(micros(silent_since))
+    .bind(home)
     .fetch_all(&mut *transaction)
     .await
     .map_err(error)?;

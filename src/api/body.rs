@@ -87,6 +87,15 @@ impl Fields {
         }
     }
 
+    /// As [`Self::finish`], where what is left is none of our business.
+    pub(super) fn finish_with_others(self) -> Result<(), Problem> {
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::invalid(self.errors))
+        }
+    }
+
     /// To be called when every field was taken: what is left isn't known.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for name in self.map.keys() {
@@ -101,11 +110,15 @@ impl Fields {
                 "is not known here; check its spelling",
             ));
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::invalid(self.errors))
-        }
+        self.finish_with_others()
+    }
+
+    /// A PIN, as text or as a number.
+    pub(super) fn written_pin(&mut self, name: &str) -> Change<String> {
+        self.take(name, "must be a PIN, as text or as a number", |value| {
+            let text = value.as_str().map(str::to_owned);
+            text.or_else(|| value.as_u64().map(|number| number.to_string()))
+        })
     }
 
     fn take<T>(&mut self, name: &str, must: &str, read: impl Fn(&Value) -> Option<T>) -> Change<T> {

@@ -10,7 +10,7 @@ use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::{
     AdditionalProperties, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
 };
-use utoipa::openapi::{OpenApi, RefOr};
+use utoipa::openapi::{OpenApi, RefOr, Response};
 
 use super::query::{LIMIT_DEFAULT, LIMIT_MAX};
 
@@ -92,9 +92,13 @@ impl Modify for Links {
         for (path, item) in &mut openapi.paths.paths {
             let targets: Vec<Target> = targets(path, &known).collect();
             let (made, listed) = ("$response.body#", "$response.body#/items/0");
-            for (operation, body) in [(&mut item.post, made), (&mut item.get, listed)] {
-                if let Some(operation) = operation {
-                    link(operation, path, body, &targets);
+            for (operation, status, body) in [
+                (&mut item.post, "201", made),
+                (&mut item.get, "200", listed),
+            ] {
+                let responses = operation.as_mut().map(|it| &mut it.responses.responses);
+                if let Some(RefOr::T(response)) = responses.and_then(|it| it.get_mut(status)) {
+                    link(response, path, body, &targets);
                 }
             }
         }
@@ -129,29 +133,23 @@ fn targets<'a>(
     })
 }
 
-fn link(operation: &mut Operation, path: &str, body: &str, targets: &[Target]) {
-    let responses = operation.responses.responses.iter_mut();
-    for (_, response) in responses.filter(|(status, _)| status.starts_with('2')) {
-        let RefOr::T(response) = response else {
-            continue;
+fn link(response: &mut Response, path: &str, body: &str, targets: &[Target]) {
+    for target in targets {
+        // What names an occurrence is its recurrence id; everything else is named by its id.
+        let field = match target.parameter {
+            named @ "recurrence_id" => named,
+            _ => "id",
         };
-        for target in targets {
-            // What names an occurrence is its recurrence id, a caller his hash; everything else is named by its id.
-            let field = match target.parameter {
-                named @ ("recurrence_id" | "hash") => named,
-                _ => "id",
-            };
-            let outer = path.split('{').skip(1).filter_map(|part| {
-                let (name, _) = part.split_once('}')?;
-                Some((name, format!("$request.path.{name}")))
-            });
-            let link = Link::builder()
-                .operation_id(target.name)
-                .parameter(target.parameter, format!("{body}/{field}"));
-            let link = outer.fold(link, |link, (name, value)| link.parameter(name, value));
-            let link = RefOr::T(link.build());
-            response.links.insert(target.name.to_owned(), link);
-        }
+        let outer = path.split('{').skip(1).filter_map(|part| {
+            let (name, _) = part.split_once('}')?;
+            Some((name, format!("$request.path.{name}")))
+        });
+        let link = Link::builder()
+            .operation_id(target.name)
+            .parameter(target.parameter, format!("{body}/{field}"));
+        let link = outer.fold(link, |link, (name, value)| link.parameter(name, value));
+        let link = RefOr::T(link.build());
+        response.links.insert(target.name.to_owned(), link);
     }
 }
 
@@ -171,6 +169,9 @@ fn form_of(parameter: &Parameter) -> Option<Object> {
         (ParameterIn::Query, "from" | "to") => formed("date-time"),
         (ParameterIn::Query, "cursor") if is_plain => text().pattern(Some(CURSOR)),
         (ParameterIn::Query, "language") => text().enum_values(Some(["it", "en"])),
+        (ParameterIn::Query, "format") => text().enum_values(Some(INVITATION_FORMATS)),
+        (ParameterIn::Query, "country") => text().pattern(Some("^[A-Za-z]{2}$")),
+        (ParameterIn::Query, "timezone") => text().pattern(Some(ZONE)),
         (ParameterIn::Query, "limit") => ObjectBuilder::new()
             .schema_type(SchemaType::Type(Type::Integer))
             .minimum(Some(1))
@@ -203,6 +204,9 @@ fn names_of(item: &mut PathItem) -> Vec<String> {
 
 /// One entity tag, or any (RFC 9110 section 13.1.1); what is no tag of ours matches nothing.
 const ETAG: &str = "^[^,]+$";
+const INVITATION_FORMATS: [&str; 4] = ["text", "html", "ics", "bbb-welcome"];
+/// As names of time zones look; which there are changes now and then.
+const ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$";
 /// As [`super::query::cursor`] makes them.
 const CURSOR: &str = "^[0-9]{1,16}[.][0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
 
@@ -224,6 +228,11 @@ mod tests {
             json!({"operationId": "cancelMeeting", "parameters": {"id": "$response.body#/id"}})
         );
         assert!(links["createPin"].is_object() && links["deletePin"].is_null());
+        let told = operation("/v1/callers", "post");
+        assert!(
+            told["responses"]["200"]["links"].is_null(),
+            "who has a hash needn't ever have called"
+        );
         let made = operation("/v1/meetings/{id}/pins", "post");
         assert_eq!(
             made["responses"]["201"]["links"]["deletePin"]["parameters"],
@@ -246,16 +255,23 @@ mod tests {
 
     #[test]
     fn parameters_say_which_form_they_have() {
-        let listed = operation("/v1/meetings", "get");
-        let named = |name: &str| {
-            let all = listed["parameters"].as_array().unwrap();
+        let named = |path: &str, name: &str| {
+            let operation = operation(path, "get");
+            let all = operation["parameters"].as_array().unwrap();
             let found = all.iter().find(|parameter| parameter["name"] == name);
             found.unwrap()["schema"].clone()
         };
         assert_eq!(
-            named("limit"),
+            named("/v1/meetings", "limit"),
             json!({"type": "integer", "minimum": 1, "maximum": 1_000, "default": 100})
         );
-        assert_eq!(named("from")["format"], "date-time");
+        assert_eq!(named("/v1/meetings", "from")["format"], "date-time");
+        let invitation = |name| named("/v1/meetings/{id}/invitation", name);
+        assert_eq!(
+            invitation("format")["enum"],
+            json!(["text", "html", "ics", "bbb-welcome"])
+        );
+        assert_eq!(invitation("country")["pattern"], "^[A-Za-z]{2}$");
+        assert_eq!(named("/v1/statistics", "timezone")["pattern"], super::ZONE);
     }
 }

@@ -16,11 +16,10 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::AppState;
-use super::body::Fields;
+use super::body::{Fields, given};
 use super::path::{JitsiPath, Named};
 use super::problem::{Problem, ProblemDocument, no_such_path};
 use super::query::Parameters;
-use crate::booking::change::Change;
 use crate::booking::conference::ConferenceName;
 use crate::booking::{DialInNumber, Pin};
 use crate::config::{JitsiConfig, NumberForm};
@@ -151,15 +150,14 @@ pub(super) async fn map_posted(
     let Some(jitsi) = state.bookings.jitsi(&path.organisation) else {
         return Err(no_such_path().await);
     };
-    let text = |value: Change<Value>| match value {
-        Change::Set(Value::String(text)) => Some(text),
-        Change::Set(Value::Number(number)) => Some(number.to_string()),
-        Change::Set(_) | Change::Keep | Change::Clear => None,
-    };
-    let (room, domain) = (text(fields.any("room")), text(fields.any("domain")));
-    let whole = text(fields.any("conference"));
+    let (room, domain) = (given(fields.text("room")), given(fields.text("domain")));
+    let (whole, id) = (
+        given(fields.text("conference")),
+        given(fields.written_pin("id")),
+    );
+    fields.finish_with_others()?;
     let conference = whole.or_else(|| room.map(|room| in_domain(jitsi, &room, domain.as_deref())));
-    mapped(&state, jitsi, conference, text(fields.any("id"))).await
+    mapped(&state, jitsi, conference, id).await
 }
 
 /// Tells the numbers to dial, in the form that is configured: a list, or by country.

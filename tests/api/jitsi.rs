@@ -74,6 +74,16 @@ async fn a_conference_has_one_pin_that_opens_its_meeting_and_leads_back_to_it() 
         let posted = asked(&api, "POST", MAPPER, Some(body)).await;
         assert_eq!(posted.json(), first);
     }
+    for (body, error) in [
+        (json!({"room": {}, "more": 1}), "room invalid"),
+        (json!({"conference": ["a"]}), "conference invalid"),
+        (json!({"room": "a", "domain": 7}), "domain invalid"),
+        (json!({"id": -4}), "id invalid"),
+    ] {
+        let refused = asked(&api, "POST", MAPPER, Some(body)).await;
+        assert_eq!(refused.problem(422), "invalid");
+        assert_eq!(refused.errors(), [error]);
+    }
     assert_eq!(mapped(&api, &format!("id={id}")).await, first);
     let other = mapped(&api, "conference=b@conference.meet.example.org").await;
     assert_ne!(other["id"], first["id"]);

@@ -280,6 +280,16 @@ impl Default for PrivacyPolicy {
 }
 
 impl PrivacyPolicy {
+    /// What holds while nobody knows what an organisation wants: no number is shown or kept.
+    #[must_use]
+    pub fn strictest(self) -> Self {
+        Self {
+            show: Disclosure::None,
+            store: Disclosure::None,
+            ..self
+        }
+    }
+
     /// A number as an API answer shows it. One that was masked when it was stored stays as it is.
     #[must_use]
     pub fn shown(&self, number: &CallerNumber) -> String {

@@ -127,7 +127,7 @@ async fn keep(bookings: &Bookings, batch: &[Report]) -> Result<(), StoreError> {
         };
         if let Some(owner) = owner {
             let whose = Some(owner.organisation);
-            let policy = bookings.privacy_of(report.at, whose).await;
+            let policy = bookings.privacy_to_keep(report.at, whose).await?;
             let one = event(report, owner, policy);
             if report.is_old {
                 untold.push(one);

@@ -89,6 +89,23 @@ impl House {
 }
 
 #[tokio::test]
+async fn a_quota_holds_also_for_whom_first_nobody_could_read_it() {
+    let house = house(json!({"callers_max": 1})).await;
+    let fresh = open(house.api.dir.path(), BookingSettings::default()).await;
+    let pool = database(house.api.dir.path()).await;
+    // Enough to count callers by, not enough to tell what else the organisation has.
+    for sql in [
+        "ALTER TABLE organisations RENAME TO elsewhere",
+        "CREATE VIEW organisations AS SELECT id, name, callers_max, minutes_per_month FROM elsewhere",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    assert_eq!(house.comes(&fresh, 1).await, Ok(()));
+    assert_eq!(house.comes(&fresh, 2).await, Err(NoLineWhy::Callers));
+    pool.close().await;
+}
+
+#[tokio::test]
 async fn no_more_callers_come_in_than_may_and_who_is_in_stays() {
     let house = house(json!({"callers_max": 2, "meetings_max": 5})).await;
     let bookings = &house.api.bookings;

@@ -52,7 +52,7 @@ impl Bookings {
             Some(known) => Some(known),
             None => self.whose(&call.number).await?,
         };
-        let policy = self.privacy_of(call.ended_at, organisation).await;
+        let policy = self.privacy_to_keep(call.ended_at, organisation).await?;
         let caller = CallerNumber::new(&policy.store.of(&call.caller));
         let caller_hash = self.caller_hash(organisation, &call.caller).await?;
         let without_number = |name: String| policy.store.scrubbed(&call.caller, name);

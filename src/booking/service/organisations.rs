@@ -165,38 +165,67 @@ impl Bookings {
         Err(BookingError::Invalid(vec![error]))
     }
 
-    /// What an organisation has differently. While the store is away: what was read last, else nothing.
+    /// What an organisation has differently. While the store is away: what was read last; `None`: never, so nobody knows.
     pub(super) async fn settings_of(
         &self,
         now: Timestamp,
         id: OrganisationId,
-    ) -> OrganisationSettings {
-        let read = self.inner.settings_read.get(id);
-        if let Some((at, settings)) = &read
-            && now.duration_since(*at).abs() < SETTINGS_FRESH
-        {
-            return settings.clone();
-        }
-        match self.store().organisation_record(id).await {
-            Ok(record) => {
-                let settings = record.map(|record| record.settings).unwrap_or_default();
-                self.inner.settings_read.put(now, id, settings.clone());
-                settings
-            }
-            Err(_) => read.map(|(_, settings)| settings).unwrap_or_default(),
-        }
+    ) -> Option<OrganisationSettings> {
+        let settings = self.settings_now(now, id).await;
+        settings.ok().or_else(|| {
+            let read = self.inner.settings_read.get(id);
+            read.map(|(_, settings)| settings)
+        })
     }
 
-    /// What is kept and shown of callers of this organisation; `None`: of callers that reached nobody.
+    /// As of some seconds ago at the earliest.
+    async fn settings_now(
+        &self,
+        now: Timestamp,
+        id: OrganisationId,
+    ) -> Result<OrganisationSettings, StoreError> {
+        if let Some((at, settings)) = self.inner.settings_read.get(id)
+            && now.duration_since(at).abs() < SETTINGS_FRESH
+        {
+            return Ok(settings);
+        }
+        let record = self.store().organisation_record(id).await?;
+        let settings = record.map(|record| record.settings).unwrap_or_default();
+        self.inner.settings_read.put(now, id, settings.clone());
+        Ok(settings)
+    }
+
+    /// What is shown of callers of this organisation, nothing while nobody knows; `None`: of callers that reached nobody.
     pub async fn privacy_of(
         &self,
         now: Timestamp,
         organisation: Option<OrganisationId>,
     ) -> PrivacyPolicy {
         let base = self.inner.settings.privacy;
+        let Some(id) = organisation else {
+            return base;
+        };
+        let settings = self.settings_of(now, id).await;
+        settings.map_or_else(|| base.strictest(), |settings| settings.privacy(base))
+    }
+
+    /// What is kept of them. What can't be known now is to be asked again, as what is kept stays: no number that the
+    /// organisation wants nobody to keep, and none left out that it needs. Nothing, where asking again wouldn't help.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn privacy_to_keep(
+        &self,
+        now: Timestamp,
+        organisation: Option<OrganisationId>,
+    ) -> Result<PrivacyPolicy, StoreError> {
+        let base = self.inner.settings.privacy;
         match organisation {
-            Some(id) => self.settings_of(now, id).await.privacy(base),
-            None => base,
+            Some(id) => match self.settings_now(now, id).await {
+                Err(StoreError::Corrupt(_)) => Ok(base.strictest()),
+                settings => Ok(settings?.privacy(base)),
+            },
+            None => Ok(base),
         }
     }
 

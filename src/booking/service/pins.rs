@@ -264,7 +264,7 @@ impl Bookings {
             && admission.language.is_none()
         {
             let settings = self.settings_of(now, admission.organisation).await;
-            admission.language = settings.language;
+            admission.language = settings.and_then(|settings| settings.language);
         }
         verdict
     }

@@ -460,6 +460,16 @@ async fn store(dir: &Path) -> SqlStore {
     store.unwrap()
 }
 
+/// The database below it.
+async fn database(dir: &Path) -> sqlx::AnyPool {
+    let url = if ON_POSTGRES {
+        std::fs::read_to_string(dir.join("url")).unwrap()
+    } else {
+        format!("sqlite:{}", dir.join("v.db").display())
+    };
+    sqlx::AnyPool::connect(&url).await.unwrap()
+}
+
 fn meeting() -> Value {
     json!({
         "title": "Jour fixe",

@@ -13,7 +13,7 @@ use super::path::{CallerPath, Named};
 use super::problem::{Problem, ProblemDocument};
 use crate::booking::change::FieldError;
 use crate::booking::store::callers::KeptCaller;
-use crate::booking::{CallerNumber, Permission, PrivacyPolicy};
+use crate::booking::{CallerNumber, KeyRole, Permission, PrivacyPolicy};
 
 /// A number whose hash is asked for.
 #[derive(Serialize, ToSchema)]
@@ -22,7 +22,8 @@ pub(super) struct CallerRequest {
     /// As the calls' signalling has it: with or without what is only for the eye, and a leading `+` or `00`.
     #[schema(min_length = 1, max_length = 128)]
     number: String,
-    /// Whose caller; for keys of role platform, which must name it.
+    /// Whose caller, for keys of role platform; left out, one whose calls reached nobody: with a wrong PIN, to a number that
+    /// several organisations share.
     organisation: Option<String>,
 }
 
@@ -85,15 +86,21 @@ pub(super) async fn find(
     if number.chars().count() > NUMBER_CHARS_MAX {
         return Err(wrong("too_long", "must have at most 128 characters"));
     }
-    let owner = state
-        .bookings
-        .acting_for(&asker.key, organisation.as_deref())
-        .await?;
-    asker.acted_for(owner.id);
+    let owner = if organisation.is_none() && asker.key.role == KeyRole::Platform {
+        None
+    } else {
+        let acting = state
+            .bookings
+            .acting_for(&asker.key, organisation.as_deref());
+        Some(acting.await?.id)
+    };
+    if let Some(owner) = owner {
+        asker.acted_for(owner);
+    }
     let number = CallerNumber::new(&number);
     let found = state
         .bookings
-        .ask_caller_hash(state.now(), &asker.key, owner.id, &number);
+        .ask_caller_hash(state.now(), &asker.key, owner, &number);
     let hash = found.await?;
     let hash = hash.ok_or_else(|| wrong("invalid", "must be a number that was not withheld"))?;
     Ok(Json(CallerNameView {

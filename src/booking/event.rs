@@ -92,6 +92,24 @@ pub struct Event {
     pub data: Value,
 }
 
+impl Event {
+    /// Of whom it tells, where it tells of one participant.
+    #[must_use]
+    pub fn participant(&self) -> Option<String> {
+        match self.kind {
+            EventKind::ParticipantWaiting
+            | EventKind::ParticipantJoined
+            | EventKind::ParticipantLeft
+            | EventKind::ParticipantUpdated => Some(self.data["id"].as_str()?.to_owned()),
+            EventKind::MeetingStarted
+            | EventKind::MeetingEnded
+            | EventKind::CallRefused
+            | EventKind::FailureBudgetLow
+            | EventKind::WebhookTest => None,
+        }
+    }
+}
+
 /// An event as it is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptEvent {

@@ -24,8 +24,7 @@ async fn dump(api: &Api) -> String {
         }
         return String::from_utf8_lossy(&all).into_owned();
     }
-    let url = std::fs::read_to_string(api.dir.path().join("url")).unwrap();
-    let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+    let pool = database(api.dir.path()).await;
     let tables = sqlx::query(
         "SELECT table_name::text FROM information_schema.tables WHERE table_schema = current_schema()",
     );
@@ -345,6 +344,152 @@ async fn who_asks_to_be_forgotten_is_and_his_calls_still_count() {
         theirs["items"][0]["caller_hash"].as_str().unwrap()
     );
     assert_eq!(api.ask(&platform, "DELETE", &path, None).await.status, 204);
+    assert!(!dump(&api).await.contains(CANARY));
+}
+
+#[tokio::test]
+async fn whose_calls_reached_nobody_is_found_and_forgotten_too() {
+    let api = Api::new().await;
+    let admin = api.key("demo", KeyRole::Admin).await;
+    let platform = api.key("portal", KeyRole::Platform).await;
+    calls(&api, 1, None, None).await;
+    let asked = json!({"number": "0039 06 99887733"});
+    let find = async |key: &str| {
+        let found = api.ask(key, "POST", "/v1/callers", Some(asked.clone()));
+        let found = found.await;
+        assert_eq!(found.status, 200, "{}", found.text);
+        format!("/v1/callers/{}", found.json()["hash"].as_str().unwrap())
+    };
+    let (path, of_demo) = (find(&platform).await, find(&admin).await);
+    assert_ne!(path, of_demo, "he is nobody's caller");
+    let kept = api.ask(&platform, "GET", &path, None).await.json();
+    assert_eq!(
+        (
+            &kept["organisation"],
+            &kept["numbers"],
+            &kept["calls"],
+            &kept["events"]
+        ),
+        (&Value::Null, &json!([LAST4]), &json!(1), &json!(1))
+    );
+    for method in ["GET", "DELETE"] {
+        let theirs = api.ask(&admin, method, &path, None).await;
+        assert_eq!(theirs.problem(404), "not_found");
+    }
+    assert!(dump(&api).await.contains(LAST4));
+    let gone = api.ask(&platform, "DELETE", &path, None).await;
+    assert_eq!(gone.status, 204);
+    assert!(!dump(&api).await.contains(LAST4));
+    let again = api.ask(&platform, "GET", &path, None).await;
+    assert_eq!(again.problem(404), "not_found");
+}
+
+/// How many calls of one number a company's permanent room had.
+const MANY: usize = 3_000;
+
+#[tokio::test]
+async fn a_company_s_number_is_found_and_forgotten_in_time_whatever_went_on_in_its_room() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Admin).await;
+    let booked = api.book(&key).await;
+    let owner = organisation(&api, &key).await;
+    calls(&api, 1, Some(owner), Some(&booked)).await;
+    let first = api.ask(&key, "GET", "/v1/calls", None).await.json();
+    let hash = first["items"][0]["caller_hash"].as_str().unwrap();
+    let path = format!("/v1/callers/{hash}");
+    let pool = database(api.dir.path()).await;
+    let more = "INSERT INTO calls (id, participant, kind, organisation, number, caller, started_at, ended_at, meeting,
+            outcome, pin_attempts, hangup_by, q850, node, echo, caller_hash)
+        WITH RECURSIVE n (i) AS (SELECT 100000000001 UNION ALL SELECT i + 1 FROM n WHERE i < 100000000000 + $1)
+        SELECT CAST(n.i AS TEXT), '00000000-0000-0000-0000-' || CAST(n.i AS TEXT), kind, organisation, number, caller,
+            started_at, ended_at, meeting, outcome, pin_attempts, hangup_by, q850, node, echo, caller_hash FROM calls, n";
+    sqlx::query(more)
+        .bind(MANY as i64)
+        .execute(&pool)
+        .await
+        .unwrap();
+    let events: Vec<Event> = (1..=MANY)
+        .map(|n| Event {
+            id: Uuid::from_u128(10_000 + n as u128),
+            kind: EventKind::ParticipantLeft,
+            at: NOW.get(),
+            organisation: Some(owner),
+            meeting: Some(id_of(&booked)),
+            data: json!({
+                "codec": "PCMA", "name": "Forgotten Person", "number": LAST4, "role": "guest",
+                "id": format!("00000000-0000-0000-0000-{}", 100_000_000_000 + n),
+            }),
+        })
+        .collect();
+    for events in events.chunks(500) {
+        api.bookings.keep_events(events.to_vec()).await.unwrap();
+    }
+    // As of a version that didn't write down of whom they tell.
+    let clear = sqlx::query("UPDATE events SET participant = NULL");
+    clear.execute(&pool).await.unwrap();
+    let migration = include_str!("../../migrations/0133_event_participant.sql");
+    let fill = &migration[migration.find("WITH").unwrap()..migration.find("CREATE").unwrap()];
+    sqlx::query(sqlx::AssertSqlSafe(fill.to_owned()))
+        .execute(&pool)
+        .await
+        .unwrap();
+
+    let in_time = async |method: &str| {
+        let answer = api.ask(&key, method, &path, None);
+        let within = std::time::Duration::from_secs(2);
+        tokio::time::timeout(within, answer).await.expect(method)
+    };
+    let kept = in_time("GET").await.json();
+    assert_eq!(
+        (&kept["calls"], &kept["events"]),
+        (&json!(MANY + 1), &json!(MANY + 1))
+    );
+    assert_eq!(in_time("DELETE").await.status, 204);
+    let told = told(&api).await;
+    assert!(told.contains("PCMA") && !told.contains("Forgotten Person") && !told.contains(LAST4));
+    pool.close().await;
+}
+
+#[tokio::test]
+async fn what_an_organisation_wants_kept_is_not_guessed_while_nobody_can_read_it() {
+    let full = PrivacyPolicy {
+        show: Disclosure::Full,
+        store: Disclosure::Full,
+        ..PrivacyPolicy::default()
+    };
+    let settings = BookingSettings {
+        privacy: full,
+        ..BookingSettings::default()
+    };
+    let api = Api::with(settings.clone()).await;
+    let platform = api.key("portal", KeyRole::Platform).await;
+    let strict = json!({"name": "strict", "privacy_store": "none"});
+    api.ask(&platform, "POST", "/v1/organisations", Some(strict))
+        .await;
+    let owner = organisation(&api, &api.key("strict", KeyRole::Admin).await).await;
+    let record = CallRecord {
+        caller: CallerNumber::new(NUMBER),
+        ..call(1, Some(&json!(owner)), None)
+    };
+
+    let fresh = open(api.dir.path(), settings).await;
+    let pool = database(api.dir.path()).await;
+    let away = sqlx::query("ALTER TABLE organisations RENAME TO elsewhere");
+    away.execute(&pool).await.unwrap();
+    let shown = fresh.privacy_of(NOW.get(), Some(owner)).await;
+    assert_eq!(shown.show, Disclosure::None, "nothing until it is known");
+    fresh.record_call(&record).await.unwrap_err();
+    let back = sqlx::query("ALTER TABLE elsewhere RENAME TO organisations");
+    back.execute(&pool).await.unwrap();
+    pool.close().await;
+    fresh.record_call(&record).await.unwrap();
+    let shown = fresh.privacy_of(NOW.get(), Some(owner)).await;
+    assert_eq!(
+        (shown.show, shown.store),
+        (Disclosure::Full, Disclosure::None)
+    );
+    let list = api.ask(&platform, "GET", "/v1/calls", None).await.json();
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
     assert!(!dump(&api).await.contains(CANARY));
 }
 

@@ -36,13 +36,13 @@ impl Bookings {
         &self,
         now: Timestamp,
         key: &ApiKey,
-        organisation: OrganisationId,
+        organisation: Option<OrganisationId>,
         caller: &CallerNumber,
     ) -> Result<Option<CallerHash>, ExplainError> {
         self.caller_questions()
             .ask(now, key.id)
             .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
-        Ok(self.caller_hash(Some(organisation), caller).await?)
+        Ok(self.caller_hash(organisation, caller).await?)
     }
 
     /// What is kept of a caller that this key may see: its organisation's own, or any for a platform key.

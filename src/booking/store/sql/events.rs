@@ -28,8 +28,8 @@ pub(super) async fn insert(store: &SqlStore, new: NewEvents) -> Result<EventPosi
     }
     for (position, event) in (last.0 - how_many + 1..).zip(events) {
         sqlx::query(
-            "INSERT INTO events (position, id, kind, at, organisation, meeting, data)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO events (position, id, kind, at, organisation, meeting, data, participant)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING",
         )
         .bind(position)
         .bind(event.id.to_string())
@@ -38,6 +38,7 @@ pub(super) async fn insert(store: &SqlStore, new: NewEvents) -> Result<EventPosi
         .bind(event.organisation.map(|id| id.to_string()))
         .bind(event.meeting.map(|id| id.to_string()))
         .bind(event.data.to_string())
+        .bind(event.participant())
         .execute(&mut *transaction)
         .await
         .map_err(error)?;

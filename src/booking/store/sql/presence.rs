@@ -20,7 +20,7 @@ pub(super) async fn note(
     let Some(meeting) = event.meeting.map(|meeting| meeting.to_string()) else {
         return Ok(());
     };
-    let participant = event.data["id"].as_str().unwrap_or_default().to_owned();
+    let participant = event.participant().unwrap_or_default();
     let (node, process) = (teller.node.clone(), teller.process.to_string());
     let query = match event.kind {
         EventKind::ParticipantWaiting

@@ -365,6 +365,8 @@ impl Api {
         let bookings = open(dir.path(), settings).await;
         let seeded = bookings.seed_numbers(NOW.get(), numbers);
         assert_eq!(seeded.await, Ok(Vec::new()));
+        // As a node does at its start.
+        bookings.look_for_pin_lengths().await.unwrap();
         let roster = Arc::new(Roster::default());
         *roster.readiness.lock().unwrap() = Readiness::Open;
         let state = AppState {

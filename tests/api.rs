@@ -33,6 +33,8 @@ mod privacy;
 mod quotas;
 #[path = "api/repetition.rs"]
 mod repetition;
+#[path = "api/rooms.rs"]
+mod rooms;
 #[path = "api/series.rs"]
 mod series;
 #[path = "api/statistics.rs"]
@@ -638,11 +640,7 @@ async fn everything_wrong_with_a_meeting_is_named() {
         ]
     );
     assert_eq!(answer.json()["errors"][0]["pointer"], "/title");
-    for (name, value) in [
-        ("room", json!({"min_capacity": 3})),
-        ("lobby", json!(true)),
-        ("recording", json!(true)),
-    ] {
+    for (name, value) in [("lobby", json!(true)), ("recording", json!(true))] {
         let answer = api
             .ask(
                 &key,

@@ -91,6 +91,17 @@ pub const PROBLEM_CODES: &[(u16, &str, &str)] = &[
     ),
     (
         409,
+        "room_taken",
+        "no such room is free at that time; see `next_free`",
+    ),
+    (409, "room_in_use", "bookings ahead need the room as it is"),
+    (
+        409,
+        "rooms_max",
+        "the organisation has as many rooms as it may have",
+    ),
+    (
+        409,
         "too_many_webhooks",
         "the organisation has as many webhooks as it may have",
     ),

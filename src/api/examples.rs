@@ -70,6 +70,8 @@ fn example(operation: &str) -> Option<Value> {
             "label": "Roma",
         }),
         "changeNumber" => json!({"label": "Rome", "toll_free": false}),
+        "createRoom" => json!({"name": "Aula magna", "capacity": 250}),
+        "changeRoom" => json!({"name": "Aula magna, first floor"}),
         "createOrganisation" => json!({
             "name": "University of Example",
             "language": "it",

@@ -16,6 +16,7 @@ use super::path::{MeetingPath, Named};
 use super::problem::{Problem, ProblemDocument};
 use super::query::{Parameters, cursor};
 use super::repetition;
+use super::rooms::RoomAsked;
 use super::view::{MeetingView, Page};
 use crate::booking::change::FieldError;
 use crate::booking::meeting::PinsPer;
@@ -45,7 +46,9 @@ pub(super) struct MeetingRequest {
     timezone: String,
     /// What repeats it; null: it takes place once.
     recurrence: Option<RecurrenceBody>,
-    /// Most participants at once; 1 to 2,000.
+    /// The room it takes place in, in which nothing else does meanwhile.
+    room: Option<RoomAsked>,
+    /// Most participants at once; 1 to 2,000, and no more than its room holds, which is the default.
     #[schema(minimum = 1, maximum = 2000)]
     capacity: Option<u32>,
     /// The language callers are spoken to in: `it` or `en`.
@@ -97,7 +100,9 @@ pub(super) struct MeetingPatch {
     timezone: Option<String>,
     /// What repeats it; null: it takes place once.
     recurrence: Option<RecurrenceBody>,
-    /// Most participants at once; 1 to 2,000.
+    /// The room it takes place in; null: none. Asked for anew, it may become another one.
+    room: Option<RoomAsked>,
+    /// Most participants at once; 1 to 2,000, and no more than its room holds.
     #[schema(minimum = 1, maximum = 2000)]
     capacity: Option<u32>,
     /// `it` or `en`.
@@ -133,6 +138,7 @@ pub(super) struct MeetingPatch {
     post, operation_id = "createMeeting", path = "/v1/meetings", tag = "meetings", security(("key" = [])), request_body = MeetingRequest,
     responses(
         (status = 201, description = "Booked, now or by an earlier request with the same Idempotency-Key", body = MeetingView),
+        (status = 409, description = "No such room is free then (`room_taken`, with `next_free`), or something else contradicts it", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn create(
@@ -220,7 +226,7 @@ pub(super) async fn read(
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag it must still have")),
     responses(
         (status = 200, description = "Changed", body = MeetingView),
-        (status = 409, description = "It is cancelled, or over for too long", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "It is cancelled, over for too long, or no such room is free then (`room_taken`, with `next_free`)", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "It was changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -306,6 +312,7 @@ pub(super) async fn read_by_external_id(
     responses(
         (status = 200, description = "Replaced", body = MeetingView),
         (status = 201, description = "Booked", body = MeetingView),
+        (status = 409, description = "No such room is free then (`room_taken`, with `next_free`), or something else contradicts it", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "It was changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]

@@ -31,6 +31,7 @@ pub fn render(bookings: &Bookings, gauges: &Gauges, store_up: bool) -> String {
         challenges,
         pins_exhausted: bookings.pin_statistics().exhausted(),
         occurrence_pins: bookings.occurrence_pins_given(),
+        rooms_missed: bookings.rooms_missed(),
         budget: bookings.failure_budget_remaining(),
         store_up,
         events: bookings.event_counts(),
@@ -51,6 +52,7 @@ struct Snapshot {
     challenges: Vec<(&'static str, u64)>,
     pins_exhausted: u64,
     occurrence_pins: u64,
+    rooms_missed: u64,
     budget: u32,
     store_up: bool,
     events: EventCounts,
@@ -99,6 +101,8 @@ impl Snapshot {
             help,
             self.occurrence_pins,
         )?;
+        let help = "Occurrences of endless series that found their room taken when they came near";
+        counter(to, "voicebridge_rooms_missed", help, self.rooms_missed)?;
         gauge(
             to,
             "voicebridge_failure_budget_remaining",

@@ -30,6 +30,7 @@ mod pins;
 mod problem;
 mod query;
 mod repetition;
+mod rooms;
 mod statistics;
 mod view;
 mod webhooks;
@@ -220,6 +221,11 @@ fn management_routes() -> Vec<Route> {
                 .patch(numbers::change)
                 .delete(numbers::remove),
         ),
+        ("/v1/rooms", get(rooms::list).post(rooms::create)),
+        (
+            "/v1/rooms/{id}",
+            get(rooms::read).patch(rooms::change).delete(rooms::remove),
+        ),
         (
             "/v1/organisations",
             get(organisations::list).post(organisations::create),
@@ -349,6 +355,11 @@ fn guarded_for(
         numbers::read,
         numbers::change,
         numbers::remove,
+        rooms::create,
+        rooms::list,
+        rooms::read,
+        rooms::change,
+        rooms::remove,
         organisations::create,
         organisations::list,
         organisations::read,

@@ -131,7 +131,7 @@ pub(super) async fn list(
     ),
     responses(
         (status = 200, description = "Changed; the meeting's new revision is in ETag", body = OccurrenceView),
-        (status = 409, description = "The meeting is cancelled, or over for too long", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The meeting is cancelled, over for too long, or its room is taken then (`room_taken`, with `next_free`)", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 412, description = "The meeting was changed meanwhile", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]

@@ -68,6 +68,12 @@ pub(super) struct NumberPath {
     pub(super) id: Uuid,
 }
 
+/// A room.
+#[derive(Deserialize)]
+pub(super) struct RoomPath {
+    pub(super) id: Uuid,
+}
+
 /// An API key.
 #[derive(Deserialize)]
 pub(super) struct KeyPath {

@@ -20,6 +20,7 @@ use utoipa::openapi::{Content, OpenApi, Ref, Response as Answer, ResponseBuilder
 
 use super::document::operations_of;
 use crate::booking::change::FieldError;
+use crate::booking::room::RoomSlot;
 use crate::booking::service::{AuthError, ExplainError};
 use crate::booking::store::{Conflict, StoreError};
 use crate::booking::{BookingError, DialRefusal};
@@ -32,6 +33,7 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    next_free: Vec<RoomSlot>,
     retry_after_seconds: Option<u32>,
 }
 
@@ -51,6 +53,9 @@ pub struct ProblemDocument {
     /// Each thing that is wrong with the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ProblemField>,
+    /// With `room_taken`: the next times at which such a room is free for as long; at most three.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    next_free: Vec<FreeSlot>,
     /// Names the request in the log; also in `X-Request-Id`.
     request_id: String,
 }
@@ -68,6 +73,17 @@ struct ProblemField {
     message: String,
 }
 
+/// A time at which a room is free.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+struct FreeSlot {
+    /// From then; RFC 3339.
+    #[schema(format = "date-time")]
+    starts_at: String,
+    /// To before then; RFC 3339.
+    #[schema(format = "date-time")]
+    ends_at: String,
+}
+
 impl Problem {
     /// With a word for programs and a sentence for people.
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
@@ -76,6 +92,7 @@ impl Problem {
             code,
             detail: detail.into(),
             errors: Vec::new(),
+            next_free: Vec::new(),
             retry_after_seconds: None,
         }
     }
@@ -139,6 +156,10 @@ impl Problem {
             code: error.code,
             message: error.message,
         };
+        let free = |slot: RoomSlot| FreeSlot {
+            starts_at: slot.starts_at.to_string(),
+            ends_at: slot.ends_at.to_string(),
+        };
         ProblemDocument {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -146,6 +167,7 @@ impl Problem {
             code: self.code,
             detail: self.detail,
             errors: self.errors.into_iter().map(field).collect(),
+            next_free: self.next_free.into_iter().map(free).collect(),
             request_id,
         }
     }
@@ -210,9 +232,10 @@ impl From<StoreError> for Problem {
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
         };
         match error {
-            StoreError::Conflict(conflict) => {
-                Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail)
-            }
+            StoreError::Conflict(conflict) => Self {
+                next_free: conflict.next_free().slots().collect(),
+                ..Self::new(StatusCode::CONFLICT, conflict_code(conflict), detail)
+            },
             StoreError::Locked => unavailable("store_locked", &detail),
             StoreError::Busy => unavailable("store_unavailable", &detail),
             StoreError::Away(_) => {
@@ -430,7 +453,14 @@ const fn conflict_code(conflict: Conflict) -> &'static str {
         Conflict::MeetingsMax => "meetings_max",
         Conflict::NumbersMax => "numbers_max",
         Conflict::LastNumber => "last_number",
-        Conflict::Other => "conflict",
+        Conflict::RoomTaken(_) => "room_taken",
+        Conflict::RoomInUse => "room_in_use",
+        Conflict::RoomsMax => "rooms_max",
+        // What a meeting asks for wrongly is told as a field's error before it comes here.
+        Conflict::NoSuchRoom
+        | Conflict::RoomTooSmall { .. }
+        | Conflict::NoRoomSoLarge { .. }
+        | Conflict::Other => "conflict",
     }
 }
 

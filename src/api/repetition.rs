@@ -144,6 +144,7 @@ fn made_by(path: &str, id: Uuid) -> Option<Made> {
     match segments.as_slice() {
         ["webhooks"] => Some(Made::Webhook(id)),
         ["numbers"] => Some(Made::Number(id)),
+        ["rooms"] => Some(Made::Room(id)),
         ["keys"] | ["keys", _, "rotate"] => Some(Made::Key(id)),
         ["meetings", meeting, "pins"] => {
             let meeting = MeetingId(meeting.parse().ok()?);

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::AppState;
 use super::occurrences::RecurrenceBody;
 use crate::booking::meeting::PinsPer;
+use crate::booking::room::MeetingRoom;
 use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
 use crate::booking::{
@@ -44,6 +45,8 @@ pub(super) struct MeetingView {
     /// From when nobody may come any more; of a series, to the occurrence that is open or next.
     #[schema(format = "date-time")]
     closes_at: Option<String>,
+    /// The room that it has; null: none.
+    room: Option<MeetingRoomView>,
     /// Most participants at once; null: as many as the node takes.
     capacity: Option<u32>,
     /// `it` or `en`; null: that of the dialled number.
@@ -81,6 +84,29 @@ pub(super) struct MeetingView {
     /// When it was last changed.
     #[schema(format = "date-time")]
     updated_at: String,
+}
+
+/// The room of a meeting.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = MeetingRoom)]
+struct MeetingRoomView {
+    /// Names it here.
+    #[schema(format = "uuid")]
+    id: String,
+    /// For people.
+    name: String,
+    /// Most participants at once.
+    capacity: u32,
+}
+
+impl MeetingRoomView {
+    fn new(room: &MeetingRoom) -> Self {
+        Self {
+            id: room.id.to_string(),
+            name: room.name.clone(),
+            capacity: room.capacity,
+        }
+    }
 }
 
 /// The PINs of a meeting.
@@ -247,7 +273,8 @@ impl MeetingView {
             recurrence: RecurrenceBody::of(&meeting.options),
             opens_at: local(session.opens_at),
             closes_at: session.closes_at.map(local),
-            capacity: meeting.options.capacity,
+            capacity: meeting.capacity(),
+            room: meeting.room.as_ref().map(MeetingRoomView::new),
             language: meeting.options.language.map(|language| language.code()),
             wait_for_host: meeting.options.wait_for_host,
             mute_on_join: meeting.options.mute_on_join,

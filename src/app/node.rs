@@ -207,6 +207,9 @@ async fn purge(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
                 Err(error) => tracing::warn!(%error, "old records could not be deleted, trying again in an hour"),
             },
         }
+        if let Err(error) = bookings.roll_rooms(wall()).await {
+            tracing::warn!(%error, "endless series could not take their rooms further on, trying again in an hour");
+        }
         match bookings.tend_occurrence_pins(wall()).await {
             Ok(done) => tracing::debug!(?done, "occurrences have their PINs"),
             Err(error) => {

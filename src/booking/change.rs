@@ -2,6 +2,7 @@
 //! told at once, each with the field it concerns.
 
 mod recurrence;
+mod room;
 
 use jiff::Timestamp;
 
@@ -10,6 +11,7 @@ use crate::booking::meeting::{
     METADATA_BYTES_MAX, MeetingOptions, OVERRUN_MINUTES_DEFAULT, OVERRUN_MINUTES_MAX, Schedule,
     TITLE_CHARS_MAX, Zone,
 };
+use crate::booking::room::RoomRequest;
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
 
@@ -69,6 +71,8 @@ pub struct MeetingChange {
     pub timezone: Change<String>,
     /// What repeats it; cleared: it takes place once.
     pub recurrence: Change<RecurrenceRequest>,
+    /// The room it takes place in; cleared: in none.
+    pub room: Change<RoomRequest>,
     /// Most participants at once.
     pub capacity: Change<i64>,
     /// `it` or `en`.
@@ -111,6 +115,7 @@ impl MeetingChange {
             Some(_) | None => None,
         };
         let pins_per = wrong.pins_per(self.pins_per, recurrence.is_some(), base);
+        let room = wrong.room(self.room, base);
         let capacity = wrong.number(
             "capacity",
             self.capacity,
@@ -145,6 +150,7 @@ impl MeetingChange {
                 title,
                 schedule,
                 recurrence,
+                room,
                 capacity,
                 language,
                 external_id,

@@ -13,6 +13,7 @@ use crate::booking::admission::{Admission, MeetingId, OrganisationId, PinVerdict
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
 use crate::booking::recurrence::{Recurrence, RecurrenceId};
+use crate::booking::room::{MeetingRoom, RoomRequest};
 use crate::booking::series::{Margins, Occurrence, Series, Sitting};
 use crate::media::treatment::SoundOptions;
 use crate::units::Language;
@@ -30,6 +31,8 @@ pub struct Meeting {
     pub organisation_name: String,
     /// What was booked.
     pub options: MeetingOptions,
+    /// The room that it has; without one it gets what it asks for when it is kept.
+    pub room: Option<MeetingRoom>,
     /// Its PINs; none once they were released.
     pub pins: Vec<PinRecord>,
     /// The always-open meeting for `probe`.
@@ -55,7 +58,9 @@ pub struct MeetingOptions {
     pub schedule: Schedule,
     /// What repeats it; `None`: it takes place once.
     pub recurrence: Option<Recurrence>,
-    /// Most participants at once; `None`: as many as the node takes.
+    /// The room it asks for.
+    pub room: Option<RoomRequest>,
+    /// Most participants at once, as asked; `None`: as many as its room holds, or the node takes.
     pub capacity: Option<u32>,
     /// The language callers are spoken to in; `None`: that of the dialled number.
     pub language: Option<Language>,
@@ -327,7 +332,7 @@ impl Meeting {
             opens_at: session.starts_at,
             ends_at: session.ends_at,
             overrun: Duration::from_secs(u64::from(self.options.overrun_minutes) * 60),
-            capacity: self.options.capacity,
+            capacity: self.capacity(),
             wait_for_host: self.options.wait_for_host,
             mute_on_join: self.options.mute_on_join,
             guests_may_unmute: self.options.guests_may_unmute,
@@ -346,6 +351,7 @@ impl MeetingOptions {
             title: title.to_owned(),
             schedule,
             recurrence: None,
+            room: None,
             capacity: None,
             language: None,
             external_id: None,
@@ -608,6 +614,7 @@ mod tests {
             organisation: OrganisationId(uuid::Uuid::nil()),
             organisation_name: "demo".to_owned(),
             options,
+            room: None,
             pins: vec![pin],
             echo: false,
             cancelled_at: None,

@@ -23,6 +23,7 @@ pub mod presence;
 pub mod privacy;
 pub mod reach;
 pub mod recurrence;
+pub mod room;
 pub mod series;
 pub mod service;
 pub mod statistics;

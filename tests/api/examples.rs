@@ -85,7 +85,7 @@ async fn every_example_runs() {
         }
         asked += 1;
     }
-    assert_eq!(asked, 21);
+    assert_eq!(asked, 23);
 }
 
 /// What a client may make of parameters by the examples of single fields.

@@ -317,6 +317,9 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
     let numbers = api.ask(&owner, "GET", "/v1/numbers", None).await.json();
     let number = numbers["items"][1]["id"].as_str().unwrap().to_owned();
     let number_path = format!("/v1/numbers/{number}");
+    let room = json!({"name": "canary", "capacity": 5});
+    let room = api.ask(&owner, "POST", "/v1/rooms", Some(room)).await;
+    let room = room.json()["id"].as_str().unwrap().to_owned();
     let label = json!({"label": "canary"});
     let changed = api.ask(&owner, "PATCH", &number_path, Some(label)).await;
     assert_eq!(changed.json()["organisation"], "demo", "{}", changed.text);
@@ -355,6 +358,8 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                         pick(&hook, &nobody)
                     } else if path.starts_with("/v1/numbers") {
                         pick(&number, &nobody)
+                    } else if path.starts_with("/v1/rooms") {
+                        pick(&room, &nobody)
                     } else if path.starts_with("/v1/organisations") {
                         pick(&organisation, &nobody)
                     } else {
@@ -384,6 +389,9 @@ async fn nothing_of_another_organisation_can_be_seen_or_guessed() {
                         }
                         "/v1/numbers" => {
                             json!({"number": pick("+390601", "+390699"), "language": "it"})
+                        }
+                        "/v1/rooms" => {
+                            json!({"organisation": pick("demo", "nobody"), "name": "A", "capacity": 1})
                         }
                         "/v1/meetings" => json!({"organisation": pick("demo", "nobody")}),
                         _ => json!({}),

@@ -121,6 +121,11 @@ async fn who_repeats_what_was_deleted_meanwhile_is_told_so_and_makes_nothing_twi
         (&admin, "/v1/keys".to_owned(), json!({"role": "reader"})),
         (
             &admin,
+            "/v1/rooms".to_owned(),
+            json!({"name": "A", "capacity": 5}),
+        ),
+        (
+            &admin,
             format!("{meeting}/pins"),
             json!({"role": "guest", "label": "Anna"}),
         ),

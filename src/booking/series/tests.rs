@@ -47,6 +47,7 @@ fn meeting(start: DateTime, minutes: i64, asked: &Repetitions) -> Result<Meeting
         organisation: OrganisationId(uuid::Uuid::nil()),
         organisation_name: "demo".to_owned(),
         options,
+        room: None,
         pins: vec![pin],
         echo: false,
         cancelled_at: None,

@@ -17,6 +17,8 @@ pub enum Made {
     Webhook(Uuid),
     /// A number.
     Number(Uuid),
+    /// A room.
+    Room(Uuid),
     /// An API key.
     Key(Uuid),
     /// One of a meeting's PINs.
@@ -32,6 +34,7 @@ impl Bookings {
         let there = match made {
             Made::Webhook(id) => self.webhook(key, id).await.map(|_| true)?,
             Made::Number(id) => self.number(key, id).await.map(|_| true)?,
+            Made::Room(id) => self.room(key, id).await.map(|_| true)?,
             Made::Key(id) => self.key_seen_by(key, id).await?.revoked_at.is_none(),
             Made::MeetingPin(meeting, id) => {
                 let meeting = self.meeting(key, meeting).await?;

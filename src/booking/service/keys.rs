@@ -35,6 +35,46 @@ pub enum AuthError {
 }
 
 impl Bookings {
+    /// For whom a key acts: itself, or whom a platform key names.
+    ///
+    /// # Errors
+    /// [`BookingError::Forbidden`] if another one's name is given, [`BookingError::Invalid`] if a platform
+    /// key names nobody or nobody known.
+    pub async fn acting_for(
+        &self,
+        key: &ApiKey,
+        named: Option<&str>,
+    ) -> Result<Organisation, BookingError> {
+        let invalid = |code, message| {
+            Err(BookingError::Invalid(vec![FieldError::new(
+                "organisation",
+                code,
+                message,
+            )]))
+        };
+        match (key.role, named) {
+            (KeyRole::Platform, None) => invalid(
+                "required",
+                "a key of role platform names the organisation it acts for",
+            ),
+            (KeyRole::Platform, Some(name)) => match self.store().organisation(name).await? {
+                Some(organisation) => Ok(organisation),
+                None => invalid(
+                    "unknown",
+                    "there is no such organisation; `voicebridge key create` makes one",
+                ),
+            },
+            (KeyRole::Admin | KeyRole::Operator | KeyRole::Booking | KeyRole::Reader, named) => {
+                let own = named.is_none_or(|name| name == key.organisation.name);
+                if own {
+                    Ok(key.organisation.clone())
+                } else {
+                    Err(BookingError::Forbidden)
+                }
+            }
+        }
+    }
+
     /// Makes a key. The secret is in the answer and nowhere else.
     ///
     /// # Errors

@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::pins::may_see;
+use super::rooms::without_room;
 use super::series::{apart, checked};
 use super::{BookingError, Bookings, is_conflict, new_id};
 use crate::booking::admission::{MeetingId, OrganisationId, Role};
 use crate::booking::change::{Change, FieldError, MeetingChange, PINS_STAY, check_external_id};
-use crate::booking::key::{ApiKey, ECHO_ORGANISATION, KeyRole, Organisation};
+use crate::booking::key::{ApiKey, ECHO_ORGANISATION, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone, kept};
 use crate::booking::privacy::Pin;
 use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
@@ -55,46 +56,6 @@ pub struct MeetingPage {
 }
 
 impl Bookings {
-    /// For whom a key acts: itself, or whom a platform key names.
-    ///
-    /// # Errors
-    /// [`BookingError::Forbidden`] if another one's name is given, [`BookingError::Invalid`] if a platform
-    /// key names nobody or nobody known.
-    pub async fn acting_for(
-        &self,
-        key: &ApiKey,
-        named: Option<&str>,
-    ) -> Result<Organisation, BookingError> {
-        let invalid = |code, message| {
-            Err(BookingError::Invalid(vec![FieldError::new(
-                "organisation",
-                code,
-                message,
-            )]))
-        };
-        match (key.role, named) {
-            (KeyRole::Platform, None) => invalid(
-                "required",
-                "a key of role platform names the organisation it acts for",
-            ),
-            (KeyRole::Platform, Some(name)) => match self.store().organisation(name).await? {
-                Some(organisation) => Ok(organisation),
-                None => invalid(
-                    "unknown",
-                    "there is no such organisation; `voicebridge key create` makes one",
-                ),
-            },
-            (KeyRole::Admin | KeyRole::Operator | KeyRole::Booking | KeyRole::Reader, named) => {
-                let own = named.is_none_or(|name| name == key.organisation.name);
-                if own {
-                    Ok(key.organisation.clone())
-                } else {
-                    Err(BookingError::Forbidden)
-                }
-            }
-        }
-    }
-
     /// Books a meeting; `true` if it was booked before by the same request.
     ///
     /// # Errors
@@ -218,6 +179,9 @@ impl Bookings {
             // A request that is wrong in itself is refused as that, whatever it expects (RFC 9110 section 13.2.1).
             let before = meeting.options.clone();
             meeting.options = checked(now, change.clone(), Some(&before))?;
+            if change.room != Change::Keep {
+                meeting.room = None;
+            }
             meeting.let_pins_follow(&before);
             expect_revision(&meeting, expected)?;
             if meeting.cancelled_at.is_some() {
@@ -377,7 +341,8 @@ impl Bookings {
             mint: self.inner.mint.clone(),
             claim,
         };
-        let meeting = self.counted(self.store().book(booking).await)?;
+        let booked = self.counted(self.store().book(booking).await);
+        let meeting = booked.map_err(without_room)?;
         self.inner.known.learn_all(now, &meeting);
         Ok(meeting)
     }
@@ -393,6 +358,7 @@ impl Bookings {
             organisation: organisation.id,
             organisation_name: organisation.name.clone(),
             options,
+            room: None,
             pins: Vec::new(),
             echo: false,
             cancelled_at: None,
@@ -457,6 +423,7 @@ impl Bookings {
             return Ok(Some((meeting, false)));
         }
         let before = std::mem::replace(&mut meeting.options, options.clone());
+        meeting.room = None;
         meeting.let_pins_follow(&before);
         meeting.cancelled_at = None;
         meeting.ended_at = None;
@@ -473,10 +440,16 @@ impl Bookings {
         mut meeting: Meeting,
     ) -> Result<Option<Meeting>, BookingError> {
         meeting.updated_at = kept(now);
-        if !self.store().change(meeting.clone()).await? {
+        let gets_room = meeting.room.is_none() && meeting.options.room.is_some();
+        let changed = self.store().change(meeting.clone()).await;
+        if !changed.map_err(without_room)? {
             return Ok(None);
         }
         meeting.revision += 1;
+        if gets_room {
+            let kept = self.store().meeting(meeting.id).await?;
+            meeting = kept.unwrap_or(meeting);
+        }
         self.inner.known.learn_all(now, &meeting);
         Ok(Some(self.with_occurrence_pins(now, meeting).await))
     }

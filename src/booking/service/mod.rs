@@ -17,6 +17,7 @@ mod organisations;
 mod pins;
 mod presence;
 mod quotas;
+mod rooms;
 mod series;
 mod statistics;
 mod webhooks;
@@ -180,6 +181,7 @@ impl Bookings {
             conference_guesses,
             statistics: PinStatistics::default(),
             occurrence_pins: AtomicU64::new(0),
+            rooms_missed: AtomicU64::new(0),
             pin_lengths: Mutex::default(),
             pin_attempts,
             known: known::KnownPins::default(),
@@ -381,6 +383,8 @@ struct Inner {
     statistics: PinStatistics,
     /// PINs of single occurrences that were given.
     occurrence_pins: AtomicU64,
+    /// Occurrences of endless series that found their rooms taken.
+    rooms_missed: AtomicU64,
     pin_lengths: Mutex<Vec<usize>>,
     /// `pin.attempts`, as it was read last.
     pin_attempts: AtomicU32,

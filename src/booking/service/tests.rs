@@ -24,6 +24,9 @@ use crate::booking::store::{NumberStore as _, SqlStore, Store};
 #[path = "tests/calendar.rs"]
 #[cfg(test)]
 mod calendar;
+#[path = "tests/rooms.rs"]
+#[cfg(test)]
+mod rooms;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod callers;
 pub mod numbers;
 pub mod quotas;
+pub mod rooms;
 mod sql;
 pub mod statistics;
 pub mod webhooks;
@@ -26,11 +27,13 @@ use crate::booking::pin::{PinMint, PinRecord};
 use crate::booking::presence::{LeftBehind, Teller};
 use crate::booking::privacy::{CallerHash, Pin};
 use crate::booking::recurrence::RecurrenceId;
+use crate::booking::room::NextFree;
 
 pub use budget::BudgetStore;
 pub use callers::CallerStore;
 pub use numbers::NumberStore;
 pub use quotas::QuotaStore;
+pub use rooms::RoomStore;
 pub use sql::SqlStore;
 pub use statistics::StatisticsStore;
 pub use webhooks::WebhookStore;
@@ -40,7 +43,7 @@ pub type StoreFuture<'a, T> = Pinned<Box<dyn Future<Output = Result<T, StoreErro
 
 /// What the bookings need of a store. A future that is dropped leaves nothing half done.
 pub trait Store:
-    WebhookStore + NumberStore + BudgetStore + CallerStore + StatisticsStore + QuotaStore
+    WebhookStore + NumberStore + BudgetStore + CallerStore + StatisticsStore + QuotaStore + RoomStore
 {
     /// Answers if the store can be read now.
     fn ping(&self) -> StoreFuture<'_, ()>;
@@ -539,9 +542,45 @@ pub enum Conflict {
         "it is the last number, and without any, whatever is dialled would be answered; make another one first"
     )]
     LastNumber,
+    /// All rooms that would do are taken then.
+    #[error("no such room is free at that time{0}")]
+    RoomTaken(NextFree),
+    /// The organisation has no such room.
+    #[error("there is no such room")]
+    NoSuchRoom,
+    /// More are to come than the room holds.
+    #[error("the room holds {most}")]
+    RoomTooSmall {
+        /// How many it holds.
+        most: u32,
+    },
+    /// No room is so large.
+    #[error("the largest room holds {most}")]
+    NoRoomSoLarge {
+        /// How many that one holds.
+        most: u32,
+    },
+    /// There are bookings ahead in the room, or ones that ask for more.
+    #[error("bookings ahead need the room as it is; move or cancel them first")]
+    RoomInUse,
+    /// The organisation has as many rooms as it may have.
+    #[error("the organisation has 200 rooms, and can't have more; delete one")]
+    RoomsMax,
     /// Anything else that must be unique.
     #[error("it exists already")]
     Other,
+}
+
+impl Conflict {
+    /// When it would be possible instead.
+    #[must_use]
+    pub fn next_free(self) -> NextFree {
+        if let Self::RoomTaken(next_free) = self {
+            next_free
+        } else {
+            NextFree::default()
+        }
+    }
 }
 
 /// Most rows of a kind that are deleted in one go: a store has other things to do.

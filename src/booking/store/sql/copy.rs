@@ -163,7 +163,7 @@ async fn count(
 }
 
 /// All tables; what refers to another stands after it.
-const TABLES: [&str; 25] = [
+const TABLES: [&str; 27] = [
     "processes",
     "organisations",
     "secrets",
@@ -171,7 +171,9 @@ const TABLES: [&str; 25] = [
     "number_seeds",
     "number_plan",
     "api_keys",
+    "rooms",
     "meetings",
+    "room_slots",
     "pins",
     "calls",
     "idempotency",

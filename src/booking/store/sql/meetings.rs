@@ -7,7 +7,7 @@ use sqlx::{Any, Row, Transaction};
 
 use super::{
     SqlStore, allocation, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word,
-    micros, organisations, pins, unreadable, word,
+    micros, organisations, pins, room_slots, unreadable, word,
 };
 use crate::booking::admission::{MeetingId, OrganisationId};
 use crate::booking::conference::{MADE_FOR, MARK};
@@ -29,7 +29,14 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
     } = booking;
     let mut transaction = store.begin().await?;
     organisations::expect_room(store, &mut transaction, &meeting).await?;
+    let rooms = match meeting.options.room {
+        Some(_) => room_slots::lock(store, &mut transaction, meeting.organisation).await?,
+        None => Vec::new(),
+    };
     insert_meeting(&mut transaction, &meeting).await?;
+    if meeting.options.room.is_some() {
+        room_slots::hold(&mut transaction, &mut meeting, rooms).await?;
+    }
     meeting.pins.clear();
     let mint = organisations::mint_of(&mut transaction, meeting.id, &mint).await?;
     for new in pins {
@@ -52,8 +59,8 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
 }
 
 pub(super) async fn by_id(store: &SqlStore, id: MeetingId) -> Result<Option<Meeting>, StoreError> {
-    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
-               JOIN organisations o ON o.id = m.organisation WHERE m.id = $1";
+    let sql = "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m
+               JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room WHERE m.id = $1";
     let row = sqlx::query(sql)
         .bind(id.to_string())
         .fetch_optional(&store.read)
@@ -67,8 +74,8 @@ pub(super) async fn by_external_id(
     organisation: OrganisationId,
     external_id: String,
 ) -> Result<Option<Meeting>, StoreError> {
-    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
-               JOIN organisations o ON o.id = m.organisation WHERE m.organisation = $1 AND m.external_id = $2";
+    let sql = "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m
+               JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room WHERE m.organisation = $1 AND m.external_id = $2";
     let query = sqlx::query(sql)
         .bind(organisation.to_string())
         .bind(external_id);
@@ -77,8 +84,8 @@ pub(super) async fn by_external_id(
 }
 
 pub(super) async fn echo(store: &SqlStore) -> Result<Option<Meeting>, StoreError> {
-    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m
-               JOIN organisations o ON o.id = m.organisation WHERE m.echo = 1 ORDER BY m.created_at, m.id LIMIT 1";
+    let sql = "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m
+               JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room WHERE m.echo = 1 ORDER BY m.created_at, m.id LIMIT 1";
     let row = sqlx::query(sql)
         .fetch_optional(&store.read)
         .await
@@ -95,7 +102,7 @@ pub(super) async fn list(
         .map(|(at, id)| (micros(at), id.to_string()))
         .unzip();
     let rows = sqlx::query(
-        "SELECT m.*, o.name AS organisation_name FROM meetings m JOIN organisations o ON o.id = m.organisation
+        "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room
          WHERE m.echo = 0
            AND ($1 IS NULL OR m.organisation = $1)
            AND ($2 IS NULL OR m.closes_at IS NULL OR m.closes_at > $2)
@@ -126,12 +133,33 @@ pub(super) async fn list(
     Ok(meetings)
 }
 
-pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, StoreError> {
-    let options = &meeting.options;
+pub(super) async fn change(store: &SqlStore, mut meeting: Meeting) -> Result<bool, StoreError> {
     let mut transaction = store.begin().await?;
     if comes_back(&mut transaction, &meeting).await? {
         organisations::expect_room(store, &mut transaction, &meeting).await?;
     }
+    let had = room_slots::Had::read(&mut transaction, meeting.id).await?;
+    let rooms = if meeting.options.room.is_some() || had.has_room() {
+        Some(room_slots::lock(store, &mut transaction, meeting.organisation).await?)
+    } else {
+        None
+    };
+    if !update(&mut transaction, &meeting).await? {
+        return Ok(false);
+    }
+    if let Some(rooms) = rooms {
+        room_slots::hold(&mut transaction, &mut meeting, rooms).await?;
+    }
+    if meeting.options.pins_per == PinsPer::Occurrence {
+        pins::follow(&mut transaction, &meeting).await?;
+    }
+    transaction.commit().await.map_err(error)?;
+    Ok(true)
+}
+
+/// `false`: its revision is another one.
+async fn update(transaction: &mut Writing, meeting: &Meeting) -> Result<bool, StoreError> {
+    let options = &meeting.options;
     let query = sqlx::query(
         "UPDATE meetings SET external_id = $3, title = $4, timezone = $5, starts_local = $6, ends_local = $7, starts_at = $8,
              ends_at = $9, opens_at = $10, closes_at = $11, capacity = $12, language = $13, metadata = $14, wait_for_host = $15,
@@ -141,18 +169,14 @@ pub(super) async fn change(store: &SqlStore, meeting: Meeting) -> Result<bool, S
     )
     .bind(meeting.id.to_string())
     .bind(meeting.revision);
-    let query = bind_options(query, options, &meeting)
+    let query = bind_options(query, options, meeting)
         .bind(meeting.cancelled_at.map(micros))
         .bind(meeting.ended_at.map(micros))
         .bind(micros(meeting.updated_at))
         .bind(i64::from(options.sound.automatic_gain))
         .bind(i64::from(options.sound.noise_suppression))
         .bind(pins_per_word(options));
-    let done = query.execute(&mut *transaction).await.map_err(error)?;
-    if done.rows_affected() > 0 && options.pins_per == PinsPer::Occurrence {
-        pins::follow(&mut transaction, &meeting).await?;
-    }
-    transaction.commit().await.map_err(error)?;
+    let done = query.execute(&mut **transaction).await.map_err(error)?;
     Ok(done.rows_affected() > 0)
 }
 
@@ -179,10 +203,10 @@ pub(super) async fn by_pin(
     pin: Pin,
 ) -> Result<Option<(PinRecord, Meeting)>, StoreError> {
     let row = sqlx::query(
-        "SELECT m.*, o.name AS organisation_name,
+        "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity,
              p.id AS pin_id, p.digits AS pin_digits, p.role AS pin_role, p.label AS pin_label,
              p.occurrence AS pin_occurrence
-         FROM pins p JOIN meetings m ON m.id = p.meeting JOIN organisations o ON o.id = m.organisation
+         FROM pins p JOIN meetings m ON m.id = p.meeting JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room
          WHERE p.digits = $1 AND p.withdrawn_at IS NULL",
     )
     .bind(pin.expose().to_owned())
@@ -208,7 +232,7 @@ pub(super) async fn with_occurrence_pins(
     after: Option<MeetingId>,
     limit: u32,
 ) -> Result<Vec<Meeting>, StoreError> {
-    let sql = "SELECT m.*, o.name AS organisation_name FROM meetings m JOIN organisations o ON o.id = m.organisation
+    let sql = "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room
                WHERE m.pins_per IS NOT NULL AND m.cancelled_at IS NULL AND (m.closes_at IS NULL OR m.closes_at > $1) AND m.id > $2
                ORDER BY m.id LIMIT $3";
     let rows = sqlx::query(sql)
@@ -223,6 +247,26 @@ pub(super) async fn with_occurrence_pins(
         meetings.extend(with_pins(store, Some(row)).await?);
     }
     Ok(meetings)
+}
+
+/// Endless series whose rooms are taken for less far than until then.
+pub(super) async fn with_rooms_until(
+    store: &SqlStore,
+    until: Timestamp,
+    after: Option<MeetingId>,
+    limit: u32,
+) -> Result<Vec<Meeting>, StoreError> {
+    let sql = "SELECT m.*, o.name AS organisation_name, r.name AS room_name, r.capacity AS room_capacity FROM meetings m
+               JOIN organisations o ON o.id = m.organisation LEFT JOIN rooms r ON r.id = m.room
+               WHERE m.room_until < $1 AND m.id > $2 ORDER BY m.id LIMIT $3";
+    let rows = sqlx::query(sql)
+        .bind(micros(until))
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(i64::from(limit))
+        .fetch_all(&store.read)
+        .await
+        .map_err(error)?;
+    rows.iter().map(meeting).collect()
 }
 
 /// From one length to the next by the index, however many PINs there are.
@@ -422,11 +466,16 @@ fn pin(row: &AnyRow) -> Result<PinRecord, StoreError> {
 }
 
 fn meeting(row: &AnyRow) -> Result<Meeting, StoreError> {
+    let (asked, room) = room_slots::of_meeting(row)?;
     Ok(Meeting {
         id: MeetingId(get_uuid(row, "id")?),
         organisation: OrganisationId(get_uuid(row, "organisation")?),
         organisation_name: get(row, "organisation_name")?,
-        options: options(row)?,
+        options: MeetingOptions {
+            room: asked,
+            ..options(row)?
+        },
+        room,
         pins: Vec::new(),
         echo: get::<i64>(row, "echo")? != 0,
         cancelled_at: get_time_or_null(row, "cancelled_at")?,
@@ -448,6 +497,7 @@ fn options(row: &AnyRow) -> Result<MeetingOptions, StoreError> {
             .map(|json| serde_json::from_str(&json))
             .transpose()
             .map_err(|_| unreadable("recurrence"))?,
+        room: None,
         capacity: match row.try_get::<Option<i64>, _>("capacity").map_err(error)? {
             Some(_) => Some(get_number(row, "capacity")?),
             None => None,

@@ -23,6 +23,8 @@ mod pins;
 mod postgres;
 mod presence;
 mod quotas;
+mod room_slots;
+mod rooms;
 mod sqlite;
 mod statistics;
 mod webhooks;

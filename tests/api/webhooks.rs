@@ -143,13 +143,13 @@ impl Receiver {
 }
 
 async fn until(reached: impl Fn() -> bool, tell: impl Fn() -> String) {
-    for _ in 0..300 {
+    for _ in 0..1_200 {
         if reached() {
             return;
         }
         sleep(Duration::from_millis(50)).await;
     }
-    panic!("not within 15 s: {}", tell());
+    panic!("not within a minute: {}", tell());
 }
 
 /// A node's delivery; ends when it is dropped.

@@ -1,90 +1,79 @@
 //! The failure budget: how many wrong PINs are evaluated in an hour, over all callers and nodes together.
 //!
 //! A guess is paid for before it is looked at and paid back if it was right, so however many come at
-//! once, no more wrong ones are evaluated in any hour than the budget has. So that a flood of guesses
-//! doesn't keep people out, the less is left the more must speak for a caller ([`FailureBudget::kept_from`]):
+//! once, no more wrong ones are evaluated in any hour than the budget has. It has three parts ([`Part`]), so that no kind of
+//! caller can use up what another lives from:
 //!
-//! | left | whose PINs are looked at |
-//! |---|---|
-//! | more than half | everybody's |
-//! | down to 30 % | of who has shown that he hears ([`Standing::Proven`]); others are asked to first |
-//! | down to 10 % | as before, but nobody's who failed within the hour |
-//! | the last 10 % | of callers that got in before, and of trusted peers' calls that bring their PIN |
+//! | part | of the budget | who pays from it |
+//! |---|---|---|
+//! | everybody's | what the others leave: four fifths | whoever comes, down to half of it; who has shown that he hears ([`Standing::Proven`]), down to a quarter; all of it, if he didn't fail within the hour |
+//! | regulars' | a tenth | whose number got in before and didn't fail within the hour, where everybody's holds him back |
+//! | peers' | a tenth | calls of trusted peers that bring their PIN, likewise |
 //!
-//! The last two kinds are never asked to show anything. Whatever is held back is answered "please try again in a moment",
-//! never "wrong PIN". One number fails at most ten times an hour; who forges it uses up its owner's ten too.
+//! Whoever is held back though he could still show that he hears is asked to; others are answered "please try again in a
+//! moment", never "wrong PIN". After ten failures within the hour a number's callers are asked at once. Nothing more is held against a
+//! number, for whoever forges it would hold it against its owner. The same wrong PIN from the same number to the same one is no new guess.
 //!
-//! The whole lies in the store. A node pays from a share of it that the store keeps for this node alone, so
-//! that a guess needs no question to the store: [`FailureBudget::report`] says what this node's callers
-//! guessed wrong and how large a share it would like, [`FailureBudget::take`] what it got. A share is
-//! used for [`SHARE_LASTS`] at most unless renewed, and counts as guessed wrong for an hour after that: whatever becomes of the node, the whole is never
-//! exceeded. While the store is away the share is all there is.
+//! The whole lies in the store. A node pays from shares of it ([`pot`]) that the store keeps for this node alone. What it
+//! knows of numbers is its own: on three nodes, one fails thirty times before it is asked.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod pot;
+
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hmac::{Hmac, Mac};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use sha2::Sha256;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use crate::booking::admission::Standing;
 use crate::booking::pin::NoRandomness;
-use crate::booking::privacy::CallerNumber;
+use crate::booking::privacy::{CallerNumber, Pin};
+use pot::{Lack, Pot};
+pub use pot::{SHARE_LASTS, Share, ShareReport, more_of};
 
 /// One node's view of the budget. Numbers are kept in memory only, and only as keyed hashes.
 pub struct FailureBudget {
     key: [u8; 32],
-    per_hour: u32,
     books: Mutex<Books>,
     settled: Notify,
 }
 
-/// What a node tells the store, and what it would like to have.
+/// What a guess is paid from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShareReport {
-    /// Wrong guesses since the process began.
-    pub failed: u64,
-    /// As many of them as the store knows of, as far as the node knows.
-    pub told: u64,
-    /// When the last of them was.
-    pub failed_at: Timestamp,
-    /// Parts the node would like to hold. It doesn't use more of its share from now on.
-    pub wanted: u32,
-    /// Parts that must be left to be given for others, who may have the last ones.
-    pub keeps: u32,
+pub enum Part {
+    /// Everybody's.
+    Everybody,
+    /// Of callers who got in before.
+    Regulars,
+    /// Of trusted peers' calls that bring their PIN.
+    Peers,
 }
 
-/// What a node wants a share for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Whoever comes.
-    Anybody,
-    /// A caller who may have the last parts of the budget.
-    Best,
-    /// Nothing more: the node ends.
-    End,
-}
-
-/// What the store keeps for a node, and what it knows of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Parts that nobody else gets.
-    pub held: u32,
-    /// Wrong guesses within the hour, of all nodes.
-    pub failed_of_all: u32,
-    /// With what this node reported just now, half of the budget or less is left, for the first time since there was
-    /// more than three quarters.
-    pub became_low: bool,
+/// A PIN that somebody would like to have looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Who.
+    pub caller: &'a CallerNumber,
+    /// The number that he dialled.
+    pub number: Option<&'a str>,
+    /// The PIN.
+    pub pin: &'a Pin,
+    /// What speaks for him.
+    pub standing: Standing,
 }
 
 /// A guess that was paid for. Dropped without a word nobody learnt anything, so nothing is owed.
 #[derive(Debug)]
 pub struct Guess<'a> {
     budget: &'a FailureBudget,
-    caller: Option<CallerHash>,
+    /// `None`: it was found wrong within the hour, so this is no new one.
+    part: Option<Part>,
+    caller: Option<Hash>,
+    attempt: Option<Hash>,
     at: Timestamp,
     settled: bool,
 }
@@ -92,9 +81,6 @@ pub struct Guess<'a> {
 /// Why a guess is not evaluated now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeldBack {
-    /// This caller failed too often within the hour.
-    #[error("too many wrong ones from one caller within the hour")]
-    Caller,
     /// What is left of the budget is kept for callers of better standing.
     #[error("too many wrong ones within the hour")]
     Everybody,
@@ -105,25 +91,44 @@ pub enum HeldBack {
     #[error("too many at the same time")]
     Busy,
     /// Nothing is left of this node's share. With more from the store this one may be paid for.
-    #[error("too many at the same time on all nodes")]
-    NoShare {
-        /// This caller may have the last parts of the budget.
-        last: bool,
-    },
+    #[error("nothing is left of this node's share")]
+    Unshared(Part),
+    /// Nothing is left of this node's share, and the store gave no more just now.
+    #[error(
+        "other nodes, or processes that were killed within the hour, hold what is left; or the store is away"
+    )]
+    NoShare,
+}
+
+impl Part {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Everybody, Self::Regulars, Self::Peers];
 }
 
 impl FailureBudget {
-    /// A full budget of `per_hour` wrong guesses.
+    /// A full budget of `per_hour` wrong guesses of callers.
     ///
     /// # Errors
     /// [`NoRandomness`]: no key for the hashes.
     pub fn new(per_hour: u32) -> Result<Self, NoRandomness> {
+        let reserve = per_hour / 10;
+        Self::of([per_hour - 2 * reserve, reserve, reserve])
+    }
+
+    /// One that is everybody's.
+    ///
+    /// # Errors
+    /// [`NoRandomness`]: no key for the hashes.
+    pub fn undivided(per_hour: u32) -> Result<Self, NoRandomness> {
+        Self::of([per_hour, 0, 0])
+    }
+
+    fn of(parts: [u32; 3]) -> Result<Self, NoRandomness> {
         let mut key = [0_u8; 32];
         getrandom::fill(&mut key).map_err(|_| NoRandomness)?;
         Ok(Self {
             key,
-            per_hour,
-            books: Mutex::default(),
+            books: Mutex::new(Books::new(parts)),
             settled: Notify::new(),
         })
     }
@@ -132,138 +137,76 @@ impl FailureBudget {
     ///
     /// # Errors
     /// [`HeldBack`]: the guess must not be evaluated.
-    pub fn pay(
-        &self,
-        now: Timestamp,
-        caller: &CallerNumber,
-        standing: Standing,
-    ) -> Result<Guess<'_>, HeldBack> {
+    pub fn pay(&self, now: Timestamp, attempt: Attempt<'_>) -> Result<Guess<'_>, HeldBack> {
+        let hashed = self.hash(&[attempt.caller.expose().trim()]);
+        let caller = hashed.filter(|_| !attempt.caller.is_withheld());
+        let pair = [
+            attempt.caller.expose().trim(),
+            attempt.number.unwrap_or_default(),
+            attempt.pin.expose(),
+        ];
+        let made = caller.and_then(|_| self.hash(&pair));
         // A trusted peer may show one number for all its calls: they are not counted as one caller's.
-        let caller = self.hash(caller).filter(|_| standing != Standing::Trusted);
+        let caller = caller.filter(|_| attempt.standing != Standing::Trusted);
         let mut books = self.books();
         books.forget_before(now);
-        let failed = caller.map_or(0, |c| books.failed_of(c));
-        if failed >= FAILURES_PER_CALLER_MAX {
-            return Err(HeldBack::Caller);
-        }
-        let left = books.left(self.per_hour);
-        if left <= self.kept_from(&books, caller, failed, standing) {
-            let proven = self.kept_from(&books, caller, failed, Standing::Proven);
-            return Err(if left > proven && standing == Standing::Unknown {
-                HeldBack::Unproven
-            } else {
-                HeldBack::Everybody
-            });
-        }
-        let risked = failed + caller.map_or(0, |c| books.in_flight_of(c));
-        let spare = books.spare(self.per_hour);
-        let kept = self.kept_from(&books, caller, risked, standing);
-        if risked >= FAILURES_PER_CALLER_MAX || spare <= kept {
-            return Err(HeldBack::Busy);
-        }
-        if books.unused_share(now) == 0 {
-            let last = kept == 0;
-            return Err(HeldBack::NoShare { last });
-        }
-        books.in_flight += 1;
-        if let Some(caller) = caller {
-            *books.in_flight_of.entry(caller).or_default() += 1;
+        let part = if made.is_some_and(|made| books.wrong.contains_key(&made)) {
+            None
+        } else {
+            Some(books.part_for(now, caller, attempt.standing)?)
+        };
+        if let Some(part) = part {
+            books.take_off(part, caller);
         }
         Ok(Guess {
             budget: self,
+            part,
             caller,
+            attempt: made,
             at: now,
             settled: false,
         })
     }
 
-    /// What to tell the store. One at a time: until its answer is taken, or known to be lost, no other.
-    pub fn report(&self, purpose: Purpose) -> ShareReport {
-        let mut books = self.books();
-        let (spare, keeps) = match purpose {
-            Purpose::Anybody => (books.spare_share(self.per_hour), self.per_hour / 10),
-            Purpose::Best => (1, 0),
-            Purpose::End => (0, 0),
-        };
-        let wanted = books.in_flight + spare;
-        // What is given back isn't used any more, whatever becomes of the report.
-        books.held = books.held.min(wanted.saturating_add(books.untold()));
-        ShareReport {
-            failed: books.failed,
-            told: books.told,
-            failed_at: books.failed_at,
-            wanted,
-            keeps,
-        }
+    /// What to tell the store of a part. One at a time: until its answer is taken, or known to be lost, no other.
+    pub fn report(&self, part: Part, now: Timestamp) -> ShareReport {
+        self.books().pot(part).report(now)
     }
 
     /// The store's answer to a report that was made at `asked_at`.
-    pub fn take(&self, asked_at: Timestamp, report: ShareReport, share: Share) {
-        let mut books = self.books();
-        books.asked_at = Some(asked_at);
-        books.told = report.failed;
-        books.held = share.held;
-        books.failed_of_all = share.failed_of_all;
-        let dry = share.held < report.wanted;
-        books.dry = dry;
-        books.dry_to_the_last = dry && report.keeps == 0;
-        let lasts = SHARE_LASTS - UNUSED_AT_LAST;
-        books.usable_until = asked_at.saturating_add(lasts).unwrap_or(Timestamp::MAX);
-        drop(books);
+    pub fn take(&self, part: Part, asked_at: Timestamp, report: ShareReport, share: Share) {
+        self.books().pot(part).take(asked_at, report, share);
         self.settled.notify_waiters();
     }
 
     /// The store gave no answer.
-    pub fn go_without(&self, now: Timestamp) {
-        let mut books = self.books();
-        books.asked_at = Some(now);
-        books.dry = true;
-        books.dry_to_the_last = true;
-    }
-
-    /// Asking for more may help: there was more the last time, or that was a second ago.
-    #[must_use]
-    pub fn may_ask(&self, now: Timestamp, purpose: Purpose) -> bool {
-        let books = self.books();
-        let dry = match purpose {
-            Purpose::Anybody | Purpose::End => books.dry,
-            Purpose::Best => books.dry_to_the_last,
-        };
-        drop(books);
-        !dry || self.is_stale(now)
+    pub fn go_without(&self, part: Part, now: Timestamp) {
+        self.books().pot(part).go_without(now);
     }
 
     /// What the store knows of all nodes' wrong guesses within the hour.
-    pub fn hear(&self, now: Timestamp, failed_of_all: u32) {
-        let mut books = self.books();
-        books.asked_at = Some(now);
-        books.failed_of_all = failed_of_all;
+    pub fn hear(&self, part: Part, now: Timestamp, failed_of_all: u32) {
+        self.books().pot(part).hear(now, failed_of_all);
     }
 
     /// The store is to be told something, or the share to be renewed, or it is not what it should be.
     #[must_use]
-    pub fn report_is_due(&self, now: Timestamp) -> bool {
-        let books = self.books();
-        let renewal = SHARE_LASTS / 2 - UNUSED_AT_LAST;
-        let should = books.spare_share(self.per_hour);
-        let unused = books.unused_share(now);
-        books.failed > books.told
-            || books.usable_until.duration_since(now) < renewal
-            || unused > should + should / 4
-            || unused < should - should / 4
+    pub fn report_is_due(&self, part: Part, now: Timestamp) -> bool {
+        self.books().pot(part).report_is_due(now)
     }
 
-    /// What is known of all nodes is a second old.
-    #[must_use]
-    pub fn is_stale(&self, now: Timestamp) -> bool {
-        let fresh = |at: Timestamp| now.duration_since(at).abs() < STALE_AFTER;
-        !self.books().asked_at.is_some_and(fresh)
+    /// From now on nothing is held: the node ends.
+    pub fn end(&self) {
+        let mut books = self.books();
+        for pot in &mut books.pots {
+            pot.ended = true;
+        }
     }
 
     /// Wrong guesses that may still be evaluated within the hour, as far as this node knows.
     #[must_use]
     pub fn remaining(&self) -> u32 {
-        self.books().spare(self.per_hour)
+        self.books().pots.iter().map(Pot::spare).sum()
     }
 
     /// The next guess to be settled, or more of a share; to be asked for before [`Self::pay`], waited for after it.
@@ -271,81 +214,67 @@ impl FailureBudget {
         self.settled.notified()
     }
 
-    /// Wrong guesses an hour, as configured.
+    /// Wrong guesses an hour that are paid from this part.
     #[must_use]
-    pub const fn per_hour(&self) -> u32 {
-        self.per_hour
+    pub fn per_hour(&self, part: Part) -> u32 {
+        self.books().pot(part).per_hour
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What stays in the budget for callers of better standing than this one.
-    fn kept_from(
-        &self,
-        books: &Books,
-        caller: Option<CallerHash>,
-        failures: u32,
-        standing: Standing,
-    ) -> u32 {
-        let known = caller.is_some_and(|c| books.known.contains(&c));
-        match standing {
-            Standing::Trusted => 0,
-            Standing::Unknown | Standing::Proven if known && failures == 0 => 0,
-            Standing::Unknown => self.per_hour / 2,
-            Standing::Proven if failures > 0 => self.per_hour * 3 / 10,
-            Standing::Proven => self.per_hour / 10,
-        }
-    }
-
     fn settle(&self, guess: &Guess<'_>, settlement: Settlement) {
         let mut books = self.books();
-        books.in_flight = books.in_flight.saturating_sub(1);
-        if let Some(caller) = guess.caller {
-            books.land(caller);
+        if let Some(part) = guess.part {
+            books.land(part, guess.caller);
+            books.settle(part, guess, settlement);
         }
-        match (settlement, guess.caller) {
-            (Settlement::Right, Some(caller)) => books.remember(caller),
-            (Settlement::Wrong, caller) => books.fail(guess.at, caller),
-            (Settlement::Right, None) | (Settlement::NeverMade, _) => {}
+        if matches!(settlement, Settlement::Right)
+            && let Some(caller) = guess.caller
+        {
+            books.remember(caller);
         }
         drop(books);
         self.settled.notify_waiters();
     }
 
-    /// `None` for withheld numbers: many people share those, so they are never counted as one.
-    fn hash(&self, caller: &CallerNumber) -> Option<CallerHash> {
-        if caller.is_withheld() {
-            return None;
-        }
-        let number = caller.expose().trim();
+    fn hash(&self, texts: &[&str]) -> Option<Hash> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).ok()?;
-        mac.update(number.as_bytes());
+        for text in texts {
+            mac.update(text.as_bytes());
+            mac.update(&[0]);
+        }
         let tag = mac.finalize().into_bytes();
-        tag.first_chunk::<16>().copied().map(CallerHash)
+        tag.first_chunk::<16>().copied().map(Hash)
     }
 }
 
 impl std::fmt::Debug for FailureBudget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FailureBudget")
-            .field("per_hour", &self.per_hour)
-            .finish_non_exhaustive()
+        f.debug_struct("FailureBudget").finish_non_exhaustive()
     }
 }
 
 impl Guess<'_> {
     /// The PIN was a valid one: nothing is owed.
-    pub fn was_right(mut self) {
-        self.settled = true;
-        self.budget.settle(&self, Settlement::Right);
+    pub fn was_right(self) {
+        self.settle(Settlement::Right);
     }
 
     /// It was not.
-    pub fn was_wrong(mut self) {
+    pub fn was_wrong(self) {
+        self.settle(Settlement::Wrong);
+    }
+
+    /// Nobody knows, as the store is away; only that this node doesn't know it. Nothing of that is held against the caller.
+    pub fn was_unknown(self) {
+        self.settle(Settlement::Unknown);
+    }
+
+    fn settle(mut self, settlement: Settlement) {
         self.settled = true;
-        self.budget.settle(&self, Settlement::Wrong);
+        self.budget.settle(&self, settlement);
     }
 }
 
@@ -361,157 +290,266 @@ impl Drop for Guess<'_> {
 enum Settlement {
     Right,
     Wrong,
+    Unknown,
     NeverMade,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct CallerHash([u8; 16]);
+struct Hash([u8; 16]);
 
-impl std::fmt::Debug for CallerHash {
+impl std::fmt::Debug for Hash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
     }
 }
 
 /// What this node knows. Bounded: by the budget, and `known` by its own limit.
-#[derive(Default)]
 struct Books {
+    /// By [`Part`].
+    pots: [Pot; 3],
     /// Of this node, within the last hour.
-    failures: VecDeque<(Timestamp, Option<CallerHash>)>,
-    failed_by: HashMap<CallerHash, u32>,
-    in_flight: u32,
-    in_flight_of: HashMap<CallerHash, u32>,
-    known: HashSet<CallerHash>,
-    known_order: VecDeque<CallerHash>,
-    /// Wrong guesses of this node since its process began.
-    failed: u64,
-    failed_at: Timestamp,
-    /// As many of them as the store knows of.
-    told: u64,
-    /// Within the hour, of all nodes, as far as the store knew.
-    failed_of_all: u32,
-    /// This node's share. What is in flight or not told yet is part of it.
-    held: u32,
-    usable_until: Timestamp,
-    /// The store had less than was wanted, or wasn't there.
-    dry: bool,
-    /// Even for those who may have the last parts.
-    dry_to_the_last: bool,
-    /// When the store was asked last, in vain or not.
-    asked_at: Option<Timestamp>,
+    failures: VecDeque<Failure>,
+    failed_by: HashMap<Hash, u32>,
+    /// Attempts that were paid for and not right.
+    wrong: HashMap<Hash, u32>,
+    in_flight_of: HashMap<Hash, u32>,
+    /// Numbers that got in, and when last, in the order of `entered`.
+    known: HashMap<Hash, u64>,
+    known_order: VecDeque<(Hash, u64)>,
+    entered: u64,
+}
+
+struct Failure {
+    at: Timestamp,
+    caller: Option<Hash>,
+    attempt: Option<Hash>,
 }
 
 impl Books {
-    /// Wrong guesses that the store doesn't know of.
-    fn untold(&self) -> u32 {
-        u32::try_from(self.failed.saturating_sub(self.told)).unwrap_or(u32::MAX)
+    fn new(parts: [u32; 3]) -> Self {
+        Self {
+            pots: parts.map(Pot::new),
+            failures: VecDeque::new(),
+            failed_by: HashMap::new(),
+            wrong: HashMap::new(),
+            in_flight_of: HashMap::new(),
+            known: HashMap::new(),
+            known_order: VecDeque::new(),
+            entered: 0,
+        }
     }
 
-    /// Guesses in flight not counted.
-    fn left(&self, per_hour: u32) -> u32 {
-        let known = self.failed_of_all.saturating_add(self.untold());
-        per_hour.saturating_sub(known)
+    const fn pot(&mut self, part: Part) -> &mut Pot {
+        let [everybody, regulars, peers] = &mut self.pots;
+        match part {
+            Part::Everybody => everybody,
+            Part::Regulars => regulars,
+            Part::Peers => peers,
+        }
     }
 
-    /// What is left whatever becomes of the guesses in flight.
-    fn spare(&self, per_hour: u32) -> u32 {
-        self.left(per_hour).saturating_sub(self.in_flight)
-    }
-
-    /// What may still be paid from the share.
-    fn unused_share(&self, now: Timestamp) -> u32 {
-        let held = if now < self.usable_until {
-            self.held
-        } else {
-            0
+    /// What this guess may be paid from.
+    fn part_for(
+        &self,
+        now: Timestamp,
+        caller: Option<Hash>,
+        standing: Standing,
+    ) -> Result<Part, HeldBack> {
+        let Err(why) = self.everybodys(now, caller, standing) else {
+            return Ok(Part::Everybody);
         };
-        held.saturating_sub(self.untold())
-            .saturating_sub(self.in_flight)
+        if matches!(why, HeldBack::Busy | HeldBack::Unshared(_)) {
+            return Err(why);
+        }
+        let [_, regulars, peers] = &self.pots;
+        let known = caller.is_some_and(|c| self.known.contains_key(&c) && self.failed_of(c) == 0);
+        let (part, lack) = match standing {
+            Standing::Trusted => (Part::Peers, peers.lack(now, 0)),
+            Standing::Unknown | Standing::Proven if known => {
+                // Another one may be a failure, with which he is nobody any more.
+                let alone = caller.is_none_or(|c| self.in_flight_of(c) == 0);
+                let busy = Some(Lack::Busy).filter(|_| !alone);
+                (Part::Regulars, busy.or(regulars.lack(now, 0)))
+            }
+            Standing::Unknown | Standing::Proven => return Err(why),
+        };
+        match lack {
+            None => Ok(part),
+            Some(Lack::Busy) => Err(HeldBack::Busy),
+            Some(Lack::Share) => Err(HeldBack::Unshared(part)),
+            Some(Lack::Everything | Lack::Dry) => Err(why),
+        }
     }
 
-    /// How much of a share a node should have beyond what is in flight: enough to ask the store seldom, and to go
-    /// on without it for a while; less the less there is, so that it doesn't lie idle where it isn't needed.
-    fn spare_share(&self, per_hour: u32) -> u32 {
-        let left = self.left(per_hour);
-        (left / 10).clamp(1, SPARE_SHARE_MAX).min(left)
+    fn everybodys(
+        &self,
+        now: Timestamp,
+        caller: Option<Hash>,
+        standing: Standing,
+    ) -> Result<(), HeldBack> {
+        let [pot, ..] = &self.pots;
+        let failed = caller.map_or(0, |c| self.failed_of(c));
+        let proven_stops = if failed > 0 { pot.per_hour / 4 } else { 0 };
+        let stops = match standing {
+            Standing::Proven => proven_stops,
+            Standing::Unknown | Standing::Trusted => pot.per_hour / 2,
+        };
+        let is_proven = standing == Standing::Proven;
+        let risked = failed + caller.map_or(0, |c| self.in_flight_of(c));
+        let lack = pot.lack(now, stops);
+        let lack = if is_proven || risked < UNASKED_FAILURES_MAX {
+            lack
+        } else if failed < UNASKED_FAILURES_MAX {
+            lack.or(Some(Lack::Busy))
+        } else {
+            Some(Lack::Everything)
+        };
+        match lack {
+            None => Ok(()),
+            Some(Lack::Everything) if !is_proven && pot.left() > proven_stops => {
+                Err(HeldBack::Unproven)
+            }
+            Some(Lack::Everything) => Err(HeldBack::Everybody),
+            Some(Lack::Busy) => Err(HeldBack::Busy),
+            Some(Lack::Share) => Err(HeldBack::Unshared(Part::Everybody)),
+            Some(Lack::Dry) => Err(HeldBack::NoShare),
+        }
     }
 
-    fn failed_of(&self, caller: CallerHash) -> u32 {
+    fn failed_of(&self, caller: Hash) -> u32 {
         self.failed_by.get(&caller).copied().unwrap_or(0)
     }
 
-    fn in_flight_of(&self, caller: CallerHash) -> u32 {
+    fn in_flight_of(&self, caller: Hash) -> u32 {
         self.in_flight_of.get(&caller).copied().unwrap_or(0)
     }
 
+    /// Older than an hour, or from before the clock was set back by as much.
     fn forget_before(&mut self, now: Timestamp) {
-        let is_old = |at: Timestamp| now.duration_since(at).unsigned_abs() >= HOUR && at < now;
-        while self.failures.front().is_some_and(|&(at, _)| is_old(at)) {
-            if let Some((_, Some(caller))) = self.failures.pop_front() {
+        let is_old = |failure: &Failure| now.duration_since(failure.at).unsigned_abs() >= HOUR;
+        while let Some(failure) = self.failures.pop_front_if(|failure| is_old(failure)) {
+            if let Some(caller) = failure.caller {
                 take_one(&mut self.failed_by, caller);
+            }
+            if let Some(attempt) = failure.attempt {
+                take_one(&mut self.wrong, attempt);
             }
         }
     }
 
-    fn fail(&mut self, at: Timestamp, caller: Option<CallerHash>) {
-        self.failures.push_back((at, caller));
-        self.failed += 1;
-        self.failed_at = self.failed_at.max(at);
+    fn take_off(&mut self, part: Part, caller: Option<Hash>) {
+        self.pot(part).in_flight += 1;
         if let Some(caller) = caller {
+            *self.in_flight_of.entry(caller).or_default() += 1;
+        }
+    }
+
+    fn land(&mut self, part: Part, caller: Option<Hash>) {
+        let pot = self.pot(part);
+        pot.in_flight = pot.in_flight.saturating_sub(1);
+        if let Some(caller) = caller {
+            take_one(&mut self.in_flight_of, caller);
+        }
+    }
+
+    fn settle(&mut self, part: Part, guess: &Guess<'_>, settlement: Settlement) {
+        let caller = match settlement {
+            Settlement::Right | Settlement::NeverMade => return,
+            Settlement::Wrong => guess.caller,
+            Settlement::Unknown => None,
+        };
+        self.pot(part).fail(guess.at);
+        let failure = Failure {
+            at: guess.at,
+            caller,
+            attempt: guess.attempt,
+        };
+        if let Some(caller) = failure.caller {
             *self.failed_by.entry(caller).or_default() += 1;
         }
-    }
-
-    fn land(&mut self, caller: CallerHash) {
-        take_one(&mut self.in_flight_of, caller);
-    }
-
-    fn remember(&mut self, caller: CallerHash) {
-        if self.known.insert(caller) {
-            self.known_order.push_back(caller);
+        if let Some(attempt) = failure.attempt {
+            *self.wrong.entry(attempt).or_default() += 1;
         }
-        if self.known_order.len() > KNOWN_CALLERS_MAX
-            && let Some(oldest) = self.known_order.pop_front()
+        self.failures.push_back(failure);
+    }
+
+    /// Who comes again is forgotten later.
+    fn remember(&mut self, caller: Hash) {
+        self.entered += 1;
+        self.known.insert(caller, self.entered);
+        self.known_order.push_back((caller, self.entered));
+        if self.known_order.len() > 2 * KNOWN_CALLERS_MAX {
+            let known = &self.known;
+            self.known_order.retain(|(c, n)| known.get(c) == Some(n));
+        }
+        while self.known.len() > KNOWN_CALLERS_MAX
+            && let Some((oldest, entered)) = self.known_order.pop_front()
         {
-            self.known.remove(&oldest);
+            if self.known.get(&oldest) == Some(&entered) {
+                self.known.remove(&oldest);
+            }
         }
     }
 }
 
 /// Takes one from a count and forgets counts of nothing.
-fn take_one(counts: &mut HashMap<CallerHash, u32>, caller: CallerHash) {
-    if let Some(count) = counts.get_mut(&caller) {
+fn take_one(counts: &mut HashMap<Hash, u32>, of: Hash) {
+    if let Some(count) = counts.get_mut(&of) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            counts.remove(&caller);
+            counts.remove(&of);
         }
     }
 }
 
 /// Wrong guesses an hour over all callers, where the configuration does not say otherwise.
 pub const FAILURE_BUDGET_DEFAULT: u32 = 100;
-/// Wrong guesses an hour of one number.
-pub const FAILURES_PER_CALLER_MAX: u32 = 10;
-/// A node that doesn't renew its share may use it for so long.
-pub const SHARE_LASTS: SignedDuration = SignedDuration::from_mins(10);
-/// Not paid from at the end of that, so that what is in flight is settled when it is over.
-const UNUSED_AT_LAST: SignedDuration = SignedDuration::from_secs(30);
-const STALE_AFTER: SignedDuration = SignedDuration::from_secs(1);
-const SPARE_SHARE_MAX: u32 = 1_000;
+/// After as many wrong guesses of one number within the hour, its callers show that they hear.
+const UNASKED_FAILURES_MAX: u32 = 10;
 const KNOWN_CALLERS_MAX: usize = 10_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::ToSpan;
+    use jiff::{SignedDuration, ToSpan};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn caller(n: u32) -> CallerNumber {
-        CallerNumber::new(&format!("+39061{n:06}"))
+    /// A caller's number.
+    fn caller(n: u32) -> String {
+        format!("+39061{n:06}")
+    }
+
+    /// Pays for a PIN that nobody has tried before.
+    fn pay_as<'a>(
+        budget: &'a FailureBudget,
+        now: Timestamp,
+        caller: &str,
+        standing: Standing,
+    ) -> Result<Guess<'a>, HeldBack> {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).unwrap();
+        let pin = format!("{:010}", u64::from_le_bytes(random) % 10_000_000_000);
+        pay_for(budget, now, caller, standing, ("1000", &pin))
+    }
+
+    fn pay_for<'a>(
+        budget: &'a FailureBudget,
+        now: Timestamp,
+        caller: &str,
+        standing: Standing,
+        (number, pin): (&str, &str),
+    ) -> Result<Guess<'a>, HeldBack> {
+        let attempt = Attempt {
+            caller: &CallerNumber::new(caller),
+            number: Some(number),
+            pin: &Pin::parse(pin).unwrap(),
+            standing,
+        };
+        budget.pay(now, attempt)
     }
 
     /// The store's side, to the second.
@@ -547,29 +585,30 @@ mod tests {
             let counting = others.filter(|(_, (.., until))| {
                 now.duration_since(*until) < SignedDuration::from_hours(1)
             });
-            let others: u32 = counting.map(|(_, (held, ..))| held).sum();
+            let held_by_others: u32 = counting.map(|(_, (held, ..))| held).sum();
             let kept = held.saturating_sub(failed as u32);
-            let taken = self.failed(now) + others + kept + report.keeps;
+            let taken = self.failed(now) + held_by_others + kept;
             let free = per_hour.saturating_sub(taken);
-            let held = report.wanted.min(kept + free);
+            let held = report.wanted.min(kept + more_of(free.into()) as u32);
             self.shares
                 .insert(node, (held, report.failed, now + SHARE_LASTS));
             Share {
                 held,
+                held_by_others,
                 failed_of_all: self.failed(now),
                 became_low: false,
             }
         }
 
-        fn renew(&mut self, now: Timestamp, budget: &FailureBudget, purpose: Purpose) {
-            let report = budget.report(purpose);
-            let share = self.share(now, 0, budget.per_hour(), report);
-            budget.take(now, report, share);
+        fn renew(&mut self, now: Timestamp, node: u32, budget: &FailureBudget, part: Part) {
+            let report = budget.report(part, now);
+            let share = self.share(now, node, budget.per_hour(part), report);
+            budget.take(part, now, report, share);
         }
     }
 
     /// A node alone, whose store is asked whenever that may help.
-    struct Node(FailureBudget, std::cell::RefCell<Whole>);
+    struct Node(FailureBudget, std::cell::RefCell<[Whole; 3]>);
 
     impl Node {
         fn new(per_hour: u32) -> Self {
@@ -579,31 +618,39 @@ mod tests {
             )
         }
 
-        fn pay(&self, now: Timestamp, caller: &CallerNumber) -> Result<Guess<'_>, HeldBack> {
-            self.pay_as(now, caller, Standing::Proven)
+        fn renew(&self, now: Timestamp, part: Part) {
+            let whole = &mut self.1.borrow_mut()[part as usize];
+            whole.renew(now, 0, &self.0, part);
         }
 
-        fn pay_as(
+        fn pay(&self, second: i64, n: u32, standing: Standing) -> Result<Guess<'_>, HeldBack> {
+            self.pay_by(second, &caller(n), standing)
+        }
+
+        fn pay_by(
             &self,
-            now: Timestamp,
-            caller: &CallerNumber,
+            second: i64,
+            caller: &str,
             standing: Standing,
         ) -> Result<Guess<'_>, HeldBack> {
-            if self.0.is_stale(now) {
-                self.1.borrow_mut().renew(now, &self.0, Purpose::Anybody);
-            }
-            match self.0.pay(now, caller, standing) {
-                Err(HeldBack::NoShare { last }) => {
-                    let purpose = [Purpose::Anybody, Purpose::Best][usize::from(last)];
-                    self.1.borrow_mut().renew(now, &self.0, purpose);
-                    self.0.pay(now, caller, standing)
+            loop {
+                match pay_as(&self.0, at(second), caller, standing) {
+                    Err(HeldBack::Unshared(part)) => self.renew(at(second), part),
+                    paid_or_not => return paid_or_not,
                 }
-                paid_or_not => paid_or_not,
             }
+        }
+
+        /// How many guesses in a row are evaluated, all wrong, each from the next number.
+        fn wrong_ones(&self, second: i64, first: u32, standing: Standing) -> usize {
+            let guesses = (first..).map_while(|n| self.pay(second, n, standing).ok());
+            guesses.map(Guess::was_wrong).count()
         }
 
         fn remaining(&self, now: Timestamp) -> u32 {
-            self.1.borrow_mut().renew(now, &self.0, Purpose::Anybody);
+            for part in Part::ALL {
+                self.renew(now, part);
+            }
             self.0.remaining()
         }
     }
@@ -621,7 +668,13 @@ mod tests {
         let budget = Node::new(100);
         let mut evaluated = Vec::new();
         for second in 0..4 * 3_600 {
-            if let Ok(guess) = budget.pay(at(second), &caller(second as u32)) {
+            let standing = [Standing::Proven, Standing::Trusted][second as usize % 2];
+            if second % 60 == 0 {
+                for part in Part::ALL {
+                    budget.renew(at(second), part);
+                }
+            }
+            if let Ok(guess) = budget.pay(second, second as u32, standing) {
                 guess.was_wrong();
                 evaluated.push(second);
             }
@@ -643,7 +696,7 @@ mod tests {
             let mut nodes: Vec<(u32, FailureBudget)> = Vec::new();
             let mut evaluated = Vec::new();
             for n in 0..3 {
-                nodes.push((n, FailureBudget::new(per_hour).unwrap()));
+                nodes.push((n, FailureBudget::undivided(per_hour).unwrap()));
             }
             let (mut second, mut next) = (0, 3);
             while second < 4 * 3_600 {
@@ -651,14 +704,18 @@ mod tests {
                 let now = at(second);
                 let which = dice.roll(nodes.len() as u64) as usize;
                 let (name, budget) = &nodes[which];
-                let guesses: Vec<_> = (0..dice.roll(8))
-                    .filter_map(|_| {
+                let mut try_some = || {
+                    let n = dice.roll(8);
+                    let mut one = || {
                         let caller = caller(dice.roll(1 << 20) as u32);
-                        budget.pay(now, &caller, Standing::Trusted).ok()
-                    })
-                    .collect();
-                let purpose = [Purpose::Anybody, Purpose::Best][dice.roll(2) as usize];
-                let report = budget.report(purpose);
+                        pay_as(budget, now, &caller, Standing::Proven).ok()
+                    };
+                    (0..n).filter_map(|_| one()).collect::<Vec<_>>()
+                };
+                let mut guesses = try_some();
+                let report = budget.report(Part::Everybody, now);
+                // While the store is asked others come.
+                guesses.extend(try_some());
                 for guess in guesses {
                     if dice.roll(3) > 0 {
                         guess.was_wrong();
@@ -667,18 +724,18 @@ mod tests {
                 }
                 // A question may be lost, or its answer, or the whole node.
                 match dice.roll(10) {
-                    0 => budget.go_without(now),
+                    0 => budget.go_without(Part::Everybody, now),
                     1 => {
                         whole.share(now, *name, per_hour, report);
-                        budget.go_without(now);
+                        budget.go_without(Part::Everybody, now);
                     }
                     2 => {
-                        nodes[which] = (next, FailureBudget::new(per_hour).unwrap());
+                        nodes[which] = (next, FailureBudget::undivided(per_hour).unwrap());
                         next += 1;
                     }
                     _ => {
                         let share = whole.share(now, *name, per_hour, report);
-                        budget.take(now, report, share);
+                        budget.take(Part::Everybody, now, report, share);
                     }
                 }
             }
@@ -706,129 +763,259 @@ mod tests {
 
     #[test]
     fn without_the_store_a_node_goes_on_with_its_share_and_no_longer_than_that_lasts() {
-        let budget = Node::new(100);
-        budget.pay(at(0), &caller(0)).unwrap().was_right();
-        let paid = |second| {
-            let guesses =
-                (1..50).map_while(|n| budget.0.pay(at(second), &caller(n), Standing::Proven).ok());
-            guesses.map(Guess::was_wrong).count()
-        };
+        let node = Node::new(100);
+        node.pay(0, 0, Standing::Proven).unwrap().was_right();
+        let pay = |second, n| pay_as(&node.0, at(second), &caller(n), Standing::Proven);
         let late = SHARE_LASTS.as_secs() - 30;
-        assert_eq!(
-            budget
-                .0
-                .pay(at(late), &caller(1), Standing::Proven)
-                .unwrap_err(),
-            HeldBack::NoShare { last: false }
-        );
-        assert_eq!(paid(late - 1), 10);
+        let unshared = HeldBack::Unshared(Part::Everybody);
+        assert_eq!(pay(late, 1).unwrap_err(), unshared);
+        let paid = (1..50).map_while(|n| pay(late - 1, n).ok());
+        assert_eq!(paid.map(Guess::was_wrong).count(), 8);
+        // Once it is asked in vain, nobody waits for it.
+        node.0.go_without(Part::Everybody, at(late - 1));
+        assert_eq!(pay(late - 1, 60).unwrap_err(), HeldBack::NoShare);
+        assert_eq!(pay(late, 60).unwrap_err(), unshared);
+    }
+
+    #[test]
+    fn a_pin_that_only_this_node_does_not_know_is_paid_for_and_not_held_against_its_caller() {
+        let node = Node::new(100);
+        node.pay(0, 1, Standing::Unknown).unwrap().was_right();
+        for _ in 0..12 {
+            node.pay(0, 1, Standing::Unknown).unwrap().was_unknown();
+        }
+        assert_eq!(node.remaining(at(0)), 88);
+        node.pay(1, 1, Standing::Unknown).unwrap().was_right();
+        node.wrong_ones(2, 100, Standing::Proven);
+        assert!(node.pay(3, 1, Standing::Unknown).is_ok(), "still a regular");
     }
 
     #[test]
     fn guesses_in_flight_are_paid_for() {
-        let budget = Node::new(10);
+        let node = Node::new(10);
         let guesses: Vec<_> = (0..20)
-            .filter_map(|n| budget.pay(at(0), &caller(n)).ok())
+            .filter_map(|n| node.pay(0, n, Standing::Proven).ok())
             .collect();
-        assert_eq!(guesses.len(), 9);
+        assert_eq!(guesses.len(), 8);
+        assert_eq!(
+            node.pay(0, 30, Standing::Proven).unwrap_err(),
+            HeldBack::Busy
+        );
         guesses.into_iter().for_each(Guess::was_wrong);
-        assert_eq!(budget.remaining(at(1)), 1);
-        assert_eq!(budget.remaining(at(3_600)), 10);
-    }
-
-    #[test]
-    fn guesses_that_are_looked_at_hold_back_others_only_until_they_are_settled() {
-        let budget = Node::new(100);
-        let desk = caller(7);
-        let mut guesses: Vec<_> = (0..10).map(|_| budget.pay(at(0), &desk).unwrap()).collect();
-        assert_eq!(budget.pay(at(0), &desk).unwrap_err(), HeldBack::Busy);
-        guesses.pop().unwrap().was_right();
-        guesses.push(budget.pay(at(0), &desk).unwrap());
-        guesses.into_iter().for_each(Guess::was_wrong);
-        assert_eq!(budget.pay(at(0), &desk).unwrap_err(), HeldBack::Caller);
+        assert_eq!(node.remaining(at(1)), 2);
+        assert_eq!(node.remaining(at(3_600)), 10);
     }
 
     #[test]
     fn right_guesses_and_those_nobody_got_an_answer_to_cost_nothing() {
-        let budget = Node::new(10);
+        let node = Node::new(10);
         for n in 0..1_000 {
-            budget.pay(at(0), &caller(n)).unwrap().was_right();
-            drop(budget.pay(at(0), &caller(n)).unwrap());
+            node.pay(0, n, Standing::Proven).unwrap().was_right();
+            drop(node.pay(0, n, Standing::Proven).unwrap());
         }
-        assert_eq!(budget.remaining(at(0)), 10);
-    }
-
-    #[test]
-    fn callers_of_good_standing_still_get_in_during_an_attack() {
-        let budget = Node::new(100);
-        let (regular, stranger) = (caller(900_000), caller(900_001));
-        budget.pay(at(0), &regular).unwrap().was_right();
-        for n in 0..70 {
-            budget.pay(at(1), &caller(n)).unwrap().was_wrong();
-        }
-        assert_eq!(
-            budget.pay(at(2), &caller(5)).unwrap_err(),
-            HeldBack::Everybody
-        );
-        budget.pay(at(2), &stranger).unwrap().was_right();
-        for n in 100..120 {
-            budget.pay(at(3), &caller(n)).unwrap().was_wrong();
-        }
-        assert_eq!(
-            budget.pay(at(4), &caller(200)).unwrap_err(),
-            HeldBack::Everybody
-        );
-        budget.pay(at(4), &regular).unwrap().was_right();
+        assert_eq!(node.remaining(at(0)), 10);
     }
 
     #[test]
     fn below_half_whoever_nothing_speaks_for_is_asked_to_show_that_he_hears() {
-        let budget = Node::new(100);
-        let pay = |second, n, standing| budget.pay_as(at(second), &caller(n), standing);
-        pay(0, 900, Standing::Unknown).unwrap().was_right();
-        let wrong = (0..80).map_while(|n| pay(1, n, Standing::Unknown).ok());
-        assert_eq!(wrong.map(Guess::was_wrong).count(), 50);
-        assert_eq!(
-            pay(2, 500, Standing::Unknown).unwrap_err(),
-            HeldBack::Unproven
-        );
-        pay(2, 500, Standing::Proven).unwrap().was_right();
-        pay(2, 900, Standing::Unknown).unwrap().was_right();
-        // Who passes by himself gets no further than the last tenth.
-        let wrong = (100..200).map_while(|n| pay(3, n, Standing::Proven).ok());
-        assert_eq!(wrong.map(Guess::was_wrong).count(), 40);
-        for standing in [Standing::Unknown, Standing::Proven] {
-            assert_eq!(pay(4, 501, standing).unwrap_err(), HeldBack::Everybody);
+        let node = Node::new(100);
+        assert_eq!(node.wrong_ones(1, 0, Standing::Unknown), 40);
+        let asked = node.pay(2, 500, Standing::Unknown).unwrap_err();
+        assert_eq!(asked, HeldBack::Unproven);
+        node.pay(2, 500, Standing::Proven).unwrap().was_right();
+        // Who fails again and again leaves a quarter to those who don't.
+        for n in 0..20 {
+            node.pay(3, n, Standing::Proven).unwrap().was_wrong();
         }
-        pay(4, 900, Standing::Unknown).unwrap().was_right();
-        pay(4, 0, Standing::Trusted).unwrap().was_right();
-        let wrong = (200..300).map_while(|n| pay(5, n, Standing::Trusted).ok());
-        assert_eq!(wrong.map(Guess::was_wrong).count(), 10);
+        let held_back = node.pay(3, 5, Standing::Proven).unwrap_err();
+        assert_eq!(held_back, HeldBack::Everybody);
+        assert_eq!(
+            node.pay(3, 5, Standing::Unknown).unwrap_err(),
+            HeldBack::Everybody,
+            "nothing is asked of him in vain"
+        );
+        node.pay(4, 501, Standing::Proven).unwrap().was_right();
+        assert_eq!(node.wrong_ones(5, 1_000, Standing::Proven), 20);
+        for standing in [Standing::Unknown, Standing::Proven] {
+            let held_back = node.pay(6, 502, standing).unwrap_err();
+            assert_eq!(held_back, HeldBack::Everybody);
+        }
     }
 
     #[test]
-    fn one_number_fails_ten_times_an_hour_and_withheld_numbers_are_nobody() {
-        let budget = Node::new(1_000);
-        for _ in 0..10 {
-            budget.pay(at(0), &caller(1)).unwrap().was_wrong();
+    fn numbers_that_were_right_once_and_are_forged_then_keep_nobody_out() {
+        let node = Node::new(100);
+        for n in 0..200 {
+            node.pay(0, n, Standing::Unknown).unwrap().was_right();
         }
-        assert_eq!(budget.pay(at(1), &caller(1)).unwrap_err(), HeldBack::Caller);
-        assert!(budget.pay(at(3_600), &caller(1)).is_ok());
+        // Half of everybody's, and the regulars' part.
+        assert_eq!(node.wrong_ones(1, 0, Standing::Unknown), 40 + 10);
+        let regular = node.pay(2, 150, Standing::Unknown).unwrap_err();
+        assert_eq!(regular, HeldBack::Unproven);
+        for (n, standing) in [(150, Standing::Proven), (900, Standing::Proven)] {
+            node.pay(2, n, standing).unwrap().was_right();
+        }
+        node.pay(2, 901, Standing::Trusted).unwrap().was_right();
+    }
+
+    #[test]
+    fn regulars_are_asked_nothing_while_others_guess_unless_they_fail() {
+        let node = Node::new(100);
+        for n in [900, 901] {
+            node.pay(0, n, Standing::Unknown).unwrap().was_right();
+        }
+        assert_eq!(node.wrong_ones(1, 0, Standing::Proven), 80);
+        let first = node.pay(2, 900, Standing::Unknown).unwrap();
+        // A second one at the same time waits for what becomes of the first.
+        let second = node.pay(2, 900, Standing::Unknown).unwrap_err();
+        assert_eq!(second, HeldBack::Busy);
+        first.was_right();
+        node.pay(2, 900, Standing::Unknown).unwrap().was_wrong();
+        assert!(node.pay(2, 900, Standing::Unknown).is_err());
+        node.pay(2, 901, Standing::Unknown).unwrap().was_right();
+    }
+
+    #[test]
+    fn a_trusted_peer_that_brings_wrong_pins_without_end_keeps_no_caller_out() {
+        let node = Node::new(100);
+        let pbx = caller(7);
+        let brought = || node.pay_by(1, &pbx, Standing::Trusted);
+        let wrong = std::iter::from_fn(|| brought().ok());
+        assert_eq!(wrong.map(Guess::was_wrong).count(), 40 + 10);
+        // Its people show that they hear.
+        assert_eq!(brought().unwrap_err(), HeldBack::Unproven);
+        for n in [7, 8] {
+            node.pay(2, n, Standing::Proven).unwrap().was_right();
+        }
+        // Nor does whoever guesses keep out what peers bring.
+        let node = Node::new(100);
+        assert_eq!(node.wrong_ones(1, 0, Standing::Proven), 80);
+        node.pay_by(2, &pbx, Standing::Trusted).unwrap().was_right();
+    }
+
+    #[test]
+    fn the_same_wrong_pin_from_the_same_number_to_the_same_one_is_no_new_guess() {
+        let node = Node::new(100);
+        node.renew(at(0), Part::Everybody);
+        let redial = |second, caller: &str, to, standing| {
+            let guess = pay_for(&node.0, at(second), caller, standing, (to, "4815162342"));
+            guess.unwrap().was_wrong();
+        };
+        let (machine, other) = (caller(1), caller(2));
+        for second in 0..500 {
+            redial(second, &machine, "1000", Standing::Trusted);
+            redial(second, &other, "1000", Standing::Unknown);
+        }
+        assert_eq!(node.remaining(at(500)), 98);
+        // By another number it may be right.
+        redial(500, &machine, "2000", Standing::Trusted);
+        assert_eq!(node.remaining(at(500)), 97);
+        // Withheld numbers are many people's.
+        redial(500, "anonymous", "1000", Standing::Unknown);
+        redial(500, "anonymous", "1000", Standing::Unknown);
+        assert_eq!(node.remaining(at(500)), 95);
+        // An hour later it is a new one.
+        assert_eq!(node.remaining(at(4_500)), 100);
+        redial(4_500, &machine, "1000", Standing::Trusted);
+        assert_eq!(node.remaining(at(4_500)), 99);
+    }
+
+    #[test]
+    fn after_ten_failures_a_number_is_asked_to_show_that_it_hears_and_never_locked() {
+        let node = Node::new(1_000);
+        let at_once: Vec<_> = (0..10)
+            .map(|_| node.pay(0, 1, Standing::Unknown).unwrap())
+            .collect();
+        let eleventh = node.pay(0, 1, Standing::Unknown).unwrap_err();
+        assert_eq!(eleventh, HeldBack::Busy);
+        at_once.into_iter().for_each(Guess::was_wrong);
+        let asked = node.pay(1, 1, Standing::Unknown).unwrap_err();
+        assert_eq!(asked, HeldBack::Unproven);
+        for _ in 0..20 {
+            node.pay(1, 1, Standing::Proven).unwrap().was_wrong();
+        }
+        node.pay(1, 1, Standing::Proven).unwrap().was_right();
+        assert!(node.pay(3_601, 1, Standing::Unknown).is_ok());
         for _ in 0..30 {
-            budget
-                .pay(at(0), &CallerNumber::new("Anonymous"))
-                .unwrap()
-                .was_wrong();
+            let withheld = node.pay_by(0, "Anonymous", Standing::Unknown);
+            withheld.unwrap().was_wrong();
         }
+    }
+
+    #[test]
+    fn however_many_processes_hold_shares_a_new_one_gets_some() {
+        let mut whole = Whole::default();
+        let nodes: Vec<_> = (0..30)
+            .map(|_| FailureBudget::undivided(100).unwrap())
+            .collect();
+        let share = |whole: &mut Whole, second, node: u32| {
+            let budget = &nodes[node as usize];
+            whole.renew(at(second), node, budget, Part::Everybody);
+            let share = budget.report(Part::Everybody, at(second)).wanted;
+            let guess = pay_as(budget, at(second), "", Standing::Unknown);
+            guess
+                .unwrap_or_else(|why| panic!("{node}: {why:?}"))
+                .was_right();
+            share
+        };
+        // The last of many that were killed one after the other.
+        let given: Vec<u32> = (0..30).map(|n| share(&mut whole, 0, n)).collect();
+        assert_eq!(given[0], 10);
+        // All live: what the first have more than the others comes back.
+        for second in 1..5 {
+            for n in 0..30 {
+                share(&mut whole, second, n);
+            }
+        }
+        let held = whole.shares.values().map(|(held, ..)| *held);
+        let (least, most) = (held.clone().min().unwrap(), held.max().unwrap());
+        assert!(least >= 1 && most < given[0], "{least} to {most}");
+    }
+
+    #[test]
+    fn who_has_given_its_shares_back_wants_none_again() {
+        let node = Node::new(100);
+        node.pay(0, 0, Standing::Proven).unwrap().was_right();
+        node.0.end();
+        node.renew(at(1), Part::Everybody);
+        assert!(!node.0.report_is_due(Part::Everybody, at(2)));
+        let held_back = node.pay(3, 0, Standing::Proven).unwrap_err();
+        assert_eq!(held_back, HeldBack::NoShare);
+        assert_eq!(node.1.borrow()[0].shares[&0].0, 0);
+    }
+
+    #[test]
+    fn a_regular_who_comes_again_is_not_forgotten_before_who_came_once() {
+        let node = Node::new(100);
+        for n in 0..KNOWN_CALLERS_MAX as u32 + 50 {
+            node.pay(0, 900_000, Standing::Unknown).unwrap().was_right();
+            node.pay(0, n, Standing::Unknown).unwrap().was_right();
+        }
+        node.wrong_ones(1, 500_000, Standing::Proven);
+        assert!(node.pay(2, 900_000, Standing::Unknown).is_ok());
+        assert!(node.pay(2, 1, Standing::Unknown).is_err());
+        let books = node.0.books();
+        assert_eq!(books.known.len(), KNOWN_CALLERS_MAX);
+        assert!(books.known_order.len() <= 2 * KNOWN_CALLERS_MAX);
     }
 
     #[test]
     fn a_clock_set_back_does_not_open_the_budget() {
-        let budget = Node::new(10);
-        for n in 0..9 {
-            budget.pay(at(7_200), &caller(n)).unwrap().was_wrong();
-        }
+        let node = Node::new(10);
+        assert_eq!(node.wrong_ones(7_200, 0, Standing::Proven), 8);
         let before = at(7_200).checked_sub(2.hours()).unwrap();
-        assert_eq!(budget.remaining(before), 1);
+        assert_eq!(node.remaining(before), 2);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_saw_counts_for_an_hour() {
+        let node = Node::new(100);
+        node.pay(86_400, 1, Standing::Unknown).unwrap().was_wrong();
+        // It was set right before anything was told.
+        node.pay(0, 2, Standing::Unknown).unwrap().was_wrong();
+        assert_eq!(node.remaining(at(1)), 98);
+        node.pay(10, 3, Standing::Unknown).unwrap().was_wrong();
+        assert_eq!(node.remaining(at(11)), 97);
+        assert_eq!(node.remaining(at(3_611)), 100);
     }
 }

@@ -682,6 +682,24 @@ fn who_has_shown_that_he_hears_is_not_asked_again_but_slowed() {
 }
 
 #[test]
+fn what_a_slowed_caller_types_ahead_counts_in_the_meeting() {
+    let mut phone = challenged();
+    phone.keys("47");
+    phone.on(refused(Refusal::Wrong));
+    assert_eq!(phone.keys("222222*6"), ["quiet"]);
+    assert_eq!(
+        phone.pass(Duration::from_secs(2)),
+        ["look up 222222 Proven"]
+    );
+    phone.on(admitted(admission(Role::Guest)));
+    let told = phone.on(joined(1, false));
+    assert!(
+        told.iter().any(|output| output.contains("Mute")),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn three_times_other_digits_than_he_hears_are_a_goodbye_that_cost_no_guess() {
     let mut phone = challenged();
     assert_eq!(

@@ -389,9 +389,12 @@ impl Call {
             CallState::Answering { .. } => self.cut(at, &state, Ending::LOST),
             CallState::CollectingPin(collecting) => self.on_pin_silence(at, &collecting),
             CallState::Challenged(challenged) => self.on_challenge_silence(at, *challenged),
-            CallState::Slowed { tries, pin, .. } => {
-                self.ask_bookings(at, tries, pin, tries.standing())
-            }
+            CallState::Slowed {
+                tries,
+                pin,
+                type_ahead,
+                ..
+            } => self.ask_bookings(at, tries, pin, tries.standing(), type_ahead),
             CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
             CallState::Returning { .. } => self.on_no_way_back(at, &Refusal::Unavailable),
             CallState::Joined(mut joined) if joined.music_is_due(at.now) => {

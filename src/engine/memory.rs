@@ -8,16 +8,22 @@ use std::time::{Duration, Instant};
 pub(super) struct MemoryWatch {
     /// The most legs since many went.
     most: usize,
+    /// Legs that had ended when that was counted last.
+    ended: u64,
     /// When the legs are dropped, and when signalling has forgotten their calls too.
     due: [Option<Instant>; 2],
 }
 
 impl MemoryWatch {
-    /// Is now the time, with so many legs left?
-    pub(super) fn observe(&mut self, now: Instant, legs: usize) -> bool {
+    /// Is now the time, with so many legs left and so many that have ended since the start?
+    pub(super) fn observe(&mut self, now: Instant, legs: usize, ended: u64) -> bool {
         self.most = self.most.max(legs);
-        if self.most - legs >= LEGS_LEAST.max(self.most / 2) {
+        let many_went = self.most - legs >= LEGS_LEAST.max(self.most / 2);
+        // A flood of short calls: never many at once, but each is remembered for half a minute.
+        let many_passed = ended - self.ended >= ENDED_LEAST && self.due[1].is_none();
+        if many_went || many_passed {
             self.most = legs;
+            self.ended = ended;
             self.due = [Some(now + DROPPED_AFTER), Some(now + FORGOTTEN_AFTER)];
         }
         let is_due = |due: &mut Option<Instant>| due.take_if(|at| *at <= now).is_some();
@@ -47,6 +53,8 @@ const fn trim() {}
 
 /// Less isn't worth it.
 const LEGS_LEAST: usize = 32;
+/// Their calls take some 20 MB.
+const ENDED_LEAST: u64 = 1_000;
 const DROPPED_AFTER: Duration = Duration::from_secs(1);
 /// Transactions last 32 s (RFC 3261 section 17).
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(40);
@@ -62,7 +70,7 @@ mod tests {
         let at = |n: u32| start + Duration::from_millis(500) * n;
         (0..)
             .zip(legs)
-            .filter(|(n, legs)| watch.observe(at(*n), *legs))
+            .filter(|(n, legs)| watch.observe(at(*n), *legs, 0))
             .map(|(n, _)| n)
             .collect()
     }
@@ -75,6 +83,20 @@ mod tests {
         let legs = (0..=400).rev().chain([0; 200]);
         let given = given_back(legs);
         assert!((3..=10).contains(&given.len()), "{given:?}");
+    }
+
+    #[test]
+    fn memory_is_given_back_after_a_flood_of_short_calls() {
+        let mut watch = MemoryWatch::default();
+        let start = crate::media::seeded::start();
+        // Fifty a second for a minute.
+        let given: Vec<u64> = (0..150)
+            .filter(|&second| {
+                let ended = second.min(60) * 50;
+                watch.observe(start + Duration::from_secs(second), 12, ended)
+            })
+            .collect();
+        assert_eq!(given, [21, 60, 62, 101]);
     }
 
     #[test]

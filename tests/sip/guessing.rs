@@ -377,6 +377,5 @@ fn an_unknown_a_withdrawn_and_a_foreign_pin_sound_and_end_alike() {
 const JOINS_WITHIN: Duration = Duration::from_secs(2);
 /// Somebody who guesses doesn't listen to what he is told.
 const BETWEEN_GUESSES: Duration = Duration::from_millis(100);
-/// Beyond what it was before: a minute's flood is some 20,000 transactions, each of which is kept for half a minute
-/// (RFC 3261 section 17.2.2), and the allocator keeps their room. It doesn't grow with the length of the flood.
-const MEMORY_KIB: u64 = 96 * 1_024;
+/// Beyond what it was before: what the hour must remember, and what an allocator can't give back.
+const MEMORY_KIB: u64 = 64 * 1_024;

@@ -13,6 +13,7 @@ use super::meetings::ATTEMPTS_MAX;
 use super::pins::{ExplainError, room};
 use super::{BookingError, Bookings};
 use crate::booking::admission::{self, OrganisationId, Role};
+use crate::booking::budget::Attempt;
 use crate::booking::conference::{ConferenceName, Standing};
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::privacy::{CallerNumber, Pin};
@@ -64,9 +65,13 @@ impl Bookings {
         let nobody = CallerNumber::new("");
         // A browser can't be asked to key in what it hears.
         let guesses = &self.inner.conference_guesses;
-        let guess = self
-            .pay(now, guesses, &nobody, admission::Standing::Proven)
-            .await;
+        let attempt = Attempt {
+            caller: &nobody,
+            number: None,
+            pin,
+            standing: admission::Standing::Proven,
+        };
+        let guess = self.pay(now, guesses, attempt).await;
         let guess = guess.map_err(|_| ExplainError::TooOften {
             retry_seconds: HELD_BACK_SECONDS,
         })?;

@@ -9,18 +9,18 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{BookingError, Bookings, new_id};
-use crate::booking::admission::{SpokenDigits, Standing};
-use crate::booking::budget::{FailureBudget, Guess, HeldBack, Purpose, Share};
+use crate::booking::admission::SpokenDigits;
+use crate::booking::budget::{Attempt, FailureBudget, Guess, HeldBack, Part, Share};
 use crate::booking::event::{Event, EventKind};
 use crate::booking::pin::NoRandomness;
-use crate::booking::privacy::CallerNumber;
 use crate::booking::store::budget::{Door, ShareClaim};
 use crate::booking::store::{Store, StoreError};
 
 /// A failure budget, and how this node shares it with the others.
 pub(super) struct SharedBudget {
-    pub(super) door: Door,
     pub(super) budget: FailureBudget,
+    /// What the store calls the parts in use.
+    doors: Vec<(Part, Door)>,
     holder: Uuid,
     /// One asks at a time; the others hear the answer. How often it was asked.
     asking: Mutex<()>,
@@ -28,12 +28,29 @@ pub(super) struct SharedBudget {
 }
 
 impl SharedBudget {
-    pub(super) fn new(door: Door, per_hour: u32) -> Result<Self, NoRandomness> {
+    /// Of callers.
+    pub(super) fn divided(per_hour: u32) -> Result<Self, NoRandomness> {
+        let doors = Part::ALL.map(|part| match part {
+            Part::Everybody => (part, Door::Callers),
+            Part::Regulars => (part, Door::Regulars),
+            Part::Peers => (part, Door::Peers),
+        });
+        Self::new(FailureBudget::new(per_hour)?, doors.to_vec())
+    }
+
+    /// Of one door.
+    pub(super) fn undivided(door: Door, per_hour: u32) -> Result<Self, NoRandomness> {
+        let budget = FailureBudget::undivided(per_hour)?;
+        Self::new(budget, vec![(Part::Everybody, door)])
+    }
+
+    fn new(budget: FailureBudget, mut doors: Vec<(Part, Door)>) -> Result<Self, NoRandomness> {
         let mut holder = [0_u8; 16];
         getrandom::fill(&mut holder).map_err(|_| NoRandomness)?;
+        doors.retain(|(part, _)| budget.per_hour(*part) > 0);
         Ok(Self {
-            door,
-            budget: FailureBudget::new(per_hour)?,
+            budget,
+            doors,
             holder: Uuid::from_bytes(holder),
             asking: Mutex::default(),
             asked: AtomicU64::new(0),
@@ -45,20 +62,20 @@ impl SharedBudget {
         &self,
         now: Timestamp,
         store: &dyn Store,
-        purpose: Purpose,
+        (part, door): (Part, Door),
     ) -> Result<Share, StoreError> {
-        let report = self.budget.report(purpose);
+        let report = self.budget.report(part, now);
         let claim = ShareClaim {
-            door: self.door,
+            door,
             holder: self.holder,
             at: now,
-            per_hour: self.budget.per_hour(),
+            per_hour: self.budget.per_hour(part),
             report,
         };
         let share = store.share_budget(claim).await;
         match &share {
-            Ok(share) => self.budget.take(now, report, *share),
-            Err(_) => self.budget.go_without(now),
+            Ok(share) => self.budget.take(part, now, report, *share),
+            Err(_) => self.budget.go_without(part, now),
         }
         self.asked.fetch_add(1, Ordering::Release);
         share
@@ -72,30 +89,16 @@ impl Bookings {
         &'a self,
         now: Timestamp,
         shared: &'a SharedBudget,
-        caller: &CallerNumber,
-        standing: Standing,
+        attempt: Attempt<'_>,
     ) -> Result<Guess<'a>, HeldBack> {
         let budget = &shared.budget;
         let turn = async {
             loop {
                 let settled = budget.settled();
                 let asked = shared.asked.load(Ordering::Acquire);
-                match budget.pay(now, caller, standing) {
-                    Err(HeldBack::Everybody | HeldBack::Unproven) if budget.is_stale(now) => {
-                        self.ask_for_share(now, shared, asked, Purpose::Anybody)
-                            .await;
-                    }
-                    Err(HeldBack::NoShare { last }) => {
-                        let purpose = if last {
-                            Purpose::Best
-                        } else {
-                            Purpose::Anybody
-                        };
-                        if budget.may_ask(now, purpose) {
-                            self.ask_for_share(now, shared, asked, purpose).await;
-                        } else {
-                            settled.await;
-                        }
+                match budget.pay(now, attempt) {
+                    Err(HeldBack::Unshared(part)) => {
+                        self.ask_for_share(now, shared, asked, part).await;
                     }
                     Err(HeldBack::Busy) => settled.await,
                     paid_or_not => return paid_or_not,
@@ -108,21 +111,17 @@ impl Bookings {
     }
 
     /// Unless somebody else has asked meanwhile.
-    async fn ask_for_share(
-        &self,
-        now: Timestamp,
-        shared: &SharedBudget,
-        asked: u64,
-        purpose: Purpose,
-    ) {
+    async fn ask_for_share(&self, now: Timestamp, shared: &SharedBudget, asked: u64, part: Part) {
         let _turn = shared.asking.lock().await;
         if shared.asked.load(Ordering::Acquire) != asked {
             return;
         }
-        match shared.renew(now, self.store(), purpose).await {
-            Ok(share) => self.tell_if_low(now, shared, share).await,
-            Err(error) => {
-                tracing::debug!(%error, "no share of the failure budget could be asked for");
+        for &of in shared.doors.iter().filter(|(each, _)| *each == part) {
+            match shared.renew(now, self.store(), of).await {
+                Ok(share) => self.tell_if_low(now, shared, of, share).await,
+                Err(error) => {
+                    tracing::debug!(%error, "no share of the failure budget could be asked for");
+                }
             }
         }
     }
@@ -135,25 +134,30 @@ impl Bookings {
     pub async fn tend_failure_budgets(&self, now: Timestamp) -> Result<(), StoreError> {
         for shared in self.budgets_in_use() {
             let _turn = shared.asking.lock().await;
-            if shared.budget.report_is_due(now) {
-                let share = shared.renew(now, self.store(), Purpose::Anybody).await?;
-                self.tell_if_low(now, shared, share).await;
-            } else {
-                let failed = self.store().failures(shared.door, now).await?;
-                shared.budget.hear(now, failed);
+            for &(part, door) in &shared.doors {
+                if shared.budget.report_is_due(part, now) {
+                    let share = shared.renew(now, self.store(), (part, door)).await?;
+                    self.tell_if_low(now, shared, (part, door), share).await;
+                } else {
+                    let failed = self.store().failures(door, now).await?;
+                    shared.budget.hear(part, now, failed);
+                }
             }
         }
         Ok(())
     }
 
-    /// Gives this node's shares back: it looks at no more PINs.
+    /// Gives this node's shares back for good: it looks at no more PINs.
     ///
     /// # Errors
     /// The store's. The shares come back by themselves, later.
     pub async fn give_failure_budgets_back(&self, now: Timestamp) -> Result<(), StoreError> {
         for shared in self.budgets_in_use() {
+            shared.budget.end();
             let _turn = shared.asking.lock().await;
-            shared.renew(now, self.store(), Purpose::End).await?;
+            for &of in &shared.doors {
+                shared.renew(now, self.store(), of).await?;
+            }
         }
         Ok(())
     }
@@ -182,14 +186,20 @@ impl Bookings {
     }
 
     /// An alarm, once for all nodes.
-    async fn tell_if_low(&self, now: Timestamp, shared: &SharedBudget, share: Share) {
+    async fn tell_if_low(
+        &self,
+        now: Timestamp,
+        shared: &SharedBudget,
+        (part, door): (Part, Door),
+        share: Share,
+    ) {
         if !share.became_low {
             return;
         }
-        let per_hour = shared.budget.per_hour();
+        let per_hour = shared.budget.per_hour(part);
         let remaining = per_hour.saturating_sub(share.failed_of_all);
         tracing::warn!(
-            door = shared.door.word(),
+            door = door.word(),
             remaining,
             per_hour,
             "more than half of an hour's wrong PINs are used up: somebody is guessing"
@@ -201,7 +211,7 @@ impl Bookings {
                 at: now,
                 organisation: None,
                 meeting: None,
-                data: json!({"door": shared.door.word(), "remaining": remaining, "per_hour": per_hour}),
+                data: json!({"door": door.word(), "remaining": remaining, "per_hour": per_hour}),
             };
             self.keep_events(vec![event]).await?;
             Ok::<(), BookingError>(())
@@ -224,5 +234,5 @@ pub(super) fn digits_to_say() -> Result<SpokenDigits, NoRandomness> {
     }
 }
 
-/// A call waits twice as long for its look-up.
+/// Look-ups in flight take a few milliseconds; who waits longer is told to try again.
 const BUSY_MAX: Duration = Duration::from_secs(5);

@@ -160,8 +160,8 @@ impl Bookings {
     /// # Errors
     /// [`BookingError::NoRandomness`].
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
-        let callers = SharedBudget::new(Door::Callers, settings.failure_budget)?;
-        let conference_guesses = SharedBudget::new(Door::Jitsi, settings.failure_budget)?;
+        let callers = SharedBudget::divided(settings.failure_budget)?;
+        let conference_guesses = SharedBudget::undivided(Door::Jitsi, settings.failure_budget)?;
         let mint = PinMint::new(settings.pin_length);
         let pin_attempts = AtomicU32::new(settings.pin_attempts);
         let caller_key = tokio::sync::OnceCell::new_with(settings.caller_key.clone());

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::guesses::digits_to_say;
 use super::{BookingError, Bookings, is_conflict};
 use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
-use crate::booking::budget::{Guess, HeldBack};
+use crate::booking::budget::{Attempt, Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
@@ -26,8 +26,7 @@ pub struct PinStatistics {
     too_early: AtomicU64,
     ended: AtomicU64,
     cancelled: AtomicU64,
-    held_back_caller: AtomicU64,
-    held_back_everybody: AtomicU64,
+    held_back: AtomicU64,
     unavailable: AtomicU64,
     challenges_asked: AtomicU64,
     pub(super) challenges_passed: AtomicU64,
@@ -91,8 +90,13 @@ impl Bookings {
 
     async fn evaluate(&self, now: Timestamp, query: PinQuery) -> PinVerdict {
         let callers = &self.inner.callers;
-        let paid = self.pay(now, callers, &query.caller, query.standing).await;
-        let mut guess = match paid {
+        let attempt = Attempt {
+            caller: &query.caller,
+            number: query.number.as_deref(),
+            pin: &query.pin,
+            standing: query.standing,
+        };
+        let mut guess = match self.pay(now, callers, attempt).await {
             Ok(guess) => guess,
             Err(held_back) => return PinVerdict::Refused(self.hold_back(now, held_back)),
         };
@@ -131,10 +135,9 @@ impl Bookings {
         if why == HeldBack::Unproven
             && let Ok(digits) = digits_to_say()
         {
-            statistics.challenges_asked.fetch_add(1, Ordering::Relaxed);
             return Refusal::Unproven(digits);
         }
-        statistics.count_held_back(why);
+        statistics.held_back.fetch_add(1, Ordering::Relaxed);
         if statistics.alarm_is_due(now) {
             tracing::warn!(%why, "PINs are not looked at; the metrics tell how many");
         }
@@ -278,6 +281,7 @@ impl Bookings {
 
     /// While the store is away: a PIN that was seen lately. One that wasn't is answered as if nothing had
     /// been looked at, but that it isn't among those is an answer too, so it is paid for, from this node's share.
+    /// It is not held against the caller: it may be right.
     pub(super) fn recall<'a>(
         &self,
         now: Timestamp,
@@ -287,7 +291,7 @@ impl Bookings {
         match self.inner.known.recall(now, pin) {
             Some(known) => Some((known, guess)),
             None => {
-                guess.was_wrong();
+                guess.was_unknown();
                 None
             }
         }
@@ -355,7 +359,7 @@ impl Bookings {
 impl PinStatistics {
     /// `(result, how many)`; the words are those of call records where there is one.
     #[must_use]
-    pub fn results(&self) -> [(&'static str, u64); 8] {
+    pub fn results(&self) -> [(&'static str, u64); 7] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("joined", read(&self.admitted)),
@@ -363,8 +367,7 @@ impl PinStatistics {
             ("too_early", read(&self.too_early)),
             ("ended", read(&self.ended)),
             ("cancelled", read(&self.cancelled)),
-            ("held_back_caller", read(&self.held_back_caller)),
-            ("held_back_everybody", read(&self.held_back_everybody)),
+            ("held_back", read(&self.held_back)),
             ("error", read(&self.unavailable)),
         ]
     }
@@ -386,7 +389,7 @@ impl PinStatistics {
         ]
     }
 
-    /// Counts a PIN that was looked at.
+    /// Counts a PIN that was looked at, or digits that were asked for instead.
     fn count(&self, verdict: &PinVerdict) {
         let counter = match verdict {
             PinVerdict::Admitted(_) => &self.admitted,
@@ -394,10 +397,9 @@ impl PinStatistics {
             PinVerdict::Refused(Refusal::TooEarly { .. }) => &self.too_early,
             PinVerdict::Refused(Refusal::Ended) => &self.ended,
             PinVerdict::Refused(Refusal::Cancelled) => &self.cancelled,
+            PinVerdict::Refused(Refusal::Unproven(_)) => &self.challenges_asked,
             // Counted where it was held back.
-            PinVerdict::Refused(
-                Refusal::Unavailable | Refusal::Unproven(_) | Refusal::NoLine(_),
-            ) => return,
+            PinVerdict::Refused(Refusal::Unavailable | Refusal::NoLine(_)) => return,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -410,17 +412,6 @@ impl PinStatistics {
             .alarmed_at
             .compare_exchange(last, now.as_second(), Ordering::Relaxed, Ordering::Relaxed)
             .is_ok()
-    }
-
-    fn count_held_back(&self, held_back: HeldBack) {
-        let counter = match held_back {
-            HeldBack::Caller => &self.held_back_caller,
-            HeldBack::Everybody
-            | HeldBack::Unproven
-            | HeldBack::Busy
-            | HeldBack::NoShare { .. } => &self.held_back_everybody,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -8,8 +8,8 @@ use crate::booking::budget::{Share, ShareReport};
 
 /// The failure budgets.
 pub trait BudgetStore: Send + Sync {
-    /// Takes a node's report and gives it a share: what it wants if there is as much, and never less than what it holds
-    /// and wants to keep. However many nodes ask at once, wrong guesses of an hour and shares are together never
+    /// Takes a node's report and gives it a share: no more than it wants, never less than what it holds
+    /// and wants to keep, and beyond that a tenth of what nobody holds, at least one. However many nodes ask at once, wrong guesses of an hour and shares are together never
     /// more than the budget.
     fn share_budget(&self, claim: ShareClaim) -> StoreFuture<'_, Share>;
 
@@ -32,11 +32,15 @@ pub struct ShareClaim {
     pub report: ShareReport,
 }
 
-/// Where PINs are guessed. Each has a budget of its own.
+/// Where PINs are guessed, and by whom. Each has a budget of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
     /// Callers, and gateways on their behalf.
     Callers,
+    /// Callers who got in before.
+    Regulars,
+    /// Trusted peers' calls that bring their PIN.
+    Peers,
     /// A Jitsi Meet's browsers.
     Jitsi,
 }
@@ -47,6 +51,8 @@ impl Door {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Callers => "callers",
+            Self::Regulars => "regulars",
+            Self::Peers => "peers",
             Self::Jitsi => "jitsi",
         }
     }

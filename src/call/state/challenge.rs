@@ -102,7 +102,7 @@ impl Call {
         self.record.undecided();
         self.outputs.push_back(CallOutput::Challenged(true));
         let tries = challenged.tries.with(Standing::Proven);
-        self.ask_bookings(at, tries, challenged.pin, Standing::Proven)
+        self.ask_bookings(at, tries, challenged.pin, Standing::Proven, Vec::new())
     }
 
     /// Other digits next time; by then none may be needed any more.
@@ -112,6 +112,6 @@ impl Call {
             return self.goodbye(at, Ending::TOLD, [Phrase::TryAgainLater]);
         }
         let standing = challenged.tries.standing();
-        self.ask_bookings(at, challenged.tries, challenged.pin, standing)
+        self.ask_bookings(at, challenged.tries, challenged.pin, standing, Vec::new())
     }
 }

@@ -166,7 +166,7 @@ impl Call {
                 type_ahead: Vec::new(),
             },
             Standing::Unknown | Standing::Proven | Standing::Trusted => {
-                self.ask_bookings(at, tries, pin, standing)
+                self.ask_bookings(at, tries, pin, standing, Vec::new())
             }
         }
     }
@@ -177,6 +177,7 @@ impl Call {
         tries: Tries,
         pin: Pin,
         standing: Standing,
+        type_ahead: Vec<Key>,
     ) -> CallState {
         self.outputs.push_back(CallOutput::LookUpPin {
             pin: pin.clone(),
@@ -186,7 +187,7 @@ impl Call {
             until: at.now + self.limits.look_up,
             tries,
             pin: Some(pin),
-            type_ahead: Vec::new(),
+            type_ahead,
         }
     }
 

@@ -23,7 +23,8 @@ impl Control {
     /// Measures the threads, and gives back what ended calls took of the system's memory. To be called
     /// about twice a second.
     pub fn watch_load(&mut self, now: Instant) {
-        if self.memory.observe(now, self.legs.len()) {
+        let ended = (self.next_leg - 1).saturating_sub(self.legs.len() as u64);
+        if self.memory.observe(now, self.legs.len(), ended) {
             self.legs.shrink_to(2 * self.legs.len());
             memory::give_back();
         }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{Any, Transaction};
 
 use super::{SqlStore, error, get, get_number, get_time, micros};
-use crate::booking::budget::{SHARE_LASTS, Share};
+use crate::booking::budget::{SHARE_LASTS, Share, more_of};
 use crate::booking::store::budget::{BudgetStore, Door, ShareClaim};
 use crate::booking::store::{StoreError, StoreFuture};
 
@@ -30,9 +30,9 @@ async fn share(store: &SqlStore, claim: ShareClaim) -> Result<Share, StoreError>
     let failed_of_all = count_failures(&mut *transaction, claim.door, claim.at).await?;
     let others = held_by_others(&mut transaction, &claim).await?;
     let kept = u64::from(before.held).saturating_sub(failed);
-    let taken = u64::from(failed_of_all) + others + kept + u64::from(claim.report.keeps);
+    let taken = u64::from(failed_of_all) + others + kept;
     let free = u64::from(claim.per_hour).saturating_sub(taken);
-    let held = u64::from(claim.report.wanted).min(kept + free);
+    let held = u64::from(claim.report.wanted).min(kept + more_of(free));
     hold(&mut transaction, &claim, held).await?;
     let left = claim.per_hour.saturating_sub(failed_of_all);
     let half = claim.per_hour / 2;
@@ -43,6 +43,7 @@ async fn share(store: &SqlStore, claim: ShareClaim) -> Result<Share, StoreError>
     transaction.commit().await.map_err(error)?;
     Ok(Share {
         held: u32::try_from(held).unwrap_or(u32::MAX),
+        held_by_others: u32::try_from(others).unwrap_or(u32::MAX),
         failed_of_all,
         became_low: is_low && !was_low,
     })

@@ -79,7 +79,7 @@ pub(super) async fn list(
     params(("id" = String, Path)),
     responses(
         (status = 201, description = "Given", body = PinView),
-        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days; or the PIN to import can't be: pin_taken", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days (and 4,000 of single occurrences); or the PIN to import can't be: pin_taken", body = ProblemDocument, content_type = "application/problem+json"),
         (status = 422, description = "The request breaks rules", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
@@ -139,7 +139,7 @@ pub(super) async fn withdraw(
     post, operation_id = "rotatePins", path = "/v1/meetings/{id}/pins/rotate", tag = "pins", security(("key" = [])), params(("id" = String, Path)),
     responses(
         (status = 200, description = "The new ones", body = Page<PinView>),
-        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days", body = ProblemDocument, content_type = "application/problem+json"),
+        (status = 409, description = "The meeting is cancelled, over for too long, or has 1,000 PINs with those withdrawn within 30 days (and 4,000 of single occurrences)", body = ProblemDocument, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn rotate(

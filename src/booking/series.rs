@@ -169,8 +169,8 @@ impl Recurrence {
         schedule: &Schedule,
     ) -> Self {
         let edits = before.edits.iter().filter_map(|(&id, edit)| {
-            let series = Series::of(&self, schedule)?;
-            let RecurrenceId(id) = series.became(RecurrenceId(id), was)?;
+            let (series, old) = (Series::of(&self, schedule)?, Series::of(before, was)?);
+            let RecurrenceId(id) = series.became(RecurrenceId(id), old)?;
             Some((id, edit.clone()))
         });
         self.edits = edits.collect();
@@ -213,11 +213,17 @@ impl<'a> Series<'a> {
         self.has(id.0).then(|| self.at(id.0))?
     }
 
-    /// What an occurrence became when the series was changed as a whole, from this schedule to its own.
-    pub(super) fn became(self, id: RecurrenceId, was: &Schedule) -> Option<RecurrenceId> {
-        let (from, to) = (was.starts_local(), self.schedule.starts_local());
-        let found = candidates(id.0, from, to).find(|&id| self.has(id));
-        found.map(RecurrenceId)
+    /// What an occurrence became when the series was changed as a whole, from what it was to this one: the one of the
+    /// same day, else the one that is as far away, unless that is another one's of the same day.
+    pub(super) fn became(self, id: RecurrenceId, was: Series<'_>) -> Option<RecurrenceId> {
+        let (from, to) = (was.schedule.starts_local(), self.schedule.starts_local());
+        let same_day = by_time(id.0, from, to).filter(|&id| self.has(id));
+        let far_away = || {
+            let there = all_the_way(id.0, from, to).filter(|&id| self.has(id))?;
+            let stays = by_time(there, to, from).is_some_and(|before| was.has(before));
+            (!stays).then_some(there)
+        };
+        same_day.or_else(far_away).map(RecurrenceId)
     }
 
     /// The series with one occurrence at another time, or back at its own.
@@ -488,11 +494,17 @@ fn civil(schedule: &Schedule, at: Timestamp) -> Result<DateTime, SeriesError> {
 
 /// What a start may become when the first one moves: the same day at the new time, or as far away.
 fn candidates(date: DateTime, from: DateTime, to: DateTime) -> impl Iterator<Item = DateTime> {
-    let same_day = shift(from.date().to_datetime(to.time()), to);
-    let by_time = shift(from, to).checked_sub(same_day);
-    let by_time = by_time.and_then(|by| date.checked_add(by).ok());
-    let all_the_way = date.checked_add(shift(from, to)).ok();
-    by_time.into_iter().chain(all_the_way)
+    let by_time = by_time(date, from, to).into_iter();
+    by_time.chain(all_the_way(date, from, to))
+}
+
+fn by_time(date: DateTime, from: DateTime, to: DateTime) -> Option<DateTime> {
+    let same_day = from.date().to_datetime(to.time());
+    date.checked_add(shift(from, same_day)).ok()
+}
+
+fn all_the_way(date: DateTime, from: DateTime, to: DateTime) -> Option<DateTime> {
+    date.checked_add(shift(from, to)).ok()
 }
 
 impl Occurrence {

@@ -112,11 +112,9 @@ impl Meeting {
             return;
         }
         let mut pins = std::mem::take(&mut self.pins);
-        if let Some(series) = self.series() {
+        if let (Some(series), Some(was)) = (self.series(), before.series()) {
             for pin in &mut pins {
-                let became = pin
-                    .occurrence
-                    .and_then(|id| series.became(id, &before.schedule));
+                let became = pin.occurrence.and_then(|id| series.became(id, was));
                 pin.occurrence = became.or(pin.occurrence);
             }
         }
@@ -140,17 +138,20 @@ impl Meeting {
 }
 
 impl MeetingOptions {
+    fn series(&self) -> Option<Series<'_>> {
+        Series::of(self.recurrence.as_ref()?, &self.schedule)
+    }
+
     /// Occurrences with PINs of their own must not be open at the same time: they would be one meeting, in which
     /// people find themselves who have no PIN for it.
     ///
     /// # Errors
     /// Which one comes too soon.
     pub(in crate::booking) fn expect_apart(&self, now: Timestamp) -> Result<(), FieldError> {
-        let series = self
-            .recurrence
-            .as_ref()
-            .and_then(|recurrence| Series::of(recurrence, &self.schedule));
-        let Some(series) = series.filter(|_| self.pins_per == PinsPer::Occurrence) else {
+        let Some(series) = self
+            .series()
+            .filter(|_| self.pins_per == PinsPer::Occurrence)
+        else {
             return Ok(());
         };
         match series.too_close(now, self.margins()) {

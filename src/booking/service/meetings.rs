@@ -14,7 +14,9 @@ use crate::booking::change::{Change, FieldError, MeetingChange, PINS_STAY, check
 use crate::booking::key::{ApiKey, ECHO_ORGANISATION, Organisation};
 use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Zone, kept};
 use crate::booking::privacy::Pin;
-use crate::booking::store::{Claim, Conflict, MeetingFilter, NewBooking, StoreError};
+use crate::booking::store::{
+    Claim, Conflict, MeetingFilter, NewBooking, PINS_AT_ONCE_MAX, StoreError,
+};
 
 /// An `Idempotency-Key` and what it came with.
 #[derive(Debug, Clone)]
@@ -327,7 +329,9 @@ impl Bookings {
         repetition: Option<Repetition>,
     ) -> Result<Meeting, BookingError> {
         let meeting = self.new_meeting(now, organisation, options)?;
-        let pins = self.new_pins(now, &meeting, roles)?;
+        let mut pins = self.new_pins(now, &meeting, roles)?;
+        // Those of later occurrences come right after it.
+        pins.truncate(PINS_AT_ONCE_MAX);
         let claim = repetition.map(|r| Claim {
             key: r.key,
             name: r.name,
@@ -343,8 +347,9 @@ impl Bookings {
         };
         let booked = self.counted(self.store().book(booking).await);
         let meeting = booked.map_err(without_room)?;
+        self.count_occurrence_pins(&meeting.pins);
         self.inner.known.learn_all(now, &meeting);
-        Ok(meeting)
+        Ok(self.with_occurrence_pins(now, meeting).await)
     }
 
     fn new_meeting(

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::meeting_pins::portions;
 use super::meetings::BOTH_ROLES;
 use super::{BookingError, Bookings, new_id};
 use crate::booking::admission::Role;
 use crate::booking::meeting::{Meeting, PinsPer, QUARANTINE};
+use crate::booking::pin::PinRecord;
 use crate::booking::recurrence::RecurrenceId;
 use crate::booking::store::{NewPin, PinStep, StoreError};
 
@@ -123,21 +125,51 @@ impl Bookings {
         if new.is_empty() && (past.is_empty() || past.len() == meeting.pins.len()) {
             return Ok(None);
         }
-        let (given, withdrawn) = (new.len() as u64, past.len() as u64);
-        let adds = new.into_iter().map(PinStep::Add);
-        let steps = adds
-            .chain(past.into_iter().map(PinStep::Withdraw))
-            .collect();
-        let changed = self.change_pins(now, meeting, steps).await?;
-        self.inner
-            .occurrence_pins
-            .fetch_add(given, Ordering::Relaxed);
-        done.given += given;
-        done.withdrawn += withdrawn;
+        let mut changed = meeting.clone();
+        // First what makes room, and by itself: it is done also if no more can be given.
+        let withdrawals = past.chunks(WITHDRAWN_AT_ONCE_MAX).map(|some| {
+            let some = some.iter().map(|&pin| PinStep::Withdraw(pin));
+            some.collect::<Vec<PinStep>>()
+        });
+        for portion in withdrawals {
+            let count = portion.len() as u64;
+            changed = self.take_due(now, meeting, portion).await?;
+            done.withdrawn += count;
+        }
+        for portion in portions(new.into_iter().map(PinStep::Add).collect()) {
+            let count = portion.len() as u64;
+            changed = self.take_due(now, meeting, portion).await?;
+            self.add_occurrence_pins(count);
+            done.given += count;
+        }
+        self.learn_pins(now, meeting, &changed);
         Ok(Some(changed))
+    }
+
+    async fn take_due(
+        &self,
+        now: Timestamp,
+        meeting: &Meeting,
+        steps: Vec<PinStep>,
+    ) -> Result<Meeting, BookingError> {
+        let due_to = Some(meeting.revision);
+        self.take_steps(now, meeting, steps, due_to).await
+    }
+
+    /// Counts those among PINs that a meeting was booked with.
+    pub(super) fn count_occurrence_pins(&self, given: &[PinRecord]) {
+        let of_one = given.iter().filter(|pin| pin.occurrence.is_some());
+        self.add_occurrence_pins(of_one.count() as u64);
+    }
+
+    fn add_occurrence_pins(&self, given: u64) {
+        let all = &self.inner.occurrence_pins;
+        all.fetch_add(given, Ordering::Relaxed);
     }
 }
 
+/// They take no lock of their own.
+const WITHDRAWN_AT_ONCE_MAX: usize = 250;
 const PAGE: u32 = 100;
 /// PINs that one run gives and takes back, but for the last page.
 const AT_ONCE_MAX: u64 = 20_000;

@@ -47,7 +47,8 @@ impl Bookings {
                 return Err(BookingError::Invalid(wrong.collect()));
             }
         };
-        self.expect_safe_pins(now, &PinRules::default(), &settings.pin)
+        let own = PinRules::default();
+        self.expect_safe_pins(now, KeyRole::Platform, &own, &settings.pin)
             .await?;
         let new = OrganisationRecord {
             organisation: Organisation {
@@ -121,7 +122,7 @@ impl Bookings {
         record.settings = asked
             .apply(record.settings)
             .map_err(BookingError::Invalid)?;
-        self.expect_safe_pins(now, &before, &record.settings.pin)
+        self.expect_safe_pins(now, key.role, &before, &record.settings.pin)
             .await?;
         if expected.is_some_and(|revision| revision != record.revision) {
             return Err(BookingError::Changed);
@@ -134,10 +135,12 @@ impl Bookings {
         Ok(record)
     }
 
-    /// Rules that leave so few PINs that guessing pays are refused, with the figure.
+    /// Rules that leave so few PINs that guessing pays are refused; whoever runs the platform is told with what figures,
+    /// which tell of all organisations.
     async fn expect_safe_pins(
         &self,
         now: Timestamp,
+        asker: KeyRole,
         before: &PinRules,
         rules: &PinRules,
     ) -> Result<(), BookingError> {
@@ -152,17 +155,21 @@ impl Bookings {
                 "would leave {possible} PINs, fewer than one in a hundred of those that its digits make; forbid less"
             )
         } else if let Some(expected) = mint.too_many_wrong_joins(self.tries_an_hour(), live) {
+            let possible = mint.possible();
+            let length = mint.length();
+            if asker != KeyRole::Platform {
+                return Err(unsafe_pins(format!(
+                    "would leave {possible} PINs of {length} digits, so few that somebody who guesses may find one; raise pin_length, allow more digits or forbid less"
+                )));
+            }
             format!(
-                "would leave {} PINs of {} digits; with {live} in use and {} wrong tries an hour {expected:.1e} wrong joins in 30 days are to be expected of an attacker, and at most 1e-2 is safe; raise pin_length, allow more digits or forbid less",
-                mint.possible(),
-                mint.length(),
+                "would leave {possible} PINs of {length} digits; with {live} in use and {} wrong tries an hour {expected:.1e} wrong joins in 30 days are to be expected of an attacker, and at most 1e-2 is safe; raise pin_length, allow more digits or forbid less",
                 self.tries_an_hour(),
             )
         } else {
             return Ok(());
         };
-        let error = FieldError::new("pin_length", "out_of_range", why);
-        Err(BookingError::Invalid(vec![error]))
+        Err(unsafe_pins(why))
     }
 
     /// What an organisation has differently. While the store is away: what was read last; `None`: never, so nobody knows.
@@ -277,6 +284,10 @@ impl SettingsRead {
         let mut read = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         read.remove(&id);
     }
+}
+
+fn unsafe_pins(why: String) -> BookingError {
+    BookingError::Invalid(vec![FieldError::new("pin_length", "out_of_range", why)])
 }
 
 const SETTINGS_FRESH: SignedDuration = SignedDuration::from_secs(10);

@@ -10,12 +10,14 @@ use uuid::Uuid;
 
 use super::guesses::digits_to_say;
 use super::{BookingError, Bookings, is_conflict};
-use crate::booking::admission::{MeetingId, Outcome, PinQuery, PinVerdict, Refusal, Role};
+use crate::booking::admission::{
+    MeetingId, OrganisationId, Outcome, PinQuery, PinVerdict, Refusal, Role, Standing,
+};
 use crate::booking::budget::{Attempt, Guess, HeldBack};
 use crate::booking::key::ApiKey;
 use crate::booking::meeting::{Meeting, MeetingState};
 use crate::booking::pin::PinRecord;
-use crate::booking::privacy::Pin;
+use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::store::{Conflict, StoreError};
 
 /// What became of PINs that were keyed in, since start. For `/metrics`.
@@ -324,13 +326,34 @@ impl Bookings {
             .is_some_and(|number| number.serves(&meeting.organisation_name))
     }
 
-    /// Counts a PIN that is to be imported as one that was asked about in vain: it may tell of another one's.
-    pub(super) fn count_import(&self, now: Timestamp, key: &ApiKey) -> Result<(), ExplainError> {
-        let mut explains = self.explains();
-        explains
-            .ask(now, key.id)
+    /// Counts that an organisation imports a PIN, which may tell of another one's, and pays for that as for a guess of
+    /// somebody for whom nothing speaks: half of the budget stays with callers, and no organisation is refused more
+    /// often in an hour than a caller.
+    pub(super) async fn pay_for_import(
+        &self,
+        now: Timestamp,
+        organisation: OrganisationId,
+        pin: &Pin,
+    ) -> Result<Guess<'_>, ExplainError> {
+        self.count_import(now, organisation)
             .map_err(|retry_seconds| ExplainError::TooOften { retry_seconds })?;
-        explains.fail(now, key.id);
+        let asker = CallerNumber::new(&format!("organisation {organisation}"));
+        let attempt = Attempt {
+            caller: &asker,
+            number: None,
+            pin,
+            standing: Standing::Unknown,
+        };
+        let guess = self.pay(now, &self.inner.callers, attempt);
+        guess.await.map_err(|_| ExplainError::TooOften {
+            retry_seconds: IMPORT_PAUSE_SECONDS,
+        })
+    }
+
+    fn count_import(&self, now: Timestamp, organisation: OrganisationId) -> Result<(), u32> {
+        let mut explains = self.explains();
+        explains.ask(now, organisation.0)?;
+        explains.fail(now, organisation.0);
         Ok(())
     }
 
@@ -415,7 +438,7 @@ impl PinStatistics {
     }
 }
 
-/// How often each key asked, and asked in vain. Bounded by the number of keys and the limits.
+/// How often each key asked, and asked in vain, and each organisation imported. Bounded by the number of keys and the limits.
 #[derive(Default)]
 pub(super) struct ExplainLog {
     asked: HashMap<Uuid, VecDeque<Timestamp>>,
@@ -471,4 +494,6 @@ const EXPLAIN_WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// Questions of one key about PINs that aren't there, in an hour.
 const EXPLAIN_FAILURES_MAX: usize = 60;
 const EXPLAIN_FAILURES_WINDOW: SignedDuration = SignedDuration::from_mins(60);
+/// Where too many imports were refused, by one or by all.
+const IMPORT_PAUSE_SECONDS: u32 = 600;
 const ALARM_SECONDS_MIN: i64 = 60;

@@ -27,6 +27,12 @@ mod calendar;
 #[path = "tests/rooms.rs"]
 #[cfg(test)]
 mod rooms;
+#[path = "tests/imports.rs"]
+#[cfg(test)]
+mod imports;
+#[path = "tests/occurrence_pins.rs"]
+#[cfg(test)]
+mod occurrence_pins;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 

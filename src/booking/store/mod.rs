@@ -87,8 +87,8 @@ pub trait Store:
     /// `false`: somebody else changed it meanwhile.
     fn change(&self, meeting: Meeting) -> StoreFuture<'_, bool>;
 
-    /// Adds, withdraws and replaces PINs of a meeting and counts its revision up: all or nothing. Gives the
-    /// meeting as it is then; `None`: there is none.
+    /// Adds, withdraws and replaces PINs of a meeting, and counts its revision up if somebody asked for that: all or
+    /// nothing. Gives the meeting as it is then; `None`: there is none.
     fn change_pins(&self, change: PinChange) -> StoreFuture<'_, Option<Meeting>>;
 
     /// The PIN with these digits and its meeting. The same work whether there is one or not.
@@ -227,12 +227,15 @@ pub struct NewEvents {
     pub teller: Teller,
 }
 
+/// PINs that are made in one transaction, at most: each takes a lock in the server, which has a few thousand for all.
+pub const PINS_AT_ONCE_MAX: usize = 32;
+
 /// A meeting to keep, with what belongs to it.
 #[derive(Debug, Clone)]
 pub struct NewBooking {
     /// The meeting; its `pins` are not looked at.
     pub meeting: Meeting,
-    /// Its PINs.
+    /// Its PINs, at most [`PINS_AT_ONCE_MAX`].
     pub pins: Vec<NewPin>,
     /// Makes the PINs, where the organisation has no rules of its own.
     pub mint: PinMint,
@@ -249,8 +252,11 @@ pub struct PinChange {
     pub at: Timestamp,
     /// Makes the PINs, where the organisation has no rules of its own.
     pub mint: PinMint,
-    /// In this order.
+    /// In this order; at most [`PINS_AT_ONCE_MAX`] PINs are made.
     pub steps: Vec<PinStep>,
+    /// Nobody asked for it: it is what the meeting of this revision is due. That isn't counted as a change, isn't done
+    /// if it was changed meanwhile, and may leave it without a PIN for a moment.
+    pub due_to: Option<i64>,
 }
 
 /// What is to become of one PIN.

@@ -15,7 +15,7 @@ use crate::booking::meeting::{Meeting, MeetingOptions, MeetingState, PinsPer, Sc
 use crate::booking::pin::PinRecord;
 use crate::booking::privacy::Pin;
 use crate::booking::recurrence::RecurrenceId;
-use crate::booking::store::{Claim, MeetingFilter, NewBooking, StoreError};
+use crate::booking::store::{Claim, MeetingFilter, NewBooking, PINS_AT_ONCE_MAX, StoreError};
 use crate::media::treatment::SoundOptions;
 
 type Writing = Transaction<'static, Any>;
@@ -27,6 +27,7 @@ pub(super) async fn book(store: &SqlStore, booking: NewBooking) -> Result<Meetin
         mint,
         claim,
     } = booking;
+    debug_assert!(pins.len() <= PINS_AT_ONCE_MAX, "{} PINs", pins.len());
     let mut transaction = store.begin().await?;
     organisations::expect_room(store, &mut transaction, &meeting).await?;
     let rooms = match meeting.options.room {
@@ -150,8 +151,10 @@ pub(super) async fn change(store: &SqlStore, mut meeting: Meeting) -> Result<boo
     if let Some(rooms) = rooms {
         room_slots::hold(&mut transaction, &mut meeting, rooms).await?;
     }
-    if meeting.options.pins_per == PinsPer::Occurrence {
-        pins::follow(&mut transaction, &meeting).await?;
+    if meeting.options.pins_per == PinsPer::Occurrence
+        && !pins::follow(&mut transaction, &meeting).await?
+    {
+        return Ok(false);
     }
     transaction.commit().await.map_err(error)?;
     Ok(true)

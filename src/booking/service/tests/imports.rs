@@ -52,24 +52,35 @@ fn is_too_often(done: &Result<(), ExplainError>) -> bool {
     matches!(done, Err(ExplainError::TooOften { retry_seconds }) if *retry_seconds > 0)
 }
 
+/// PINs of somebody else's, each another one: the same again would be no new guess.
+async fn taken(house: &House, how_many: usize) -> Vec<String> {
+    let mut taken = Vec::new();
+    while taken.len() < how_many {
+        taken.extend(pins(&house.book().await));
+    }
+    taken
+}
+
 #[tokio::test]
 async fn a_refused_import_is_a_wrong_pin_of_its_organisation_whatever_key_it_came_with() {
     let house = house().await;
-    let own = pins(&house.book().await).remove(0);
+    let taken = taken(&house, 11).await;
     let (first, meeting) = admin(&house, "other").await;
     for pin in ["1111111111", "2222222222"] {
         import(&house, (&first, &meeting), pin).await.unwrap();
     }
     let before = house.bookings.failure_budget_remaining();
-    for n in 1..=10 {
+    for (n, pin) in (1..=10).zip(&taken) {
         let key = admin_key(&house, "other").await;
-        let refused = import(&house, (&key, &meeting), &own).await;
-        assert!(is_taken(&refused), "{n}: {refused:?}");
+        for _ in 0..2 {
+            let refused = import(&house, (&key, &meeting), pin).await;
+            assert!(is_taken(&refused), "{n}: {refused:?}");
+        }
         let left = house.bookings.failure_budget_remaining();
-        assert_eq!(left, before - n, "what was given costs nothing");
+        assert_eq!(left, before - n, "what was given, or asked again, is free");
     }
     let key = stranger(&house).await;
-    for pin in [own.as_str(), "3333333333"] {
+    for pin in [taken[10].as_str(), "3333333333"] {
         let refused = import(&house, (&key, &meeting), pin).await;
         assert!(is_too_often(&refused), "{refused:?}");
     }
@@ -86,22 +97,22 @@ async fn imports_leave_callers_half_of_the_failure_budget() {
         ..BookingSettings::default()
     };
     let house = house_with(settings).await;
-    let own = pins(&house.book().await).remove(0);
     let (one, its) = admin(&house, "one").await;
     let (two, theirs) = admin(&house, "two").await;
-    for n in 0..10 {
+    let mut evaluated = 0;
+    for (n, pin) in taken(&house, 20).await.iter().enumerate() {
         let from = if n % 2 == 0 {
             (&one, &its)
         } else {
             (&two, &theirs)
         };
-        let refused = import(&house, from, &own).await;
-        assert!(is_taken(&refused), "{n}: {refused:?}");
+        let refused = import(&house, from, pin).await;
+        assert!(is_taken(&refused) || is_too_often(&refused), "{refused:?}");
+        evaluated += u32::from(is_taken(&refused));
     }
-    for from in [(&one, &its), (&two, &theirs)] {
-        assert!(is_too_often(&import(&house, from, &own).await));
-    }
-    assert_eq!(house.bookings.failure_budget_remaining(), 10);
+    let left = house.bookings.failure_budget_remaining();
+    assert_eq!(left, 20 - evaluated);
+    assert!((10..=12).contains(&left), "{left}");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@
 //! moment", never "wrong PIN". After ten failures within the hour a number's callers are asked at once. Nothing more is held against a
 //! number, for whoever forges it would hold it against its owner. The same wrong PIN from the same number to the same one is no new guess.
 //!
-//! The whole lies in the store. A node pays from shares of it ([`pot`]) that the store keeps for this node alone. What it
+//! The whole lies in the store. A node pays from shares of it (`pot`) that the store keeps for this node alone. What it
 //! knows of numbers is its own: on three nodes, one fails thirty times before it is asked.
 
 mod pot;

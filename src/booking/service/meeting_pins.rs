@@ -67,7 +67,7 @@ impl Bookings {
     /// imports more, and those that are shorter than new ones.
     ///
     /// # Errors
-    /// Most of [`BookingError`], [`Conflict::PinTaken`](crate::booking::store::Conflict::PinTaken) among them, and
+    /// Most of [`BookingError`], [`Conflict::PinTaken`] among them, and
     /// [`ExplainError::TooOften`].
     pub async fn import_pin(
         &self,

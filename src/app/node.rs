@@ -312,9 +312,9 @@ fn wall() -> Timestamp {
 
 const LAST_RECORDS: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// Asterisk's callers are found within seconds of its connection, which may take some tries.
 /// Longer than a process is silent before it is taken for dead.
 const DEAD_FOR_CERTAIN: Duration = Duration::from_secs(SILENT_FOR.as_secs() as u64 + 2);
+/// Asterisk's callers are found within seconds of its connection, which may take some tries.
 const FOUND_AGAIN: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3_600);

@@ -13,7 +13,7 @@ pub enum SipTransport {
     Udp,
     /// Streams.
     Tcp,
-    /// Encrypted streams; comes with a later version, [`Config`](crate::config::Config) never holds it.
+    /// Encrypted streams.
     Tls,
 }
 
@@ -24,6 +24,24 @@ impl fmt::Display for SipTransport {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
         })
+    }
+}
+
+/// A text is not a [`SipTransport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be \"udp\", \"tcp\" or \"tls\"")]
+pub struct BadSipTransport;
+
+impl FromStr for SipTransport {
+    type Err = BadSipTransport;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "udp" => Ok(Self::Udp),
+            "tcp" => Ok(Self::Tcp),
+            "tls" => Ok(Self::Tls),
+            _ => Err(BadSipTransport),
+        }
     }
 }
 
@@ -54,12 +72,7 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (transport, address) = text.split_once(':').ok_or(BadListenAddress)?;
-        let transport = match transport {
-            "udp" => SipTransport::Udp,
-            "tcp" => SipTransport::Tcp,
-            "tls" => SipTransport::Tls,
-            _ => return Err(BadListenAddress),
-        };
+        let transport = transport.parse().map_err(|_| BadListenAddress)?;
         let address = address.parse().map_err(|_| BadListenAddress)?;
         Ok(Self { transport, address })
     }
@@ -170,16 +183,16 @@ impl FromStr for Network {
     }
 }
 
-/// What peers are told to send SIP to where it isn't the address listened on: `HOST` or `HOST:PORT`.
+/// A host, with or without a port: `HOST` or `HOST:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
     /// A name or an address; IPv6 in brackets, as SIP writes it.
     pub host: String,
-    /// A port other than the one listened on.
+    /// A port other than the usual one.
     pub port: Option<u16>,
 }
 
-/// A text is not an [`HostPort`].
+/// A text is not a [`HostPort`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be a host name or an address, with or without a port, like \"sip.example.org\", \"192.0.2.7:5060\" or \"[2001:db8::7]\""

@@ -17,12 +17,11 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
 use super::clock;
+use super::transport::connector;
 use crate::ari::{Asked, Request};
 use crate::config::AsteriskConfig;
 
@@ -217,7 +216,7 @@ impl Place {
             host: host.trim_matches(['[', ']']).to_owned(),
             port: url.port_or_known_default().ok_or(RestError::Unusable)?,
             tls: match url.scheme() {
-                "https" => Some(connector()?),
+                "https" => Some(connector().map_err(|_| RestError::Tls)?),
                 _ => None,
             },
             authority: header(&authority)?,
@@ -271,18 +270,6 @@ impl Place {
         let message = message.body(Full::new(Bytes::from(body)));
         message.map_err(|_| RestError::Unusable)
     }
-}
-
-/// Trusts whom the system trusts, as the websocket does.
-fn connector() -> Result<TlsConnector, RestError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| RestError::Tls)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(tls)))
 }
 
 /// Why a request had no answer.

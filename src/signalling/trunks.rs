@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::gateway::Gateway;
 use super::transport::{Destination, Outgoing};
+use crate::booking::number::significant;
 use crate::config::{RegistrarConfig, SipTransport, SrtpPolicy, TrunkConfig};
 use crate::sip::event::{Flow, TrunkId, TrunkState};
 use crate::sip::{Credentials, Refused, RegistrarSettings, TrunkSettings};
@@ -73,13 +74,8 @@ impl Trunks {
             return true;
         };
         let numbers = &trunk.config.numbers;
-        let plain = |number: &str| {
-            number
-                .trim_start_matches('+')
-                .trim_start_matches("00")
-                .to_owned()
-        };
-        numbers.is_empty() || numbers.iter().any(|own| plain(own) == plain(number))
+        let dialled = significant(number);
+        numbers.is_empty() || numbers.iter().any(|own| significant(own) == dialled)
     }
 
     /// Name and whether it is up, for metrics.

@@ -1,11 +1,12 @@
 //! What the calls and rooms decided, carried out: SIP, engine, bookings, records.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::active_call::{ActiveCall, Line, Media, Moving, Negotiation, Saying};
 use super::clock;
 use super::gateway::{Gateway, Wake};
+use super::transport::{any_address, local_address};
 use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal, Standing};
@@ -160,7 +161,8 @@ impl Gateway {
     fn local_media(&self, source: IpAddr, keys: Option<LocalKeys>) -> LocalMedia {
         let address = self.settings.media_address;
         LocalMedia {
-            address: address.unwrap_or_else(|| local_address(source)),
+            address: address
+                .unwrap_or_else(|| local_address(source).unwrap_or(any_address(source))),
             rtp_port: 0,
             codecs: CODECS.to_vec(),
             session_id: 0,
@@ -439,22 +441,6 @@ fn keys(srtp: SrtpPolicy) -> Option<LocalKeys> {
         SrtpPolicy::Offer => Some(keys),
         SrtpPolicy::Require => Some(keys.required()),
     }
-}
-
-/// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,
-/// that is where the peer reaches us.
-fn local_address(peer: IpAddr) -> IpAddr {
-    let any: SocketAddr = if peer.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0_u16; 8], 0).into()
-    };
-    UdpSocket::bind(any)
-        .and_then(|socket| {
-            socket.connect((peer, 9))?;
-            socket.local_addr()
-        })
-        .map_or(any.ip(), |address| address.ip())
 }
 
 /// What we speak, best first.

@@ -87,6 +87,22 @@ impl Flow {
         matches!(self, Self::Stream { .. })
     }
 
+    /// What a Contact of ours adds, so that the peer's requests come the same way (RFC 3261 section 19.1.1).
+    #[must_use]
+    pub(crate) const fn contact_param(self) -> &'static str {
+        match self {
+            Self::Udp { .. } => "",
+            Self::Stream {
+                over: StreamTransport::Tcp,
+                ..
+            } => ";transport=tcp",
+            Self::Stream {
+                over: StreamTransport::Tls,
+                ..
+            } => ";transport=tls",
+        }
+    }
+
     /// Its name in Via (RFC 3261 section 20.42).
     #[must_use]
     pub const fn via_transport(self) -> &'static str {

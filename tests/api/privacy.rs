@@ -235,18 +235,21 @@ async fn callers_are_told_apart_by_a_hash_that_stays() {
     assert!(asked > 50 && refused.header("retry-after") != "0");
 }
 
+/// Numbers are kept and shown in full.
+fn showing_all() -> BookingSettings {
+    BookingSettings {
+        privacy: PrivacyPolicy {
+            show: Disclosure::Full,
+            store: Disclosure::Full,
+            ..PrivacyPolicy::default()
+        },
+        ..BookingSettings::default()
+    }
+}
+
 #[tokio::test]
 async fn who_asks_to_be_forgotten_is_and_his_calls_still_count() {
-    let full = PrivacyPolicy {
-        show: Disclosure::Full,
-        store: Disclosure::Full,
-        ..PrivacyPolicy::default()
-    };
-    let settings = BookingSettings {
-        privacy: full,
-        ..BookingSettings::default()
-    };
-    let api = Api::with(settings).await;
+    let api = Api::with(showing_all()).await;
     let key = api.key("demo", KeyRole::Admin).await;
     let other = api.key("other", KeyRole::Admin).await;
     let booked = api.book(&key).await;
@@ -452,15 +455,7 @@ async fn a_company_s_number_is_found_and_forgotten_in_time_whatever_went_on_in_i
 
 #[tokio::test]
 async fn what_an_organisation_wants_kept_is_not_guessed_while_nobody_can_read_it() {
-    let full = PrivacyPolicy {
-        show: Disclosure::Full,
-        store: Disclosure::Full,
-        ..PrivacyPolicy::default()
-    };
-    let settings = BookingSettings {
-        privacy: full,
-        ..BookingSettings::default()
-    };
+    let settings = showing_all();
     let api = Api::with(settings.clone()).await;
     let platform = api.key("portal", KeyRole::Platform).await;
     let strict = json!({"name": "strict", "privacy_store": "none"});
@@ -495,16 +490,7 @@ async fn what_an_organisation_wants_kept_is_not_guessed_while_nobody_can_read_it
 
 #[tokio::test]
 async fn what_was_kept_long_enough_is_gone_from_the_tables_and_from_the_file() {
-    let full = PrivacyPolicy {
-        show: Disclosure::Full,
-        store: Disclosure::Full,
-        ..PrivacyPolicy::default()
-    };
-    let settings = BookingSettings {
-        privacy: full,
-        ..BookingSettings::default()
-    };
-    let api = Api::with(settings).await;
+    let api = Api::with(showing_all()).await;
     let platform = api.key("portal", KeyRole::Platform).await;
     let short = json!({"name": "short", "retain_days": 10});
     api.ask(&platform, "POST", "/v1/organisations", Some(short))

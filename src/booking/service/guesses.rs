@@ -21,6 +21,7 @@ pub(super) struct SharedBudget {
     pub(super) budget: FailureBudget,
     /// What the store calls the parts in use.
     doors: Vec<(Part, Door)>,
+    /// This process.
     holder: Uuid,
     /// One asks at a time; the others hear the answer. How often it was asked.
     asking: Mutex<()>,
@@ -29,32 +30,34 @@ pub(super) struct SharedBudget {
 
 impl SharedBudget {
     /// Of callers.
-    pub(super) fn divided(per_hour: u32) -> Result<Self, NoRandomness> {
+    pub(super) fn divided(per_hour: u32, holder: Uuid) -> Result<Self, NoRandomness> {
         let doors = Part::ALL.map(|part| match part {
             Part::Everybody => (part, Door::Callers),
             Part::Regulars => (part, Door::Regulars),
             Part::Peers => (part, Door::Peers),
         });
-        Self::new(FailureBudget::new(per_hour)?, doors.to_vec())
+        Ok(Self::new(
+            FailureBudget::new(per_hour)?,
+            doors.to_vec(),
+            holder,
+        ))
     }
 
     /// Of one door.
-    pub(super) fn undivided(door: Door, per_hour: u32) -> Result<Self, NoRandomness> {
+    pub(super) fn undivided(door: Door, per_hour: u32, holder: Uuid) -> Result<Self, NoRandomness> {
         let budget = FailureBudget::undivided(per_hour)?;
-        Self::new(budget, vec![(Part::Everybody, door)])
+        Ok(Self::new(budget, vec![(Part::Everybody, door)], holder))
     }
 
-    fn new(budget: FailureBudget, mut doors: Vec<(Part, Door)>) -> Result<Self, NoRandomness> {
-        let mut holder = [0_u8; 16];
-        getrandom::fill(&mut holder).map_err(|_| NoRandomness)?;
+    fn new(budget: FailureBudget, mut doors: Vec<(Part, Door)>, holder: Uuid) -> Self {
         doors.retain(|(part, _)| budget.per_hour(*part) > 0);
-        Ok(Self {
+        Self {
             budget,
             doors,
-            holder: Uuid::from_bytes(holder),
+            holder,
             asking: Mutex::default(),
             asked: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Renews the share: the store is told of guesses, and gives what it can.

@@ -160,14 +160,15 @@ impl Bookings {
     /// # Errors
     /// [`BookingError::NoRandomness`].
     pub fn new(settings: BookingSettings, store: Arc<dyn Store>) -> Result<Self, BookingError> {
-        let callers = SharedBudget::divided(settings.failure_budget)?;
-        let conference_guesses = SharedBudget::undivided(Door::Jitsi, settings.failure_budget)?;
-        let mint = PinMint::new(settings.pin_length);
-        let pin_attempts = AtomicU32::new(settings.pin_attempts);
-        let caller_key = tokio::sync::OnceCell::new_with(settings.caller_key.clone());
         let mut process = [0; 16];
         getrandom::fill(&mut process).map_err(|_| NoRandomness)?;
         let process = uuid::Builder::from_random_bytes(process).into_uuid();
+        let per_hour = settings.failure_budget;
+        let callers = SharedBudget::divided(per_hour, process)?;
+        let conference_guesses = SharedBudget::undivided(Door::Jitsi, per_hour, process)?;
+        let mint = PinMint::new(settings.pin_length);
+        let pin_attempts = AtomicU32::new(settings.pin_attempts);
+        let caller_key = tokio::sync::OnceCell::new_with(settings.caller_key.clone());
         let inner = Inner {
             settings,
             store,

@@ -73,7 +73,7 @@ impl Reader<'_> {
         let password = self.text("sip.trunk.password", |text| {
             not_empty(text).map(|text| Secret::new(&text))
         });
-        let transport = self.text("sip.trunk.transport", transport);
+        let transport = self.text("sip.trunk.transport", parsed);
         let transport = transport.unwrap_or(SipTransport::Udp);
         if !listen.iter().any(|at| at.transport == transport) {
             let allowed = format!(
@@ -87,15 +87,6 @@ impl Reader<'_> {
             user: user?,
             password,
         })
-    }
-}
-
-fn transport(text: &str) -> Result<SipTransport, String> {
-    match text {
-        "udp" => Ok(SipTransport::Udp),
-        "tcp" => Ok(SipTransport::Tcp),
-        "tls" => Ok(SipTransport::Tls),
-        _ => Err("must be \"udp\", \"tcp\" or \"tls\"".to_owned()),
     }
 }
 

@@ -10,7 +10,7 @@ mod udp;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub(crate) use outgoing::{Destination, Outgoing};
+pub(crate) use tls::connector;
 pub use tls::{TlsError, TlsIdentity};
 
 use crate::config::{ListenAddress, SipTransport};
@@ -231,6 +232,22 @@ impl Transport {
             ("tls_handshakes", read(&self.counters.handshakes_failed)),
             ("send_failures", read(&self.counters.send_failures)),
         ]
+    }
+}
+
+/// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,
+/// that is where the peer reaches us.
+pub(crate) fn local_address(peer: IpAddr) -> io::Result<IpAddr> {
+    let socket = std::net::UdpSocket::bind((any_address(peer), 0))?;
+    socket.connect((peer, 9))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// All addresses of the peer's family.
+pub(crate) const fn any_address(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     }
 }
 

@@ -3,19 +3,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::Inbound;
 use super::stream::Door;
+use super::{Inbound, local_address, tls};
 use crate::config::SipTransport;
 use crate::sip::event::{ConnectionId, Flow, StreamTransport, TrunkId};
 
@@ -63,7 +59,7 @@ impl Outgoing {
 
     /// A datagram socket of ours in the peer's address family.
     async fn by_datagrams(&self, trunk: TrunkId, peer: SocketAddr) -> io::Result<()> {
-        let here = local_towards(peer).await?;
+        let here = local_address(peer.ip())?;
         let (socket, local) = listening(&self.udp, here)
             .ok_or_else(|| io::Error::other("sip.listen has no udp: address of that family"))?;
         self.tell(trunk, Flow::Udp { socket, peer }, local).await
@@ -88,7 +84,8 @@ impl Outgoing {
             }
             Some(name) => {
                 let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-                let stream = within(connector()?.connect(name, stream)).await;
+                let connector = tls::connector().map_err(io::Error::other)?;
+                let stream = within(connector.connect(name, stream)).await;
                 let stream = stream.inspect_err(|_| {
                     let failed = &self.door.counters.handshakes_failed;
                     failed.fetch_add(1, Ordering::Relaxed);
@@ -141,30 +138,6 @@ const fn stream_flow(connection: ConnectionId, peer: SocketAddr, over: StreamTra
 
 async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     timeout(PATIENCE, work).await?
-}
-
-/// The address of ours that the kernel sends from to reach `peer`.
-async fn local_towards(peer: SocketAddr) -> io::Result<IpAddr> {
-    let any: SocketAddr = if peer.is_ipv4() {
-        ([0, 0, 0, 0], 0).into()
-    } else {
-        ([0_u16; 8], 0).into()
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(peer).await?;
-    Ok(socket.local_addr()?.ip())
-}
-
-/// Trusts whom the system trusts.
-fn connector() -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// For a connection, and for its handshake.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::sip::compose::{ALLOW, Reply, SDP, SUPPORTED};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
 use crate::sip::endpoint::Endpoint;
-use crate::sip::event::{DialogId, Flow, StreamTransport};
+use crate::sip::event::{DialogId, Flow};
 use crate::sip::session::{Refresher, Terms};
 use crate::sip::transaction::TransactionId;
 
@@ -229,17 +229,7 @@ fn waiting(dialog: &Dialog) -> Option<TransactionId> {
 
 /// Our Contact in this dialog.
 pub(super) fn contact_of(dialog: &Dialog) -> String {
-    let transport = match dialog.flow {
-        Some(Flow::Stream {
-            over: StreamTransport::Tcp,
-            ..
-        }) => ";transport=tcp",
-        Some(Flow::Stream {
-            over: StreamTransport::Tls,
-            ..
-        }) => ";transport=tls",
-        Some(Flow::Udp { .. }) | None => "",
-    };
+    let transport = dialog.flow.map_or("", Flow::contact_param);
     let scheme = if dialog.sips { "sips" } else { "sip" };
     format!("<{scheme}:{}{transport}>", dialog.host_port)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::sip::compose::RequestHead;
 use crate::sip::digest::Credentials;
 use crate::sip::endpoint::{Endpoint, Purpose, Timer};
-use crate::sip::event::{Flow, SipEvent, StreamTransport, TrunkId, TrunkState};
+use crate::sip::event::{Flow, SipEvent, TrunkId, TrunkState};
 use crate::sip::message::Response;
 use crate::sip::registration::{Meaning, Registration};
 
@@ -101,17 +101,7 @@ impl Trunk {
 impl Registrar {
     /// The URI of our Contact.
     fn contact(&self, way: &Way) -> String {
-        let transport = match way.flow {
-            Flow::Udp { .. } => "",
-            Flow::Stream {
-                over: StreamTransport::Tcp,
-                ..
-            } => ";transport=tcp",
-            Flow::Stream {
-                over: StreamTransport::Tls,
-                ..
-            } => ";transport=tls",
-        };
+        let transport = way.flow.contact_param();
         format!("sip:{}@{}{transport}", self.settings.user, way.local)
     }
 

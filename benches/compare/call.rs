@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use voicebridge::config::PerFamily;
 use voicebridge::media::codec::Codec;
 use voicebridge::media::parameters::Direction;
 use voicebridge::sip::event::{DialogId, Flow, SipEvent};
@@ -64,7 +65,7 @@ impl Lines {
         socket.set_read_timeout(Some(Duration::from_millis(2)))?;
         socket.connect(server)?;
         let config = EndpointConfig {
-            udp_contacts: vec![socket.local_addr()?.to_string()],
+            udp_contacts: vec![PerFamily::both(socket.local_addr()?.to_string())],
             ..EndpointConfig::default()
         };
         Ok(Self {
@@ -145,6 +146,7 @@ impl Lines {
     fn dial(&mut self, dial: Dial) -> anyhow::Result<()> {
         let local = LocalMedia {
             address: IpAddr::V4(address_of(dial.index)),
+            other: None,
             rtp_port: self.rtp_port,
             codecs: vec![dial.codec],
             session_id: 1_000 + dial.index as u64,

@@ -1,11 +1,12 @@
 //! `voicebridge check`: is everything in place? A line each, with what to change.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
 
 use super::cli::ConfigFile;
+use super::node::media_bind_address;
 use crate::booking::Bookings;
 use crate::config::{Config, SipTransport};
 use crate::prompts::Prompts;
@@ -142,10 +143,10 @@ fn ports(config: &Config) -> Vec<Line> {
 /// Ports for audio are taken by others too: one in use does no harm, all in use does.
 fn media_ports(config: &Config) -> Line {
     let all: Vec<u16> = config.media.ports.range().collect();
-    let any = [0, 0, 0, 0];
+    let any = media_bind_address(config);
     let taken = all
         .iter()
-        .filter(|port| UdpSocket::bind(SocketAddr::from((any, **port))).is_err())
+        .filter(|port| UdpSocket::bind((any, **port)).is_err())
         .count();
     let verdict = match taken {
         0 => Verdict::Good("free".to_owned()),

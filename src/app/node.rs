@@ -1,5 +1,6 @@
 //! A node: everything that runs, in the order it is built and, the other way round, ended.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -273,6 +274,15 @@ fn load_prompts(config: &Config) -> Arc<Prompts> {
     prompts
 }
 
+/// All addresses: of both families where IPv6 is spoken.
+pub(super) fn media_bind_address(config: &Config) -> IpAddr {
+    if config.has_ipv6() {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        Ipv4Addr::UNSPECIFIED.into()
+    }
+}
+
 fn engine_config(config: &Config) -> EngineConfig {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     EngineConfig {
@@ -283,6 +293,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         legs_max: config.limits.calls,
         shared: !config.media.shared.is_empty() || !config.asterisks.is_empty(),
         realtime: config.media.realtime,
+        address: media_bind_address(config),
         ..EngineConfig::default()
     }
 }

@@ -133,6 +133,106 @@ impl FromStr for PortRange {
     }
 }
 
+/// One thing for peers who come by IPv4, and one for those who come by IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerFamily<T> {
+    /// For the former.
+    pub v4: T,
+    /// For the latter.
+    pub v6: T,
+}
+
+impl<T> PerFamily<T> {
+    /// What is for this peer; an IPv4 address mapped into IPv6 counts as the IPv4 address.
+    pub const fn of(&self, peer: IpAddr) -> &T {
+        match peer.to_canonical() {
+            IpAddr::V4(_) => &self.v4,
+            IpAddr::V6(_) => &self.v6,
+        }
+    }
+}
+
+impl<T: Clone> PerFamily<T> {
+    /// The same for all.
+    pub fn both(of: T) -> Self {
+        Self {
+            v4: of.clone(),
+            v6: of,
+        }
+    }
+}
+
+/// Addresses that can be reached, written `192.0.2.7`, `2001:db8::7` or both with a comma between.
+impl FromStr for PerFamily<Option<IpAddr>> {
+    type Err = BadAddresses;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut all = Self::default();
+        for part in text.split(',') {
+            let ip: IpAddr = part.trim().parse().map_err(|_| BadAddresses)?;
+            let place = match ip {
+                IpAddr::V4(_) => &mut all.v4,
+                IpAddr::V6(_) => &mut all.v6,
+            };
+            if ip.is_unspecified() || place.replace(ip).is_some() {
+                return Err(BadAddresses);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// A host's name, which is for all peers, or an address for each family, written like [`HostPort`].
+impl FromStr for PerFamily<Option<HostPort>> {
+    type Err = BadAdvertised;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Result<Vec<HostPort>, _> =
+            text.split(',').map(|part| part.trim().parse()).collect();
+        let parts = parts.map_err(|_| BadAdvertised)?;
+        if let [name] = parts.as_slice()
+            && name.ip().is_none()
+        {
+            return Ok(Self::both(Some(name.clone())));
+        }
+        let mut all = Self::default();
+        for part in parts {
+            let place = match part.ip().ok_or(BadAdvertised)? {
+                IpAddr::V4(_) => &mut all.v4,
+                IpAddr::V6(_) => &mut all.v6,
+            };
+            if place.replace(part).is_some() {
+                return Err(BadAdvertised);
+            }
+        }
+        Ok(all)
+    }
+}
+
+impl super::Config {
+    /// Is audio to be received by IPv6 too? Only where something else is, so that no port is open there
+    /// that nobody knows of.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        let mut listen = self.sip.listen.iter();
+        listen.any(|at| at.address.is_ipv6()) || self.media.address.v6.is_some()
+    }
+}
+
+/// A text is not what peers can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be a host name or an address, with or without a port, like \"sip.example.org\" or \"192.0.2.7:5060\", or an address of each family, like \"192.0.2.7, [2001:db8::7]\""
+)]
+pub struct BadAdvertised;
+
+/// A text is not a reachable address, or one for each family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be an address that callers can reach, like \"192.0.2.7\", or one of each family, like \"192.0.2.7, 2001:db8::7\""
+)]
+pub struct BadAddresses;
+
 /// A network, written `192.0.2.0/24`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -190,6 +290,14 @@ pub struct HostPort {
     pub host: String,
     /// A port other than the usual one.
     pub port: Option<u16>,
+}
+
+impl HostPort {
+    /// The address, where it is one.
+    #[must_use]
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.host.trim_matches(['[', ']']).parse().ok()
+    }
 }
 
 /// A text is not a [`HostPort`].

@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use address::{
-    BadHostPort, BadListenAddress, BadNetwork, BadPortRange, HostPort, ListenAddress, Network,
-    PortRange, SipTransport,
+    BadAddresses, BadAdvertised, BadHostPort, BadListenAddress, BadNetwork, BadPortRange, HostPort,
+    ListenAddress, Network, PerFamily, PortRange, SipTransport,
 };
 pub use asterisk::{AsteriskConfig, DialTemplate, RestWay};
 pub use error::{ConfigError, ConfigErrors, Origin};
@@ -99,8 +99,8 @@ pub struct SipConfig {
     pub listen: Vec<ListenAddress>,
     /// Certificate and key of what listens over TLS.
     pub tls: Option<TlsFiles>,
-    /// What peers are told to send to; `None`: the address that a call arrived at.
-    pub advertise: Option<HostPort>,
+    /// What peers of either family are told to send to; `None`: the address that a call arrived at.
+    pub advertise: PerFamily<Option<HostPort>>,
     /// Peers without limits per source.
     pub trusted: Vec<Network>,
     /// Trunks.
@@ -127,8 +127,8 @@ impl SipConfig {
 /// Audio.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MediaConfig {
-    /// What callers are told to send audio to; `None`: the address that their call arrived at.
-    pub address: Option<IpAddr>,
+    /// What callers are told to send audio to, by its family; `None`: the address that their call arrived at.
+    pub address: PerFamily<Option<IpAddr>>,
     /// Ports for audio.
     pub ports: PortRange,
     /// Media threads; `None`: one per core.
@@ -485,7 +485,7 @@ impl Default for SipConfig {
         Self {
             listen: listen.to_vec(),
             tls: None,
-            advertise: None,
+            advertise: PerFamily::default(),
             trusted: Vec::new(),
             trunks: Vec::new(),
         }
@@ -495,7 +495,7 @@ impl Default for SipConfig {
 impl Default for MediaConfig {
     fn default() -> Self {
         Self {
-            address: None,
+            address: PerFamily::default(),
             ports: PortRange {
                 first: 20_000,
                 last: 29_999,

@@ -39,6 +39,49 @@ fn nothing_written_is_the_default() {
 }
 
 #[test]
+fn a_node_has_an_address_for_each_family_or_one_name_for_both() {
+    let config = parse(
+        "sip.advertise = '203.0.113.7:5070, [2001:db8::7]'\nmedia.address = '2001:db8::8, 203.0.113.8'\n",
+    )
+    .unwrap();
+    let told = |peer: &str| {
+        let peer = peer.parse().unwrap();
+        let sip = config.sip.advertise.of(peer).as_ref().unwrap();
+        let media = config.media.address.of(peer).unwrap();
+        (sip.host.clone(), sip.port, media.to_string())
+    };
+    let by_ipv4 = (
+        "203.0.113.7".to_owned(),
+        Some(5070),
+        "203.0.113.8".to_owned(),
+    );
+    assert_eq!(told("192.0.2.1"), by_ipv4);
+    assert_eq!(told("::ffff:192.0.2.1"), by_ipv4);
+    let by_ipv6 = ("[2001:db8::7]".to_owned(), None, "2001:db8::8".to_owned());
+    assert_eq!(told("2001:db8::1"), by_ipv6);
+    let named = parse("sip.advertise = 'sip.example.org'").unwrap();
+    assert_eq!(named.sip.advertise.v4, named.sip.advertise.v6);
+    for (text, allowed) in [
+        (
+            "media.address = '192.0.2.7, 192.0.2.8'",
+            "one of each family",
+        ),
+        ("sip.advertise = '192.0.2.7, x.example'", "of each family"),
+        ("sip.advertise = '[::1], [::2]'", "of each family"),
+    ] {
+        let refused = errors(text);
+        assert!(refused[0].contains(allowed), "{refused:?}");
+    }
+    // Media sockets are open to IPv6 where something else is.
+    assert!(config.has_ipv6() && !named.has_ipv6());
+    assert!(
+        parse("sip.listen = ['udp:0.0.0.0:5060', 'udp:[::]:5060']")
+            .unwrap()
+            .has_ipv6()
+    );
+}
+
+#[test]
 fn what_is_written_is_read() {
     let config = parse(
         r#"

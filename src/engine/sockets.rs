@@ -3,8 +3,10 @@
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
+
+use socket2::{Domain, Socket, Type};
 
 use crate::engine::config::EngineError;
 use crate::engine::io::{expedite, keep_whole, stamp};
@@ -57,20 +59,30 @@ impl PortRange {
     }
 
     fn bind_pair(&self, port: u16) -> io::Result<LegSockets> {
-        let bind = |port| {
-            let socket = UdpSocket::bind((self.address, port))?;
+        let open = |port| {
+            let socket = bind((self.address, port).into())?;
             socket.set_nonblocking(true)?;
             expedite(&socket);
             keep_whole(&socket);
             Ok::<_, io::Error>(socket)
         };
-        let rtp = bind(port)?;
+        let rtp = open(port)?;
         stamp(&rtp);
         Ok(LegSockets {
             rtp,
-            rtcp: bind(port + 1)?,
+            rtcp: open(port + 1)?,
         })
     }
+}
+
+/// One for IPv6 takes IPv4 too (RFC 3493 section 3.7), whatever the system's default is.
+fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::audio::{Heard, PhoneAudio};
 use super::wire::{Target, Wire};
 use super::{ProbeError, clock};
+use crate::config::PerFamily;
 use crate::media::codec::Codec;
 use crate::media::parameters::Direction;
 use crate::sip::event::{DialogId, Flow, SipEvent};
@@ -51,13 +52,14 @@ impl Phone {
         let (wire, address, flow) = Wire::open(target).await?;
         let (rtp, rtcp) = bind_media(address).await.map_err(ProbeError::Media)?;
         let config = EndpointConfig {
-            udp_contacts: vec![address.to_string()],
-            tcp_contact: Some(address.to_string()),
+            udp_contacts: vec![PerFamily::both(address.to_string())],
+            tcp_contact: PerFamily::both(address.to_string()),
             ..EndpointConfig::default()
         };
         let mut endpoint = Endpoint::new(config, super::random()?);
         let local = LocalMedia {
             address: address.ip(),
+            other: None,
             rtp_port: rtp.local_addr().map_err(ProbeError::Media)?.port(),
             codecs: vec![codec],
             session_id: super::random()? >> 1,

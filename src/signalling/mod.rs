@@ -49,7 +49,7 @@ pub use transport::{ListenError, TlsError, TlsIdentity};
 
 use crate::booking::Bookings;
 use crate::call::Speaker;
-use crate::config::{AsteriskConfig, HostPort, ListenAddress, TrunkConfig};
+use crate::config::{AsteriskConfig, HostPort, ListenAddress, PerFamily, TrunkConfig};
 use crate::engine::Control;
 use crate::sip::{Endpoint, EndpointConfig};
 use asterisk::Asterisks;
@@ -68,7 +68,7 @@ pub struct Parts {
     /// Who we are over TLS.
     pub tls: Option<Arc<TlsIdentity>>,
     /// What peers are told to send to.
-    pub advertise: Option<HostPort>,
+    pub advertise: PerFamily<Option<HostPort>>,
     /// Trunks that calls come by.
     pub trunks: Vec<TrunkConfig>,
     /// Asterisks whose callers come over ARI.
@@ -118,7 +118,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
     ]
     .concat();
     let endpoint = Endpoint::new(
-        endpoint_config(&settings, &transport, advertise.as_ref(), &trunks),
+        endpoint_config(&settings, &transport, &advertise, &trunks),
         seed,
     );
     let trunks = Trunks::start(trunks, &transport.outgoing());
@@ -163,20 +163,38 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
 fn endpoint_config(
     settings: &GatewaySettings,
     transport: &Transport,
-    advertise: Option<&HostPort>,
+    advertise: &PerFamily<Option<HostPort>>,
     trunks: &[TrunkConfig],
 ) -> EndpointConfig {
-    let advertised = |bound: &SocketAddr| match advertise {
-        Some(name) => format!("{}:{}", name.host, name.port.unwrap_or(bound.port())),
-        None => bound.to_string(),
-    };
+    let udp = transport.udp_addresses();
+    let all = |bound| contacts(bound, advertise);
     EndpointConfig {
-        udp_contacts: transport.udp_addresses().iter().map(advertised).collect(),
-        tcp_contact: transport.tcp_addresses().first().map(advertised),
-        tls_contact: transport.tls_addresses().first().map(advertised),
+        udp_contacts: udp
+            .iter()
+            .map(|one| all(std::slice::from_ref(one)))
+            .collect(),
+        tcp_contact: all(transport.tcp_addresses()),
+        tls_contact: all(transport.tls_addresses()),
         trusted: settings.trusted.clone(),
         trunks: trunks.iter().map(trunks::settings).collect(),
         ..EndpointConfig::default()
+    }
+}
+
+/// The `host:port` that peers of either family are told for what is bound: the first of their family, or one of
+/// IPv6 that takes both.
+fn contacts(bound: &[SocketAddr], advertise: &PerFamily<Option<HostPort>>) -> PerFamily<String> {
+    let contact = |name: &Option<HostPort>, is_ipv4: bool| {
+        let own = bound.iter().find(|at| at.is_ipv4() == is_ipv4);
+        let at = own.or_else(|| bound.iter().find(|at| at.ip().is_unspecified()))?;
+        match name {
+            Some(name) => Some(format!("{}:{}", name.host, name.port.unwrap_or(at.port()))),
+            None => own.map(SocketAddr::to_string),
+        }
+    };
+    PerFamily {
+        v4: contact(&advertise.v4, true).unwrap_or_default(),
+        v6: contact(&advertise.v6, false).unwrap_or_default(),
     }
 }
 

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use crate::booking::NumberPlan;
 use crate::call::CallLimits;
-use crate::config::{Config, Network};
+use crate::config::{Config, Network, PerFamily};
 use crate::engine::KnownPeer;
 use crate::media::parameters::MediaParameters;
+use crate::signalling::transport::local_address;
+use crate::sip::connection;
 use crate::units::Language;
 
 /// The gateway's part of the configuration.
@@ -16,7 +18,9 @@ pub struct GatewaySettings {
     pub(super) calls_max: usize,
     pub(super) calls_per_source_max: usize,
     pub(super) trusted: Vec<Network>,
-    pub(super) media_address: Option<IpAddr>,
+    pub(super) media_address: PerFamily<Option<IpAddr>>,
+    /// Audio is received by IPv6 too.
+    pub(super) has_ipv6: bool,
     pub(super) media_shared: Vec<Network>,
 }
 
@@ -59,6 +63,7 @@ impl GatewaySettings {
             calls_per_source_max: config.limits.calls_per_source,
             trusted: config.sip.trusted.clone(),
             media_address: config.media.address,
+            has_ipv6: config.has_ipv6(),
             media_shared: config.media.shared.clone(),
         }
     }
@@ -73,6 +78,25 @@ impl GatewaySettings {
         self.media_shared
             .iter()
             .any(|network| network.contains(source))
+    }
+
+    /// Where a peer at this address sends audio to: as configured, else the address of ours that it is reached
+    /// from. `None`: it can't.
+    pub(super) fn own_address(&self, peer: IpAddr) -> Option<IpAddr> {
+        let spoken = self.has_ipv6 || peer.to_canonical().is_ipv4();
+        let configured = *self.media_address.of(peer);
+        configured
+            .or_else(|| local_address(peer).ok())
+            .filter(|_| spoken)
+    }
+
+    /// The same of the family that `address` isn't of, where the offer names an address of that one.
+    pub(super) fn other_address(&self, address: IpAddr, offer: &[u8]) -> Option<IpAddr> {
+        let announced = connection::announced(offer).into_iter();
+        let mut others = announced.filter(|peer| peer.is_ipv4() != address.is_ipv4());
+        others
+            .find(|peer| !peer.is_unspecified())
+            .and_then(|peer| self.own_address(peer))
     }
 
     /// The peer's address, where it is known beforehand: signalling and audio both come from networks
@@ -108,6 +132,7 @@ mod tests {
             );
             let local = LocalMedia {
                 address: "192.0.2.1".parse().unwrap(),
+                other: None,
                 rtp_port: 0,
                 codecs: vec![Codec::Pcmu],
                 session_id: 0,

@@ -234,6 +234,9 @@ impl Gateway {
         let source = active.source.ok_or(500_u16)?;
         let media = active.media.as_mut().ok_or(500_u16)?;
         let local = &mut media.negotiation.as_mut().ok_or(500_u16)?.local;
+        if local.other.is_none() {
+            local.other = self.settings.other_address(local.address, offer);
+        }
         let answered =
             |local: &LocalMedia| sdp::answer(offer, local).map_err(|error| error.status());
         let (mut agreed, mut answer) = answered(local)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::active_call::{ActiveCall, Line, Media, Moving, Negotiation, Saying};
 use super::clock;
 use super::gateway::{Gateway, Wake};
-use super::transport::{any_address, local_address};
+use super::transport::any_address;
 use super::wire_in::KIND as SIP;
 use crate::booking::admission::{CallId, ParticipantId};
 use crate::booking::{Admission, CallRecord, Pin, PinQuery, PinVerdict, Refusal, Standing};
@@ -102,7 +102,7 @@ impl Gateway {
             self.endpoint.reject(now, dialog, 503, Some(10), None);
             return self.refuse_unanswered(id);
         }
-        let mut local = self.local_media(source, keys);
+        let mut local = self.local_media(source, offer, keys);
         let opened = match self.open_leg(source, offer, &local) {
             Ok(opened) => opened,
             Err(error) => {
@@ -158,11 +158,17 @@ impl Gateway {
     }
 
     /// What we offer and answer to calls from there; its port and name come with the leg.
-    fn local_media(&self, source: IpAddr, keys: Option<LocalKeys>) -> LocalMedia {
-        let address = self.settings.media_address;
+    fn local_media(
+        &self,
+        source: IpAddr,
+        offer: Option<&[u8]>,
+        keys: Option<LocalKeys>,
+    ) -> LocalMedia {
+        let address = self.settings.own_address(source);
+        let address = address.unwrap_or(any_address(source));
         LocalMedia {
-            address: address
-                .unwrap_or_else(|| local_address(source).unwrap_or(any_address(source))),
+            address,
+            other: offer.and_then(|offer| self.settings.other_address(address, offer)),
             rtp_port: 0,
             codecs: CODECS.to_vec(),
             session_id: 0,

@@ -10,11 +10,12 @@
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
 //! `registration` makes us known to a trunk's registrar, `digest` answers its challenges.
-//! `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `sdes` their keys, `extmap` their header
+//! `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `extmap` their header
 //! extensions, `limits` says how much a source may ask for.
 
 mod address;
 mod compose;
+pub mod connection;
 mod dialog;
 mod digest;
 pub mod dtmf_info;

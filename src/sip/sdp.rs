@@ -14,6 +14,7 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session};
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::media::srtp::SrtpKeys;
+use crate::sip::connection;
 use crate::sip::extmap;
 use crate::sip::fmtp;
 use crate::sip::sdes::{Crypto, LocalKeys};
@@ -29,8 +30,10 @@ const MEDIA_LINES_MAX: usize = 32;
 /// Our side of a session.
 #[derive(Debug, Clone)]
 pub struct LocalMedia {
-    /// Where we receive.
+    /// Where we receive: what offers name.
     pub address: IpAddr,
+    /// The same of the other family, for peers who name an address of that one.
+    pub other: Option<IpAddr>,
     /// The port for RTP; RTCP comes to the next one unless multiplexed.
     pub rtp_port: u16,
     /// What we speak, best first.
@@ -48,6 +51,16 @@ pub struct LocalMedia {
 }
 
 impl LocalMedia {
+    /// Where a peer at this address sends to; `None`: it can't reach us. One who holds in the style of RFC 2543
+    /// names no address at all.
+    pub(crate) fn towards(&self, peer: IpAddr) -> Option<IpAddr> {
+        let reaches = |own: &IpAddr| own.is_ipv4() == peer.is_ipv4() || peer.is_unspecified();
+        [Some(self.address), self.other]
+            .into_iter()
+            .flatten()
+            .find(reaches)
+    }
+
     /// What was agreed on is offered again from now on: encrypted, or not.
     pub fn agreed(&mut self, parameters: &MediaParameters) {
         if let Some(keys) = &mut self.keys {
@@ -77,7 +90,7 @@ pub enum SdpError {
     /// Audio only in unknown codecs.
     #[error("no codec in common")]
     Codec,
-    /// No address to send to: a host name, a multicast group.
+    /// No address to send to: a host name, a multicast group, a family that isn't spoken here.
     #[error("no usable address")]
     Address,
 }
@@ -135,7 +148,7 @@ pub fn offer(local: &LocalMedia) -> Bytes {
     };
     attributes.extend(crypto.map(crypto_attribute));
     let media = audio_line(local.rtp_port, profile, &payload_types, attributes);
-    write(local, vec![media])
+    write(local, local.address, vec![media])
 }
 
 /// Takes what we can of an offer and writes the answer.
@@ -157,7 +170,9 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(MediaParameters, Byte
             }
         })
         .collect();
-    Ok((parameters, write(local, medias)))
+    let own = local.towards(parameters.remote_rtp.ip());
+    let answer = write(local, own.unwrap_or(local.address), medias);
+    Ok((parameters, answer))
 }
 
 /// Reads the answer to our offer.
@@ -205,7 +220,7 @@ fn negotiate(
     let srtp = srtp_keys(media, local)?;
     let formats = formats(media);
     let (codec, payload_type) = pick_codec(&formats, local).ok_or(SdpError::Codec)?;
-    let address = address(session, media)?;
+    let address = connection::address(session, media, local).ok_or(SdpError::Address)?;
     let remote_rtp = SocketAddr::new(address, media.port);
     let mut direction = direction(session, media, local.direction);
     if address.is_unspecified() {
@@ -226,7 +241,7 @@ fn negotiate(
         ptime: packet_time(session, media, codec),
         direction,
         remote_rtp,
-        remote_rtcp: rtcp_address(media, remote_rtp),
+        remote_rtcp: connection::rtcp_address(media, remote_rtp),
         srtp,
         signalling_source: None,
     })
@@ -370,44 +385,6 @@ fn packet_time(session: &Session, media: &Media, codec: Codec) -> Ptime {
     Ptime::nearest(ms)
 }
 
-fn address(session: &Session, media: &Media) -> Result<IpAddr, SdpError> {
-    let connection = media
-        .connections
-        .first()
-        .or(session.connection.as_ref())
-        .ok_or(SdpError::Address)?;
-    let ip = connection.try_address().map_err(|_| SdpError::Address)?.ip;
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    if ip.is_multicast() || broadcast {
-        Err(SdpError::Address)
-    } else {
-        Ok(ip)
-    }
-}
-
-/// The peer's RTCP: with RTP where multiplexed, else `a=rtcp` (RFC 3605), else the next port.
-fn rtcp_address(media: &Media, rtp: SocketAddr) -> SocketAddr {
-    if media.has_attribute("rtcp-mux") {
-        return rtp;
-    }
-    let written = values(&media.attributes, "rtcp").next().and_then(|value| {
-        let mut fields = value.split_ascii_whitespace();
-        let port = fields
-            .next()?
-            .parse()
-            .ok()
-            .filter(|port: &u16| *port != 0)?;
-        let ip = fields
-            .nth(2)
-            .and_then(|ip| ip.parse().ok())
-            .unwrap_or(rtp.ip());
-        Some(SocketAddr::new(ip, port))
-    });
-    written.unwrap_or_else(|| {
-        SocketAddr::new(rtp.ip(), rtp.port().checked_add(1).unwrap_or(rtp.port()))
-    })
-}
-
 /// What we do: the mirror of what the peer does, narrowed to what we would like.
 fn direction(session: &Session, media: &Media, wish: Direction) -> Direction {
     let written = [&media.attributes, &session.attributes]
@@ -532,19 +509,22 @@ fn offered_payload_type(codec: Codec) -> u8 {
     codec.static_payload_type().unwrap_or(OPUS_PAYLOAD_TYPE)
 }
 
-fn values<'a>(attributes: &'a [Attribute], name: &'static str) -> impl Iterator<Item = &'a str> {
+pub(super) fn values<'a>(
+    attributes: &'a [Attribute],
+    name: &'static str,
+) -> impl Iterator<Item = &'a str> {
     attributes
         .iter()
         .filter(move |a| a.attribute.eq_ignore_ascii_case(name))
         .filter_map(|a| a.value.as_deref())
 }
 
-fn write(local: &LocalMedia, medias: Vec<Media>) -> Bytes {
+fn write(local: &LocalMedia, address: IpAddr, medias: Vec<Media>) -> Bytes {
     let mut session = Session::new(
-        Origin::with_ip_addr(local.session_id, local.session_version, local.address),
+        Origin::with_ip_addr(local.session_id, local.session_version, address),
         "-",
     );
-    session.connection = Some(Connection::from_ip_addr(local.address));
+    session.connection = Some(Connection::from_ip_addr(address));
     session.times = vec![sdp_types::Time::new(0, 0)];
     session.medias = medias;
     let mut bytes = Vec::with_capacity(512);
@@ -553,7 +533,7 @@ fn write(local: &LocalMedia, medias: Vec<Media>) -> Bytes {
     bytes.into()
 }
 
-fn parse(description: &[u8]) -> Result<Session, SdpError> {
+pub(super) fn parse(description: &[u8]) -> Result<Session, SdpError> {
     let session = Session::parse(clean(description).as_bytes()).map_err(|_| SdpError::Malformed)?;
     if session.medias.len() > MEDIA_LINES_MAX {
         Err(SdpError::Malformed)
@@ -598,6 +578,7 @@ mod tests {
     fn local() -> LocalMedia {
         LocalMedia {
             address: "198.51.100.1".parse().unwrap(),
+            other: None,
             rtp_port: 20_000,
             codecs: vec![Codec::Opus, Codec::G722, Codec::Pcma, Codec::Pcmu],
             session_id: 42,

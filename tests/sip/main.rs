@@ -19,6 +19,7 @@ mod client;
 mod dialling;
 mod dialplans;
 mod events;
+mod families;
 mod guessing;
 mod neighbours;
 mod outcomes;

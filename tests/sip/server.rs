@@ -35,25 +35,41 @@ impl Server {
     /// Starts a node with the defaults and, after them, `extra` (TOML sections other than `sip.listen`,
     /// `http`, `media`, `node`).
     pub(crate) fn start(extra: &str) -> Self {
-        Self::start_with_log(extra, "trace")
+        Self::start_with_log(extra, "trace", &["127.0.0.1"])
+    }
+
+    /// As [`Self::start`], for callers by IPv4 and IPv6.
+    pub(crate) fn of_both_families(extra: &str) -> Self {
+        Self::start_with_log(extra, "trace", &["0.0.0.0", "[::]"])
     }
 
     /// As [`Self::start`], for more calls than there is room for in a log of everything.
     pub(crate) fn start_quiet(extra: &str) -> Self {
-        Self::start_with_log(extra, "info")
+        Self::start_with_log(extra, "info", &["127.0.0.1"])
     }
 
-    fn start_with_log(extra: &str, log_level: &'static str) -> Self {
+    fn start_with_log(extra: &str, log_level: &'static str, hosts: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [sip_port, tls_port, http_port] = [port(), port(), port()];
         write_certificate(folder.path());
         let media = ports(MEDIA_PORTS);
+        let listen: Vec<String> = hosts
+            .iter()
+            .flat_map(|host| {
+                [("udp", sip_port), ("tcp", sip_port), ("tls", tls_port)]
+                    .map(|(over, port)| format!("{over}:{host}:{port}"))
+            })
+            .collect();
+        let address = match hosts {
+            [one] => format!("media.address = {one:?}\n"),
+            _ => String::new(),
+        };
         let config = format!(
             "node.data_dir = {data:?}\nnode.drain_timeout = \"2s\"\n\
-             sip.listen = [\"udp:127.0.0.1:{sip_port}\", \"tcp:127.0.0.1:{sip_port}\", \"tls:127.0.0.1:{tls_port}\"]\n\
+             sip.listen = {listen:?}\n\
              sip.tls.certificate = {certificate:?}\nsip.tls.key = {key:?}\n\
              http.listen = \"127.0.0.1:{http_port}\"\n\
-             media.address = \"127.0.0.1\"\nmedia.ports = \"{media}-{last}\"\n{extra}\n",
+             {address}media.ports = \"{media}-{last}\"\n{extra}\n",
             data = folder.path().join("data"),
             certificate = folder.path().join(CERTIFICATE),
             key = folder.path().join(CERTIFICATE_KEY),
@@ -328,9 +344,10 @@ fn spawn(folder: &Path, log_level: &str) -> Child {
         .expect("the server starts")
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself; another one each time.
+/// A certificate for this machine that vouches for itself; another one each time.
 pub(crate) fn write_certificate(folder: &Path) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1", "::1"].map(str::to_owned))
+        .expect("a certificate");
     fs::write(folder.join(CERTIFICATE), made.cert.pem()).expect("written");
     fs::write(
         folder.join(CERTIFICATE_KEY),

@@ -3,6 +3,7 @@
 //! Everything that arrives goes through one bounded queue to the gateway; when it is full a datagram
 //! is dropped and counted (its sender repeats it, RFC 3261 section 17.1) and a stream is not read on.
 
+mod binding;
 mod outgoing;
 mod stream;
 mod tls;
@@ -26,6 +27,7 @@ pub use tls::{TlsError, TlsIdentity};
 
 use crate::config::{ListenAddress, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit, TrunkId};
+use binding::Binding;
 use stream::Door;
 
 /// What a socket tells the gateway.
@@ -108,16 +110,17 @@ impl Transport {
             tasks: JoinSet::new(),
         };
         for at in listen {
+            let binding = Binding::of(at, listen);
             match (at.transport, identity) {
-                (SipTransport::Udp, _) => transport.listen_udp(at.address, &inbound).await,
-                (SipTransport::Tcp, _) => transport.listen_stream(at.address, plain.clone()).await,
+                (SipTransport::Udp, _) => transport.listen_udp(binding, &inbound),
+                (SipTransport::Tcp, _) => transport.listen_stream(binding, plain.clone()),
                 (SipTransport::Tls, Some(identity)) => {
                     let identity = Some(Arc::clone(identity));
                     let door = Door {
                         identity,
                         ..plain.clone()
                     };
-                    transport.listen_stream(at.address, door).await
+                    transport.listen_stream(binding, door)
                 }
                 (SipTransport::Tls, None) => Err(io::Error::other("it has no certificate")),
             }
@@ -129,12 +132,8 @@ impl Transport {
         Ok((transport, receiver))
     }
 
-    async fn listen_udp(
-        &mut self,
-        address: SocketAddr,
-        inbound: &mpsc::Sender<Inbound>,
-    ) -> io::Result<()> {
-        let socket = Arc::new(UdpSocket::bind(address).await?);
+    fn listen_udp(&mut self, binding: Binding, inbound: &mpsc::Sender<Inbound>) -> io::Result<()> {
+        let socket = Arc::new(binding.datagrams()?);
         let index = self.udp.len();
         self.udp.push(Arc::clone(&socket));
         self.tasks.spawn(udp::receive(
@@ -146,8 +145,8 @@ impl Transport {
         Ok(())
     }
 
-    async fn listen_stream(&mut self, address: SocketAddr, door: Door) -> io::Result<()> {
-        let listener = stream::listen(address).await?;
+    fn listen_stream(&mut self, binding: Binding, door: Door) -> io::Result<()> {
+        let listener = binding.listen()?;
         let bound = match door.identity {
             None => &mut self.tcp,
             Some(_) => &mut self.tls,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Network;
+use crate::config::{Network, PerFamily};
 use crate::sip::endpoint::trunks::TrunkSettings;
 use crate::sip::transaction::Timing;
 
@@ -12,15 +12,16 @@ use crate::sip::transaction::Timing;
 pub struct EndpointConfig {
     /// Sent as Server and User-Agent; nothing by default, since a version only helps attackers.
     pub user_agent: Option<String>,
-    /// The advertised `host:port` of each UDP socket, by its position in [`Flow::Udp`]. Where one is
-    /// missing or unspecified (`0.0.0.0:5060`), a call is told the address that its caller dialled.
+    /// The `host:port` that peers are told for each UDP socket, by its position in [`Flow::Udp`], and by their
+    /// family: one socket may serve both. Where one is missing, empty or unspecified (`0.0.0.0:5060`), a call
+    /// is told the address that its caller dialled.
     ///
     /// [`Flow::Udp`]: crate::sip::event::Flow::Udp
-    pub udp_contacts: Vec<String>,
-    /// The advertised `host:port` of the TCP listener.
-    pub tcp_contact: Option<String>,
-    /// The advertised `host:port` of the TLS listener.
-    pub tls_contact: Option<String>,
+    pub udp_contacts: Vec<PerFamily<String>>,
+    /// The same of TCP.
+    pub tcp_contact: PerFamily<String>,
+    /// The same of TLS.
+    pub tls_contact: PerFamily<String>,
     /// Networks without source limits, whose small requests may get longer answers.
     pub trusted: Vec<Network>,
     /// Trunks; their calls have no source limits either.
@@ -40,8 +41,8 @@ impl Default for EndpointConfig {
         Self {
             user_agent: None,
             udp_contacts: Vec::new(),
-            tcp_contact: None,
-            tls_contact: None,
+            tcp_contact: PerFamily::default(),
+            tls_contact: PerFamily::default(),
             trusted: Vec::new(),
             trunks: Vec::new(),
             timing: Timing::default(),

@@ -372,13 +372,14 @@ impl Endpoint {
             Flow::Stream {
                 over: StreamTransport::Tcp,
                 ..
-            } => self.config.tcp_contact.as_ref(),
+            } => Some(&self.config.tcp_contact),
             Flow::Stream {
                 over: StreamTransport::Tls,
                 ..
-            } => self.config.tls_contact.as_ref(),
+            } => Some(&self.config.tls_contact),
         };
-        advertised.map(String::as_str).filter(|host_port| {
+        let advertised = advertised.map(|contacts| contacts.of(flow.peer().ip()).as_str());
+        advertised.filter(|host_port| {
             !host_port.is_empty()
                 && message::host_ip(host_port).is_none_or(|ip| !ip.is_unspecified())
         })

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::*;
+use crate::config::PerFamily;
 
 const CALLS: u64 = 4;
 
@@ -67,7 +68,7 @@ impl World {
         let side = |own: &str, flow, seed| Side {
             endpoint: Endpoint::new(
                 EndpointConfig {
-                    udp_contacts: vec![own.to_owned()],
+                    udp_contacts: vec![PerFamily::both(own.to_owned())],
                     ..EndpointConfig::default()
                 },
                 seed,

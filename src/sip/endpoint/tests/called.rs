@@ -345,7 +345,9 @@ fn record_routes_come_back_in_the_answer_and_lead_our_requests() {
 
 #[test]
 fn without_an_advertised_address_the_caller_is_told_what_it_dialled() {
-    let mut bench = Bench::with(|config| config.udp_contacts = vec!["0.0.0.0:5060".to_owned()]);
+    let mut bench = Bench::with(|config| {
+        config.udp_contacts = vec![PerFamily::both("0.0.0.0:5060".to_owned())]
+    });
     let dialog = bench.ring();
     bench.endpoint.answer(bench.now, dialog, Bytes::new());
     assert_eq!(
@@ -396,8 +398,12 @@ fn tel_uris_and_ipv6_are_calls_like_others() {
         (told.number.as_str(), told.caller.expose()),
         ("+390612345", "+39333")
     );
-    let mut bench =
-        Bench::with(|config| config.udp_contacts = vec!["[2001:db8::1]:5060".to_owned()]);
+    let mut bench = Bench::with(|config| {
+        config.udp_contacts = vec![PerFamily {
+            v4: "198.51.100.1:5060".to_owned(),
+            v6: "[2001:db8::1]:5060".to_owned(),
+        }];
+    });
     let text = invite()
         .replace("198.51.100.1", "[2001:db8::1]")
         .replace("192.0.2.7:5060", "[2001:db8::7]:5060;rport");
@@ -422,6 +428,32 @@ fn tel_uris_and_ipv6_are_calls_like_others() {
         header(&bench.sent()[0], "Contact"),
         Some("<sip:[2001:db8::1]:5060>")
     );
+}
+
+#[test]
+fn one_socket_tells_peers_of_either_family_its_address_of_that_one() {
+    for (peer, expected) in [
+        ("192.0.2.7:5060", "<sip:198.51.100.1:5060>"),
+        ("[::ffff:192.0.2.7]:5060", "<sip:198.51.100.1:5060>"),
+        ("[2001:db8::7]:5060", "<sip:[2001:db8::1]:5060>"),
+    ] {
+        let mut bench = Bench::with(|config| {
+            config.udp_contacts = vec![PerFamily {
+                v4: "198.51.100.1:5060".to_owned(),
+                v6: "[2001:db8::1]:5060".to_owned(),
+            }];
+        });
+        let text = invite();
+        bench
+            .endpoint
+            .handle_datagram(bench.now, udp(peer), text.as_bytes());
+        bench.sent();
+        let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+            panic!("no call from {peer}")
+        };
+        bench.endpoint.answer(bench.now, dialog, Bytes::new());
+        assert_eq!(header(&bench.sent()[0], "Contact"), Some(expected));
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod trunks;
 use std::time::Duration;
 
 use super::*;
+use crate::config::PerFamily;
 
 /// An endpoint, a clock and what it has sent.
 struct Bench {
@@ -45,9 +46,9 @@ impl Bench {
 
     fn with(change: impl FnOnce(&mut EndpointConfig)) -> Self {
         let mut config = EndpointConfig {
-            udp_contacts: vec!["198.51.100.1:5060".to_owned()],
-            tcp_contact: Some("198.51.100.1:5060".to_owned()),
-            tls_contact: Some("sip.example.org:5061".to_owned()),
+            udp_contacts: vec![PerFamily::both("198.51.100.1:5060".to_owned())],
+            tcp_contact: PerFamily::both("198.51.100.1:5060".to_owned()),
+            tls_contact: PerFamily::both("sip.example.org:5061".to_owned()),
             ..EndpointConfig::default()
         };
         change(&mut config);

@@ -180,6 +180,13 @@ impl Snapshot {
             "reason",
             &live.packets_dropped,
         )?;
+        counters(
+            to,
+            "voicebridge_media_packets_refused",
+            "Audio packets that came to a call's port and were not used",
+            "reason",
+            &live.packets_refused,
+        )?;
         let (name, help) = (
             "voicebridge_call_setup_seconds",
             "From a call's arrival to the first byte of its first prompt",

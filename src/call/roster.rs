@@ -291,6 +291,8 @@ pub struct Gauges {
     pub media_busy: Vec<f64>,
     /// Audio packets that were dropped outside of any call, since start, by reason.
     pub packets_dropped: Vec<(&'static str, u64)>,
+    /// Audio packets that came to a call's port and were neither used nor answered, since start, by reason.
+    pub packets_refused: Vec<(&'static str, u64)>,
     /// Frames that were concealed, since start.
     pub concealed_frames: u64,
     /// Legs that sent or received nothing while the other way worked, since start.

@@ -1,4 +1,5 @@
 mod arrival;
+mod attacks;
 mod shared;
 mod stall;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::media::clip::Rendition;
 use crate::media::codec::{Codec, Decoder, Encoder};
+use crate::media::command::Refusal;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
 use crate::media::seeded::Random;
 use crate::units::{BridgeId, LegId, SampleRate};
@@ -84,21 +86,25 @@ impl World {
     /// Runs for so many 20 ms; phones speak at the beginning of each.
     fn run(&mut self, frames: u32) {
         for _ in 0..4 * frames {
-            if self.ticks.is_multiple_of(4) {
-                self.phones.iter_mut().for_each(Phone::speak);
-            }
-            let now = self.start + Duration::from_millis(5) * self.ticks;
-            for thread in &mut self.threads {
-                thread.tick(now);
-            }
-            self.control.pump();
-            self.events
-                .extend(std::iter::from_fn(|| self.control.poll_event()));
-            for phone in &mut self.phones {
-                phone.listen(self.ticks);
-            }
-            self.ticks += 1;
+            self.run_tick();
         }
+    }
+
+    fn run_tick(&mut self) {
+        if self.ticks.is_multiple_of(4) {
+            self.phones.iter_mut().for_each(Phone::speak);
+        }
+        let now = self.start + Duration::from_millis(5) * self.ticks;
+        for thread in &mut self.threads {
+            thread.tick(now);
+        }
+        self.control.pump();
+        self.events
+            .extend(std::iter::from_fn(|| self.control.poll_event()));
+        for phone in &mut self.phones {
+            phone.listen(self.ticks);
+        }
+        self.ticks += 1;
     }
 
     fn leg(&self, phone: usize) -> LegId {
@@ -407,7 +413,7 @@ fn a_stranger_is_never_mixed_and_never_answered() {
             None
         }
     });
-    assert!(report.unwrap().foreign >= 600);
+    assert!(report.unwrap().refused.of(Refusal::Foreign) >= 600);
 }
 
 #[test]

@@ -308,12 +308,12 @@ pub struct LegReport {
     pub late: u64,
     /// Packets that came twice.
     pub duplicated: u64,
-    /// Packets that could not be read.
-    pub malformed: u64,
+    /// Packets that were dropped because too many waited.
+    pub overflowed: u64,
     /// Frames that were concealed.
     pub concealed_frames: u64,
-    /// Packets from strangers, neither used nor answered.
-    pub foreign: u64,
+    /// Packets neither used nor answered.
+    pub refused: Refusals,
     /// Packets sent.
     pub sent: u64,
     /// When its first prompt began: the tick that sent its first frame.
@@ -334,6 +334,77 @@ pub struct LegReport {
     pub echo: Option<Echo>,
 }
 
+/// Why a packet that came to a leg's port was not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// From an address that isn't the peer's.
+    Foreign,
+    /// From where the peer may be, but it hasn't shown yet that it is him.
+    Unproven,
+    /// Not protected by the peer's key.
+    Forged,
+    /// Protected by it, but had before.
+    Replayed,
+    /// Of what may be another stream than the peer's.
+    Strange,
+    /// Could not be read, or of a payload type that nobody agreed on.
+    Malformed,
+}
+
+impl Refusal {
+    /// All of them, in the order of [`Refusals`].
+    pub const ALL: [Self; 6] = [
+        Self::Foreign,
+        Self::Unproven,
+        Self::Forged,
+        Self::Replayed,
+        Self::Strange,
+        Self::Malformed,
+    ];
+
+    /// The word in metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::Unproven => "unproven",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
+            Self::Strange => "strange",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// How many packets were refused, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Refusal::ALL.len()]);
+
+impl Refusals {
+    /// One more.
+    pub(in crate::media) const fn note(&mut self, why: Refusal) {
+        self.add(why, 1);
+    }
+
+    /// So many more.
+    pub(in crate::media) const fn add(&mut self, why: Refusal, packets: u64) {
+        self.0[why as usize] += packets;
+    }
+
+    /// Of one reason.
+    #[must_use]
+    pub const fn of(&self, why: Refusal) -> u64 {
+        self.0[why as usize]
+    }
+
+    /// Takes in what came since `before`.
+    pub fn add_since(&mut self, before: &Self, now: &Self) {
+        for why in Refusal::ALL {
+            self.add(why, now.of(why).saturating_sub(before.of(why)));
+        }
+    }
+}
+
 impl Default for LegReport {
     fn default() -> Self {
         Self {
@@ -343,9 +414,9 @@ impl Default for LegReport {
             loss_runs: 0,
             late: 0,
             duplicated: 0,
-            malformed: 0,
+            overflowed: 0,
             concealed_frames: 0,
-            foreign: 0,
+            refused: Refusals::default(),
             sent: 0,
             prompted_at: None,
             jitter_ms: 0.0,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
-use crate::media::command::{EngineEvent, LegKind, LegSlot};
+use crate::media::command::{EngineEvent, LegKind, LegSlot, Refusals};
 use crate::media::leg::figures::Received;
 use crate::media::leg::hold::Hold;
 use crate::media::leg::liveness::{Liveness, Talking};
@@ -64,7 +64,7 @@ pub struct Leg {
     sent: u64,
     /// Since when it has been played something.
     prompted_at: Option<Instant>,
-    foreign: u64,
+    refused: Refusals,
 }
 
 /// Where the sound comes from that a leg in a bridge is sent.
@@ -184,7 +184,7 @@ impl Leg {
             earlier: Received::default(),
             sent: 0,
             prompted_at: None,
-            foreign: 0,
+            refused: Refusals::default(),
             parameters,
         }
     }

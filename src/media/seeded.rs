@@ -1,5 +1,8 @@
 //! Seeded randomness for tests, so that every failure can be had again.
 
+use std::sync::LazyLock;
+use std::time::Instant;
+
 /// A small linear congruential generator (Knuth's MMIX constants), the high half used.
 pub(crate) struct Random(u64);
 
@@ -27,11 +30,12 @@ impl Random {
     }
 }
 
-/// Where a test's pushed clock begins.
+/// Where a test's pushed clock begins: the same moment whenever it is asked for.
 #[expect(
     clippy::disallowed_methods,
     reason = "an Instant can't be made otherwise; tests count on from here"
 )]
-pub(crate) fn start() -> std::time::Instant {
-    std::time::Instant::now()
+pub(crate) fn start() -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START
 }

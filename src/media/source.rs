@@ -3,7 +3,8 @@
 //!
 //! - the address in the peer's SDP locks at once;
 //! - another one (a phone behind a NAT) locks only after a run of packets that look like this
-//!   leg's stream while the SDP address is silent, and only from an IP that can be the peer's;
+//!   leg's stream and keep its pace while the SDP address is silent, and only from an IP that can be
+//!   the peer's; one that nothing speaks for but that must wait longest;
 //! - for 3 s after such a lock a better-founded address still takes over;
 //! - afterwards silence, hold and even the right SSRC move nothing: only signalling does.
 
@@ -319,17 +320,19 @@ struct Candidate {
 struct Run {
     ssrc: Ssrc,
     sequence: SeqNo,
-    packets: u8,
+    packets: u32,
 }
 
 impl Candidate {
     fn take(&mut self, now: Instant, ssrc: Ssrc, sequence: SeqNo) {
+        let pause = now.saturating_duration_since(self.last);
         self.last = now;
-        let packets = match self.run {
-            Some(run) if run.ssrc == ssrc && rises(run.sequence, sequence) => {
-                run.packets.saturating_add(1)
-            }
-            Some(_) | None => {
+        let goes_on = |run: &Run| {
+            run.ssrc == ssrc && rises(run.sequence, sequence) && pause <= PAUSE_WITHIN_RUN
+        };
+        let packets = match self.run.filter(goes_on) {
+            Some(run) => run.packets.saturating_add(1),
+            None => {
                 self.first = now;
                 1
             }
@@ -341,10 +344,19 @@ impl Candidate {
         });
     }
 
-    /// A guess from anywhere must also keep the pace of a real stream: a spray does not.
+    /// A run that keeps the pace of a real stream: a spray over one port is faster, one over all ports
+    /// slower. Who nothing but that speaks for must keep it up until the peer himself, whose address
+    /// is known from signalling, has had the time to speak.
     fn is_convincing(&self, now: Instant) -> bool {
-        self.run.is_some_and(|run| run.packets >= PACKETS_TO_LEARN)
-            && (self.rank > Rank::Anywhere || now.saturating_duration_since(self.first) >= PACE_MIN)
+        let lasted = now.saturating_duration_since(self.first);
+        let enough = match self.rank {
+            Rank::Anywhere => ANYWHERE_AFTER,
+            Rank::SameHost | Rank::Described => PACE_MIN,
+        };
+        let most = lasted.as_millis() / PACKET_LEAST.as_millis() + u128::from(PACKETS_TO_LEARN);
+        self.run.is_some_and(|run| {
+            run.packets >= PACKETS_TO_LEARN && u128::from(run.packets) <= most && lasted >= enough
+        })
     }
 }
 
@@ -372,11 +384,17 @@ fn is_unreachable(ip: IpAddr) -> bool {
 /// Addresses that are watched at once.
 const CANDIDATES: usize = 4;
 /// Packets in a row before an address other than the SDP's is believed.
-const PACKETS_TO_LEARN: u8 = 4;
+const PACKETS_TO_LEARN: u32 = 4;
 /// Losses within a run that are forgiven.
 const SEQUENCE_STEP_MAX: u16 = 16;
 /// Four packets of 10 ms take at least this long.
 const PACE_MIN: Duration = Duration::from_millis(30);
+/// No stream has more packets than one in this time; the shortest packet time is 10 ms.
+const PACKET_LEAST: Duration = Duration::from_millis(5);
+/// Keys come every 50 ms at most, and some are lost.
+const PAUSE_WITHIN_RUN: Duration = Duration::from_millis(250);
+/// A phone that was answered has sent four packets of 60 ms by then.
+const ANYWHERE_AFTER: Duration = Duration::from_millis(400);
 /// How long a better-founded address may still take over.
 const TAKEOVER: Duration = Duration::from_secs(3);
 /// A stream that pauses this long is silent.
@@ -561,7 +579,10 @@ mod tests {
         let mut scene = Scene::new(&parameters(SDP, None));
         let from = "198.51.100.7:4010".parse().unwrap();
         let verdicts: Vec<_> = (0..4)
-            .map(|n| scene.lock.check(scene.now, from, &packet(1, n, 101)))
+            .map(|n| {
+                scene.wait(50);
+                scene.lock.check(scene.now, from, &packet(1, n, 101))
+            })
             .collect();
         assert_eq!(verdicts, [Learning, Learning, Learning, Locked]);
     }
@@ -577,7 +598,7 @@ mod tests {
                 assert_ne!(scene.lock.check(scene.now, from, &packet(5, n, 0)), Locked);
             }
             last = scene.lock.check(scene.now, phone, &packet(1, n, 0));
-            scene.wait(5);
+            scene.wait(10);
         }
         assert_eq!(last, Locked);
     }
@@ -586,18 +607,41 @@ mod tests {
     fn an_unknown_nat_address_must_keep_the_pace_of_a_stream_and_yields_to_the_signalling_host() {
         let private = parameters("10.0.0.5:4000", Some("198.51.100.7"));
         let mut scene = Scene::new(&private);
-        let from = STRANGER.parse().unwrap();
-        let spray: Vec<_> = (0..20)
-            .map(|n| scene.lock.check(scene.now, from, &packet(1, n, 0)))
-            .collect();
-        assert_eq!(spray, vec![Learning; 20]);
-        scene.wait(40);
-        assert_eq!(scene.lock.check(scene.now, from, &packet(1, 20, 0)), Locked);
+        assert_eq!(scene.stream(STRANGER, 1, 20), vec![Learning; 20]);
+        assert_eq!(scene.stream(STRANGER, 1, 1), [Locked]);
         assert_eq!(
             scene.stream("198.51.100.7:31000", 2, 4),
             [Learning, Learning, Learning, Locked]
         );
         assert_eq!(scene.stream(STRANGER, 1, 4), vec![Foreign; 4]);
+    }
+
+    /// From `from`, one packet each so many microseconds for five seconds.
+    fn spray(scene: &mut Scene, from: &str, micros: u64) -> Vec<SourceVerdict> {
+        let from = from.parse().unwrap();
+        (0..5_000_000 / micros)
+            .map(|n| {
+                scene.now += Duration::from_micros(micros);
+                scene.lock.check(scene.now, from, &packet(5, n as u16, 0))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn sprays_faster_or_slower_than_any_stream_are_never_locked() {
+        for (sdp, from) in [
+            ("10.0.0.5:4000", STRANGER),
+            (SDP, "198.51.100.7:4010"),
+            ("10.0.0.5:4000", "198.51.100.7:4010"),
+        ] {
+            // 10,000 a second at one port; 3 a second, which is 30,000 over all ports.
+            for micros in [100, 333_333] {
+                let mut scene = Scene::new(&parameters(sdp, Some("198.51.100.7")));
+                let verdicts = spray(&mut scene, from, micros);
+                assert!(verdicts.iter().all(|verdict| *verdict == Learning));
+                assert!(!scene.lock.is_locked(), "{sdp} {from} {micros}");
+            }
+        }
     }
 
     #[test]

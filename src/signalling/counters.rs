@@ -1,11 +1,12 @@
 //! What the gateway counts, and the picture of it that others read without asking.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::set_up::SetUps;
 use crate::call::roster::{DurationHistogram, Gauges};
 use crate::engine::{LATENESS_BOUNDS, LegReport, ThreadHealth};
+use crate::media::command::{Refusal, Refusals};
 use crate::units::LegId;
 
 /// Why a call was not admitted.
@@ -48,6 +49,9 @@ pub(super) struct Counters {
     refused: BTreeMap<Refused, u64>,
     concealed_frames: u64,
     one_way_audio: u64,
+    packets_refused: Refusals,
+    /// What each leg that is open had told of them.
+    told: HashMap<LegId, Refusals>,
     pub(super) set_up: SetUps,
 }
 
@@ -61,6 +65,9 @@ impl Counters {
         Gauges {
             concealed_frames: self.concealed_frames,
             one_way_audio: self.one_way_audio,
+            packets_refused: Refusal::ALL
+                .map(|why| (why.word(), self.packets_refused.of(why)))
+                .to_vec(),
             set_up: self.set_up.histograms(),
             admission_refused: self
                 .refused
@@ -71,7 +78,19 @@ impl Counters {
         }
     }
 
+    /// Takes in what a leg tells once a second; true where it turns out that somebody else sends to its port.
+    pub(super) fn leg_told(&mut self, leg: LegId, report: &LegReport) -> bool {
+        self.set_up.note(leg, report);
+        let before = self.told.insert(leg, report.refused).unwrap_or_default();
+        self.packets_refused.add_since(&before, &report.refused);
+        let strangers = |refused: &Refusals| STRANGERS.map(|why| refused.of(why)).iter().sum();
+        let is_beset = |packets: u64| packets >= BESET_FROM_PACKETS;
+        is_beset(strangers(&report.refused)) && !is_beset(strangers(&before))
+    }
+
     pub(super) fn leg_closed(&mut self, leg: LegId, report: &LegReport) {
+        self.leg_told(leg, report);
+        self.told.remove(&leg);
         self.set_up.end(leg, report);
         self.concealed_frames += report.concealed_frames;
         if report.received == 0 && report.sent > ONE_WAY_AFTER_PACKETS {
@@ -79,6 +98,16 @@ impl Counters {
         }
     }
 }
+
+/// What nobody sends by mistake for long.
+const STRANGERS: [Refusal; 4] = [
+    Refusal::Foreign,
+    Refusal::Forged,
+    Refusal::Replayed,
+    Refusal::Strange,
+];
+/// A phone that changes its keys or its stream has some under way.
+const BESET_FROM_PACKETS: u64 = 200;
 
 /// Ten seconds of packets sent and none received.
 const ONE_WAY_AFTER_PACKETS: u64 = 500;

@@ -283,7 +283,9 @@ impl Gateway {
                 let Some(&id) = self.by_leg.get(&leg) else {
                     return;
                 };
-                self.counters.set_up.note(leg, &report);
+                if self.counters.leg_told(leg, &report) {
+                    tracing::warn!(call = %id, "somebody else sends to the audio port of a call; his packets are dropped");
+                }
                 if let Some(active) = self.calls.get_mut(&id) {
                     active.window.note(&report);
                     let before = active.report.replace(report).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A leg's figures since its beginning.
 
 use super::Leg;
-use crate::media::command::LegReport;
+use crate::media::command::{LegReport, Refusal, Refusals};
 
 /// Counts that outlive a change of codec.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,6 +11,8 @@ pub(super) struct Received {
     loss_runs: u64,
     late: u64,
     duplicated: u64,
+    overflowed: u64,
+    strange: u64,
     malformed: u64,
     concealed_frames: u64,
 }
@@ -28,9 +30,9 @@ impl Leg {
             loss_runs: received.loss_runs,
             late: received.late,
             duplicated: received.duplicated,
-            malformed: received.malformed,
+            overflowed: received.overflowed,
+            refused: self.refusals(&received),
             concealed_frames: received.concealed_frames,
-            foreign: self.foreign,
             sent: self.sent,
             prompted_at: self.prompted_at,
             jitter_ms: statistics.jitter_ms,
@@ -52,8 +54,18 @@ impl Leg {
             loss_runs: self.earlier.loss_runs + now.loss_runs,
             late: self.earlier.late + now.late,
             duplicated: self.earlier.duplicated + now.duplicated,
+            overflowed: self.earlier.overflowed + now.overflowed,
+            strange: self.earlier.strange + now.strange,
             malformed: self.earlier.malformed + now.malformed,
             concealed_frames: self.earlier.concealed_frames + now.concealed_frames,
         }
+    }
+
+    /// What was refused at the door, and what the receiver refused.
+    fn refusals(&self, received: &Received) -> Refusals {
+        let mut refused = self.refused;
+        refused.add(Refusal::Strange, received.strange);
+        refused.add(Refusal::Malformed, received.malformed);
+        refused
     }
 }

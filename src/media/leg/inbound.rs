@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use crate::media::command::Refusal;
 use crate::media::leg::Leg;
 use crate::media::receive::PacketVerdict;
 use crate::media::rtcp::RtcpReceived;
 use crate::media::rtp::is_rtcp;
 use crate::media::source::SourceVerdict;
-use crate::media::srtp::Kind;
+use crate::media::srtp::{Kind, SrtpError};
 
 impl Leg {
     /// A datagram from the RTP socket.
@@ -18,46 +19,52 @@ impl Leg {
             return;
         }
         if self.srtp.is_some() {
-            self.lay_open(Kind::Rtp, packet, |leg, packet| {
-                // The key is a better proof of who sent it than any address.
-                leg.source.trust(now, from);
+            self.lay_open(Kind::Rtp, packet, |leg, packet, is_newest| {
+                // The key is a better proof of who sent it than any address; but what comes late may have
+                // been kept back by somebody on the way.
+                if is_newest {
+                    leg.source.trust(now, from);
+                }
                 leg.receive(now, packet);
             });
             return;
         }
         match self.source.check(now, from, packet) {
             SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, packet),
-            SourceVerdict::Learning => {}
-            SourceVerdict::Foreign => self.foreign += 1,
+            SourceVerdict::Learning => self.refused.note(Refusal::Unproven),
+            SourceVerdict::Foreign => self.refused.note(Refusal::Foreign),
         }
     }
 
     /// A datagram from the RTCP socket, or RTCP from the RTP socket (RFC 5761).
     pub fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         if self.srtp.is_some() {
-            self.lay_open(Kind::Rtcp, packet, |leg, packet| {
+            self.lay_open(Kind::Rtcp, packet, |leg, packet, _| {
                 leg.take_report(now, from, packet);
             });
         } else if self.source.check_rtcp(from) {
             self.take_report(now, from, packet);
         } else {
-            self.foreign += 1;
+            self.refused.note(Refusal::Foreign);
         }
     }
 
     /// Decrypts; what the peer did not write is counted and dropped.
-    fn lay_open(&mut self, kind: Kind, packet: &[u8], take: impl FnOnce(&mut Self, &[u8])) {
+    fn lay_open(&mut self, kind: Kind, packet: &[u8], take: impl FnOnce(&mut Self, &[u8], bool)) {
         let Some(mut srtp) = self.srtp.take() else {
             return;
         };
-        if srtp.open(kind, packet, |plain| take(self, plain)).is_err() {
-            self.foreign += 1;
+        match srtp.open(kind, packet, |plain, newest| take(self, plain, newest)) {
+            Ok(()) => {}
+            Err(SrtpError::Replayed) => self.refused.note(Refusal::Replayed),
+            Err(SrtpError::Forged | SrtpError::Malformed) => self.refused.note(Refusal::Forged),
         }
         self.srtp = Some(srtp);
     }
 
     fn take_report(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
         let Ok(received) = RtcpReceived::parse(packet, self.packetiser.ssrc()) else {
+            self.refused.note(Refusal::Malformed);
             return;
         };
         self.rtcp.heard_from = Some(from);

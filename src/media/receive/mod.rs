@@ -303,6 +303,11 @@ impl Receiver {
             Fit::Duplicate => return PacketVerdict::Duplicate,
             Fit::Strange => return PacketVerdict::Strange,
         };
+        if meaning == Meaning::Audio {
+            let micros =
+                u64::from(ticks) * 1_000_000 / u64::from(self.parameters.codec.rtp_clock());
+            self.stream.note_packet_time(Duration::from_micros(micros));
+        }
         self.counts.loss_runs += self.loss.note(sequence);
         match meaning {
             Meaning::Audio => self.take_audio(now, rtp, sequence, ticks),

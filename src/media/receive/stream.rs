@@ -46,6 +46,7 @@ impl Stream {
             return current.take(now, sequence);
         }
         let silent = now.saturating_duration_since(current.last_heard);
+        let between = current.between;
         let packets = match self.candidate {
             Some(candidate) if candidate.is_followed_by(header) => {
                 candidate.packets.saturating_add(1)
@@ -57,8 +58,12 @@ impl Stream {
             sequence: header.sequence,
             packets,
         });
-        let goes_on = packets >= CANDIDATE_PACKETS && silent >= SILENT;
-        if goes_on || silent >= LONG_SILENT {
+        // What comes faster than any stream is none, however long the stream itself is silent.
+        let most = silent.as_millis() / PACKET_LEAST.as_millis() + u128::from(CANDIDATE_BURST);
+        let in_pace = u128::from(packets) <= most;
+        let stopped = silent >= SILENT.max(between * 2 + SILENT_MARGIN);
+        let goes_on = packets >= CANDIDATE_PACKETS && stopped;
+        if in_pace && (goes_on || silent >= LONG_SILENT) {
             self.begin(now, header)
         } else {
             Fit::Strange
@@ -71,6 +76,13 @@ impl Stream {
             let step = current.transit.map_or(0, |last| (transit - last).abs());
             current.transit = Some(transit);
             current.jitter += (step as f32 - current.jitter) / 16.0;
+        }
+    }
+
+    /// An audio packet was so long: until two more should have come, the stream hasn't stopped.
+    pub(super) const fn note_packet_time(&mut self, length: Duration) {
+        if let Some(current) = &mut self.current {
+            current.between = length;
         }
     }
 
@@ -158,6 +170,7 @@ impl Stream {
             bits: 1,
             received: 1,
             last_heard: now,
+            between: Duration::ZERO,
             transit: None,
             jitter: 0.0,
             sender_report: None,
@@ -175,6 +188,8 @@ struct Current {
     bits: u128,
     received: u64,
     last_heard: Instant,
+    /// Length of the last audio packet.
+    between: Duration,
     transit: Option<i64>,
     jitter: f32,
     sender_report: Option<(Instant, NtpTime)>,
@@ -215,7 +230,7 @@ impl Current {
 struct Candidate {
     ssrc: Ssrc,
     sequence: SeqNo,
-    packets: u8,
+    packets: u32,
 }
 
 impl Candidate {
@@ -238,10 +253,14 @@ const CYCLE: u64 = 1 << 16;
 const AHEAD_MAX: u64 = 3000;
 const BEHIND_MAX: u64 = 100;
 /// Packets in a row that make another stream believable.
-const CANDIDATE_PACKETS: u8 = 2;
+const CANDIDATE_PACKETS: u32 = 2;
 const CANDIDATE_STEP_MAX: u16 = 8;
-/// The old stream must have stopped by then: two packets of 20 ms, one of 60 ms.
+/// Such a stream may come in a burst, but then no faster than one packet in this time.
+const CANDIDATE_BURST: u32 = 16;
+const PACKET_LEAST: Duration = Duration::from_millis(5);
+/// The old stream must have stopped by then, and two of its packets be missing.
 const SILENT: Duration = Duration::from_millis(50);
+const SILENT_MARGIN: Duration = Duration::from_millis(10);
 /// After this long any packet begins anew.
 const LONG_SILENT: Duration = Duration::from_millis(500);
 
@@ -331,6 +350,34 @@ mod tests {
             ));
             assert_eq!(scene.stream.lost(), 0);
         }
+    }
+
+    #[test]
+    fn between_two_packets_of_60_ms_no_stranger_takes_over() {
+        let mut scene = Scene::new();
+        scene.packet(1, 10, true);
+        scene.stream.note_packet_time(Duration::from_millis(60));
+        for n in 0..50 {
+            // In between two others come, of a stream that goes on.
+            assert_eq!(scene.packet(2, 2 * n, true), Fit::Strange);
+            assert_eq!(scene.packet(2, 2 * n + 1, true), Fit::Strange);
+            assert!(matches!(scene.packet(1, 11 + n, true), Fit::Fits(_)));
+        }
+        // Once it has stopped, another one is believed before 200 ms are over.
+        let begins = (0..9).position(|n| scene.packet(3, n, true) != Fit::Strange);
+        assert_eq!(begins, Some(6), "140 ms");
+    }
+
+    #[test]
+    fn a_flood_is_no_stream_however_long_the_other_is_silent() {
+        let mut scene = Scene::new();
+        scene.packet(1, 10, true);
+        for n in 0..20_000_u16 {
+            scene.now += Duration::from_micros(100);
+            let flood = scene.stream.check(scene.now, &header(2, n), true);
+            assert_eq!(flood, Fit::Strange, "{n}");
+        }
+        assert!(matches!(scene.packet(1, 11, true), Fit::Fits(_)));
     }
 
     #[test]

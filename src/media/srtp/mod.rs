@@ -2,7 +2,7 @@
 //!
 //! A packet is authenticated before anything of it is remembered: no stream, no rollover counter and
 //! no place in the replay window comes from a packet that its peer did not make. State is bounded: the
-//! stream in use, and one more.
+//! last sixteen streams of a peer, so that what was recorded of one that it has left is not taken again.
 
 #![deny(clippy::indexing_slicing)]
 

@@ -12,9 +12,11 @@ use super::{
 pub struct SrtpReceiver {
     rtp: Protection,
     rtcp: Protection,
-    /// The one in use first. A peer that changes its SSRC may have packets of the old one under way.
+    /// The one in use first. What a peer has sent under an SSRC that it has left must not be taken
+    /// again, so those are remembered too.
     pub(super) streams: [Option<Stream>; STREAMS],
-    rtcp_windows: [Option<(u32, ReplayWindow)>; STREAMS],
+    rtcp_streams: [Option<Stream>; STREAMS],
+    is_newest: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -31,7 +33,8 @@ impl SrtpReceiver {
             rtp: Protection::rtp(key),
             rtcp: Protection::rtcp(key),
             streams: [None; STREAMS],
-            rtcp_windows: [None; STREAMS],
+            rtcp_streams: [None; STREAMS],
+            is_newest: false,
         }
     }
 
@@ -58,7 +61,7 @@ impl SrtpReceiver {
         if !self.rtp.is_genuine([plain, &rollovers.to_be_bytes()], tag) {
             return Err(SrtpError::Forged);
         }
-        self.note_rtp(ssrc, index);
+        self.is_newest = note(&mut self.streams, ssrc, index);
         let text = plain.get_mut(header..).ok_or(malformed)?;
         self.rtp.crypt(ssrc, index, text);
         Ok(length)
@@ -82,14 +85,14 @@ impl SrtpReceiver {
         let ssrc = word_at(signed, RTCP_SSRC_AT).ok_or(malformed)?;
         let trailer = word_at(signed, plain).ok_or(malformed)?;
         let index = u64::from(trailer & !ENCRYPTED);
-        let known = self.rtcp_windows.iter().flatten().find(|w| w.0 == ssrc);
-        if known.is_some_and(|(_, window)| !window.may_be_new(index)) {
+        let known = self.rtcp_streams.iter().flatten().find(|s| s.ssrc == ssrc);
+        if known.is_some_and(|stream| !stream.window.may_be_new(index)) {
             return Err(SrtpError::Replayed);
         }
         if !self.rtcp.is_genuine([signed, &[]], tag) {
             return Err(SrtpError::Forged);
         }
-        self.note_rtcp(ssrc, index);
+        note(&mut self.rtcp_streams, ssrc, index);
         if trailer & ENCRYPTED != 0 {
             let text = signed.get_mut(RTCP_HEADER_BYTES..plain).ok_or(malformed)?;
             self.rtcp.crypt(ssrc, index, text);
@@ -97,30 +100,35 @@ impl SrtpReceiver {
         Ok(plain)
     }
 
-    fn note_rtp(&mut self, ssrc: u32, index: u64) {
-        let streams = &mut self.streams;
-        match streams.iter_mut().flatten().find(|s| s.ssrc == ssrc) {
-            Some(stream) => stream.window.note(index),
-            None => {
-                streams.rotate_right(1);
-                let window = ReplayWindow::starting(index);
-                if let Some(first) = streams.first_mut() {
-                    *first = Some(Stream { ssrc, window });
-                }
-            }
-        }
+    /// Is the RTP packet opened last the newest of its stream? One that was overtaken, or kept back by
+    /// somebody on the way, tells nothing of where its peer is now.
+    #[must_use]
+    pub const fn is_newest(&self) -> bool {
+        self.is_newest
     }
+}
 
-    fn note_rtcp(&mut self, ssrc: u32, index: u64) {
-        let windows = &mut self.rtcp_windows;
-        match windows.iter_mut().flatten().find(|w| w.0 == ssrc) {
-            Some((_, window)) => window.note(index),
-            None => {
-                windows.rotate_right(1);
-                if let Some(first) = windows.first_mut() {
-                    *first = Some((ssrc, ReplayWindow::starting(index)));
-                }
-            }
+/// Notes what was authenticated, its stream in front of all others; was it the newest of its stream?
+fn note(streams: &mut [Option<Stream>; STREAMS], ssrc: u32, index: u64) -> bool {
+    let known = streams
+        .iter()
+        .position(|stream| stream.is_some_and(|stream| stream.ssrc == ssrc));
+    // Where it is new, the one that was silent for longest has to go.
+    let (before, _) = streams.split_at_mut(known.map_or(STREAMS, |place| place + 1));
+    before.rotate_right(1);
+    let Some(first) = streams.first_mut() else {
+        return false;
+    };
+    match first.as_mut().filter(|_| known.is_some()) {
+        Some(stream) => {
+            let is_newest = index > stream.window.highest();
+            stream.window.note(index);
+            is_newest
+        }
+        None => {
+            let window = ReplayWindow::starting(index);
+            *first = Some(Stream { ssrc, window });
+            true
         }
     }
 }
@@ -140,4 +148,5 @@ fn guess(highest: u64, sequence: u16) -> u64 {
 }
 
 const HALF: u64 = 1 << 15;
-const STREAMS: usize = 2;
+/// More SSRCs than a call has under one key, unless it is put on hold many times.
+const STREAMS: usize = 16;

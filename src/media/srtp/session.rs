@@ -57,7 +57,7 @@ impl Srtp {
         }
     }
 
-    /// Hands the packet as its peer wrote it to `take`.
+    /// Hands the packet as its peer wrote it to `take`, with whether it is the newest of its stream (RTP only).
     ///
     /// # Errors
     /// [`SrtpError`]: its peer did not write it, or it was had before.
@@ -65,16 +65,16 @@ impl Srtp {
         &mut self,
         kind: Kind,
         packet: &[u8],
-        take: impl FnOnce(&[u8]),
+        take: impl FnOnce(&[u8], bool),
     ) -> Result<(), SrtpError> {
         let mut room = [0; PACKET_BYTES_MAX];
         let place = room.get_mut(..packet.len()).ok_or(SrtpError::Malformed)?;
         place.copy_from_slice(packet);
-        let length = match kind {
-            Kind::Rtp => self.receiver.open_rtp(place)?,
-            Kind::Rtcp => self.receiver.open_rtcp(place)?,
+        let (length, is_newest) = match kind {
+            Kind::Rtp => (self.receiver.open_rtp(place)?, self.receiver.is_newest()),
+            Kind::Rtcp => (self.receiver.open_rtcp(place)?, false),
         };
-        take(room.get(..length).ok_or(SrtpError::Malformed)?);
+        take(room.get(..length).ok_or(SrtpError::Malformed)?, is_newest);
         Ok(())
     }
 }

@@ -154,6 +154,43 @@ fn strangers_can_neither_fill_nor_push_out_the_streams_in_use() {
     );
 }
 
+/// Whoever has recorded a call may send any of it again, and what is genuine moves where we send to.
+#[test]
+fn what_was_recorded_of_a_stream_that_the_peer_has_left_is_not_taken_again() {
+    let mut sender = SrtpSender::new(&key(Suite::AesCm128HmacSha1Tag80));
+    let mut receiver = SrtpReceiver::new(&key(Suite::AesCm128HmacSha1Tag80));
+    let mut recorded = Vec::new();
+    for ssrc in [7, 8, 9, 7, 10, 11, 12] {
+        for sequence in 0..5 {
+            let sequence = 10 * recorded.len() as u16 + sequence;
+            recorded.push(protected(&mut sender, &rtp(sequence, ssrc, &[1; 20])));
+        }
+    }
+    for packet in &recorded {
+        assert!(receiver.open_rtp(&mut packet.clone()).is_ok());
+        assert!(receiver.is_newest());
+    }
+    for packet in &recorded {
+        let again = receiver.open_rtp(&mut packet.clone());
+        assert_eq!(again, Err(SrtpError::Replayed));
+    }
+}
+
+#[test]
+fn a_packet_that_was_overtaken_is_taken_and_not_the_newest() {
+    let mut sender = SrtpSender::new(&key(Suite::AesCm128HmacSha1Tag80));
+    let mut receiver = SrtpReceiver::new(&key(Suite::AesCm128HmacSha1Tag80));
+    let numbers = [(10, 7), (11, 7), (12, 7), (1, 8), (13, 7)];
+    let mut sent =
+        numbers.map(|(sequence, ssrc)| protected(&mut sender, &rtp(sequence, ssrc, &[1; 20])));
+    sent.swap(1, 2);
+    let newest = sent.map(|mut packet| {
+        assert!(receiver.open_rtp(&mut packet).is_ok());
+        receiver.is_newest()
+    });
+    assert_eq!(newest, [true, true, false, true, true]);
+}
+
 #[test]
 fn nothing_that_comes_makes_it_panic() {
     let mut receiver = SrtpReceiver::new(&key(Suite::AesCm128HmacSha1Tag80));
@@ -194,21 +231,21 @@ fn each_direction_goes_on_under_its_key_and_begins_anew_under_another() {
     // Over a wrap, so that the counter matters.
     for sequence in [0xFFFF, 0] {
         let sent = wire(&mut srtp, &rtp(sequence, 7, &[1; 20]));
-        assert_eq!(peer.open(Kind::Rtp, &sent, |_| ()), Ok(()));
+        assert_eq!(peer.open(Kind::Rtp, &sent, |_, _| ()), Ok(()));
     }
     let heard = wire(&mut peer, &rtp(1, 9, &[2; 20]));
-    assert_eq!(srtp.open(Kind::Rtp, &heard, |_| ()), Ok(()));
+    assert_eq!(srtp.open(Kind::Rtp, &heard, |_, _| ()), Ok(()));
 
     let mut anew = Srtp::new(&keys);
     anew.go_on_from(&mut srtp);
     assert_eq!(
-        anew.open(Kind::Rtp, &heard, |_| ()),
+        anew.open(Kind::Rtp, &heard, |_, _| ()),
         Err(SrtpError::Replayed)
     );
     let sent = wire(&mut anew, &rtp(1, 7, &[3; 20]));
     let mut plain = Vec::new();
     assert_eq!(
-        peer.open(Kind::Rtp, &sent, |bytes| plain = bytes.to_vec()),
+        peer.open(Kind::Rtp, &sent, |bytes, _| plain = bytes.to_vec()),
         Ok(())
     );
     assert_eq!(plain, rtp(1, 7, &[3; 20]));
@@ -217,7 +254,7 @@ fn each_direction_goes_on_under_its_key_and_begins_anew_under_another() {
     rekeyed.go_on_from(&mut anew);
     let forged = Err(SrtpError::Forged);
     let sent = wire(&mut rekeyed, &rtp(2, 7, &[4; 20]));
-    assert_eq!(peer.open(Kind::Rtp, &sent, |_| ()), forged);
+    assert_eq!(peer.open(Kind::Rtp, &sent, |_, _| ()), forged);
 }
 
 #[test]
@@ -229,5 +266,5 @@ fn what_is_larger_than_any_packet_is_neither_sent_nor_taken() {
     });
     assert!(wire(&mut srtp, &[0x80; 1_700]).is_empty());
     let malformed = Err(SrtpError::Malformed);
-    assert_eq!(srtp.open(Kind::Rtp, &[0x80; 1_700], |_| ()), malformed);
+    assert_eq!(srtp.open(Kind::Rtp, &[0x80; 1_700], |_, _| ()), malformed);
 }

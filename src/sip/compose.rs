@@ -12,9 +12,13 @@ use crate::sip::event::Flow;
 use crate::sip::message::{Headers, host_ip};
 
 /// What we take part in.
-pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
-/// The extensions we understand: session timers (RFC 4028).
-pub(crate) const SUPPORTED: &str = "timer";
+pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK";
+/// The extensions that callers may use: session timers (RFC 4028), provisional answers that arrive (RFC 3262).
+pub(crate) const SUPPORTED: &str = "timer, 100rel";
+/// RFC 4028.
+pub(crate) const TIMER: &str = "timer";
+/// RFC 3262. In requests of ours it isn't named: we acknowledge no provisional answers.
+pub(crate) const RELIABLE: &str = "100rel";
 /// The only body type that INVITE and UPDATE may carry.
 pub(crate) const SDP: &str = "application/sdp";
 

@@ -9,6 +9,7 @@ use crate::sip::compose::RequestHead;
 use crate::sip::event::{DialogId, Flow};
 use crate::sip::limits::TokenBucket;
 use crate::sip::message::{Headers, Request, Response};
+use crate::sip::provisional::{self, Provisional};
 use crate::sip::session::{self, Session, Terms};
 use crate::sip::timers::earliest;
 use crate::sip::transaction::{Timing, TransactionId};
@@ -43,6 +44,7 @@ pub(crate) struct Dialog {
     pub(crate) stage: Stage,
     pub(crate) peer_offer: PeerOffer,
     pub(crate) own_offer: OwnOffer,
+    pub(crate) provisional: Provisional,
     /// We placed the call (the owner of the Call-ID waits longer after a glare, section 14.1).
     ours: bool,
     session: Option<Session>,
@@ -140,6 +142,8 @@ pub(crate) enum Due {
     Repeat(Bytes),
     /// The 2xx was never acknowledged.
     NoAck,
+    /// A provisional answer that must arrive was never acknowledged.
+    NoPrack,
     /// The session was not refreshed.
     Expired,
     /// It is for us to refresh the session, now.
@@ -196,6 +200,7 @@ impl Dialog {
             stage: Stage::Ringing,
             peer_offer: waiting,
             own_offer: OwnOffer::None,
+            provisional: Provisional::asked_by(request),
             ours: false,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
@@ -231,6 +236,7 @@ impl Dialog {
             stage,
             peer_offer: PeerOffer::None,
             own_offer: OwnOffer::None,
+            provisional: Provisional::Unreliable,
             ours: true,
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
@@ -333,6 +339,7 @@ impl Dialog {
         timing: &Timing,
     ) {
         let news = self.stage == Stage::Ringing || asked == Asked::Offer;
+        self.provisional.stop();
         self.peer_offer = PeerOffer::Answered(Answered {
             cseq,
             news,
@@ -377,6 +384,7 @@ impl Dialog {
         };
         earliest([
             answered,
+            self.provisional.deadline(),
             own,
             calling,
             self.session.map(|session| session.deadline()),
@@ -395,6 +403,11 @@ impl Dialog {
                 answered.again = now + answered.interval;
                 return Due::Repeat(answered.ok.clone());
             }
+        }
+        match self.provisional.handle_timeout(now) {
+            provisional::Due::Nothing => {}
+            provisional::Due::Repeat(bytes) => return Due::Repeat(bytes),
+            provisional::Due::GiveUp => return Due::NoPrack,
         }
         match &self.own_offer {
             OwnOffer::Later { at, sdp } if *at <= now => {

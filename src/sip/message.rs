@@ -76,8 +76,11 @@ pub(crate) enum Method {
     Info,
     Update,
     Refer,
-    /// Known or not: answered 405.
+    Prack,
+    /// Of SIP, but nothing that we take part in: answered 405.
     Other,
+    /// Of nothing that we know of: answered 501.
+    Unknown,
 }
 
 impl Method {
@@ -92,7 +95,9 @@ impl Method {
             "INFO" => Self::Info,
             "UPDATE" => Self::Update,
             "REFER" => Self::Refer,
-            _ => Self::Other,
+            "PRACK" => Self::Prack,
+            "REGISTER" | "SUBSCRIBE" | "NOTIFY" | "MESSAGE" | "PUBLISH" => Self::Other,
+            _ => Self::Unknown,
         }
     }
 }
@@ -173,6 +178,9 @@ impl RawRequest {
     }
 
     fn essentials(&self) -> Option<(TopVia, NameAddr, NameAddr, String, u32)> {
+        if !self.headers.all("Via").all(has_only_hops) {
+            return None;
+        }
         let via = TopVia::parse(self.headers.list("Via").next()?)?;
         let from = NameAddr::parse(self.headers.single("From")?)?;
         let to = NameAddr::parse(self.headers.single("To")?)?;
@@ -222,11 +230,13 @@ impl Request {
             | Method::Info
             | Method::Update
             | Method::Refer
-            | Method::Other => self.method,
+            | Method::Prack
+            | Method::Other
+            | Method::Unknown => self.method,
         };
         let sent_by = self.via.sent_by.to_ascii_lowercase();
         match &self.via.branch {
-            Some(branch) if branch.starts_with("z9hG4bK") => {
+            Some(branch) if self.via.is_unique() => {
                 format!("{method:?} {branch} {sent_by}")
             }
             // RFC 2543: no unique branch. The To tag is left out, since the ACK has one and the INVITE not.
@@ -282,6 +292,12 @@ pub(crate) struct TopVia {
 }
 
 impl TopVia {
+    /// A branch as RFC 3261 has it, which tells transactions apart: the cookie, and something after it.
+    pub(crate) fn is_unique(&self) -> bool {
+        let after = self.branch.as_deref().and_then(|b| b.strip_prefix(COOKIE));
+        after.is_some_and(|unique| !unique.is_empty())
+    }
+
     fn parse(value: &str) -> Option<Self> {
         let via = rsip::typed::Via::parse(value).ok()?;
         let branch = via.params.iter().find_map(|param| {
@@ -297,6 +313,16 @@ impl TopVia {
         })
     }
 }
+
+/// A line of Via in which each element says by whom it was sent.
+fn has_only_hops(via: &str) -> bool {
+    let elements = address::split_outside_quotes(via, ',');
+    let mut sent_by = elements.iter().map(|hop| hop.split(';').next());
+    sent_by.all(|by| by.is_some_and(|by| !by.trim().is_empty()))
+}
+
+/// RFC 3261 section 8.1.1.7.
+const COOKIE: &str = "z9hG4bK";
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`.
 pub(crate) fn is_host_port(text: &str) -> bool {

@@ -10,7 +10,7 @@
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
 //! `registration` makes us known to a trunk's registrar, `digest` answers its challenges.
-//! `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `extmap` their header
+//! `provisional` repeats answers that must arrive before the final one. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `extmap` their header
 //! extensions, `limits` says how much a source may ask for.
 
 mod address;
@@ -27,6 +27,7 @@ mod framing;
 mod guard;
 mod limits;
 mod message;
+mod provisional;
 mod registration;
 pub mod sdp;
 pub mod sdes;

@@ -4,30 +4,52 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::sip::compose::{ALLOW, Reply, SDP, SUPPORTED};
+use crate::sip::compose::{ALLOW, RELIABLE, Reply, SDP, SUPPORTED, TIMER};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{DialogId, Flow};
+use crate::sip::provisional::Provisional;
 use crate::sip::session::{Refresher, Terms};
 use crate::sip::transaction::TransactionId;
 
 impl Endpoint {
-    /// 180 Ringing.
-    pub fn ring(&mut self, now: Instant, dialog: DialogId) {
-        let Some((transaction, contact)) = self.ringing(dialog) else {
+    /// 180 Ringing. To who requires that it arrives (RFC 3262), repeated until his PRACK; not at all if he
+    /// left the offer to us, since the first answer that arrives would have to bring it (section 5).
+    pub fn ring(&mut self, now: Instant, id: DialogId) {
+        let Some((transaction, contact)) = self.ringing(id) else {
             return;
         };
-        let headers = [("Contact", contact.as_str()), ("Allow", ALLOW)];
-        self.respond(
-            now,
-            transaction,
-            &Reply {
-                status: 180,
-                headers: &headers,
-                opens_dialog: true,
-                ..Reply::default()
-            },
-        );
+        let Some(dialog) = self.dialogs.get(&id) else {
+            return;
+        };
+        let (number, cseq) = match (&dialog.provisional, &dialog.peer_offer) {
+            (Provisional::Unreliable, _) => (None, 0),
+            (Provisional::Required, PeerOffer::Waiting { cseq, asked, .. })
+                if *asked != Asked::Offer =>
+            {
+                let random = self.tokens.below(1 << 31) as u32;
+                (Some(random.max(1)), *cseq)
+            }
+            (Provisional::Required | Provisional::Sent(_), _) => return,
+        };
+        let rseq = number.map(|number| number.to_string());
+        let mut headers = vec![("Contact", contact.as_str()), ("Allow", ALLOW)];
+        if let Some(rseq) = &rseq {
+            headers.extend([("Require", RELIABLE), ("RSeq", rseq.as_str())]);
+        }
+        let reply = Reply {
+            status: 180,
+            headers: &headers,
+            opens_dialog: true,
+            ..Reply::default()
+        };
+        let sent = self.respond(now, transaction, &reply);
+        let timing = self.config.timing;
+        if let (Some(bytes), Some(number), Some(dialog)) = (sent, number, self.dialogs.get_mut(&id))
+        {
+            dialog.provisional = Provisional::sent(now, number, cseq, bytes, &timing);
+        }
+        self.settle_dialog(id);
     }
 
     /// 200 with our answer, or with our offer where the INVITE had none. Repeated until the ACK, which is
@@ -136,7 +158,7 @@ impl Endpoint {
         }
         // Who is to refresh must know how (RFC 4028 section 9).
         if session.is_some_and(|terms| terms.refresher == Refresher::Peer) {
-            headers.push(("Require", SUPPORTED));
+            headers.push(("Require", TIMER));
         }
         self.respond(
             now,
@@ -177,7 +199,7 @@ impl Endpoint {
         }
         // Who is to refresh must know how (RFC 4028 section 9).
         if session.is_some_and(|terms| terms.refresher == Refresher::Peer) {
-            headers.push(("Require", SUPPORTED));
+            headers.push(("Require", TIMER));
         }
         let reply = Reply {
             status: 200,

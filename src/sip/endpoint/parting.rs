@@ -10,6 +10,8 @@ use crate::sip::transaction::{Fired, TransactionId};
 
 /// Q.850: normal clearing.
 const NORMAL: u8 = 16;
+/// What an INVITE is refused with whose provisional answer was never acknowledged (RFC 3262 section 3).
+const NO_PRACK: u16 = 504;
 /// Q.850: recovery on timer expiry.
 const TIMER_EXPIRED: u8 = 102;
 
@@ -191,6 +193,10 @@ impl Endpoint {
                     Stage::Leaving { bye } => self.send_bye(now, id, bye.unwrap_or(NORMAL)),
                     Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => self.lose(now, id),
                 },
+                Due::NoPrack => {
+                    self.reject(now, id, NO_PRACK, None, None);
+                    self.tell(SipEvent::Lost { dialog: id });
+                }
                 Due::Expired => self.lose(now, id),
                 Due::Refresh => self.send_refresh(now, id),
                 Due::Reinvite(sdp) => self.reinvite(now, id, sdp),

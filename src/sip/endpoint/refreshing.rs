@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::sip::compose::SUPPORTED;
+use crate::sip::compose::TIMER;
 use crate::sip::endpoint::answers::contact_of;
 use crate::sip::endpoint::{Endpoint, Purpose};
 use crate::sip::event::DialogId;
@@ -22,7 +22,7 @@ impl Endpoint {
         let head = dialog.request(branch, flow, None);
         let headers = [
             ("Contact", contact.as_str()),
-            ("Supported", SUPPORTED),
+            ("Supported", TIMER),
             ("Session-Expires", expires.as_str()),
         ];
         self.start_other(now, head, "UPDATE", &headers, None, Purpose::Refresh(id));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::booking::{CallerNumber, Pin};
 use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
-use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
+use crate::sip::compose::{ALLOW, RELIABLE, Reply, ReplyHead, SDP, SUPPORTED, TIMER};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
@@ -86,10 +86,15 @@ impl Endpoint {
         let refusal = match request.method {
             Method::Invite => return self.handle_new_invite(now, flow, request, size),
             Method::Options => return self.handle_options(flow, request, size),
-            Method::Bye | Method::Info | Method::Update | Method::Cancel | Method::Ack => {
-                Refusal::plain(481, "no such call")
+            Method::Bye
+            | Method::Info
+            | Method::Update
+            | Method::Prack
+            | Method::Cancel
+            | Method::Ack => Refusal::plain(481, "no such call"),
+            Method::Refer | Method::Other | Method::Unknown => {
+                Refusal::with(405, "method", "Allow", ALLOW)
             }
-            Method::Refer | Method::Other => Refusal::with(405, "method", "Allow", ALLOW),
         };
         self.refuse_request(flow, &request.headers, size, &refusal);
     }
@@ -178,8 +183,7 @@ impl Endpoint {
             return self.refuse_request(flow, &request.headers, size, &refusal);
         }
         // `screen` has looked: both are there.
-        let (Ok(target), Some(remote)) =
-            (Target::parse(&request.uri), contact_uri(&request.headers))
+        let (Ok(target), Some(remote)) = (Target::parse(&request.uri), remote_target(request))
         else {
             return;
         };
@@ -350,9 +354,10 @@ impl Endpoint {
 /// What can be said of a request without knowing any call (RFC 3261 section 8.2).
 fn screen(request: &Request) -> Result<(), Refusal> {
     match (request.method, Target::parse(&request.uri)) {
-        (Method::Other, _) => return Err(Refusal::with(405, "method", "Allow", ALLOW)),
-        (_, Err(BadTarget::Scheme)) => return Err(Refusal::plain(416, "scheme")),
         (_, Err(BadTarget::Form)) => return Err(Refusal::plain(400, "malformed")),
+        (Method::Other, _) => return Err(Refusal::with(405, "method", "Allow", ALLOW)),
+        (Method::Unknown, _) => return Err(Refusal::with(501, "method", "Allow", ALLOW)),
+        (_, Err(BadTarget::Scheme)) => return Err(Refusal::plain(416, "scheme")),
         (_, Ok(_)) => {}
     }
     if request.method == Method::Cancel {
@@ -361,7 +366,10 @@ fn screen(request: &Request) -> Result<(), Refusal> {
     let unsupported: Vec<&str> = request
         .headers
         .list("Require")
-        .filter(|tag| !tag.eq_ignore_ascii_case(SUPPORTED))
+        .filter(|tag| {
+            let is = |known: &str| tag.eq_ignore_ascii_case(known);
+            !is(TIMER) && !is(RELIABLE)
+        })
         .collect();
     if !unsupported.is_empty() {
         return Err(Refusal::with(
@@ -375,8 +383,9 @@ fn screen(request: &Request) -> Result<(), Refusal> {
         return Ok(());
     }
     screen_content(request)?;
+    screen_accept(request)?;
     session_terms(request)?;
-    if request.method == Method::Invite && contact_uri(&request.headers).is_none() {
+    if request.method == Method::Invite && remote_target(request).is_none() {
         return Err(Refusal::plain(400, "no contact"));
     }
     Ok(())
@@ -407,6 +416,31 @@ fn screen_content(request: &Request) -> Result<(), Refusal> {
     } else {
         Err(Refusal::with(415, "content type", "Accept", SDP))
     }
+}
+
+/// Who says what he takes, and SDP isn't among it, can't be answered (RFC 3261 section 20.1).
+fn screen_accept(request: &Request) -> Result<(), Refusal> {
+    let mut accepted = request.headers.list("Accept").peekable();
+    let said = accepted.peek().is_some();
+    let takes_sdp = accepted.any(|range| {
+        let media_type = range.split(';').next().unwrap_or_default().trim();
+        [SDP, "application/*", "*/*"]
+            .iter()
+            .any(|fits| media_type.eq_ignore_ascii_case(fits))
+    });
+    if said && !takes_sdp {
+        return Err(Refusal::with(406, "accepted type", "Accept", SDP));
+    }
+    Ok(())
+}
+
+/// Where requests of ours in this call go. A peer of RFC 2543's time may leave Contact out: then it is From.
+fn remote_target(invite: &Request) -> Option<String> {
+    let is_old = !invite.via.is_unique() && invite.headers.first("Contact").is_none();
+    contact_uri(&invite.headers).or_else(|| {
+        let from = Some(&invite.from.uri).filter(|_| is_old)?;
+        Target::parse(from).ok()?.is_sip().then(|| from.clone())
+    })
 }
 
 fn session_terms(request: &Request) -> Result<(), Refusal> {

@@ -61,6 +61,7 @@ impl Endpoint {
             _ if leaving => self.answer_within(now, flow, request, id, 481, &[]),
             Method::Invite => self.handle_reinvite(now, flow, request, id),
             Method::Update => self.handle_update(now, flow, request, id),
+            Method::Prack => self.handle_prack(now, flow, request, id),
             Method::Info => self.handle_info(now, flow, request, id),
             Method::Options => {
                 let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
@@ -68,7 +69,7 @@ impl Endpoint {
             }
             Method::Refer => self.answer_within(now, flow, request, id, 603, &[]),
             Method::Cancel => self.answer_within(now, flow, request, id, 481, &[]),
-            Method::Ack | Method::Other => {}
+            Method::Ack | Method::Other | Method::Unknown => {}
         }
     }
 
@@ -131,6 +132,21 @@ impl Endpoint {
                 q850: q850_of(request),
             });
         }
+    }
+
+    /// RFC 3262 section 3. Ours bring no offer and no answer: there is nothing that a body could be about.
+    fn handle_prack(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        let known = dialog.provisional.acknowledge(request);
+        self.settle_dialog(id);
+        let status = match (known, request.body.is_empty()) {
+            (false, _) => 481,
+            (true, false) => 488,
+            (true, true) => 200,
+        };
+        self.answer_within(now, flow, request, id, status, &[]);
     }
 
     fn handle_info(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {

@@ -176,25 +176,27 @@ fn other_requests_in_the_call() {
     assert_eq!(statuses(&options), ["200"]);
     assert_eq!(
         header(&options[0], "Allow"),
-        Some("INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE")
+        Some("INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK")
     );
     assert_eq!(
         statuses(&bench.udp(&within("REFER", 4, &tag, "z9hG4bKr"))),
         ["603"]
     );
-    for (at, method) in [
-        "PRACK",
-        "NOTIFY",
-        "MESSAGE",
-        "SUBSCRIBE",
-        "PUBLISH",
-        "NONSENSE",
+    for (at, (method, status)) in [
+        ("NOTIFY", "405"),
+        ("MESSAGE", "405"),
+        ("SUBSCRIBE", "405"),
+        ("PUBLISH", "405"),
+        ("NONSENSE", "501"),
     ]
     .into_iter()
     .enumerate()
     {
-        let sent = bench.udp(&within(method, 10 + at as u32, &tag, "z9hG4bKx"));
-        assert_eq!(statuses(&sent), ["405"], "{method}");
+        let request = within(method, 10 + at as u32, &tag, "z9hG4bKx");
+        // As long as a telephone's: a stranger's gets no longer answer.
+        let request = request.replace("Contact", "User-Agent: a telephone of today\r\nContact");
+        let sent = bench.udp(&request);
+        assert_eq!(statuses(&sent), [status], "{method}");
         assert!(header(&sent[0], "Allow").is_some());
     }
 }

@@ -7,6 +7,7 @@ mod calling;
 mod door;
 mod midcall;
 mod mutations;
+mod reliable;
 mod stream;
 mod trunks;
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The mixing grid: every bridge mixes 20 ms at a time.
@@ -284,6 +285,51 @@ impl FromStr for Language {
             .into_iter()
             .find(|l| l.code().eq_ignore_ascii_case(primary))
             .ok_or(UnknownLanguage)
+    }
+}
+
+/// Whose recordings are heard before all others: an organisation's, by its name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Brand(Arc<str>);
+
+impl Brand {
+    /// Of the organisation of this name.
+    #[must_use]
+    pub fn of(organisation: &str) -> Self {
+        Self(organisation.into())
+    }
+
+    /// The organisation's name.
+    #[must_use]
+    pub fn organisation(&self) -> &str {
+        &self.0
+    }
+}
+
+/// How somebody is spoken to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voice {
+    /// In which language.
+    pub language: Language,
+    /// With whose recordings; `None`: with those that are everybody's.
+    pub brand: Option<Brand>,
+}
+
+impl Voice {
+    /// With recordings that are everybody's.
+    #[must_use]
+    pub const fn everybodys(language: Language) -> Self {
+        Self {
+            language,
+            brand: None,
+        }
+    }
+
+    /// Goes on in this language, where one is asked for.
+    pub const fn speak(&mut self, language: Option<Language>) {
+        if let Some(language) = language {
+            self.language = language;
+        }
     }
 }
 

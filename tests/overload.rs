@@ -14,17 +14,17 @@ use voicebridge::engine::{Control, EngineConfig};
 use voicebridge::media::clip::Rendition;
 use voicebridge::media::codec::Codec;
 use voicebridge::signalling::{self, GatewaySettings, Parts, Running};
-use voicebridge::units::Language;
+use voicebridge::units::Voice;
 
 /// Has nothing to say: no call gets that far.
 struct Mute;
 
 impl Speaker for Mute {
-    fn say(&self, _: Language, _: &[Phrase], _: Codec) -> Vec<Arc<Rendition>> {
+    fn say(&self, _: &Voice, _: &[Phrase], _: Codec) -> Vec<Arc<Rendition>> {
         Vec::new()
     }
 
-    fn music(&self, codec: Codec) -> Arc<Rendition> {
+    fn music(&self, _: &Voice, codec: Codec) -> Arc<Rendition> {
         Arc::new(Rendition {
             codec,
             payload: Box::default(),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::booking::privacy::{CallerNumber, Pin};
 use crate::booking::recurrence::RecurrenceId;
 use crate::media::treatment::SoundOptions;
-use crate::units::{Key, Language};
+use crate::units::{Brand, Key, Language};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -132,6 +132,8 @@ pub struct Admission {
     pub occurrence: Option<RecurrenceId>,
     /// Its owner.
     pub organisation: OrganisationId,
+    /// Whose recordings are heard in it.
+    pub brand: Brand,
     /// What the PIN makes of its user.
     pub role: Role,
     /// The name of a personal PIN.
@@ -187,6 +189,8 @@ pub struct NoLine {
     pub why: NoLineWhy,
     /// Whose.
     pub organisation: OrganisationId,
+    /// Whose recordings he hears.
+    pub brand: Brand,
     /// Where he wanted to.
     pub meeting: MeetingId,
     /// Which occurrence of a series.

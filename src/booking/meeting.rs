@@ -16,7 +16,7 @@ use crate::booking::recurrence::{Recurrence, RecurrenceId};
 use crate::booking::room::{MeetingRoom, RoomRequest};
 use crate::booking::series::{Margins, Occurrence, Series, Sitting};
 use crate::media::treatment::SoundOptions;
-use crate::units::Language;
+use crate::units::{Brand, Language};
 
 pub use each::{AHEAD_MAX, PinsPer};
 
@@ -327,6 +327,7 @@ impl Meeting {
             meeting: self.id,
             occurrence: session.occurrence,
             organisation: self.organisation,
+            brand: Brand::of(&self.organisation_name),
             role,
             name: name.map(str::to_owned),
             opens_at: session.starts_at,

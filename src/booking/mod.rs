@@ -38,7 +38,7 @@ pub use conference::ConferenceName;
 pub use dial::{DialRefusal, DialRules};
 pub use event::{Event, EventDocument, EventKind};
 pub use invitation::{Invitation, InvitationFormat};
-pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope};
+pub use key::{ApiKey, KeyRole, KeySecret, Organisation, Permission, Scope, is_organisation_name};
 pub use meeting::{Meeting, MeetingOptions, MeetingState, Schedule, Session, Zone};
 pub use number::{DialInNumber, NumberPlan};
 pub use privacy::{CallerHash, CallerKey, CallerNumber, Disclosure, Pin, PrivacyPolicy};

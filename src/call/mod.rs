@@ -54,7 +54,7 @@ pub use state::{Call, CallPhase, CallSummary};
 use crate::booking::{
     Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict, Standing,
 };
-use crate::units::{Key, Language};
+use crate::units::{Key, Language, Voice};
 
 /// How a call arrived, or what it is to be if we make it.
 #[derive(Debug, Clone)]
@@ -65,8 +65,8 @@ pub struct Arrival {
     pub caller: CallerNumber,
     /// The dialled number or user part; of a call by us, the number that is shown.
     pub number: String,
-    /// The language of the number.
-    pub language: Language,
+    /// How the number greets.
+    pub voice: Voice,
     /// A PIN that came with the call (`;pin=`, `X-Conf-PIN`): no prompt.
     pub pin: Option<Pin>,
     /// Whoever sent the call, and that PIN with it, is trusted.
@@ -214,8 +214,8 @@ pub enum CallOutput {
     Reject(Rejection),
     /// Say this; replaces what is being said. `SayFinished` follows unless stopped or replaced.
     Say {
-        /// In this language.
-        language: Language,
+        /// In this voice.
+        voice: Voice,
         /// One after the other.
         phrases: Vec<Phrase>,
     },

@@ -7,7 +7,7 @@ use jiff::Zoned;
 use crate::booking::SpokenDigits;
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
-use crate::units::Language;
+use crate::units::Voice;
 
 /// One thing said to a caller.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,10 +81,10 @@ pub enum Phrase {
 
 /// Turns phrases into sound. Implemented by `prompts`, handed to `signalling` by `app`.
 pub trait Speaker: Send + Sync {
-    /// The recordings that say `phrases` in `language`, ready for `codec`. Never empty-handed: what
+    /// The recordings that say `phrases` in `voice`, ready for `codec`. Never empty-handed: what
     /// has no recording at all is left out and was reported at start.
-    fn say(&self, language: Language, phrases: &[Phrase], codec: Codec) -> Vec<Arc<Rendition>>;
+    fn say(&self, voice: &Voice, phrases: &[Phrase], codec: Codec) -> Vec<Arc<Rendition>>;
 
     /// Waiting music, one loop.
-    fn music(&self, codec: Codec) -> Arc<Rendition>;
+    fn music(&self, voice: &Voice, codec: Codec) -> Arc<Rendition>;
 }

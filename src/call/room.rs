@@ -15,7 +15,7 @@ use crate::call::schedule::{Alarm, EndSchedule, EndStage};
 use crate::call::seat::{Seat, SeatState};
 use crate::call::{Phrase, RoomNotice, RoomOutput, RoomRefusal, RoomVerdict, WaitFor};
 use crate::media::treatment::SoundOptions;
-use crate::units::{BridgeId, Language};
+use crate::units::{Brand, BridgeId, Language, Voice};
 
 /// What of a booking governs its room. Everything else of an [`Admission`] is the participant's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct RoomTerms {
     pub wait_for_host: bool,
     /// The language announcements to all are made in; `None`: each hears his own.
     pub language: Option<Language>,
+    /// Whose recordings they are.
+    pub brand: Brand,
     /// How its voices are treated.
     pub sound: SoundOptions,
 }
@@ -45,12 +47,21 @@ impl From<&Admission> for RoomTerms {
             capacity: admission.capacity,
             wait_for_host: admission.wait_for_host,
             language: admission.language,
+            brand: admission.brand.clone(),
             sound: admission.sound,
         }
     }
 }
 
 impl RoomTerms {
+    /// How all are spoken to together.
+    fn voice(&self, language: Language) -> Voice {
+        Voice {
+            language,
+            brand: Some(self.brand.clone()),
+        }
+    }
+
     /// When nobody may stay any longer; `None`: never.
     pub(super) fn over_at(&self) -> Option<Timestamp> {
         let ends_at = self.ends_at?;
@@ -384,11 +395,12 @@ impl Room {
         };
         match self.terms.language {
             Some(language) => {
+                let voice = self.terms.voice(language);
                 let phrase = Phrase::EndsInMinutes(minutes);
                 out.push_back(RoomOutput::PlayToBridge {
                     bridge,
                     phrase,
-                    language,
+                    voice,
                 });
             }
             None => {
@@ -412,7 +424,7 @@ impl Room {
         out.push_back(RoomOutput::PlayToBridge {
             bridge: *bridge,
             phrase,
-            language,
+            voice: self.terms.voice(language),
         });
     }
 

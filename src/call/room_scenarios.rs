@@ -181,8 +181,15 @@ fn describe(output: &RoomOutput) -> String {
         RoomOutput::PlayToBridge {
             bridge,
             phrase,
-            language,
-        } => format!("{} hears {phrase:?} {language}", bridge.0),
+            voice,
+        } => {
+            let brand = voice.brand.as_ref().expect("the meeting's");
+            let (bridge, language) = (bridge.0, voice.language);
+            format!(
+                "{bridge} hears {phrase:?} {language} of {}",
+                brand.organisation()
+            )
+        }
         RoomOutput::MeetingStarted { .. } => "started".to_owned(),
         RoomOutput::MeetingEnded { .. } => "ended".to_owned(),
     }
@@ -472,7 +479,10 @@ fn a_meeting_with_a_language_hears_its_end_together() {
     let italian = with(guest(), |booked| booked.language = Some(Language::Italian));
     let mut node = Node::new();
     node.enter(1, &italian);
-    assert_eq!(node.pass(minutes(115)), ["1 hears EndsInMinutes(5) it"]);
+    assert_eq!(
+        node.pass(minutes(115)),
+        ["1 hears EndsInMinutes(5) it of demo"]
+    );
 }
 
 #[test]

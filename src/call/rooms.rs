@@ -14,7 +14,7 @@ use crate::call::room::{BridgeIds, Life, Outputs, Room, RoomTerms};
 use crate::call::seat::{Seat, SeatState};
 use crate::call::{MutedBy, Past, Phrase, RoomNotice, RoomRefusal, RoomVerdict};
 use crate::media::treatment::SoundOptions;
-use crate::units::{BridgeId, Language};
+use crate::units::{BridgeId, Voice};
 
 /// The meetings of a node in which somebody is or waits.
 #[derive(Debug, Default)]
@@ -68,8 +68,8 @@ pub enum RoomOutput {
         bridge: BridgeId,
         /// A tone, or the announcement of the end.
         phrase: Phrase,
-        /// The language of the meeting; tones have none.
-        language: Language,
+        /// The meeting's; tones have no language.
+        voice: Voice,
     },
     /// The first participant is in.
     MeetingStarted {

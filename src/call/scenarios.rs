@@ -15,7 +15,7 @@ use crate::call::{
     Phrase, Rejection, RoomNotice, RoomRefusal, RoomVerdict, Rooms, SeatState, WaitFor,
 };
 use crate::media::treatment::SoundOptions;
-use crate::units::{Key, Language};
+use crate::units::{Brand, Key, Language, Voice};
 
 /// A caller's telephone, with both clocks in its hand.
 struct Phone {
@@ -41,6 +41,7 @@ pub(super) fn admission(role: Role) -> Admission {
         meeting: MeetingId(Uuid::from_u128(1)),
         occurrence: "20260302T090000".parse().ok(),
         organisation: OrganisationId(Uuid::from_u128(2)),
+        brand: Brand::of("demo"),
         role,
         name: None,
         opens_at: "2026-03-02T08:00:00Z".parse().unwrap(),
@@ -61,7 +62,7 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         kind: "sip",
         caller: CallerNumber::new("+390612345678"),
         number: number.to_owned(),
-        language: Language::English,
+        voice: Voice::everybodys(Language::English),
         pin: pin.map(|pin| Pin::parse(pin).unwrap()),
         trusted: false,
         past: None,
@@ -236,9 +237,9 @@ fn describe(output: &CallOutput) -> String {
         CallOutput::Ring => "ring".to_owned(),
         CallOutput::Answer => "answer".to_owned(),
         CallOutput::Reject(why) => format!("reject {why:?}"),
-        CallOutput::Say { language, phrases } => {
+        CallOutput::Say { voice, phrases } => {
             let phrases: Vec<String> = phrases.iter().map(|phrase| format!("{phrase:?}")).collect();
-            format!("say {language} {}", phrases.join(" "))
+            format!("say {} {}", voice.language, phrases.join(" "))
         }
         CallOutput::StopSaying => "quiet".to_owned(),
         CallOutput::Music(state) => format!("music {}", on(state)),
@@ -880,6 +881,7 @@ fn no_line(why: NoLineWhy) -> Refusal {
     Refusal::NoLine(NoLine {
         why,
         organisation: OrganisationId(Uuid::from_u128(3)),
+        brand: Brand::of("demo"),
         meeting: MeetingId(Uuid::from_u128(4)),
         occurrence: None,
         language: None,
@@ -929,7 +931,17 @@ fn the_meeting_s_language_replaces_the_number_s() {
     let mut italian = admission(Role::Guest);
     italian.language = Some(Language::Italian);
     let mut phone = Phone::admitted(italian);
+    assert_eq!(phone.call.voice().brand, Some(Brand::of("demo")));
     assert_eq!(phone.on(joined(1, false)), ["say it OthersPresent(1)"]);
+}
+
+#[test]
+fn who_finds_no_line_is_told_so_by_the_organisation() {
+    let mut phone = Phone::greeted(CallLimits::default());
+    phone.keys("123456#");
+    assert_eq!(phone.call.voice().brand, None);
+    phone.on(refused(no_line(NoLineWhy::Callers)));
+    assert_eq!(phone.call.voice().brand, Some(Brand::of("demo")));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::call::{
     Arrival, CallInput, CallLimits, CallOutput, Outgoing, Past, Phrase, Rejection, WaitFor,
     is_emergency, reaches_emergency,
 };
-use crate::units::{Key, Language};
+use crate::units::{Key, Language, Voice};
 use challenge::Challenged;
 use collecting::{CollectingPin, Tries};
 use inviting::Inviting;
@@ -37,7 +37,7 @@ pub struct Call {
     id: CallId,
     limits: CallLimits,
     /// The number's; the meeting's once the PIN is accepted.
-    language: Language,
+    voice: Voice,
     /// What he is spoken to in whatever the meeting says.
     asked_language: Option<Language>,
     /// His PIN says that he is a machine: it is told nothing and commands nothing.
@@ -146,7 +146,7 @@ impl Call {
         Self {
             id,
             limits,
-            language: Language::English,
+            voice: Voice::everybodys(Language::English),
             asked_language: None,
             machine: false,
             music: false,
@@ -231,7 +231,7 @@ impl Call {
         if is_emergency(&arrival.number) || (outgoing.is_some() && reaches(&arrival.caller)) {
             return self.reject(at, arrival, Rejection::Emergency);
         }
-        self.language = arrival.language;
+        self.voice = arrival.voice.clone();
         let past = arrival.past.clone();
         let (pin, trusted) = (arrival.pin.clone(), arrival.trusted);
         self.record.arrived(at.wall, arrival);
@@ -424,11 +424,17 @@ impl Call {
 
 /// Speech, and the end.
 impl Call {
+    /// How he is spoken to.
+    #[must_use]
+    pub const fn voice(&self) -> &Voice {
+        &self.voice
+    }
+
     fn say(&mut self, phrases: impl IntoIterator<Item = Phrase>) {
         if !self.machine {
             let phrases = phrases.into_iter().collect();
             self.outputs.push_back(CallOutput::Say {
-                language: self.language,
+                voice: self.voice.clone(),
                 phrases,
             });
         }

@@ -18,7 +18,7 @@ use crate::call::{
     Rejection, RoomNotice, RoomOutput, RoomRefusal, RoomTerms, RoomVerdict, Rooms, SeatState,
     WaitFor,
 };
-use crate::units::{BridgeId, Key, Language};
+use crate::units::{Brand, BridgeId, Key, Language};
 
 /// SplitMix64: the same walk from the same seed.
 struct Dice(u64);
@@ -83,6 +83,7 @@ impl Dice {
             5 => Refusal::NoLine(NoLine {
                 why: NoLineWhy::Callers,
                 organisation: OrganisationId(Uuid::from_u128(3)),
+                brand: Brand::of("demo"),
                 meeting: MeetingId(Uuid::from_u128(4)),
                 occurrence: None,
                 language: None,

@@ -19,12 +19,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use self::catalogue::{BEEP, GENERATED, JOIN_TONE, LEAVE_TONE, MUSIC};
-use self::source::Stored;
+use self::source::{OwnFolder, Stored};
 use self::texts::{Entry, Part, entries};
 use crate::call::{Phrase, Speaker};
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
-use crate::units::Language;
+use crate::units::{Brand, Language, Voice};
 
 pub use self::catalogue::clips;
 pub use self::numbers::{say_date, say_number, say_time};
@@ -35,6 +35,8 @@ pub use self::texts::ClipName;
 #[derive(Debug)]
 pub struct Prompts {
     spoken: HashMap<(Language, ClipName), Voices>,
+    /// What organisations have instead.
+    branded: HashMap<Brand, Branded>,
     generated: HashMap<ClipName, Clip>,
     gap: Clip,
     nothing: [Arc<Rendition>; Codec::ALL.len()],
@@ -61,6 +63,7 @@ impl Prompts {
         };
         problems.extend(folders.problems(&known));
         let prompts = Self {
+            branded: branded(folders, &known, &mut problems),
             spoken,
             generated: generated.into_iter().collect(),
             gap: Clip::new(Source::Generated, Sound::Made(|| vec![0; GAP_SAMPLES])),
@@ -79,14 +82,12 @@ impl Prompts {
         for &codec in codecs {
             self.gap.rendition(codec);
             for language in Language::ALL {
-                self.say(language, &catalogue::everyday(), codec);
+                self.say(&Voice::everybodys(language), &catalogue::everyday(), codec);
             }
         }
-        for clip in self
-            .generated
-            .values()
-            .chain(self.spoken.values().map(|voices| &voices.best))
-        {
+        let spoken = self.spoken.values().map(|voices| &voices.best);
+        let branded = self.branded.values().flat_map(Branded::clips);
+        for clip in self.generated.values().chain(spoken).chain(branded) {
             for &codec in codecs {
                 clip.rendition(codec);
             }
@@ -96,14 +97,14 @@ impl Prompts {
     /// The short tone that draws attention.
     #[must_use]
     pub fn beep(&self, codec: Codec) -> Arc<Rendition> {
-        self.generated(BEEP, codec)
+        self.generated(None, BEEP, codec)
     }
 
     /// Whose voices say `phrase`, recording by recording.
     #[must_use]
-    pub fn sources(&self, language: Language, phrase: &Phrase) -> Vec<(ClipName, Source)> {
+    pub fn sources(&self, voice: &Voice, phrase: &Phrase) -> Vec<(ClipName, Source)> {
         let mut sources = Vec::new();
-        self.each_clip(language, phrase, |name, clip| {
+        self.each_clip(voice, phrase, |name, clip| {
             sources.push((name, clip.source))
         });
         sources
@@ -119,20 +120,27 @@ impl Prompts {
     }
 
     /// Hands out a phrase's recordings in one voice: where one of Debian's is missing in a sentence,
-    /// the synthetic voice says all of it. The operator's own are always used.
+    /// the synthetic voice says all of it. An organisation's and the operator's own are always used.
     fn each_clip<'a>(
         &'a self,
-        language: Language,
+        voice: &Voice,
         phrase: &Phrase,
         mut take: impl FnMut(ClipName, &'a Clip),
     ) {
+        let language = voice.language;
         let names = clips(language, phrase);
+        let branded = self.branded_for(voice);
         let voices = |name: &ClipName| self.spoken.get(&(language, *name));
         let synthetic = names
             .iter()
             .filter_map(voices)
             .any(|v| v.best.source == Source::Shipped);
         for name in &names {
+            let own = branded.and_then(|own| own.find(language, *name));
+            if let Some(clip) = own {
+                take(*name, clip);
+                continue;
+            }
             let spoken = voices(name).map(|v| {
                 if synthetic {
                     v.matching_synthetic()
@@ -146,32 +154,86 @@ impl Prompts {
         }
     }
 
-    fn generated(&self, name: ClipName, codec: Codec) -> Arc<Rendition> {
-        let rendition = self
-            .generated
-            .get(&name)
+    fn branded_for(&self, voice: &Voice) -> Option<&Branded> {
+        self.branded.get(voice.brand.as_ref()?)
+    }
+
+    fn generated(&self, by: Option<&Branded>, name: ClipName, codec: Codec) -> Arc<Rendition> {
+        let own = by.and_then(|own| own.generated.get(&name));
+        let rendition = own
+            .or_else(|| self.generated.get(&name))
             .and_then(|clip| clip.rendition(codec));
         rendition.unwrap_or_else(|| Arc::clone(of_codec(&self.nothing, codec)))
     }
 }
 
 impl Speaker for Prompts {
-    fn say(&self, language: Language, phrases: &[Phrase], codec: Codec) -> Vec<Arc<Rendition>> {
+    fn say(&self, voice: &Voice, phrases: &[Phrase], codec: Codec) -> Vec<Arc<Rendition>> {
         let mut said = Vec::new();
         for phrase in phrases {
             if !said.is_empty() {
                 said.extend(self.gap.rendition(codec));
             }
-            self.each_clip(language, phrase, |_, clip| {
-                said.extend(clip.rendition(codec))
-            });
+            self.each_clip(voice, phrase, |_, clip| said.extend(clip.rendition(codec)));
         }
         said
     }
 
-    fn music(&self, codec: Codec) -> Arc<Rendition> {
-        self.generated(MUSIC, codec)
+    fn music(&self, voice: &Voice, codec: Codec) -> Arc<Rendition> {
+        self.generated(self.branded_for(voice), MUSIC, codec)
     }
+}
+
+/// An organisation's own recordings; what it has none of is everybody's.
+#[derive(Debug, Default)]
+struct Branded {
+    spoken: HashMap<(Language, ClipName), Clip>,
+    generated: HashMap<ClipName, Clip>,
+}
+
+impl Branded {
+    fn load(folder: &OwnFolder, problems: &mut Vec<PromptProblem>) -> Self {
+        let mut branded = Self::default();
+        for language in Language::ALL {
+            for entry in entries(language) {
+                let stored = folder.find(Some(language), entry.name, problems);
+                let clip = stored.map(|stored| Clip::new(Source::Own, Sound::speech(stored)));
+                branded
+                    .spoken
+                    .extend(clip.map(|clip| ((language, entry.name), clip)));
+            }
+        }
+        for name in GENERATED {
+            let stored = folder.find(None, name, problems);
+            let clip = stored.map(|stored| Clip::new(Source::Own, Sound::plain(name, stored)));
+            branded.generated.extend(clip.map(|clip| (name, clip)));
+        }
+        branded
+    }
+
+    fn find(&self, language: Language, name: ClipName) -> Option<&Clip> {
+        let spoken = self.spoken.get(&(language, name));
+        spoken.or_else(|| self.generated.get(&name))
+    }
+
+    fn clips(&self) -> impl Iterator<Item = &Clip> {
+        self.spoken.values().chain(self.generated.values())
+    }
+}
+
+/// Of all organisations that have some.
+fn branded(
+    folders: &PromptFolders,
+    known: &dyn Fn(Language, &str) -> bool,
+    problems: &mut Vec<PromptProblem>,
+) -> HashMap<Brand, Branded> {
+    let folders = folders.of_organisations(problems);
+    let load = |(brand, folder): (Brand, OwnFolder)| {
+        let branded = Branded::load(&folder, problems);
+        folder.check(known, problems);
+        (brand, branded)
+    };
+    folders.into_iter().map(load).collect()
 }
 
 /// One recording in the voices that can say it.
@@ -280,6 +342,16 @@ impl Sound {
         )])
     }
 
+    /// What is no speech.
+    fn plain(name: ClipName, stored: Stored) -> Self {
+        let dbfs = if name == MUSIC {
+            tones::MUSIC_DBFS
+        } else {
+            tones::TONE_DBFS
+        };
+        Self::Plain(stored, dbfs)
+    }
+
     /// At 16 kHz, ready to be encoded.
     fn samples(&self) -> Vec<i16> {
         match self {
@@ -300,13 +372,8 @@ fn part_samples((stored, part): &(Stored, Part)) -> Vec<f32> {
 
 /// What is no speech: the operator's file, else computed.
 fn generated(folders: &PromptFolders, name: ClipName, problems: &mut Vec<PromptProblem>) -> Clip {
-    let dbfs = if name == MUSIC {
-        tones::MUSIC_DBFS
-    } else {
-        tones::TONE_DBFS
-    };
     if let Some(stored) = folders.own(None, name, problems) {
-        return Clip::new(Source::Own, Sound::Plain(stored, dbfs));
+        return Clip::new(Source::Own, Sound::plain(name, stored));
     }
     let make: fn() -> Vec<i16> = match name {
         JOIN_TONE => tones::join_tone,

@@ -13,8 +13,9 @@ use super::embedded;
 use super::sound;
 use super::texts::{ClipName, Entry, Part};
 use super::wav::{Wav, WavError};
+use crate::booking::is_organisation_name;
 use crate::media::codec::Codec;
-use crate::units::Language;
+use crate::units::{Brand, Language};
 
 /// Whose voice a recording has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,8 @@ pub enum Source {
 /// Where recordings are looked for.
 #[derive(Debug, Clone)]
 pub struct PromptFolders {
-    /// The operator's: `it/NAME.wav`, `en/NAME.wav`, `music.wav`; `.g722` as well.
+    /// The operator's: `it/NAME.wav`, `en/NAME.wav`, `music.wav`; `.g722` as well. An organisation's lie the same way in
+    /// `organisations/ITS NAME`.
     pub own: Option<PathBuf>,
     /// What Debian's `asterisk-core-sounds-*` packages install.
     pub recordings: Option<PathBuf>,
@@ -55,14 +57,34 @@ impl PromptFolders {
         name: ClipName,
         problems: &mut Vec<PromptProblem>,
     ) -> Option<Stored> {
-        let mut folder = self.own.clone()?;
-        folder.extend(language.map(Language::code));
-        let longest = if name == catalogue::MUSIC {
-            MUSIC_SECONDS_MAX
-        } else {
-            SPEECH_SECONDS_MAX
+        OwnFolder(self.own.clone()?).find(language, name, problems)
+    }
+
+    /// Where the recordings of organisations are.
+    pub(super) fn of_organisations(
+        &self,
+        problems: &mut Vec<PromptProblem>,
+    ) -> Vec<(Brand, OwnFolder)> {
+        let Some(Ok(entries)) = self
+            .own
+            .as_ref()
+            .map(|own| fs::read_dir(own.join(ORGANISATIONS)))
+        else {
+            return Vec::new();
         };
-        find(&folder, name.as_str(), longest, problems)
+        let mut paths: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        paths.sort();
+        let mut found = Vec::new();
+        for path in paths {
+            let name = path.file_name().and_then(|name| name.to_str());
+            match name.filter(|name| is_organisation_name(name) && path.is_dir()) {
+                Some(name) => found.push((Brand::of(name), OwnFolder(path))),
+                None => problems.push(PromptProblem::NoOrganisation { path }),
+            }
+        }
+        found
     }
 
     /// Debian's recordings that say `entry` together; all of them, or `None`.
@@ -87,7 +109,7 @@ impl PromptFolders {
     pub(super) fn problems(&self, known: &dyn Fn(Language, &str) -> bool) -> Vec<PromptProblem> {
         let mut problems = Vec::new();
         if let Some(own) = &self.own {
-            check_own(own, known, &mut problems);
+            OwnFolder(own.clone()).check(known, &mut problems);
         }
         if let Some(recordings) = &self.recordings {
             let missing = Language::ALL
@@ -208,29 +230,50 @@ fn read(path: &Path, ending: &str, seconds_max: u64) -> Result<Option<Stored>, P
     Ok(Some(stored))
 }
 
-/// A missing folder and files that no phrase looks for: a misspelt name is otherwise never noticed.
-fn check_own(
-    own: &Path,
-    known: &dyn Fn(Language, &str) -> bool,
-    problems: &mut Vec<PromptProblem>,
-) {
-    if !own.is_dir() {
-        problems.push(PromptProblem::FolderMissing {
-            path: own.to_owned(),
-        });
-        return;
+/// A folder of somebody's own recordings.
+pub(super) struct OwnFolder(PathBuf);
+
+impl OwnFolder {
+    /// The recording of `name`; `language` is `None` for what is no speech.
+    pub(super) fn find(
+        &self,
+        language: Option<Language>,
+        name: ClipName,
+        problems: &mut Vec<PromptProblem>,
+    ) -> Option<Stored> {
+        let mut folder = self.0.clone();
+        folder.extend(language.map(Language::code));
+        let longest = if name == catalogue::MUSIC {
+            MUSIC_SECONDS_MAX
+        } else {
+            SPEECH_SECONDS_MAX
+        };
+        find(&folder, name.as_str(), longest, problems)
     }
-    let generated: HashSet<&str> = catalogue::GENERATED
-        .into_iter()
-        .map(ClipName::as_str)
-        .collect();
-    unknown_files(own, &|name| generated.contains(name), problems);
-    for language in Language::ALL {
-        unknown_files(
-            &own.join(language.code()),
-            &|name| known(language, name),
-            problems,
-        );
+
+    /// A missing folder and files that no phrase looks for: a misspelt name is otherwise never noticed.
+    pub(super) fn check(
+        &self,
+        known: &dyn Fn(Language, &str) -> bool,
+        problems: &mut Vec<PromptProblem>,
+    ) {
+        let Self(own) = self;
+        if !own.is_dir() {
+            problems.push(PromptProblem::FolderMissing { path: own.clone() });
+            return;
+        }
+        let generated: HashSet<&str> = catalogue::GENERATED
+            .into_iter()
+            .map(ClipName::as_str)
+            .collect();
+        unknown_files(own, &|name| generated.contains(name), problems);
+        for language in Language::ALL {
+            unknown_files(
+                &own.join(language.code()),
+                &|name| known(language, name),
+                problems,
+            );
+        }
     }
 }
 
@@ -307,6 +350,14 @@ pub enum PromptProblem {
         /// What is wrong with it.
         why: String,
     },
+    /// It is no organisation's folder.
+    #[error(
+        "{path} is never used: in prompts.folder/organisations there are folders only, each with the name of an organisation"
+    )]
+    NoOrganisation {
+        /// What is there.
+        path: PathBuf,
+    },
     /// No phrase looks for it.
     #[error(
         "prompt file {path} is never used: no phrase has that name, or its ending is not wav or g722; docs/prompts.md lists the names"
@@ -316,6 +367,9 @@ pub enum PromptProblem {
         path: PathBuf,
     },
 }
+
+/// In the operator's folder.
+const ORGANISATIONS: &str = "organisations";
 
 const ENDINGS: [&str; 2] = ["g722", "wav"];
 

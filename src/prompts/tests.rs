@@ -7,6 +7,9 @@ use super::catalogue::{everyday, tests::one_of_each};
 use super::sound::tests::dbfs;
 use super::*;
 
+const ITALIAN: Voice = Voice::everybodys(Language::Italian);
+const ENGLISH: Voice = Voice::everybodys(Language::English);
+
 /// No recordings but those inside the program.
 fn bare() -> PromptFolders {
     PromptFolders {
@@ -46,7 +49,11 @@ fn a_bare_binary_says_every_phrase_in_every_language() {
     assert!(problems.is_empty(), "{problems:?}");
     for language in Language::ALL {
         for phrase in one_of_each() {
-            let said = prompts.say(language, std::slice::from_ref(&phrase), Codec::Pcma);
+            let said = prompts.say(
+                &Voice::everybodys(language),
+                std::slice::from_ref(&phrase),
+                Codec::Pcma,
+            );
             assert_eq!(
                 said.len(),
                 clips(language, &phrase).len(),
@@ -69,7 +76,7 @@ fn every_codec_hears_the_same_sentence_at_speech_level() {
     let (prompts, _) = Prompts::load(&bare());
     for codec in Codec::ALL {
         let [rendition] = prompts
-            .say(Language::English, &[Phrase::WrongPin], codec)
+            .say(&ENGLISH, &[Phrase::WrongPin], codec)
             .try_into()
             .unwrap();
         assert_eq!(rendition.codec, codec);
@@ -92,34 +99,30 @@ fn every_codec_hears_the_same_sentence_at_speech_level() {
 #[test]
 fn a_recording_is_encoded_once() {
     let (prompts, _) = Prompts::load(&bare());
-    let first = prompts.say(Language::Italian, &[Phrase::Goodbye], Codec::Pcmu);
-    let second = prompts.say(Language::Italian, &[Phrase::Goodbye], Codec::Pcmu);
+    let first = prompts.say(&ITALIAN, &[Phrase::Goodbye], Codec::Pcmu);
+    let second = prompts.say(&ITALIAN, &[Phrase::Goodbye], Codec::Pcmu);
     assert!(Arc::ptr_eq(&first[0], &second[0]));
     assert!(Arc::ptr_eq(
-        &prompts.music(Codec::Pcmu),
-        &prompts.music(Codec::Pcmu)
+        &prompts.music(&ITALIAN, Codec::Pcmu),
+        &prompts.music(&ITALIAN, Codec::Pcmu)
     ));
 }
 
 #[test]
 fn two_phrases_are_set_apart_by_a_tenth_of_a_second() {
     let (prompts, _) = Prompts::load(&bare());
-    let said = prompts.say(
-        Language::Italian,
-        &[Phrase::Welcome, Phrase::EnterPin],
-        Codec::G722,
-    );
+    let said = prompts.say(&ITALIAN, &[Phrase::Welcome, Phrase::EnterPin], Codec::G722);
     let [_, gap, _] = said.try_into().unwrap();
     assert_eq!(gap.frames(), 5);
     assert!(gap.pcm.iter().all(|&sample| sample == 0));
-    assert!(prompts.say(Language::Italian, &[], Codec::G722).is_empty());
+    assert!(prompts.say(&ITALIAN, &[], Codec::G722).is_empty());
 }
 
 #[test]
 fn the_music_is_one_loop_of_whole_frames_in_every_codec() {
     let (prompts, _) = Prompts::load(&bare());
     for codec in [Codec::Pcmu, Codec::G722] {
-        let music = prompts.music(codec);
+        let music = prompts.music(&ITALIAN, codec);
         assert_eq!(music.frames(), 24 * 50 + 25, "{codec:?}");
         let level = dbfs(&music.pcm);
         assert!((-28.5..-24.0).contains(&level), "{codec:?}: {level} dBFS");
@@ -135,16 +138,82 @@ fn an_operators_recording_comes_first() {
     let (prompts, problems) = Prompts::load(&own(folder.path()));
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(
-        prompts.sources(Language::Italian, &Phrase::Welcome),
+        prompts.sources(&ITALIAN, &Phrase::Welcome),
         [(ClipName("welcome"), Source::Own)]
     );
-    let said = prompts.say(Language::Italian, &[Phrase::Welcome], Codec::Pcma);
+    let said = prompts.say(&ITALIAN, &[Phrase::Welcome], Codec::Pcma);
     assert_eq!(milliseconds(&said), 5_080);
-    assert_eq!(prompts.music(Codec::Pcma).frames(), 200);
-    let tone = prompts.say(Language::English, &[Phrase::JoinTone], Codec::Pcma);
+    assert_eq!(prompts.music(&ITALIAN, Codec::Pcma).frames(), 200);
+    let tone = prompts.say(&ENGLISH, &[Phrase::JoinTone], Codec::Pcma);
     assert_eq!(milliseconds(&tone), 700);
     assert_eq!(prompts.count(Language::Italian, Source::Own), 1);
     assert_eq!(prompts.count(Language::English, Source::Own), 0);
+}
+
+#[test]
+fn an_organisation_s_recordings_are_heard_by_its_callers_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, ms| write(folder.path(), name, &tone_file(440.0, ms));
+    put("it/welcome.wav", 5_000);
+    put("music.wav", 4_000);
+    put("organisations/demo/it/welcome.wav", 3_000);
+    put("organisations/demo/music.wav", 2_000);
+    put("organisations/demo/join-tone.wav", 600);
+    put("organisations/Other University/it/goodbye.wav", 1_000);
+    let (prompts, problems) = Prompts::load(&own(folder.path()));
+    assert!(problems.is_empty(), "{problems:?}");
+    let of = |name| Voice {
+        language: Language::Italian,
+        brand: Some(Brand::of(name)),
+    };
+    let last = |voice: &Voice, phrase| milliseconds(&prompts.say(voice, &[phrase], Codec::Pcma));
+    for (voice, welcome, music) in [
+        (of("demo"), 3_080, 100),
+        (of("Other University"), 5_080, 200),
+        (of("nobody"), 5_080, 200),
+        (ITALIAN, 5_080, 200),
+    ] {
+        assert_eq!(last(&voice, Phrase::Welcome), welcome, "{voice:?}");
+        assert_eq!(prompts.music(&voice, Codec::Opus).frames(), music);
+    }
+    assert_eq!(last(&of("demo"), Phrase::JoinTone), 600);
+    assert_ne!(last(&ITALIAN, Phrase::JoinTone), 600);
+    assert_eq!(last(&of("Other University"), Phrase::Goodbye), 1_080);
+    // What it has none of is everybody's, also in its other language.
+    assert_eq!(
+        last(&of("demo"), Phrase::Goodbye),
+        last(&ITALIAN, Phrase::Goodbye)
+    );
+    let english = Voice {
+        language: Language::English,
+        ..of("demo")
+    };
+    assert_eq!(
+        prompts.sources(&english, &Phrase::Welcome),
+        prompts.sources(&ENGLISH, &Phrase::Welcome)
+    );
+}
+
+#[test]
+fn what_is_no_organisation_s_recording_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| write(folder.path(), name, bytes);
+    put("organisations/demo/it/wellcome.wav", &tone_file(440.0, 300));
+    put("organisations/demo/it/goodbye.wav", b"no sound");
+    put("organisations/welcome.wav", b"");
+    put("organisations/ demo/it/welcome.wav", b"");
+    let (_, problems) = Prompts::load(&own(folder.path()));
+    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    for (path, why) in [
+        (" demo is", "never used"),
+        ("organisations/welcome.wav is", "never used"),
+        ("organisations/demo/it/wellcome.wav", "never used"),
+        ("organisations/demo/it/goodbye.wav", "can't be used"),
+    ] {
+        let found = told.iter().filter(|t| t.contains(path) && t.contains(why));
+        assert_eq!(found.count(), 1, "{path}: {told:?}");
+    }
+    assert_eq!(told.len(), 4, "{told:?}");
 }
 
 #[test]
@@ -188,16 +257,9 @@ fn broken_files_and_folders_are_told_and_the_call_goes_on() {
     }
     assert_eq!(told.len(), 8, "{told:#?}");
     for phrase in [Phrase::Welcome, Phrase::Goodbye, Phrase::Muted] {
-        let said = prompts.say(
-            Language::Italian,
-            std::slice::from_ref(&phrase),
-            Codec::Pcmu,
-        );
+        let said = prompts.say(&ITALIAN, std::slice::from_ref(&phrase), Codec::Pcmu);
         assert_eq!(said.len(), 1, "{phrase:?}");
-        assert_eq!(
-            prompts.sources(Language::Italian, &phrase)[0].1,
-            Source::Shipped
-        );
+        assert_eq!(prompts.sources(&ITALIAN, &phrase)[0].1, Source::Shipped);
     }
 }
 
@@ -215,9 +277,7 @@ fn missing_folders_are_told_with_what_to_do() {
     assert!(told[1].contains("apt-get install asterisk-core-sounds-it-g722"));
     assert!(told[2].contains("apt-get install asterisk-core-sounds-en-g722"));
     assert_eq!(
-        prompts
-            .say(Language::Italian, &[Phrase::Welcome], Codec::Pcmu)
-            .len(),
+        prompts.say(&ITALIAN, &[Phrase::Welcome], Codec::Pcmu).len(),
         1
     );
 }
@@ -231,11 +291,7 @@ fn silence_in_an_operators_file_is_left_out_and_the_rest_said() {
         &wav::tests::file(1, 1, 8_000, 16, &[0; 8_000]),
     );
     let (prompts, _) = Prompts::load(&own(folder.path()));
-    let said = prompts.say(
-        Language::English,
-        &[Phrase::Welcome, Phrase::Goodbye],
-        Codec::Pcmu,
-    );
+    let said = prompts.say(&ENGLISH, &[Phrase::Welcome, Phrase::Goodbye], Codec::Pcmu);
     assert_eq!(said.len(), 1);
 }
 
@@ -268,7 +324,7 @@ fn installed_recordings_come_before_the_synthetic_voice() {
     assert!(problems.is_empty(), "{problems:?}");
     for language in Language::ALL {
         for phrase in everyday() {
-            let sources = prompts.sources(language, &phrase);
+            let sources = prompts.sources(&Voice::everybodys(language), &phrase);
             assert!(
                 sources.iter().all(|(_, s)| *s != Source::Shipped),
                 "{language} {phrase:?}"
@@ -276,10 +332,10 @@ fn installed_recordings_come_before_the_synthetic_voice() {
         }
     }
     // Two recordings of 400 ms with their breath of 20 and 60 ms each.
-    let pin = prompts.say(Language::Italian, &[Phrase::EnterPin], Codec::Pcmu);
+    let pin = prompts.say(&ITALIAN, &[Phrase::EnterPin], Codec::Pcmu);
     assert_eq!(milliseconds(&pin), 960);
     // The beginning of the recording that welcomes to something else.
-    let welcome = prompts.say(Language::Italian, &[Phrase::Welcome], Codec::Pcmu);
+    let welcome = prompts.say(&ITALIAN, &[Phrase::Welcome], Codec::Pcmu);
     assert!(milliseconds(&welcome).abs_diff(635 + 80) <= 20);
 }
 
@@ -292,7 +348,7 @@ fn a_sentence_is_said_in_one_voice() {
     };
     let (prompts, _) = Prompts::load(&folders);
     let sources = |count| {
-        let all = prompts.sources(Language::English, &Phrase::OthersPresent(count));
+        let all = prompts.sources(&ENGLISH, &Phrase::OthersPresent(count));
         all.into_iter()
             .map(|(_, source)| source)
             .collect::<Vec<_>>()
@@ -315,11 +371,11 @@ fn a_cut_is_not_made_in_another_recording_of_that_name() {
     };
     let (prompts, _) = Prompts::load(&folders);
     assert_eq!(
-        prompts.sources(Language::Italian, &Phrase::Welcome)[0].1,
+        prompts.sources(&ITALIAN, &Phrase::Welcome)[0].1,
         Source::Shipped
     );
     assert_eq!(
-        prompts.sources(Language::English, &Phrase::Welcome)[0].1,
+        prompts.sources(&ENGLISH, &Phrase::Welcome)[0].1,
         Source::Recorded
     );
 }
@@ -337,12 +393,16 @@ fn the_everyday_path_has_a_human_voice_where_the_recordings_are_installed() {
     let (prompts, _) = Prompts::load(&folders);
     for language in Language::ALL.into_iter().filter(|l| installed(*l)) {
         for phrase in everyday() {
-            for (clip, source) in prompts.sources(language, &phrase) {
+            for (clip, source) in prompts.sources(&Voice::everybodys(language), &phrase) {
                 assert_ne!(source, Source::Shipped, "{language} {phrase:?}: {clip}");
             }
         }
         for phrase in [Phrase::Welcome, Phrase::EnterPin, Phrase::OthersPresent(21)] {
-            for rendition in prompts.say(language, std::slice::from_ref(&phrase), Codec::G722) {
+            for rendition in prompts.say(
+                &Voice::everybodys(language),
+                std::slice::from_ref(&phrase),
+                Codec::G722,
+            ) {
                 let level = dbfs(&rendition.pcm);
                 assert!(
                     (-32.0..-21.0).contains(&level),
@@ -362,7 +422,7 @@ fn loading_decodes_and_encodes_nothing() {
             .values()
             .all(|voices| voices.best.pcm.get().is_none())
     );
-    prompts.say(Language::Italian, &[Phrase::Goodbye], Codec::Pcmu);
+    prompts.say(&ITALIAN, &[Phrase::Goodbye], Codec::Pcmu);
     let decoded = prompts
         .spoken
         .values()

@@ -16,7 +16,7 @@ use crate::media::parameters::MediaParameters;
 use crate::signalling::quality::QualityWindow;
 use crate::sip::event::DialogId;
 use crate::sip::sdp::LocalMedia;
-use crate::units::{DialplanPlace, Language, LegId};
+use crate::units::{DialplanPlace, LegId, Voice};
 
 /// A call between its arrival and its record.
 #[derive(Debug)]
@@ -108,8 +108,8 @@ pub(crate) struct Negotiation {
 pub(crate) struct Saying {
     /// The engine's token for them.
     pub(crate) token: u32,
-    /// In this language.
-    pub(crate) language: Language,
+    /// In this voice.
+    pub(crate) voice: Voice,
     /// What.
     pub(crate) phrases: Vec<Phrase>,
 }

@@ -22,7 +22,7 @@ use crate::config::{AsteriskConfig, DialTemplate, Secret};
 use crate::engine::KnownPeer;
 use crate::media::codec::Codec;
 use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
-use crate::units::{DialplanPlace, Language};
+use crate::units::DialplanPlace;
 
 /// All Asterisks, and the tasks that hold their connections.
 pub(super) struct Asterisks {
@@ -422,8 +422,6 @@ impl Gateway {
         let refused = self.refusal(None).filter(|_| past.is_none());
         let dialled = Dialled::find(&self.bookings.numbers(), &incoming.number);
         let served = dialled.served || past.is_some();
-        let language = incoming.language.or(dialled.language);
-        let language = language.or(incoming.channel_language);
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
         let call = Call::new(id, self.call_limits());
         let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
@@ -435,7 +433,7 @@ impl Gateway {
         let arrival = Arrival {
             kind: KIND,
             caller: incoming.caller,
-            language: language.unwrap_or(Language::English),
+            voice: dialled.voice(incoming.language, incoming.channel_language),
             number: dialled.number,
             pin: incoming.pin,
             trusted: true,

@@ -11,7 +11,7 @@ use crate::booking::MeetingId;
 use crate::booking::admission::CallId;
 use crate::call::roster::{DialOrder, LiveError};
 use crate::call::{Arrival, Call, CallInput, Outgoing, RoomNotice};
-use crate::units::Language;
+use crate::units::{Language, Voice};
 
 impl Gateway {
     /// Begins a call to somebody. Where it is not begun, nobody was asked anything.
@@ -39,7 +39,10 @@ impl Gateway {
             kind: KIND,
             caller: order.to,
             number: order.from.unwrap_or_default(),
-            language: language.or(admission.language).unwrap_or(Language::English),
+            voice: Voice {
+                language: language.or(admission.language).unwrap_or(Language::English),
+                brand: Some(admission.brand.clone()),
+            },
             pin: None,
             trusted: false,
             past: None,

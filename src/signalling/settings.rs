@@ -9,7 +9,7 @@ use crate::engine::KnownPeer;
 use crate::media::parameters::MediaParameters;
 use crate::signalling::transport::local_address;
 use crate::sip::connection;
-use crate::units::Language;
+use crate::units::{Brand, Language, Voice};
 
 /// The gateway's part of the configuration.
 #[derive(Debug, Clone)]
@@ -31,22 +31,35 @@ pub(super) struct Dialled {
     pub(super) number: String,
     /// What it greets in, where that is configured.
     pub(super) language: Option<Language>,
+    /// With whose recordings.
+    pub(super) brand: Option<Brand>,
     /// It is answered.
     pub(super) served: bool,
 }
 
 impl Dialled {
+    /// How it greets: in what is `asked` for, in its own language, in what is `spoken` there.
+    pub(super) fn voice(&self, asked: Option<Language>, spoken: Option<Language>) -> Voice {
+        let language = asked.or(self.language).or(spoken);
+        Voice {
+            language: language.unwrap_or(Language::English),
+            brand: self.brand.clone(),
+        }
+    }
+
     /// Finds a dialled user part among the numbers.
     pub(super) fn find(numbers: &NumberPlan, dialled: &str) -> Self {
         match numbers.find(dialled) {
             Some(number) => Self {
                 number: number.number.clone(),
                 language: number.language,
+                brand: number.organisation.as_deref().map(Brand::of),
                 served: true,
             },
             None => Self {
                 number: dialled.to_owned(),
                 language: None,
+                brand: None,
                 served: numbers.is_empty(),
             },
         }
@@ -165,6 +178,23 @@ mod tests {
         assert_eq!((found.number.as_str(), found.served), ("+3906", true));
         assert_eq!(found.language, Some(Language::Italian));
         assert!(!Dialled::find(&some, "7001").served);
+        let spoken = [Some(Language::English), Some(Language::Italian)];
+        let voices = [
+            found.voice(None, spoken[0]),
+            found.voice(spoken[0], None),
+            Dialled::find(&some, "7001").voice(None, spoken[1]),
+            Dialled::find(&some, "7001").voice(None, None),
+        ];
+        let [italian, english] = [Language::Italian, Language::English];
+        assert_eq!(
+            voices.map(|voice| voice.language),
+            [italian, english, italian, english]
+        );
+        let mut theirs = some.find("+3906").unwrap().clone();
+        theirs.organisation = Some("demo".to_owned());
+        let theirs = Dialled::find(&NumberPlan::new(vec![theirs]), "+3906");
+        assert_eq!(theirs.voice(None, None).brand, Some(Brand::of("demo")));
+        assert_eq!(found.voice(None, None).brand, None);
         let any = Dialled::find(&none, "whatever");
         assert_eq!((any.number.as_str(), any.served), ("whatever", true));
     }

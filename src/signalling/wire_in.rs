@@ -16,7 +16,7 @@ use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
 use crate::sip::sdp::{self, LocalMedia};
-use crate::units::{Key, Language, LegId};
+use crate::units::{Key, LegId};
 
 impl Gateway {
     pub(super) fn handle_sip(&mut self, now: Instant, event: SipEvent) {
@@ -75,7 +75,7 @@ impl Gateway {
         let arrival = Arrival {
             kind: KIND,
             caller: invite.caller,
-            language: number.language.unwrap_or(Language::English),
+            voice: number.voice(None, None),
             number: number.number,
             pin: invite.pin,
             trusted: trunk.is_some() || self.settings.is_trusted(source),

@@ -20,7 +20,7 @@ use crate::media::parameters::{Direction, MediaParameters};
 use crate::sip::event::DialogId;
 use crate::sip::sdes::{LocalKeys, RANDOM_BYTES};
 use crate::sip::sdp::{self, LocalMedia};
-use crate::units::Language;
+use crate::units::Voice;
 
 impl Gateway {
     pub(super) fn carry_out(&mut self, now: Instant, id: CallId, output: CallOutput) {
@@ -29,7 +29,7 @@ impl Gateway {
             CallOutput::Ring => self.ring(now, id),
             CallOutput::Answer => self.answer(now, id),
             CallOutput::Reject(rejection) => self.reject(now, id, rejection),
-            CallOutput::Say { language, phrases } => self.say(id, language, phrases),
+            CallOutput::Say { voice, phrases } => self.say(id, voice, phrases),
             CallOutput::StopSaying => self.stop_saying(id),
             CallOutput::Music(on) => self.music(id, on),
             CallOutput::LookUpPin { pin, standing } => self.look_up_pin(id, pin, standing),
@@ -217,7 +217,7 @@ impl Gateway {
         }
     }
 
-    fn say(&mut self, id: CallId, language: Language, phrases: Vec<Phrase>) {
+    fn say(&mut self, id: CallId, voice: Voice, phrases: Vec<Phrase>) {
         self.last_token = self.last_token.wrapping_add(1);
         let token = self.last_token;
         let Some(active) = self.calls.get_mut(&id) else {
@@ -227,7 +227,7 @@ impl Gateway {
             self.input(id, CallInput::SayFinished);
             return;
         };
-        let renditions = self.speaker.say(language, &phrases, codec);
+        let renditions = self.speaker.say(&voice, &phrases, codec);
         if renditions.is_empty() {
             active.saying = None;
             self.input(id, CallInput::SayFinished);
@@ -235,7 +235,7 @@ impl Gateway {
         }
         active.saying = Some(Saying {
             token,
-            language,
+            voice,
             phrases,
         });
         self.engine.play(leg, renditions, token);
@@ -248,7 +248,7 @@ impl Gateway {
         };
         let music = active.music;
         if let Some(saying) = active.saying.take() {
-            self.say(id, saying.language, saying.phrases);
+            self.say(id, saying.voice, saying.phrases);
         }
         if music {
             self.music(id, true);
@@ -270,8 +270,8 @@ impl Gateway {
         };
         active.music = on;
         if let (Some(leg), Some(codec)) = (active.leg(), active.codec()) {
-            self.engine
-                .music(leg, on.then(|| self.speaker.music(codec)));
+            let music = on.then(|| self.speaker.music(active.call.voice(), codec));
+            self.engine.music(leg, music);
         }
     }
 
@@ -420,13 +420,13 @@ impl Gateway {
             RoomOutput::PlayToBridge {
                 bridge,
                 phrase,
-                language,
+                voice,
             } => {
                 let renditions = BRIDGE_RATES
                     .into_iter()
                     .flat_map(|codec| {
                         self.speaker
-                            .say(language, std::slice::from_ref(&phrase), codec)
+                            .say(&voice, std::slice::from_ref(&phrase), codec)
                     })
                     .collect();
                 self.engine.play_to_bridge(bridge, renditions);

@@ -9,7 +9,7 @@ use voicebridge::booking::SpokenDigits;
 use voicebridge::call::{Phrase, Speaker as _};
 use voicebridge::media::codec::Codec;
 use voicebridge::prompts::{PromptFolders, Prompts};
-use voicebridge::units::Language;
+use voicebridge::units::{Language, Voice};
 
 /// What is recognised of what is said: each frame that one recording alone has.
 pub(crate) struct Ear {
@@ -46,7 +46,11 @@ impl Ear {
         words.extend((0..10).map(|n| (Word::Digit(n), Phrase::Digits(SpokenDigits::new(11 * n)))));
         let mut all: HashMap<Box<[u8]>, Vec<(Word, usize)>> = HashMap::new();
         for (word, phrase) in words {
-            let said = prompts.say(Language::English, &[phrase], Codec::Pcma);
+            let said = prompts.say(
+                &Voice::everybodys(Language::English),
+                &[phrase],
+                Codec::Pcma,
+            );
             let first = said.first().expect("it is said");
             for (index, frame) in (0..first.frames()).filter_map(|n| Some((n, first.frame(n)?))) {
                 all.entry(frame.into()).or_default().push((word, index));

@@ -100,6 +100,7 @@ impl Bookings {
         PinVerdict::Refused(Refusal::NoLine(NoLine {
             why,
             organisation: admission.organisation,
+            brand: admission.brand,
             meeting: admission.meeting,
             occurrence: admission.occurrence,
             language: admission.language,

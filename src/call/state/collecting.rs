@@ -285,7 +285,8 @@ impl Call {
         if let Refusal::NoLine(no_line) = refusal {
             self.record.found(no_line);
             let language = self.asked_language.or(no_line.language);
-            self.language = language.unwrap_or(self.language);
+            self.voice.speak(language);
+            self.voice.brand = Some(no_line.brand.clone());
         }
     }
 
@@ -308,7 +309,8 @@ impl Call {
     pub(super) fn admit(&mut self, admission: &Admission) {
         self.record.admitted(admission);
         let language = self.asked_language.or(admission.language);
-        self.language = language.unwrap_or(self.language);
+        self.voice.speak(language);
+        self.voice.brand = Some(admission.brand.clone());
         self.machine = admission.role == Role::Bridge;
     }
 }

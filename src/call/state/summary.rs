@@ -68,7 +68,7 @@ impl Call {
             kind: self.record.kind(),
             caller: self.record.caller(),
             number: self.record.number().to_owned(),
-            language: self.language,
+            language: self.voice.language,
             started_at: self.record.started_at(),
             answered_at: self.record.answered_at(),
             organisation: self.record.organisation(),

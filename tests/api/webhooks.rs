@@ -411,6 +411,10 @@ async fn a_new_secret_counts_at_once_and_the_old_one_for_a_while_yet() {
     api.happens_in(1, &[3]).await;
     receiver.has(&[1, 2, 3]).await;
     assert!(is_signed_with(&receiver.came()[2], &[third]));
+    let asker = api.bookings.authenticate(NOW.get(), &key).await.unwrap();
+    let id = hook["id"].as_str().unwrap().parse().unwrap();
+    let kept = api.bookings.webhook(&asker, id).await.unwrap();
+    assert!(kept.former_secret.is_none(), "the old one isn't kept");
     for wrong in [-1, 43_201] {
         let refused = rotate(json!({"grace_minutes": wrong})).await;
         assert_eq!(refused.errors(), ["grace_minutes out_of_range"]);

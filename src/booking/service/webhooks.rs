@@ -126,7 +126,7 @@ impl Bookings {
         let former = (webhook.secret.clone(), crate::booking::meeting::kept(until));
         let mut changed = Webhook {
             secret: WebhookSecret::generate()?,
-            former_secret: Some(former),
+            former_secret: Some(former).filter(|_| until > now),
             ..webhook
         };
         if !self.store().change_webhook_secret(changed.clone()).await? {

@@ -93,10 +93,7 @@ pub(super) async fn create(
     let (label, role) = (given(fields.text("label")), given(fields.text("role")));
     let known = given(fields.text("pin"));
     fields.finish()?;
-    let (label, role) = (
-        required("label", label)?,
-        read_role(required("role", role)?)?,
-    );
+    let (label, role) = required(label, role)?;
     let (bookings, now, key) = (&state.bookings, state.now(), &asker.key);
     let (meeting, added) = match known {
         Some(digits) => {
@@ -180,13 +177,22 @@ fn unstored(mut response: Response) -> Response {
     response
 }
 
-fn required(name: &str, text: Option<String>) -> Result<String, Problem> {
-    text.ok_or_else(|| Problem::invalid(vec![FieldError::new(name, "required", "is required")]))
+/// Both, or all that is wrong with them.
+fn required(label: Option<String>, role: Option<String>) -> Result<(String, Role), Problem> {
+    let missing = |name| FieldError::new(name, "required", "is required");
+    let label = label.ok_or_else(|| missing("label"));
+    let role = role.ok_or_else(|| missing("role")).and_then(read_role);
+    match (label, role) {
+        (Ok(label), Ok(role)) => Ok((label, role)),
+        (label, role) => Err(Problem::invalid(
+            [label.err(), role.err()].into_iter().flatten().collect(),
+        )),
+    }
 }
 
-fn read_role(word: String) -> Result<Role, Problem> {
+fn read_role(word: String) -> Result<Role, FieldError> {
     serde_json::from_value(serde_json::Value::String(word)).map_err(|_| {
         let message = "must be guest, host, listener or bridge";
-        Problem::invalid(vec![FieldError::new("role", "invalid", message)])
+        FieldError::new("role", "invalid", message)
     })
 }

@@ -195,12 +195,17 @@ async fn pins_are_for_those_who_may_see_or_give_them_and_asked_for_as_documented
         refused.problem(422);
         assert_eq!(refused.errors(), [errors]);
     }
+    let nothing = api.ask(&key, "POST", &path, Some(json!({}))).await;
+    assert_eq!(nothing.errors(), ["label required", "role required"]);
     assert_eq!(
         api.ask(&key, "DELETE", &path_of(&booked), None)
             .await
             .status,
         204
     );
+    let wrong = with(body.clone(), json!({"label": "  "}));
+    let wrong = api.ask(&key, "POST", &path, Some(wrong)).await;
+    assert_eq!(wrong.errors(), ["label invalid"]);
     for (method, path, body) in [
         ("POST", &path, Some(body.clone())),
         ("POST", &rotate, None),

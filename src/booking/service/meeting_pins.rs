@@ -44,11 +44,12 @@ impl Bookings {
         role: Role,
         label: &str,
     ) -> Result<(Meeting, PinRecord), BookingError> {
+        let label = read_label(label)?;
         let meeting = self.with_pins(now, key, id).await?;
         let new = NewPin {
             id: new_id(now)?,
             role,
-            label: Some(read_label(label)?),
+            label: Some(label),
             digits: None,
             occurrence: None,
         };

@@ -973,6 +973,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_back_is_not_paid_from_though_the_answer_is_lost() {
+        let budget = FailureBudget::undivided(1_000).unwrap();
+        let report = budget.report(Part::Everybody, at(0));
+        let share = Share {
+            held: 100,
+            held_by_others: 0,
+            failed_of_all: 0,
+            became_low: false,
+        };
+        budget.take(Part::Everybody, at(0), report, share);
+        budget.hear(Part::Everybody, at(1), 900);
+        let given_back = budget.report(Part::Everybody, at(1));
+        budget.go_without(Part::Everybody, at(1));
+        let pay = |n| pay_as(&budget, at(1), &caller(n), Standing::Proven).ok();
+        let paid: Vec<_> = (0..100).map_while(pay).collect();
+        assert_eq!((given_back.wanted, paid.len()), (10, 10));
+    }
+
+    #[test]
     fn who_has_given_its_shares_back_wants_none_again() {
         let node = Node::new(100);
         node.pay(0, 0, Standing::Proven).unwrap().was_right();

@@ -393,7 +393,7 @@ impl Figures {
         assert_eq!((self.calls_dropped, self.packets_lost), (0, 0));
         assert!(self.packets_share_least > 0.97);
         assert!(
-            self.longest_gap < GAP_MAX + 4 * lateness,
+            self.longest_gap < GAP_MAX + 2 * lateness,
             "a gap in the sound"
         );
         assert!(self.booked > 10 && self.refused > 10);

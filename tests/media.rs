@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 #![expect(clippy::print_stdout, reason = "figures, for `--nocapture`")]
 
+mod links;
 mod seeded;
 
 use std::f64::consts::TAU;

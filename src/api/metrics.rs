@@ -204,7 +204,7 @@ impl Snapshot {
         counter(
             to,
             "voicebridge_one_way_audio",
-            "Legs with audio one way only",
+            "Legs that were sent audio for ten seconds while none came from them",
             live.one_way_audio,
         )
     }

@@ -30,7 +30,7 @@ pub enum EventKind {
     /// Somebody is gone who was in or waited.
     #[serde(rename = "participant.left")]
     ParticipantLeft,
-    /// Somebody was renamed or muted, or raised his hand.
+    /// Somebody was renamed or muted, raised his hand, or no audio comes from him (`quality.one_way`).
     #[serde(rename = "participant.updated")]
     ParticipantUpdated,
     /// More than half of an hour's wrong PINs are used up: somebody is guessing. Told to platforms.

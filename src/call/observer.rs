@@ -28,7 +28,7 @@ pub enum Happening {
     Joined(Box<Participant>),
     /// Somebody is gone who was in or waited.
     Left(Box<Participant>),
-    /// Somebody is called, muted or seen differently.
+    /// Somebody is called, muted, heard or seen differently.
     Updated(Box<Participant>),
 }
 
@@ -131,6 +131,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             muted_by: None,
             hand: false,
+            one_way: false,
         }
     }
 
@@ -182,6 +183,8 @@ mod tests {
         assert_eq!(look(true, &both), ["started", "joined 1", "joined 2"]);
         let mut muted = both.clone();
         muted[0].muted_by = Some(MutedBy::Host);
+        assert_eq!(look(true, &muted), ["updated 1"]);
+        muted[0].one_way = true;
         assert_eq!(look(true, &muted), ["updated 1"]);
         assert_eq!(look(true, &muted[1..]), ["left 1"]);
         // One is gone before anybody looked, another came.

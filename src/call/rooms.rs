@@ -257,15 +257,12 @@ impl Rooms {
 
     /// What a call made of its mute ([`crate::call::Call::muted_by`]), for the roster.
     pub fn set_muted(&mut self, call: CallId, muted_by: Option<MutedBy>) {
-        let Some(meeting) = self.seats.get(&call) else {
-            return;
-        };
-        let room = self.rooms.get_mut(meeting);
-        let seat = room.and_then(|room| room.seats_mut().find(|seat| seat.call == call));
-        if let Some(seat) = seat {
-            seat.muted_by = muted_by;
-            self.changed.insert(*meeting);
-        }
+        self.change_seat(call, |seat| seat.muted_by = muted_by);
+    }
+
+    /// Whether audio flows to a call only, for the roster.
+    pub fn set_one_way(&mut self, call: CallId, one_way: bool) {
+        self.change_seat(call, |seat| seat.one_way = one_way);
     }
 
     /// Opens, announces and ends what is due.
@@ -361,6 +358,18 @@ impl Rooms {
             participant: seat.participant,
             others: 0,
             muted: seat.muted_by.is_some(),
+        }
+    }
+
+    fn change_seat(&mut self, call: CallId, change: impl FnOnce(&mut Seat)) {
+        let Some(meeting) = self.seats.get(&call) else {
+            return;
+        };
+        let room = self.rooms.get_mut(meeting);
+        let seat = room.and_then(|room| room.seats_mut().find(|seat| seat.call == call));
+        if let Some(seat) = seat {
+            change(seat);
+            self.changed.insert(*meeting);
         }
     }
 

@@ -27,6 +27,8 @@ pub struct Seat {
     pub muted_by: Option<MutedBy>,
     /// Has his hand up.
     pub hand: bool,
+    /// No audio comes from him. Written by `Rooms::set_one_way`.
+    pub one_way: bool,
 }
 
 /// Where somebody is on his way into a meeting.
@@ -61,6 +63,7 @@ impl Seat {
             since: wall,
             muted_by: muted.then_some(MutedBy::Host),
             hand: false,
+            one_way: false,
         }
     }
 
@@ -75,6 +78,7 @@ impl Seat {
             since: past.since,
             muted_by: past.muted_by,
             hand: past.hand,
+            one_way: false,
         }
     }
 

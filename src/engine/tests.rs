@@ -1,5 +1,7 @@
 mod arrival;
 mod attacks;
+mod one_way;
+mod packet_times;
 mod shared;
 mod stall;
 

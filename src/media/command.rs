@@ -328,6 +328,8 @@ pub struct LegReport {
     pub level: Decibels,
     /// Speaking now?
     pub talking: bool,
+    /// Has it been sent audio for some seconds, and none come from it?
+    pub one_way: bool,
     /// Automatic gain on the way into the meeting.
     pub gain: Decibels,
     /// Echo of the meeting that it returns.
@@ -397,6 +399,12 @@ impl Refusals {
         self.0[why as usize]
     }
 
+    /// Of all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
     /// Takes in what came since `before`.
     pub fn add_since(&mut self, before: &Self, now: &Self) {
         for why in Refusal::ALL {
@@ -424,6 +432,7 @@ impl Default for LegReport {
             round_trip_ms: None,
             level: Decibels(-127.0),
             talking: false,
+            one_way: false,
             gain: Decibels::IDENTITY,
             echo: None,
         }

@@ -336,6 +336,9 @@ impl Leg {
             self.config.hold_timeout
         };
         self.liveness.check(tick.now, timeout);
+        let both_ways = direction.receives() && self.destination().is_some();
+        let expected = both_ways && !self.codecs.receiver.is_announced_silent();
+        self.liveness.expect_audio(tick.now, expected);
         true
     }
 

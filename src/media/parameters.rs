@@ -38,7 +38,7 @@ impl Direction {
 pub struct TelephoneEvent {
     /// RTP payload type.
     pub payload_type: u8,
-    /// RTP clock: 8000 or 48000.
+    /// RTP clock: 8000, 16000 or 48000.
     pub clock: u32,
 }
 

@@ -41,6 +41,8 @@ pub(crate) struct ActiveCall {
     pub(crate) deadline: Option<Instant>,
     /// The last figures from the engine.
     pub(crate) report: Option<LegReport>,
+    /// Audio flowed to him only, at least once.
+    pub(crate) was_one_way: bool,
     /// What its live quality is counted from.
     pub(crate) window: QualityWindow,
     /// What stands beside the caller for whoever finds him next.
@@ -128,6 +130,7 @@ impl ActiveCall {
             music: false,
             deadline: None,
             report: None,
+            was_one_way: false,
             window: QualityWindow::default(),
             memory: None,
             moving: None,

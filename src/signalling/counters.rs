@@ -88,14 +88,15 @@ impl Counters {
         is_beset(strangers(&report.refused)) && !is_beset(strangers(&before))
     }
 
+    pub(super) const fn one_way_found(&mut self) {
+        self.one_way_audio += 1;
+    }
+
     pub(super) fn leg_closed(&mut self, leg: LegId, report: &LegReport) {
         self.leg_told(leg, report);
         self.told.remove(&leg);
         self.set_up.end(leg, report);
         self.concealed_frames += report.concealed_frames;
-        if report.received == 0 && report.sent > ONE_WAY_AFTER_PACKETS {
-            self.one_way_audio += 1;
-        }
     }
 }
 
@@ -108,9 +109,6 @@ const STRANGERS: [Refusal; 4] = [
 ];
 /// A phone that changes its keys or its stream has some under way.
 const BESET_FROM_PACKETS: u64 = 200;
-
-/// Ten seconds of packets sent and none received.
-const ONE_WAY_AFTER_PACKETS: u64 = 500;
 
 /// A thread's wake-ups as a histogram.
 pub(super) fn lateness(thread: &ThreadHealth) -> DurationHistogram {

@@ -57,6 +57,7 @@ fn between(before: &LegReport, now: &LegReport) -> Quality {
         round_trip_ms: now.round_trip_ms,
         burst_ratio,
         concealed: (concealed / received.max(1.0)).min(1.0),
+        one_way: now.one_way,
         mos: mos((lost + late) / expected, burst_ratio, delay_ms, now.codec),
         gain_db: now.gain.0,
         echo: now.echo.map(|echo| EchoQuality {

@@ -11,7 +11,7 @@ use super::gateway::Gateway;
 use super::settings::Dialled;
 use crate::booking::admission::CallId;
 use crate::call::{Arrival, Call, CallInput, CallLimits, Rejection, is_emergency};
-use crate::engine::{EngineEvent, KnownPeer};
+use crate::engine::{EngineEvent, KnownPeer, LegReport};
 use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
@@ -290,6 +290,9 @@ impl Gateway {
                     active.window.note(&report);
                     let before = active.report.replace(report).unwrap_or_default();
                     self.look_for_life(id, before.received, report.received);
+                    if before.one_way != report.one_way {
+                        self.one_way_audio(id, &report);
+                    }
                 }
             }
             EngineEvent::LegClosed { leg, report } => {
@@ -301,6 +304,23 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Audio has begun to flow to a caller only, or comes from him again.
+    fn one_way_audio(&mut self, id: CallId, report: &LegReport) {
+        let (received, one_way) = (report.received, report.one_way);
+        if one_way {
+            let refused = report.refused.total();
+            tracing::warn!(call = %id, received, refused, "no audio comes from a caller who is sent some");
+            let active = self.calls.get_mut(&id);
+            if active.is_some_and(|active| !std::mem::replace(&mut active.was_one_way, true)) {
+                self.counters.one_way_found();
+            }
+        } else {
+            tracing::info!(call = %id, received, "audio comes from the caller again, or needn't");
+        }
+        self.rooms.set_one_way(id, one_way);
+        self.report();
     }
 
     fn play_finished(&mut self, leg: LegId, token: u32) {

@@ -187,13 +187,18 @@ pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<MediaParameters, SdpE
     }
     // We receive what we have offered, and send what the peer asks for (RFC 3264 section 6.1).
     parameters.payload_type_receive = offered_payload_type(parameters.codec);
-    if let Some(event) = &mut parameters.telephone_event {
-        event.payload_type = if event.clock == 48_000 {
-            EVENT_48000_PAYLOAD_TYPE
-        } else {
-            EVENT_8000_PAYLOAD_TYPE
+    parameters.telephone_event = parameters.telephone_event.and_then(|event| {
+        let payload_type = match event.clock {
+            8000 => EVENT_8000_PAYLOAD_TYPE,
+            48_000 => EVENT_48000_PAYLOAD_TYPE,
+            // Nobody offered that.
+            _ => return None,
         };
-    }
+        Some(TelephoneEvent {
+            payload_type,
+            ..event
+        })
+    });
     Ok(parameters)
 }
 
@@ -352,7 +357,8 @@ fn pick_codec(formats: &[Format], local: &LocalMedia) -> Option<(Codec, u8)> {
         .copied()
 }
 
-/// telephone-event with the codec's clock (RFC 4733 section 2.1), else with 8000, which some offer alone.
+/// telephone-event with the codec's clock (RFC 4733 section 2.1), else with 8000 or 16000, which some offer
+/// alone.
 fn pick_event(formats: &[Format], codec: Codec) -> Option<TelephoneEvent> {
     let with_clock = |clock: u32| {
         formats
@@ -365,7 +371,9 @@ fn pick_event(formats: &[Format], codec: Codec) -> Option<TelephoneEvent> {
                 clock,
             })
     };
-    with_clock(codec.rtp_clock()).or_else(|| with_clock(8000))
+    with_clock(codec.rtp_clock())
+        .or_else(|| with_clock(8000))
+        .or_else(|| with_clock(16_000))
 }
 
 fn packet_time(session: &Session, media: &Media, codec: Codec) -> Ptime {
@@ -663,7 +671,17 @@ mod tests {
         assert!(!parameters.uses_fec);
         let (parameters, _) = answer_to(&format!("{offer}a=fmtp:96 useinbandfec=1\r\n"));
         assert!(parameters.uses_fec);
-        // Only keys at 8000 offered: better than none.
+        // Only keys at 16000, or at 8000 offered: better than none.
+        let wide = offer
+            .replace("telephone-event/48000", "telephone-event/16000")
+            .replace("telephone-event/8000", "x/1");
+        let (parameters, text) = answer_to(&wide);
+        let event = parameters.telephone_event.map(|event| event.clock);
+        assert_eq!(event, Some(16_000));
+        assert!(
+            text.contains("a=rtpmap:98 telephone-event/16000\r\n"),
+            "{text}"
+        );
         let (parameters, _) = answer_to(&offer.replace("telephone-event/48000", "x/1"));
         assert_eq!(
             parameters.telephone_event,

@@ -77,6 +77,9 @@ pub(crate) struct BarePhone<'a> {
     head: String,
     to_tag: String,
     cseq: u32,
+    /// Where it is to send audio to.
+    pub(crate) audio_port: u16,
+    spoken: u16,
     /// The BYE that ended it, without what differs from call to call.
     pub(crate) ended: Option<String>,
     heard: Vec<(Word, usize, Instant)>,
@@ -122,6 +125,8 @@ impl<'a> BarePhone<'a> {
             head,
             to_tag: String::new(),
             cseq: 1,
+            audio_port: 0,
+            spoken: 0,
             ended: None,
             heard: Vec::new(),
         };
@@ -149,6 +154,11 @@ impl<'a> BarePhone<'a> {
         let to = header(&answer, "To");
         let tag = to.split_once(";tag=").map(|(_, tag)| tag.trim().to_owned());
         phone.to_tag = format!(";tag={}", tag.expect("a tag"));
+        let audio = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("m=audio "));
+        let port = audio.and_then(|line| line.split(' ').next()?.parse().ok());
+        phone.audio_port = port.expect("audio in the answer");
         let ack = phone.request("ACK", &uri, "", "");
         phone.send(&ack);
         Some(phone)
@@ -231,6 +241,21 @@ impl<'a> BarePhone<'a> {
         let mut words: Vec<Word> = self.heard.drain(..).map(|(word, ..)| word).collect();
         words.dedup();
         words
+    }
+
+    /// Sends a quarter of a second of silence.
+    pub(crate) fn speak(&mut self) {
+        for _ in 0..12 {
+            let mut packet = vec![0x80, 8];
+            packet.extend(self.spoken.to_be_bytes());
+            packet.extend((u32::from(self.spoken) * 160).to_be_bytes());
+            packet.extend([7; 4]);
+            packet.extend([0x55; 160]);
+            let to = ("127.0.0.1", self.audio_port);
+            self.rtp.send_to(&packet, to).expect("sent");
+            self.spoken += 1;
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn hang_up(mut self) {

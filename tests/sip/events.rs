@@ -44,13 +44,16 @@ fn rename(server: &Server, meeting: &Meeting, names: std::ops::Range<u32>) {
     }
 }
 
-/// The names that the participants were given, in the order in which that was told.
+/// The names that the participants were given, in the order in which that was told. That nothing is heard of
+/// them, who send nothing, is told in between.
 fn names(events: &[Value]) -> Vec<u32> {
     let updated = events.iter().filter(|e| e["type"] == "participant.updated");
-    updated
-        .map(|e| e["data"]["name"].as_str().expect("a name"))
+    let mut names: Vec<u32> = updated
+        .filter_map(|e| e["data"]["name"].as_str())
         .map(|name| name.parse().expect("a number"))
-        .collect()
+        .collect();
+    names.dedup();
+    names
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod events;
 mod families;
 mod guessing;
 mod neighbours;
+mod one_way;
 mod outcomes;
 mod ports;
 mod resilience;

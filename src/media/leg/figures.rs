@@ -40,6 +40,7 @@ impl Leg {
             round_trip_ms: self.rtcp.round_trip.map(|time| time.as_secs_f32() * 1000.0),
             level: self.voice().level,
             talking: self.talking.current(),
+            one_way: self.liveness.is_one_way(),
             gain: self.treatment.gain(),
             echo: self.treatment.echo(),
         }

@@ -93,7 +93,10 @@ impl Leg {
             | PacketVerdict::Key
             | PacketVerdict::Duplicate
             | PacketVerdict::Late
-            | PacketVerdict::Overflow => self.liveness.heard(now),
+            | PacketVerdict::Overflow => {
+                self.liveness.heard(now);
+                self.liveness.heard_audio();
+            }
             PacketVerdict::Malformed
             | PacketVerdict::UnknownPayloadType
             | PacketVerdict::Strange => {}

@@ -1,4 +1,5 @@
-//! Is the peer still there, and what changed since it was last told.
+//! Is the peer still there, does audio come from him while he is sent some, and what changed since it
+//! was last told.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,9 @@ pub(super) struct Liveness {
     state: Alive,
     /// Not yet told: heard (`true`) or lost (`false`).
     pub(super) news: Option<bool>,
+    /// Since when audio has been sent to him and none come.
+    unanswered: Option<Instant>,
+    one_way: bool,
 }
 
 #[derive(PartialEq)]
@@ -23,6 +27,8 @@ impl Liveness {
             last_heard: now,
             state: Alive::NotYet,
             news: None,
+            unanswered: None,
+            one_way: false,
         }
     }
 
@@ -40,6 +46,27 @@ impl Liveness {
             self.state = Alive::Heard;
             self.news = Some(true);
         }
+    }
+
+    /// Audio came, by RTP that could be used.
+    pub(super) const fn heard_audio(&mut self) {
+        self.unanswered = None;
+        self.one_way = false;
+    }
+
+    /// Once per frame: is he sent audio now, and should be sending some himself?
+    pub(super) fn expect_audio(&mut self, now: Instant, expected: bool) {
+        if !expected {
+            self.heard_audio();
+            return;
+        }
+        let since = *self.unanswered.get_or_insert(now);
+        self.one_way = now.saturating_duration_since(since) >= ONE_WAY_AFTER;
+    }
+
+    /// Does audio flow to him only?
+    pub(super) const fn is_one_way(&self) -> bool {
+        self.one_way
     }
 
     pub(super) fn check(&mut self, now: Instant, timeout: Duration) {
@@ -88,6 +115,8 @@ impl Talking {
     }
 }
 
+/// It is to be told within ten seconds, and told once a second.
+const ONE_WAY_AFTER: Duration = Duration::from_secs(8);
 /// 60 ms, and (with the detector's own 240 ms) about a second.
 const FRAMES_TO_BEGIN: u8 = 3;
 const FRAMES_TO_END: u8 = 38;

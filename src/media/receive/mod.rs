@@ -234,6 +234,12 @@ impl Receiver {
         self.voice.voice()
     }
 
+    /// Has the sender announced silence (RFC 3389), for however long?
+    #[must_use]
+    pub const fn is_announced_silent(&self) -> bool {
+        self.comfort.is_on()
+    }
+
     /// The SSRC of the peer's stream; `None` before the first packet.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {

@@ -1,0 +1,124 @@
+//! A caller who is sent audio and from whom none comes; and how long anybody may be silent.
+
+use super::*;
+
+/// Is the leg's audio one way, by its last report?
+fn is_one_way(world: &World, leg: LegId) -> bool {
+    let told = world.events.iter().rev().find_map(|event| {
+        if let EngineEvent::Report { leg: of, report } = event
+            && *of == leg
+        {
+            Some(report.one_way)
+        } else {
+            None
+        }
+    });
+    told.unwrap_or(false)
+}
+
+fn lost(world: &World) -> usize {
+    world.count(|event| matches!(event, EngineEvent::MediaLost { .. }))
+}
+
+fn patient(ports: RangeInclusive<u16>) -> World {
+    World::with(EngineConfig {
+        media_timeout: EngineConfig::default().media_timeout,
+        hold_timeout: EngineConfig::default().hold_timeout,
+        ..World::config(1, ports)
+    })
+}
+
+/// Seconds of frames.
+const fn seconds(seconds: u32) -> u32 {
+    50 * seconds
+}
+
+#[test]
+fn who_is_sent_audio_and_sends_none_is_found_within_ten_seconds() {
+    let mut world = patient(27_000..=27_049);
+    let phone = world.call(Codec::Pcmu, None);
+    let leg = world.leg(phone);
+    world.run(seconds(7));
+    assert!(!is_one_way(&world, leg));
+    world.run(seconds(3));
+    assert!(is_one_way(&world, leg), "ten seconds after the answer");
+    world.phones[phone].hz = Some(500.0);
+    world.run(seconds(2));
+    assert!(!is_one_way(&world, leg), "he is heard");
+    world.phones[phone].hz = None;
+    world.run(seconds(10));
+    assert!(is_one_way(&world, leg), "he fell silent in mid-call");
+    assert_eq!(lost(&world), 0);
+}
+
+#[test]
+fn reports_and_what_cannot_be_used_are_no_audio() {
+    let mut world = patient(27_050..=27_099);
+    let phone = world.call(Codec::Pcmu, None);
+    let leg = world.leg(phone);
+    for _ in 0..10 {
+        let phone = &mut world.phones[phone];
+        let rtcp = SocketAddr::new(phone.to.ip(), phone.to.port() + 1);
+        phone
+            .rtcp
+            .send_to(&[0x80, 201, 0, 1, 0, 0, 0, 7], rtcp)
+            .unwrap();
+        let mut packet = phone.header(97, 0);
+        packet.extend([0x55; 160]);
+        phone.rtp.send_to(&packet, phone.to).unwrap();
+        world.run(seconds(1));
+    }
+    assert!(is_one_way(&world, leg));
+}
+
+#[test]
+fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
+    let mut world = patient(27_300..=27_349);
+    let phone = world.call(Codec::Pcmu, Some(500.0));
+    let leg = world.leg(phone);
+    world.run(50);
+    // RFC 3389: silence at -60 dBFS.
+    let mut noise = world.phones[phone].header(13, 8_000);
+    noise.push(60);
+    let to = world.phones[phone].to;
+    world.phones[phone].rtp.send_to(&noise, to).unwrap();
+    world.phones[phone].hz = None;
+    world.run(seconds(12));
+    assert!(!is_one_way(&world, leg), "announced");
+    for held in [
+        Direction::SendOnly,
+        Direction::RecvOnly,
+        Direction::Inactive,
+    ] {
+        world.phones[phone].hz = Some(500.0);
+        let parameters = world.phones[phone].parameters(Direction::SendRecv);
+        world.control.connect_leg(leg, &parameters).unwrap();
+        world.run(50);
+        let parameters = world.phones[phone].parameters(held);
+        world.control.connect_leg(leg, &parameters).unwrap();
+        world.phones[phone].hz = None;
+        world.run(seconds(12));
+        assert!(!is_one_way(&world, leg), "{held:?}");
+    }
+}
+
+#[test]
+fn by_default_a_silent_call_is_lost_after_30_seconds_and_after_300_on_hold() {
+    let mut world = patient(27_350..=27_399);
+    let phone = world.call(Codec::Pcmu, Some(500.0));
+    let leg = world.leg(phone);
+    world.run(50);
+    world.phones[phone].hz = None;
+    let held = world.phones[phone].parameters(Direction::SendOnly);
+    world.control.connect_leg(leg, &held).unwrap();
+    world.run(seconds(299));
+    assert_eq!(lost(&world), 0, "on hold");
+    world.run(seconds(2));
+    assert_eq!(lost(&world), 1, "on hold for too long");
+    let resumed = world.phones[phone].parameters(Direction::SendRecv);
+    world.control.connect_leg(leg, &resumed).unwrap();
+    world.run(seconds(29));
+    assert_eq!(lost(&world), 1);
+    world.run(seconds(2));
+    assert_eq!(lost(&world), 2);
+}

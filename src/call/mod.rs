@@ -92,6 +92,19 @@ pub struct Outgoing {
     pub language: Option<Language>,
 }
 
+/// The way that a call of ours takes.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `sip` or `asterisk`.
+    pub kind: &'static str,
+    /// The trunk that it goes out by.
+    pub trunk: Option<String>,
+    /// The SIP Call-ID.
+    pub sip_call_id: Option<String>,
+    /// Asterisk's name of its channel, where one dials.
+    pub asterisk_channel: Option<String>,
+}
+
 /// What happens to a call.
 #[derive(Debug, Clone)]
 pub enum CallInput {
@@ -99,6 +112,8 @@ pub enum CallInput {
     Arrived(Arrival),
     /// It arrived, but the gateway can't take it; the first and last input. Leaves a record.
     Unwanted(Arrival, Rejection),
+    /// Our call goes out this way; once more where it takes another one instead.
+    GoesBy(Route),
     /// Whom we call has answered; his audio is yet to be set up.
     PickedUp,
     /// Whom we call can't be had, for this reason (ITU-T Q.850).
@@ -204,7 +219,7 @@ pub enum RoomNotice {
 /// What is to be done for a call.
 #[derive(Debug)]
 pub enum CallOutput {
-    /// Call him; answered by `PickedUp` or `NotReached`.
+    /// Call him; answered by `GoesBy` and then by `PickedUp` or `NotReached`.
     Dial,
     /// Let it ring (180).
     Ring,

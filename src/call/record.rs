@@ -8,7 +8,7 @@ use crate::booking::{
     ParticipantId, RecurrenceId,
 };
 use crate::call::past::Called;
-use crate::call::{Arrival, Past};
+use crate::call::{Arrival, Past, Route};
 
 /// How and by whom a call is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +174,17 @@ impl RecordDraft {
     pub(super) fn called_out(&mut self, admission: &Admission) {
         self.direction = Direction::Out;
         self.admitted(admission);
+    }
+
+    /// It goes out this way.
+    pub(super) fn goes_by(&mut self, route: Route) {
+        let Some((facts, _)) = &mut self.arrival else {
+            return;
+        };
+        facts.kind = route.kind;
+        facts.trunk = route.trunk;
+        facts.sip_call_id = route.sip_call_id;
+        facts.asterisk_channel = route.asterisk_channel;
     }
 
     /// Whom we called, where we did.

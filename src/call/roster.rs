@@ -113,10 +113,12 @@ pub enum LiveError {
     #[error("the meeting is full")]
     Full,
     /// Nothing is configured that could dial.
-    #[error("this node can't dial: no [[asterisk]] has a dial")]
+    #[error(
+        "this node can't dial the number: no [[sip.trunk]] that takes it and no [[asterisk]] has a dial"
+    )]
     CannotDial,
     /// What could dial is away.
-    #[error("no Asterisk that can dial is connected")]
+    #[error("no trunk and no Asterisk that can dial is there now")]
     NoLine,
     /// The side that holds the calls does not answer: it starts, drains or is overloaded.
     #[error("the live calls can't be reached now")]

@@ -12,7 +12,7 @@ use crate::booking::{
 };
 use crate::call::{
     Arrival, Call, CallInput, CallLimits, CallOutput, CallPhase, Called, MutedBy, Outgoing, Past,
-    Phrase, Rejection, RoomNotice, RoomRefusal, RoomVerdict, Rooms, SeatState, WaitFor,
+    Phrase, Rejection, RoomNotice, RoomRefusal, RoomVerdict, Rooms, Route, SeatState, WaitFor,
 };
 use crate::media::treatment::SoundOptions;
 use crate::units::{Brand, Key, Language, Voice};
@@ -1616,6 +1616,31 @@ fn keys_before_the_question_are_no_answer() {
     assert_eq!(phone.keys("1"), [""; 0]);
     assert_eq!(phone.on(CallInput::Answered), ["say en Invited"]);
     assert_eq!(phone.call.summary().phase, CallPhase::Pin);
+}
+
+#[test]
+fn the_way_that_a_call_took_at_last_is_recorded() {
+    let mut phone = Phone::rung(outgoing());
+    let by = |trunk: &str| {
+        CallInput::GoesBy(Route {
+            kind: "sip",
+            trunk: Some(trunk.to_owned()),
+            sip_call_id: Some(format!("id-{trunk}")),
+            asterisk_channel: None,
+        })
+    };
+    phone.on(by("first"));
+    phone.on(by("second"));
+    phone.on(CallInput::PickedUp);
+    phone.on(by("third"));
+    phone.on(CallInput::HungUp);
+    let record = phone.record();
+    assert_eq!(
+        (record.kind, record.trunk.as_deref()),
+        ("sip", Some("second"))
+    );
+    assert_eq!(record.sip_call_id.as_deref(), Some("id-second"));
+    phone.assert_out();
 }
 
 #[test]

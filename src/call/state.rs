@@ -165,6 +165,7 @@ impl Call {
         self.state = match input {
             CallInput::Arrived(arrival) => self.on_arrived(at, state, arrival),
             CallInput::Unwanted(arrival, why) => self.on_unwanted(at, state, arrival, why),
+            CallInput::GoesBy(route) => self.on_goes_by(state, route),
             CallInput::PickedUp => self.on_picked_up(at, state),
             CallInput::NotReached { q850 } => self.on_not_reached(at, state, q850),
             CallInput::Answered => self.on_answered(at, state),

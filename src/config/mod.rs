@@ -34,7 +34,7 @@ pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use neighbours::{FsapiConfig, JitsiConfig, NumberForm};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number, check_number};
 pub use secret::Secret;
-pub use trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig};
+pub use trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial};
 pub use webhooks::{AllowedTarget, BadTarget};
 
 use raw::RawConfig;

@@ -221,8 +221,8 @@ fn trunks_are_read_with_their_registrar_or_only_with_peers() {
     };
     let registrar = carrier.registrar.as_ref().unwrap();
     assert_eq!(registrar.host.port, Some(5_070));
-    assert_eq!(registrar.transport, SipTransport::Tcp);
-    assert_eq!(registrar.password.as_ref().unwrap().expose(), "canary");
+    assert_eq!(carrier.transport, SipTransport::Tcp);
+    assert_eq!(carrier.password.as_ref().unwrap().expose(), "canary");
     assert!(!format!("{config:?}").contains("canary"));
     assert!(carrier.trust_identity && carrier.srtp == SrtpPolicy::Require);
     assert!(carrier.peers[0].contains("192.0.2.7".parse().unwrap()));
@@ -261,6 +261,22 @@ fn what_is_wrong_with_a_trunk_is_named() {
         (
             "name = 'a'\npeers = []\nuser = 'u'\npassword = 'canary'\n",
             &["sip.trunk.user", "sip.trunk.password"],
+        ),
+        (
+            "name = 'a'\ndial = 'sip:9{number}@h'\ndial_prefixes = ['39 06']\n",
+            &["sip.trunk.dial", "sip.trunk.dial_prefixes"],
+        ),
+        (
+            "name = 'a'\npeers = []\ndial_prefixes = ['+39']\nrealm = 'r'\n",
+            &["sip.trunk.dial_prefixes", "sip.trunk.realm"],
+        ),
+        (
+            "name = 'a'\ndial = 'sip:{number}@h'\npassword = 'canary'\n",
+            &["sip.trunk.user", "sip.trunk.realm"],
+        ),
+        (
+            "name = 'a'\ndial = 'sip:{number}@h'\ntransport = 'tls'\nrealm = 'a\"b'\n",
+            &["sip.trunk.dial", "sip.trunk.realm"],
         ),
     ] {
         let errors = errors(&format!("[[sip.trunk]]\n{text}"));

@@ -1,4 +1,4 @@
-//! A trunk: whom calls come from by direct SIP, and who is told where we are.
+//! A trunk: whom calls come from by direct SIP, who is told where we are, and by whom we call people.
 
 use crate::config::address::{HostPort, Network, SipTransport};
 use crate::config::secret::Secret;
@@ -12,6 +12,16 @@ pub struct TrunkConfig {
     pub peers: Vec<Network>,
     /// Who is told where we are.
     pub registrar: Option<RegistrarConfig>,
+    /// How it calls people; `None`: it doesn't.
+    pub dial: Option<TrunkDial>,
+    /// Over what it is reached.
+    pub transport: SipTransport,
+    /// Who we are there.
+    pub user: Option<String>,
+    /// For its challenges; `None`: it knows us by our address.
+    pub password: Option<Secret>,
+    /// What the password is for; `None`: for the registrar's realm.
+    pub realm: Option<String>,
     /// Encrypted audio.
     pub srtp: SrtpPolicy,
     /// P-Asserted-Identity from there says who calls (RFC 3325 section 9.1).
@@ -25,12 +35,60 @@ pub struct TrunkConfig {
 pub struct RegistrarConfig {
     /// Where it is.
     pub host: HostPort,
-    /// Over what.
-    pub transport: SipTransport,
     /// Who we are there.
     pub user: String,
-    /// For its challenges; `None`: it knows us by our address.
-    pub password: Option<Secret>,
+}
+
+/// How a trunk calls people: `sip:{number}@sip.example.org`, and whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkDial {
+    /// Where calls go that have no registrar to go to.
+    pub host: HostPort,
+    /// What stands behind the host.
+    after: String,
+    /// How numbers must begin that go this way; none: all do.
+    prefixes: Vec<String>,
+}
+
+impl TrunkDial {
+    /// Reads one. The number is all that stands before the host, so that it can be nothing but a number.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let allowed = || {
+            "must be sip:{number}@HOST or sip:{number}@HOST:PORT, perhaps with ;parameters behind"
+                .to_owned()
+        };
+        let rest = text.strip_prefix("sip:{number}@").ok_or_else(allowed)?;
+        let (host, after) = match rest.find(';') {
+            Some(at) => rest.split_at(at),
+            None => (rest, ""),
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.=;+".contains(&b);
+        if !after.bytes().all(plain) {
+            return Err(allowed());
+        }
+        Ok(Self {
+            host: host.parse().map_err(|_| allowed())?,
+            after: after.to_owned(),
+            prefixes: Vec::new(),
+        })
+    }
+
+    pub(super) fn only(self, prefixes: Vec<String>) -> Self {
+        Self { prefixes, ..self }
+    }
+
+    /// Do calls to this number, which holds digits and perhaps a `+` in front, go this way?
+    #[must_use]
+    pub fn takes(&self, number: &str) -> bool {
+        let begins = |prefix: &String| number.starts_with(prefix.as_str());
+        self.prefixes.is_empty() || self.prefixes.iter().any(begins)
+    }
+
+    /// What is called to reach `number`.
+    #[must_use]
+    pub fn of(&self, number: &str) -> String {
+        format!("sip:{number}@{}{}", self.host, self.after)
+    }
 }
 
 /// Whether a trunk's calls have encrypted audio (SRTP with keys by SDES, RFC 4568).
@@ -53,5 +111,47 @@ impl SrtpPolicy {
             "require" => Ok(Self::Require),
             _ => Err("must be \"off\", \"offer\" or \"require\"".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_stays_in_its_place_and_only_some_go_this_way() {
+        for (template, called) in [
+            ("sip:{number}@sip.example.org", "sip:+39061@sip.example.org"),
+            (
+                "sip:{number}@192.0.2.7:5070;user=phone",
+                "sip:+39061@192.0.2.7:5070;user=phone",
+            ),
+            ("sip:{number}@[2001:db8::1]", "sip:+39061@[2001:db8::1]"),
+        ] {
+            let dial = TrunkDial::parse(template).unwrap();
+            assert_eq!(dial.of("+39061"), called);
+            assert!(dial.takes("+39061") && dial.takes("100"));
+        }
+        for bad in [
+            "",
+            "{number}",
+            "sip:{number}",
+            "sip:{number}@",
+            "sip:0{number}@h",
+            "sip:{number}0@h",
+            "sip:{number};x@h",
+            "sip:{number}@{number}",
+            "sip:{number}@h;a>",
+            "sip:{number}@h;a b",
+            "sip:{number}@h?Replaces=x",
+            "sips:{number}@h",
+            "PJSIP/{number}@carrier",
+        ] {
+            assert!(TrunkDial::parse(bad).is_err(), "{bad}");
+        }
+        let dial = TrunkDial::parse("sip:{number}@h").unwrap();
+        let dial = dial.only(vec!["+39".to_owned(), "0".to_owned()]);
+        assert!(dial.takes("+39061") && dial.takes("061"));
+        assert!(!dial.takes("+4930") && !dial.takes("39061"));
     }
 }

@@ -1,5 +1,6 @@
 //! One running call and everything on the wire that belongs to it.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use crate::engine::LegReport;
 use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
 use crate::signalling::quality::QualityWindow;
-use crate::sip::event::DialogId;
+use crate::sip::event::{DialogId, TrunkId};
 use crate::sip::sdp::LocalMedia;
 use crate::units::{DialplanPlace, LegId, Voice};
 
@@ -51,8 +52,21 @@ pub(crate) struct ActiveCall {
     pub(crate) moving: Option<Moving>,
     /// It is we who called.
     pub(crate) called_out: bool,
+    /// The way that it takes, where we call.
+    pub(crate) exit: Option<Exit>,
+    /// Those that are left to try.
+    pub(crate) exits: VecDeque<Exit>,
     /// Another process has found him: it keeps the call's record.
     pub(crate) handed_over: bool,
+}
+
+/// A way that a call of ours may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// By this trunk, with such an offer.
+    Trunk(TrunkId, SrtpPolicy),
+    /// By the first Asterisk that may dial and is there.
+    Asterisk,
 }
 
 /// What a call came by. Everything that is asked of a call's signalling goes by this.
@@ -67,6 +81,8 @@ pub(crate) enum Line {
     },
     /// A channel in an Asterisk.
     Asterisk(AsteriskCaller),
+    /// Ours, on the way out by none yet.
+    Ahead,
     /// Either side ended it.
     Gone,
 }
@@ -135,6 +151,8 @@ impl ActiveCall {
             memory: None,
             moving: None,
             called_out: false,
+            exit: None,
+            exits: VecDeque::new(),
             handed_over: false,
         }
     }
@@ -149,7 +167,7 @@ impl ActiveCall {
     pub(crate) const fn dialog(&self) -> Option<DialogId> {
         match self.line {
             Line::Sip { dialog, .. } => Some(dialog),
-            Line::Asterisk(_) | Line::Gone => None,
+            Line::Asterisk(_) | Line::Ahead | Line::Gone => None,
         }
     }
 

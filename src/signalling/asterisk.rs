@@ -200,27 +200,28 @@ impl Asterisks {
         }
     }
 
+    /// Is one there that may dial? `None`: none may.
+    pub(super) fn can_dial(&self) -> Option<bool> {
+        let all = self.all.iter();
+        all.filter(|asterisk| asterisk.dial.is_some())
+            .map(|asterisk| asterisk.endpoint.is_connected())
+            .reduce(|one, other| one || other)
+    }
+
     /// Somebody who is yet to be called, and his channel's name, by the first that may dial and is there.
-    pub(super) fn prepare_dial(&mut self) -> Result<(AsteriskCaller, String), LiveError> {
-        let mut why = LiveError::CannotDial;
-        for (index, asterisk) in self.all.iter_mut().enumerate() {
-            if asterisk.dial.is_none() {
-                continue;
-            }
-            why = LiveError::NoLine;
-            if let Some(caller) = asterisk.endpoint.prepare_dial() {
-                let channel = asterisk.endpoint.channel(caller).unwrap_or_default();
-                let asterisk = index;
-                return Ok((AsteriskCaller { asterisk, caller }, channel.to_owned()));
-            }
-        }
-        Err(why)
+    pub(super) fn prepare_dial(&mut self) -> Option<(AsteriskCaller, String)> {
+        let all = self.all.iter_mut().enumerate();
+        let mut may = all.filter(|(_, asterisk)| asterisk.dial.is_some());
+        may.find_map(|(index, found)| {
+            let (asterisk, caller) = (index, found.endpoint.prepare_dial()?);
+            let channel = found.endpoint.channel(caller)?.to_owned();
+            Some((AsteriskCaller { asterisk, caller }, channel))
+        })
     }
 
     /// What is dialled to reach a number by this one.
     pub(super) fn endpoint_of(&self, line: AsteriskCaller, to: &CallerNumber) -> Option<String> {
-        let template = self.all.get(line.asterisk)?.dial.as_ref()?;
-        Some(template.of(to.expose()))
+        Some(self.all.get(line.asterisk)?.dial.as_ref()?.of(to.expose()))
     }
 
     pub(super) fn dial(&mut self, now: Instant, line: AsteriskCaller, dial: &Dial) {
@@ -280,9 +281,8 @@ impl Asterisks {
 
     /// Which of them are connected.
     pub(super) fn connected(&self) -> Vec<(String, bool)> {
-        let all = self.all.iter();
-        all.map(|asterisk| (asterisk.name.clone(), asterisk.endpoint.is_connected()))
-            .collect()
+        let stands = |one: &Asterisk| (one.name.clone(), one.endpoint.is_connected());
+        self.all.iter().map(stands).collect()
     }
 
     /// What happened with each, since start.

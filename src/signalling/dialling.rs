@@ -1,17 +1,63 @@
-//! Calls to people: an Asterisk dials them, and they count until they are over.
+//! Calls to people: a trunk or an Asterisk takes them out, and they count until they are over.
 
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Instant;
 
-use super::active_call::{ActiveCall, Line};
-use super::asterisk::KIND;
+use bytes::Bytes;
+
+use super::active_call::{ActiveCall, Exit, Line, Media, Negotiation};
+use super::asterisk::KIND as ASTERISK;
 use super::clock;
 use super::gateway::Gateway;
+use super::trunks::Addresses;
+use super::wire_in::{KIND as SIP, Q850_INCOMPATIBLE};
+use super::wire_out::keys;
 use crate::ari::Dial;
 use crate::booking::MeetingId;
 use crate::booking::admission::CallId;
 use crate::call::roster::{DialOrder, LiveError};
-use crate::call::{Arrival, Call, CallInput, Outgoing, RoomNotice};
+use crate::call::{Arrival, Call, CallInput, Outgoing, RoomNotice, Route};
+use crate::config::SrtpPolicy;
+use crate::sip::event::{DialogId, TrunkId};
+use crate::sip::sdp;
 use crate::units::{Language, Voice};
+
+/// Why a call of ours by SIP was not taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Failure {
+    /// The answer; 408 and 503 stand for none.
+    pub(super) status: u16,
+    /// What the network says beside it.
+    pub(super) q850: Option<u8>,
+    /// Something was heard of the call.
+    pub(super) heard: bool,
+}
+
+impl Failure {
+    /// It is the trunk that can't, not whom we call: RFC 3263 section 4.3.
+    const fn is_the_trunks(self) -> bool {
+        self.status == 503 || !self.heard
+    }
+
+    /// As ITU-T Q.850 has it, after RFC 3398 section 8.2.6.1. What a trunk forbids is not declined by whom we call.
+    const fn cause(self) -> u8 {
+        match (self.q850, self.status) {
+            (Some(cause @ (1..=15 | 17..=127)), _) => cause,
+            (_, 404 | 604) => 1,
+            (_, 486 | 600) => 17,
+            (_, 480) => 18,
+            (_, 408 | 487) if self.heard => 19,
+            (_, 603) => 21,
+            (_, 410) => 22,
+            (_, 484) => 28,
+            (_, 401..=403 | 407) => 57,
+            (_, 415 | 488 | 606) => Q850_INCOMPATIBLE,
+            (_, 408 | 504) => 102,
+            _ => NO_WAY,
+        }
+    }
+}
 
 impl Gateway {
     /// Begins a call to somebody. Where it is not begun, nobody was asked anything.
@@ -23,20 +69,20 @@ impl Gateway {
         if self.is_full_with_called(&order.outgoing) {
             return Err(LiveError::Full);
         }
-        let (line, channel) = self.asterisks.prepare_dial()?;
+        let exits = self.exits(clock::now(), order.to.expose())?;
         let id = order.call;
-        tracing::info!(call = %id, meeting = %order.outgoing.admission.meeting, channel, "somebody is called");
+        tracing::info!(call = %id, meeting = %order.outgoing.admission.meeting, "somebody is called");
         let call = Call::new(id, self.call_limits());
-        let mut active = ActiveCall::new(call, Line::Asterisk(line), None);
+        let mut active = ActiveCall::new(call, Line::Ahead, None);
         active.called_out = true;
+        active.exits = exits;
         self.calls.insert(id, active);
-        self.by_line.insert(line, id);
         let Outgoing {
             admission,
             language,
         } = &order.outgoing;
         let arrival = Arrival {
-            kind: KIND,
+            kind: SIP,
             caller: order.to,
             number: order.from.unwrap_or_default(),
             voice: Voice {
@@ -49,24 +95,68 @@ impl Gateway {
             outgoing: Some(Box::new(order.outgoing)),
             trunk: None,
             sip_call_id: None,
-            asterisk_channel: Some(channel),
+            asterisk_channel: None,
         };
         self.input(id, CallInput::Arrived(arrival));
         Ok(())
     }
 
-    /// Has Asterisk ring him.
+    /// The ways that a call to this number may take now: trunks in their order, Asterisks last.
+    fn exits(&mut self, now: Instant, number: &str) -> Result<VecDeque<Exit>, LiveError> {
+        let trunks: Vec<TrunkId> = self.trunks.that_take(number).collect();
+        let asterisk = self.asterisks.can_dial();
+        let some_way = !trunks.is_empty() || asterisk.is_some();
+        let there = trunks
+            .into_iter()
+            .filter(|trunk| self.endpoint.takes_calls(now, *trunk));
+        let mut exits: VecDeque<Exit> = there
+            .flat_map(|trunk| {
+                let offers = self.trunks.offers(trunk).iter();
+                offers.map(move |offer| Exit::Trunk(trunk, *offer))
+            })
+            .collect();
+        exits.extend((asterisk == Some(true)).then_some(Exit::Asterisk));
+        match (exits.is_empty(), some_way) {
+            (false, _) => Ok(exits),
+            (true, true) => Err(LiveError::NoLine),
+            (true, false) => Err(LiveError::CannotDial),
+        }
+    }
+
+    /// Has him rung by the next way that takes the call.
     pub(super) fn ring_out(&mut self, now: Instant, id: CallId) {
-        let Some(active) = self.calls.get(&id) else {
-            return;
-        };
-        let Line::Asterisk(line) = active.line else {
-            return;
-        };
-        let summary = active.call.summary();
-        let Some(endpoint) = self.asterisks.endpoint_of(line, &summary.caller) else {
-            return;
-        };
+        while let Some(exit) = self.next_exit(id) {
+            let route = match exit {
+                Exit::Trunk(trunk, offer) => self.call_by_trunk(now, id, trunk, offer),
+                Exit::Asterisk => self.call_by_asterisk(now, id),
+            };
+            if let Some(route) = route {
+                return self.input(id, CallInput::GoesBy(route));
+            }
+        }
+        let q850 = NO_WAY;
+        self.input(id, CallInput::NotReached { q850 });
+    }
+
+    fn next_exit(&mut self, id: CallId) -> Option<Exit> {
+        let active = self.calls.get_mut(&id)?;
+        active.exit = active.exits.pop_front();
+        active.exit
+    }
+
+    /// Has Asterisk ring him.
+    fn call_by_asterisk(&mut self, now: Instant, id: CallId) -> Option<Route> {
+        let (line, channel) = self.asterisks.prepare_dial()?;
+        let active = self.calls.get_mut(&id)?;
+        active.line = Line::Asterisk(line);
+        let (summary, media) = (active.call.summary(), active.media.take());
+        self.by_line.insert(line, id);
+        // What a trunk would have been offered.
+        if let Some(media) = media {
+            self.by_leg.remove(&media.leg);
+            self.engine.close_leg(media.leg);
+        }
+        let endpoint = self.asterisks.endpoint_of(line, &summary.caller)?;
         let dial = Dial {
             endpoint,
             caller_id: Some(summary.number).filter(|number| !number.is_empty()),
@@ -74,6 +164,139 @@ impl Gateway {
             timeout: self.settings.call_limits.dial_ring + GIVE_UP_AFTER,
         };
         self.asterisks.dial(now, line, &dial);
+        tracing::info!(call = %id, channel, "the call goes out by Asterisk");
+        Some(Route {
+            kind: ASTERISK,
+            trunk: None,
+            sip_call_id: None,
+            asterisk_channel: Some(channel),
+        })
+    }
+
+    /// Offers audio to a trunk.
+    fn call_by_trunk(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        trunk: TrunkId,
+        offer: SrtpPolicy,
+    ) -> Option<Route> {
+        let summary = self.calls.get(&id)?.call.summary();
+        let (to, shown) = (summary.caller.expose(), summary.number.as_str());
+        let addresses = self.trunks.addresses(trunk, to, shown)?;
+        let sdp = self.offer_audio(id, addresses.peer, offer)?;
+        let Addresses { target, from, .. } = &addresses;
+        let begun = self.endpoint.invite_by(now, trunk, target, from, &sdp);
+        let name = self.trunks.name(trunk).unwrap_or_default().to_owned();
+        let dialog = begun
+            .inspect_err(
+                |error| tracing::warn!(call = %id, trunk = name, %error, "the call can't go out by it"),
+            )
+            .ok()?;
+        tracing::info!(call = %id, trunk = name, "the call goes out");
+        self.by_dialog.insert(dialog, id);
+        let active = self.calls.get_mut(&id)?;
+        active.line = Line::Sip {
+            dialog,
+            offer: None,
+        };
+        Some(Route {
+            kind: SIP,
+            trunk: Some(name),
+            sip_call_id: self.endpoint.call_id(dialog).map(ToOwned::to_owned),
+            asterisk_channel: None,
+        })
+    }
+
+    /// Our offer to `peer`, for the leg that the call has or is given now.
+    fn offer_audio(&mut self, id: CallId, peer: IpAddr, offer: SrtpPolicy) -> Option<Bytes> {
+        let keys = keys(offer);
+        if keys.is_none() && offer != SrtpPolicy::Off {
+            tracing::error!(
+                "the system gives no random numbers: a call that must be encrypted is not made"
+            );
+            return None;
+        }
+        let mut local = self.local_media(peer, None, keys);
+        let opened = self.calls.get(&id)?.media.as_ref();
+        let before = opened.and_then(|media| Some((media.leg, media.negotiation.as_ref()?)));
+        let (leg, port) = match before {
+            Some((leg, negotiation)) => (leg, negotiation.local.rtp_port),
+            None => {
+                let opened = self.engine.open_leg().inspect_err(|error| {
+                    tracing::warn!(%error, "no media for a new call; see media.ports and limits.calls");
+                });
+                let opened = opened.ok()?;
+                self.by_leg.insert(opened.leg, id);
+                (opened.leg, opened.rtp.port())
+            }
+        };
+        (local.rtp_port, local.session_id) = (port, leg.0);
+        let sdp = sdp::offer(&local);
+        let active = self.calls.get_mut(&id)?;
+        active.srtp = offer;
+        active.media = Some(Media {
+            leg,
+            agreed: None,
+            negotiation: Some(Negotiation {
+                local,
+                offered: true,
+            }),
+        });
+        let counted = active.source.replace(peer);
+        *self.per_source.entry(peer).or_insert(0) += 1;
+        if let Some(counted) = counted {
+            self.count_one_less(counted);
+        }
+        Some(sdp)
+    }
+
+    /// Whom we call has answered by SIP.
+    pub(super) fn call_established(&mut self, now: Instant, dialog: DialogId, sdp: &[u8]) {
+        let Some(&id) = self.by_dialog.get(&dialog) else {
+            return;
+        };
+        if self.take_answer(id, Some(sdp)) {
+            return self.input(id, CallInput::PickedUp);
+        }
+        tracing::info!(call = %id, "the answer has no audio that was offered");
+        let q850 = Q850_INCOMPATIBLE;
+        self.endpoint.hang_up(now, dialog, q850);
+        self.dialog_over(dialog, CallInput::NotReached { q850 });
+    }
+
+    /// A call of ours by a trunk has failed: it takes another way, where there is one that may do better.
+    pub(super) fn call_failed(&mut self, now: Instant, dialog: DialogId, failure: Failure) {
+        let Some(id) = self.by_dialog.remove(&dialog) else {
+            return;
+        };
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
+        active.line = Line::Ahead;
+        let Some(Exit::Trunk(trunk, offer)) = active.exit else {
+            return;
+        };
+        let plain = active.exits.front() == Some(&Exit::Trunk(trunk, SrtpPolicy::Off));
+        let another = match failure.status {
+            415 | 488 | 606 if offer == SrtpPolicy::Require => plain,
+            _ if failure.is_the_trunks() => {
+                let others = |exit: &Exit| !matches!(exit, Exit::Trunk(same, _) if *same == trunk);
+                active.exits.retain(others);
+                !active.exits.is_empty()
+            }
+            _ => false,
+        };
+        if !failure.heard {
+            self.trunks.seek_again(trunk);
+        }
+        let trunk = self.trunks.name(trunk);
+        tracing::info!(call = %id, trunk, status = failure.status, another, "the call was not taken");
+        if another {
+            return self.ring_out(now, id);
+        }
+        let q850 = failure.cause();
+        self.input(id, CallInput::NotReached { q850 });
     }
 
     /// Who is rung or asked to join a meeting that is over needs no more of that.
@@ -131,3 +354,38 @@ impl Gateway {
 
 /// How much later than we Asterisk gives up.
 const GIVE_UP_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
+/// Q.850: temporary failure.
+const NO_WAY: u8 = 41;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_recorded_as_what_it_means_and_the_network_s_own_word_counts_first() {
+        for (status, q850, heard, cause) in [
+            (486, None, true, 17),
+            (600, None, true, 17),
+            (480, None, true, 18),
+            (408, None, true, 19),
+            (408, None, false, 102),
+            (603, None, true, 21),
+            (404, None, true, 1),
+            (403, None, true, 57),
+            (407, None, true, 57),
+            (488, None, true, 88),
+            (500, None, true, 41),
+            (503, None, false, 41),
+            (500, Some(17), true, 17),
+            (480, Some(16), true, 18),
+            (480, Some(0), true, 18),
+        ] {
+            let failure = Failure {
+                status,
+                q850,
+                heard,
+            };
+            assert_eq!(failure.cause(), cause, "{failure:?}");
+        }
+    }
+}

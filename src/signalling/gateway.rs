@@ -319,17 +319,22 @@ impl Gateway {
         match &active.line {
             Line::Sip { dialog, .. } => drop(self.by_dialog.remove(dialog)),
             Line::Asterisk(line) => drop(self.by_line.remove(line)),
-            Line::Gone => {}
+            Line::Ahead | Line::Gone => {}
         }
-        if let Some(source) = active.source
-            && let Some(count) = self.per_source.get_mut(&source)
-        {
+        if let Some(source) = active.source {
+            self.count_one_less(source);
+        }
+        Some(active)
+    }
+
+    /// A call is no more that counted for this address.
+    pub(super) fn count_one_less(&mut self, source: IpAddr) {
+        if let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
                 self.per_source.remove(&source);
             }
         }
-        Some(active)
     }
 
     fn next_timeout(&self) -> Option<Instant> {

@@ -29,7 +29,7 @@ impl Gateway {
         let asked = match active {
             None => Err(LiveError::NoSuchParticipant),
             Some(active) => match active.line {
-                Line::Gone => Err(LiveError::NoSuchParticipant),
+                Line::Ahead | Line::Gone => Err(LiveError::NoSuchParticipant),
                 // One question at a time: an answer doesn't say which it is of.
                 Line::Asterisk(_) if active.moving.is_some() => Err(LiveError::Unavailable),
                 Line::Sip { .. } => Err(LiveError::NotByAsterisk),

@@ -1,6 +1,7 @@
-//! Trunks: a task each looks for the way to its registrar, the endpoint registers over it.
+//! Trunks: a task each looks for the way to its registrar, or to where calls of ours go; the endpoint registers
+//! over it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -10,7 +11,7 @@ use tokio::time::sleep;
 use super::gateway::Gateway;
 use super::transport::{Destination, Outgoing};
 use crate::booking::number::significant;
-use crate::config::{RegistrarConfig, SipTransport, SrtpPolicy, TrunkConfig};
+use crate::config::{HostPort, SipTransport, SrtpPolicy, TrunkConfig, TrunkDial};
 use crate::sip::event::{Flow, TrunkId, TrunkState};
 use crate::sip::{Credentials, Refused, RegistrarSettings, TrunkSettings};
 
@@ -21,9 +22,19 @@ pub(super) struct Trunks {
     _seekers: JoinSet<()>,
 }
 
+/// Of a call of ours.
+pub(super) struct Addresses {
+    pub(super) target: String,
+    pub(super) from: String,
+    /// Where it goes.
+    pub(super) peer: IpAddr,
+}
+
 struct Trunk {
     config: TrunkConfig,
     up: bool,
+    /// Where it was reached last.
+    peer: Option<IpAddr>,
     /// Counts up each time a way is wanted.
     wanted: Option<watch::Sender<u64>>,
 }
@@ -36,15 +47,19 @@ impl Trunks {
             .into_iter()
             .enumerate()
             .map(|(at, config)| {
-                let wanted = config.registrar.as_ref().map(|registrar| {
+                let wanted = destination(TrunkId(at), &config).map(|to| {
                     let (wanted, asked) = watch::channel(0);
-                    let to = destination(TrunkId(at), registrar);
                     let name = config.name.clone();
                     seekers.spawn(seek(name, to, outgoing.clone(), asked));
                     wanted
                 });
                 let up = wanted.is_none();
-                Trunk { config, up, wanted }
+                Trunk {
+                    config,
+                    up,
+                    peer: None,
+                    wanted,
+                }
             })
             .collect();
         Self {
@@ -68,6 +83,54 @@ impl Trunks {
         trunk.map_or_else(SrtpPolicy::default, |trunk| trunk.config.srtp)
     }
 
+    /// Those that calls to this number go out by, in their order.
+    pub(super) fn that_take(&self, number: &str) -> impl Iterator<Item = TrunkId> {
+        let takes = |trunk: &Trunk| {
+            let dial = trunk.config.dial.as_ref();
+            dial.is_some_and(|dial| dial.takes(number))
+        };
+        let all = self.all.iter().enumerate();
+        all.filter(move |(_, trunk)| takes(trunk))
+            .map(|(at, _)| TrunkId(at))
+    }
+
+    /// What a call by it is called to reach a number, and who calls.
+    pub(super) fn addresses(&self, trunk: TrunkId, to: &str, shown: &str) -> Option<Addresses> {
+        let trunk = self.get(trunk)?;
+        let dial = trunk.config.dial.as_ref()?;
+        let is_plain = |b: u8| b.is_ascii_digit() || b == b'+';
+        let shown = Some(shown).filter(|shown| !shown.is_empty() && shown.bytes().all(is_plain));
+        let own = trunk.config.user.as_deref().unwrap_or(NOBODY);
+        let user = shown.unwrap_or(own);
+        Some(Addresses {
+            target: dial.of(to),
+            from: format!("<sip:{user}@{}>", dial.host.host),
+            peer: trunk.peer?,
+        })
+    }
+
+    /// How a call by it is offered: the first of these that is taken.
+    pub(super) fn offers(&self, trunk: TrunkId) -> &'static [SrtpPolicy] {
+        let Some(trunk) = self.get(trunk) else {
+            return &[];
+        };
+        match (trunk.config.srtp, trunk.config.transport) {
+            (SrtpPolicy::Require, _) => &[SrtpPolicy::Require],
+            // Keys that anybody on the way may read would hide nothing.
+            (SrtpPolicy::Off, _) | (SrtpPolicy::Offer, SipTransport::Udp | SipTransport::Tcp) => {
+                &[SrtpPolicy::Off]
+            }
+            (SrtpPolicy::Offer, SipTransport::Tls) => &[SrtpPolicy::Require, SrtpPolicy::Off],
+        }
+    }
+
+    /// Its way seems to lead nowhere: another is looked for.
+    pub(super) fn seek_again(&self, trunk: TrunkId) {
+        if let Some(wanted) = self.get(trunk).and_then(|trunk| trunk.wanted.as_ref()) {
+            wanted.send_modify(|times| *times += 1);
+        }
+    }
+
     /// Does it bring calls to this number?
     pub(super) fn brings(&self, trunk: Option<TrunkId>, number: &str) -> bool {
         let Some(trunk) = trunk.and_then(|trunk| self.get(trunk)) else {
@@ -87,7 +150,7 @@ impl Trunks {
 }
 
 impl Gateway {
-    /// A trunk's registrar can be reached.
+    /// A trunk can be reached.
     pub(super) fn trunk_reached(
         &mut self,
         now: Instant,
@@ -97,6 +160,11 @@ impl Gateway {
     ) {
         self.endpoint
             .trunk_reached(now, trunk, flow, &local.to_string());
+        if let Some(trunk) = self.trunks.all.get_mut(trunk.0) {
+            trunk.peer = Some(flow.peer().ip().to_canonical());
+            // Nobody is asked whether he knows us.
+            trunk.up |= trunk.config.registrar.is_none();
+        }
     }
 
     /// How a trunk stands has changed.
@@ -134,37 +202,37 @@ impl Gateway {
 
 /// What the endpoint needs to know of a trunk.
 pub(super) fn settings(config: &TrunkConfig) -> TrunkSettings {
+    let credentials = config.user.clone().zip(config.password.clone());
     TrunkSettings {
         peers: config.peers.clone(),
         trust_identity: config.trust_identity,
-        registrar: config.registrar.as_ref().map(|registrar| {
-            let password = registrar.password.clone();
-            RegistrarSettings {
-                host_port: match registrar.host.port {
-                    Some(port) => format!("{}:{port}", registrar.host.host),
-                    None => registrar.host.host.clone(),
-                },
+        registrar: config
+            .registrar
+            .as_ref()
+            .map(|registrar| RegistrarSettings {
+                host_port: registrar.host.to_string(),
                 user: registrar.user.clone(),
-                credentials: password.map(|password| Credentials {
-                    user: registrar.user.clone(),
-                    password,
-                }),
-            }
-        }),
+            }),
+        credentials: credentials.map(|(user, password)| Credentials { user, password }),
+        realm: config.realm.clone(),
     }
 }
 
-fn destination(trunk: TrunkId, registrar: &RegistrarConfig) -> Destination {
-    let usual = match registrar.transport {
+/// Its registrar, else where calls of ours go.
+fn destination(trunk: TrunkId, config: &TrunkConfig) -> Option<Destination> {
+    let usual = match config.transport {
         SipTransport::Udp | SipTransport::Tcp => SIP_PORT,
         SipTransport::Tls => SIPS_PORT,
     };
-    Destination {
+    let registrar = config.registrar.as_ref().map(|registrar| &registrar.host);
+    let dialled = config.dial.as_ref().map(|TrunkDial { host, .. }| host);
+    let HostPort { host, port } = registrar.or(dialled)?;
+    Some(Destination {
         trunk,
-        host: registrar.host.host.clone(),
-        port: registrar.host.port.unwrap_or(usual),
-        transport: registrar.transport,
-    }
+        host: host.clone(),
+        port: port.unwrap_or(usual),
+        transport: config.transport,
+    })
 }
 
 /// Looks for a way at the start, and each time that one is wanted, with growing pauses.
@@ -172,7 +240,7 @@ async fn seek(name: String, to: Destination, outgoing: Outgoing, mut asked: watc
     loop {
         let mut pause = PAUSE_MIN;
         while let Err(error) = outgoing.reach(&to).await {
-            tracing::warn!(trunk = name, %error, "its registrar can't be reached, trying again");
+            tracing::warn!(trunk = name, %error, "it can't be reached, trying again");
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
@@ -183,6 +251,8 @@ async fn seek(name: String, to: Destination, outgoing: Outgoing, mut asked: watc
     }
 }
 
+/// Who calls where neither a number nor a user is known.
+const NOBODY: &str = "voicebridge";
 /// RFC 3261 section 19.1.2.
 const SIP_PORT: u16 = 5_060;
 const SIPS_PORT: u16 = 5_061;

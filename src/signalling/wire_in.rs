@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::active_call::{ActiveCall, Line};
 use super::counters::Refused;
+use super::dialling::Failure;
 use super::gateway::Gateway;
 use super::settings::Dialled;
 use crate::booking::admission::CallId;
@@ -39,14 +40,25 @@ impl Gateway {
             SipEvent::Cancelled { dialog } | SipEvent::Bye { dialog, .. } => {
                 self.dialog_over(dialog, CallInput::HungUp);
             }
-            SipEvent::Lost { dialog } | SipEvent::Failed { dialog, .. } => {
-                self.dialog_over(dialog, CallInput::Lost);
-            }
+            SipEvent::Lost { dialog } => self.dialog_over(dialog, CallInput::Lost),
+            SipEvent::Failed {
+                dialog,
+                status,
+                q850,
+                heard,
+            } => self.call_failed(
+                now,
+                dialog,
+                Failure {
+                    status,
+                    q850,
+                    heard,
+                },
+            ),
+            SipEvent::Established { dialog, sdp } => self.call_established(now, dialog, &sdp),
             SipEvent::Trunk { trunk, state } => self.handle_trunk(trunk, state),
-            // Answers to INVITEs of our own: this gateway places no calls yet.
-            SipEvent::Provisional { .. }
-            | SipEvent::Established { .. }
-            | SipEvent::ReinviteFailed { .. } => {}
+            // It rings, which the caller hears of by nobody; and we offer nothing anew.
+            SipEvent::Provisional { .. } | SipEvent::ReinviteFailed { .. } => {}
         }
     }
 
@@ -160,7 +172,7 @@ impl Gateway {
 
     /// The answer to our own offer, from an ACK; `false`: the call has no audio and can't go on. Where an
     /// earlier agreement stands, a bad answer changes nothing.
-    fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
+    pub(super) fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
         let Some(active) = self.calls.get_mut(&id) else {
             return false;
         };
@@ -260,7 +272,7 @@ impl Gateway {
     }
 
     /// The peer, or the stack on his behalf, ended the dialog.
-    fn dialog_over(&mut self, dialog: DialogId, input: CallInput) {
+    pub(super) fn dialog_over(&mut self, dialog: DialogId, input: CallInput) {
         let Some(id) = self.by_dialog.remove(&dialog) else {
             return;
         };
@@ -358,4 +370,4 @@ impl Gateway {
 pub(super) const KIND: &str = "sip";
 const RETRY_AFTER_SECONDS: u32 = 30;
 /// Q.850 cause 88, incompatible destination.
-const Q850_INCOMPATIBLE: u8 = 88;
+pub(super) const Q850_INCOMPATIBLE: u8 = 88;

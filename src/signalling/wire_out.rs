@@ -67,12 +67,16 @@ impl Gateway {
         match self.calls.get(&id).map(|active| &active.line) {
             Some(Line::Sip { dialog, .. }) => self.endpoint.ring(now, *dialog),
             Some(Line::Asterisk(line)) => self.asterisks.ring(now, *line),
-            Some(Line::Gone) | None => {}
+            Some(Line::Ahead | Line::Gone) | None => {}
         }
     }
 
     fn answer(&mut self, now: Instant, id: CallId) {
         match self.calls.get_mut(&id).map(|active| &mut active.line) {
+            // Called by us, he is connected already.
+            Some(Line::Sip { dialog, .. }) if self.endpoint.is_ours(*dialog) => {
+                self.input(id, CallInput::Answered);
+            }
             Some(Line::Sip { dialog, offer }) => {
                 let (dialog, offer) = (*dialog, offer.take());
                 self.answer_sip(now, id, dialog, offer.as_deref());
@@ -81,7 +85,7 @@ impl Gateway {
                 let line = *line;
                 self.answer_asterisk(now, id, line);
             }
-            Some(Line::Gone) | None => {}
+            Some(Line::Ahead | Line::Gone) | None => {}
         }
     }
 
@@ -158,7 +162,7 @@ impl Gateway {
     }
 
     /// What we offer and answer to calls from there; its port and name come with the leg.
-    fn local_media(
+    pub(super) fn local_media(
         &self,
         source: IpAddr,
         offer: Option<&[u8]>,
@@ -438,7 +442,7 @@ impl Gateway {
 }
 
 /// What a leg encrypts with; where the system has no random numbers, it doesn't.
-fn keys(srtp: SrtpPolicy) -> Option<LocalKeys> {
+pub(super) fn keys(srtp: SrtpPolicy) -> Option<LocalKeys> {
     let mut random = [0; RANDOM_BYTES];
     getrandom::fill(&mut random).ok()?;
     let keys = LocalKeys::new(&random)?;

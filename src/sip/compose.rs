@@ -13,11 +13,11 @@ use crate::sip::message::{Headers, host_ip};
 
 /// What we take part in.
 pub(crate) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, PRACK";
-/// The extensions that callers may use: session timers (RFC 4028), provisional answers that arrive (RFC 3262).
+/// The extensions that callers may use, and whom we call: session timers (RFC 4028), provisional answers that arrive (RFC 3262).
 pub(crate) const SUPPORTED: &str = "timer, 100rel";
 /// RFC 4028.
 pub(crate) const TIMER: &str = "timer";
-/// RFC 3262. In requests of ours it isn't named: we acknowledge no provisional answers.
+/// RFC 3262.
 pub(crate) const RELIABLE: &str = "100rel";
 /// The only body type that INVITE and UPDATE may carry.
 pub(crate) const SDP: &str = "application/sdp";
@@ -127,6 +127,37 @@ impl RequestHead {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Bytes {
+        finish(self.written(method), headers, "Content-Length", body)
+    }
+
+    /// The same request once more, as another one, with `replaced` in place of its headers of those names.
+    pub(crate) fn compose_again(
+        &self,
+        method: &str,
+        before: &[u8],
+        replaced: &[(&str, &str)],
+    ) -> Bytes {
+        let mut text = self.written(method);
+        for (name, value) in replaced {
+            line(&mut text, format_args!("{name}: {value}"));
+        }
+        let (head, body) = split_head(before);
+        // What stands behind CSeq is the request's own; what stands before it, `written` has written.
+        let own = head
+            .split("\r\n")
+            .skip_while(|line| !line.starts_with("CSeq: "))
+            .skip(1);
+        for kept in own.filter(|line| !replaced.iter().any(|(name, _)| names(line, name))) {
+            line(&mut text, format_args!("{kept}"));
+        }
+        text.push_str("\r\n");
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(body);
+        bytes.into()
+    }
+
+    /// Up to CSeq.
+    fn written(&self, method: &str) -> String {
         let transport = self.flow.via_transport();
         let mut text = String::with_capacity(512);
         line(&mut text, format_args!("{method} {} SIP/2.0", self.uri));
@@ -145,8 +176,32 @@ impl RequestHead {
         line(&mut text, format_args!("To: {}", self.to));
         line(&mut text, format_args!("Call-ID: {}", self.call_id));
         line(&mut text, format_args!("CSeq: {} {method}", self.cseq));
-        finish(text, headers, "Content-Length", body)
+        text
     }
+}
+
+/// Has a request of ours a header of this name?
+pub(crate) fn has_header(request: &[u8], name: &str) -> bool {
+    split_head(request)
+        .0
+        .split("\r\n")
+        .any(|line| names(line, name))
+}
+
+fn names(line: &str, name: &str) -> bool {
+    line.strip_prefix(name)
+        .is_some_and(|rest| rest.starts_with(':'))
+}
+
+/// The head, without the empty line, and the body of a message that we have written.
+fn split_head(message: &[u8]) -> (&str, &[u8]) {
+    let at = message
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or(message.len());
+    let head = message.get(..at).unwrap_or_default();
+    let body = message.get(at + 4..).unwrap_or_default();
+    (std::str::from_utf8(head).unwrap_or_default(), body)
 }
 
 /// Writes where the request really came from into its Via (RFC 3261 section 18.2.1, RFC 3581 section 4).
@@ -254,6 +309,35 @@ mod tests {
 
     fn marked(via: &str, peer: &str) -> String {
         mark_source(via, peer.parse().unwrap())
+    }
+
+    #[test]
+    fn a_request_that_is_sent_anew_keeps_what_isnt_replaced() {
+        let mut head = RequestHead {
+            uri: "sip:a@b".to_owned(),
+            flow: Flow::Udp {
+                socket: 0,
+                peer: "192.0.2.1:5060".parse().unwrap(),
+            },
+            sent_by: "c".to_owned(),
+            branch: "z9hG4bK1".to_owned(),
+            routes: vec!["<sip:p;lr>".to_owned()],
+            from: "<sip:x@y>;tag=1".to_owned(),
+            to: "<sip:a@b>".to_owned(),
+            call_id: "i".to_owned(),
+            cseq: 7,
+        };
+        let headers = [("Contact", "<sip:c>"), ("Authorization", "Digest old")];
+        let before = head.compose("INVITE", &headers, Some(b"v=0\r\n\r\nCSeq: 1"));
+        assert!(has_header(&before, "Authorization") && !has_header(&before, "Author"));
+        (head.cseq, head.branch) = (8, "z9hG4bK2".to_owned());
+        let again = head.compose_again("INVITE", &before, &[("Authorization", "Digest new")]);
+        let expected = head.compose(
+            "INVITE",
+            &[("Authorization", "Digest new"), ("Contact", "<sip:c>")],
+            Some(b"v=0\r\n\r\nCSeq: 1"),
+        );
+        assert_eq!(again, expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::sip::address::{self, NameAddr};
 use crate::sip::compose::RequestHead;
-use crate::sip::event::{DialogId, Flow};
+use crate::sip::event::{DialogId, Flow, TrunkId};
 use crate::sip::limits::TokenBucket;
 use crate::sip::message::{Headers, Request, Response};
 use crate::sip::provisional::{self, Provisional};
@@ -46,7 +46,11 @@ pub(crate) struct Dialog {
     pub(crate) own_offer: OwnOffer,
     pub(crate) provisional: Provisional,
     /// We placed the call (the owner of the Call-ID waits longer after a glare, section 14.1).
-    ours: bool,
+    pub(crate) ours: bool,
+    /// The trunk that it came or goes by: whose challenges are answered.
+    pub(crate) trunk: Option<TrunkId>,
+    /// Early dialogs of an INVITE of ours that isn't answered yet.
+    pub(crate) early: Vec<Early>,
     session: Option<Session>,
     pub(crate) media_changes: TokenBucket,
     /// All requests of the peer: each is remembered for 32 s.
@@ -202,6 +206,8 @@ impl Dialog {
             own_offer: OwnOffer::None,
             provisional: Provisional::asked_by(request),
             ours: false,
+            trunk: place.trunk,
+            early: Vec::new(),
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
             requests: TokenBucket::full(now, REQUESTS_BURST),
@@ -238,6 +244,8 @@ impl Dialog {
             own_offer: OwnOffer::None,
             provisional: Provisional::Unreliable,
             ours: true,
+            trunk: None,
+            early: Vec::new(),
             session: None,
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
             requests: TokenBucket::full(now, REQUESTS_BURST),
@@ -281,6 +289,71 @@ impl Dialog {
         branch
     }
 
+    /// The head of a request in the early dialog that this provisional answer belongs to (RFC 3261 section
+    /// 12.1.2).
+    pub(crate) fn early_request(
+        &mut self,
+        now: Instant,
+        answer: &Response,
+        branch: String,
+        flow: Flow,
+    ) -> RequestHead {
+        let mut early = self.branch_of(answer, now);
+        let head = early.request(branch, flow, None);
+        self.local_cseq = early.local_cseq;
+        head
+    }
+
+    /// The number of our next request.
+    pub(crate) const fn next_cseq(&mut self) -> u32 {
+        self.local_cseq += 1;
+        self.local_cseq
+    }
+
+    /// Takes note of a provisional answer; true: it is to be acknowledged (RFC 3262 section 4). Those that come
+    /// before their turn aren't, so they come again.
+    pub(crate) fn note_early(&mut self, answer: &Response) -> bool {
+        let tag = answer.to.tag().unwrap_or_default();
+        let known = self.early.iter().position(|early| early.tag == tag);
+        let place = known.unwrap_or(self.early.len());
+        if known.is_none() {
+            if place >= EARLY_MAX || tag.is_empty() {
+                return false;
+            }
+            self.early.push(Early {
+                tag: tag.to_owned(),
+                acknowledged: None,
+                sdp: None,
+            });
+        }
+        let Some(early) = self.early.get_mut(place) else {
+            return false;
+        };
+        let number = reliable_number(&answer.headers);
+        let is_next = number.is_some_and(|number| {
+            let last = early.acknowledged;
+            last.is_none_or(|last| last.checked_add(1) == Some(number))
+        });
+        if is_next {
+            early.acknowledged = number;
+        }
+        if (is_next || number.is_none()) && !answer.body.is_empty() {
+            early.sdp = Some(answer.body.clone());
+        }
+        is_next
+    }
+
+    /// The description that came with a final answer, or with a provisional one of the same branch: who has sent
+    /// it there reliably needn't repeat it (RFC 3262 section 5).
+    pub(crate) fn description(&self, answer: &Response) -> Bytes {
+        let tag = answer.to.tag().unwrap_or_default();
+        let early = self.early.iter().find(|early| early.tag == tag);
+        match early.and_then(|early| early.sdp.clone()) {
+            Some(sdp) if answer.body.is_empty() => sdp,
+            Some(_) | None => answer.body.clone(),
+        }
+    }
+
     /// Target refresh by INVITE, UPDATE and their 2xx (RFC 3261 section 12.2).
     pub(crate) fn refresh_target(&mut self, headers: &Headers) {
         if let Some(target) = contact_uri(headers) {
@@ -290,10 +363,7 @@ impl Dialog {
 
     /// The head of our next request. `cseq`: ACK repeats the INVITE's.
     pub(crate) fn request(&mut self, branch: String, flow: Flow, cseq: Option<u32>) -> RequestHead {
-        let cseq = cseq.unwrap_or_else(|| {
-            self.local_cseq += 1;
-            self.local_cseq
-        });
+        let cseq = cseq.unwrap_or_else(|| self.next_cseq());
         let (uri, routes) = self.route();
         RequestHead {
             uri,
@@ -441,6 +511,23 @@ impl Dialog {
     }
 }
 
+/// What one branch of an INVITE of ours has said before its final answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Early {
+    tag: String,
+    /// The number of the last answer that was acknowledged.
+    acknowledged: Option<u32>,
+    sdp: Option<Bytes>,
+}
+
+/// The number of a provisional answer that wants to be acknowledged (RFC 3262 section 7.1).
+fn reliable_number(headers: &Headers) -> Option<u32> {
+    if !headers.lists_token("Require", "100rel") {
+        return None;
+    }
+    headers.first("RSeq")?.trim().parse().ok()
+}
+
 /// Where a dialog stands in the world.
 pub(crate) struct Place {
     pub(crate) tag: String,
@@ -448,6 +535,7 @@ pub(crate) struct Place {
     pub(crate) host_port: String,
     pub(crate) flow: Flow,
     pub(crate) sips: bool,
+    pub(crate) trunk: Option<TrunkId>,
 }
 
 /// The URI of the one Contact of a request or response; only SIP addresses count.
@@ -464,6 +552,9 @@ pub(crate) const MEDIA_CHANGES_PER_SECOND: f64 = 1.0;
 /// Requests within one call, at once and per second: keys by INFO come at ten a second.
 pub(crate) const REQUESTS_BURST: f64 = 100.0;
 pub(crate) const REQUESTS_PER_SECOND: f64 = 20.0;
+
+/// Branches of a fork whose provisional answers are looked at.
+const EARLY_MAX: usize = 8;
 
 /// Stands in where a connection is closed; nothing is ever sent there.
 const NOWHERE: Flow = Flow::Udp {

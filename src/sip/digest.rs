@@ -1,7 +1,7 @@
 //! Digest authentication, the side that is asked (RFC 7616, RFC 8760 for SIP).
 //!
-//! What answers a challenge goes only to whom the credentials are for: into requests to a trunk's
-//! registrar, and into no others.
+//! What answers a challenge goes only to whom the credentials are for: a trunk's registrar, and whoever takes
+//! our calls by that trunk, at the same address and for the same realm. The endpoint sees to that.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -55,8 +55,8 @@ enum Hash {
 
 impl Challenge {
     /// The first one of a 401 or 407 that we know how to answer: the order is the server's wish
-    /// (RFC 8760 section 2.4).
-    pub(crate) fn find(status: u16, headers: &Headers) -> Option<Self> {
+    /// (RFC 8760 section 2.4). With `realm`, for that one only.
+    pub(crate) fn find(status: u16, headers: &Headers, realm: Option<&str>) -> Option<Self> {
         let by_proxy = status == 407;
         let name = if by_proxy {
             "Proxy-Authenticate"
@@ -66,7 +66,17 @@ impl Challenge {
         headers
             .all(name)
             .take(CHALLENGES_MAX)
-            .find_map(|value| Self::parse(value, by_proxy))
+            .filter_map(|value| Self::parse(value, by_proxy))
+            .find(|challenge| realm.is_none_or(|realm| challenge.realm == realm))
+    }
+
+    /// The header that answers go in.
+    pub(crate) const fn header(&self) -> &'static str {
+        if self.by_proxy {
+            "Proxy-Authorization"
+        } else {
+            "Authorization"
+        }
     }
 
     fn parse(value: &str, by_proxy: bool) -> Option<Self> {
@@ -130,12 +140,7 @@ impl Challenge {
         if self.counts {
             let _ = write!(value, ", qop=auth, nc={:08x}", self.used);
         }
-        let header = if self.by_proxy {
-            "Proxy-Authorization"
-        } else {
-            "Authorization"
-        };
-        (header, value)
+        (self.header(), value)
     }
 
     /// RFC 7616 section 3.4.1.

@@ -220,8 +220,12 @@ pub enum SipEvent {
     Failed {
         /// Which.
         dialog: DialogId,
-        /// 300 to 699; 408 where nobody answered.
+        /// 300 to 699; 408 where nobody answered, 503 where the connection broke.
         status: u16,
+        /// Q.850 cause of a Reason header (RFC 3326).
+        q850: Option<u8>,
+        /// Something was heard of it, were it only 100; else it may as well go another way.
+        heard: bool,
     },
     /// News of a trunk.
     Trunk {

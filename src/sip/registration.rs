@@ -14,7 +14,11 @@ use crate::sip::timers::earliest;
 #[derive(Debug)]
 pub(crate) struct Registration {
     credentials: Option<Credentials>,
+    /// Whose challenges are answered; `None`: the registrar's, whatever it is called.
+    realm: Option<String>,
     challenge: Option<Challenge>,
+    /// The realm of the last challenge whose answer was taken.
+    proven: Option<String>,
     /// Seconds that we ask for.
     wanted: u32,
     state: State,
@@ -57,6 +61,8 @@ pub enum Refused {
     Credentials,
     /// It asks in a way that we can't answer.
     Challenge,
+    /// It asks for the credentials of another realm than they are for.
+    Realm,
     /// Its final answer, or 408 where none came.
     Status(u16),
     /// It said yes, but not to our address.
@@ -68,6 +74,7 @@ impl std::fmt::Display for Refused {
         match self {
             Self::Credentials => f.write_str("user and password are not taken"),
             Self::Challenge => f.write_str("asks for credentials in a way that isn't known here"),
+            Self::Realm => f.write_str("asks for another realm than sip.trunk.realm"),
             Self::Status(408) => f.write_str("no answer"),
             Self::Status(status) => write!(f, "answered {status}"),
             Self::OtherContact => f.write_str("took the registration for another address"),
@@ -76,10 +83,12 @@ impl std::fmt::Display for Refused {
 }
 
 impl Registration {
-    pub(crate) const fn new(credentials: Option<Credentials>) -> Self {
+    pub(crate) const fn new(credentials: Option<Credentials>, realm: Option<String>) -> Self {
         Self {
             credentials,
+            realm,
             challenge: None,
+            proven: None,
             wanted: EXPIRES_WANTED,
             state: State::Cut { not_before: None },
             good_until: None,
@@ -125,6 +134,11 @@ impl Registration {
     /// Does the registrar know us?
     pub(crate) fn is_registered(&self, now: Instant) -> bool {
         self.good_until.is_some_and(|until| now < until)
+    }
+
+    /// The realm that the registrar has challenged us for and taken our answer.
+    pub(crate) fn proven_realm(&self) -> Option<&str> {
+        self.proven.as_deref()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -200,6 +214,9 @@ impl Registration {
             return self.refused(now, Refused::OtherContact, None, random);
         };
         self.failures = 0;
+        if let Some(challenge) = &self.challenge {
+            self.proven = Some(challenge.realm.clone());
+        }
         let granted = Duration::from_secs(granted.clamp(EXPIRES_MIN, EXPIRES_MAX).into());
         self.good_until = Some(now + granted);
         // Between half and 90 % of the time, so that a registrar that comes back isn't asked by all at once.
@@ -209,8 +226,13 @@ impl Registration {
     }
 
     fn challenged(&mut self, now: Instant, response: &Response, random: u64) -> Meaning {
-        let Some(challenge) = Challenge::find(response.status, &response.headers) else {
-            return self.refused(now, Refused::Challenge, None, random);
+        let find = |realm| Challenge::find(response.status, &response.headers, realm);
+        let Some(challenge) = find(self.realm.as_deref()) else {
+            let why = match find(None) {
+                Some(_) => Refused::Realm,
+                None => Refused::Challenge,
+            };
+            return self.refused(now, why, None, random);
         };
         let tried = matches!(
             self.state,
@@ -269,7 +291,7 @@ impl Registration {
         }
         let most = match why {
             // Asked in vain, and a provider may lock an account after some tries.
-            Refused::Credentials | Refused::Challenge => PAUSE_MAX,
+            Refused::Credentials | Refused::Challenge | Refused::Realm => PAUSE_MAX,
             Refused::Status(_) | Refused::OtherContact => PAUSE_MIN
                 .saturating_mul(1 << self.failures.min(8))
                 .min(PAUSE_MAX),
@@ -318,7 +340,7 @@ fn place(uri: &str) -> Option<(String, String)> {
     Some((target.user.clone(), host.to_owned()))
 }
 
-fn retry_after(headers: &Headers) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &Headers) -> Option<Duration> {
     let value = headers.first("Retry-After")?;
     let seconds = value.split([';', '(', ' ']).next()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
@@ -362,10 +384,13 @@ mod tests {
     }
 
     fn asked(now: Instant) -> Registration {
-        let mut registration = Registration::new(Some(Credentials {
-            user: "gw".to_owned(),
-            password: Secret::new("x"),
-        }));
+        let mut registration = Registration::new(
+            Some(Credentials {
+                user: "gw".to_owned(),
+                password: Secret::new("x"),
+            }),
+            None,
+        );
         assert_eq!(registration.deadline(), None);
         registration.connected(now);
         assert!(registration.handle_timeout(now));

@@ -65,6 +65,21 @@ impl Terms {
         Ok(possible.then_some(Self { seconds, refresher }))
     }
 
+    /// What the answer to an INVITE of ours settles (section 7.2). `None`: no timer, also where we should give
+    /// signs of life that the peer doesn't understand.
+    pub(crate) fn settled(answer: &Headers) -> Option<Self> {
+        let (seconds, said) = interval(answer).ok()??;
+        let refresher = match said {
+            Some("uas") => Refresher::Peer,
+            Some(_) | None => Refresher::Us,
+        };
+        let possible = refresher == Refresher::Peer || answer.lists_token("Allow", "UPDATE");
+        possible.then_some(Self {
+            seconds: seconds.max(MIN_SE),
+            refresher,
+        })
+    }
+
     /// What the peer's answer to a refresh of ours leaves of it: as before where it says nothing.
     pub(crate) fn after(self, answer: &Headers) -> Self {
         let Ok(Some((seconds, said))) = interval(answer) else {
@@ -81,14 +96,8 @@ impl Terms {
 
     /// At least what a 422 asks for (section 7.4).
     pub(crate) fn at_least(self, answer: &Headers) -> Option<Self> {
-        let least: u32 = answer
-            .first("Min-SE")?
-            .split(';')
-            .next()?
-            .trim()
-            .parse()
-            .ok()?;
-        (least > self.seconds && least <= INTERVAL_MAX).then_some(Self {
+        let least = least(answer)?;
+        (least > self.seconds).then_some(Self {
             seconds: least,
             ..self
         })
@@ -161,12 +170,26 @@ fn interval(headers: &Headers) -> Result<Option<(u32, Option<&str>)>, BadInterva
     Ok(Some((seconds, said)))
 }
 
+/// The value of Session-Expires in an INVITE of ours: whom we call is to give the signs of life, if he can.
+pub(crate) fn asked_of_them(seconds: u32) -> String {
+    format!("{seconds};refresher=uas")
+}
+
+/// What a 422 asks for at least.
+pub(crate) fn least(answer: &Headers) -> Option<u32> {
+    let value = answer.first("Min-SE")?.split(';').next()?;
+    let least: u32 = value.trim().parse().ok()?;
+    (least <= INTERVAL_MAX).then_some(least)
+}
+
 fn knows_timers(headers: &Headers) -> bool {
     headers.lists_token("Supported", "timer") || headers.lists_token("Require", "timer")
 }
 
 /// The shortest session interval we take, seconds (section 4).
 pub(crate) const MIN_SE: u32 = 90;
+/// What we ask for where we call.
+pub(crate) const INTERVAL_WANTED: u32 = 1_800;
 /// A day: nobody's calls last longer.
 const INTERVAL_MAX: u32 = 86_400;
 const AGAIN_MIN: Duration = Duration::from_secs(5);

@@ -344,6 +344,7 @@ const EXTENSIONS: &str = "[general]\nstatic = yes\nwriteprotect = yes\n\n[moved]
     same => n,Wait(10)\n \
     same => n,Hangup()\n\n\
     [inbound]\n\
+    exten => _+39061234567X,1,Goto(phones,${EXTEN},1)\n\
     exten => _2X.,1,Stasis(voicebridge-voicebridge,number=1000,pin=${EXTEN:1})\n \
     same => n,Hangup()\n\
     exten => _5X.,1,Dial(PJSIP/${EXTEN:1}@by-md5)\n \
@@ -359,7 +360,7 @@ const PJSIP: &str = "[global]\ntype = global\nendpoint_identifier_order = reques
     [tcp]\ntype = transport\nprotocol = tcp\nbind = 127.0.0.1:@SIP_PORT@\n\n\
     [phones](!)\ntype = endpoint\ncontext = inbound\ndisallow = all\nallow = ulaw,alaw,g722,opus\n\
     direct_media = no\n\n\
-    [by-md5](phones)\naors = by-md5\nauth = by-md5\nfrom_domain = trunk.example\n\n\
+    [by-md5](phones)\naors = by-md5\nauth = by-md5\nfrom_domain = trunk.example\n100rel = peer_supported\n\n\
     [by-md5]\ntype = aor\nmax_contacts = 1\nremove_existing = yes\n\n\
     [by-md5]\ntype = auth\nauth_type = digest\nusername = by-md5\npassword = canary-of-the-trunk\n\n\
     [by-sha-256](phones)\naors = by-sha-256\nauth = by-sha-256\n\n\

@@ -194,7 +194,7 @@ fn after_kill_9_who_was_rung_or_asked_is_let_go_and_who_was_in_stays() {
 }
 
 /// Lets the organisation dial Italian numbers, and gives a key that may.
-fn allow(server: &Server) -> String {
+pub(crate) fn allow(server: &Server) -> String {
     let platform = server.create_key(&["--organisation", "test", "--role", "platform"]);
     let all = server.get("/v1/organisations");
     let path = format!("/v1/organisations/{}", text(&all["items"][0]["id"]));
@@ -215,16 +215,16 @@ fn allow(server: &Server) -> String {
     ])
 }
 
-fn dial(server: &Server, key: &str, meeting: &Meeting, body: &Value) -> (u16, Value) {
+pub(crate) fn dial(server: &Server, key: &str, meeting: &Meeting, body: &Value) -> (u16, Value) {
     let path = format!("/v1/meetings/{}/dial", meeting.id);
     server.send("POST", &path, key, body)
 }
 
-fn is_over(server: &Server, call: &str) -> bool {
+pub(crate) fn is_over(server: &Server, call: &str) -> bool {
     server.calls().iter().any(|record| record["id"] == call)
 }
 
-fn record_of(server: &Server, call: &str) -> Value {
+pub(crate) fn record_of(server: &Server, call: &str) -> Value {
     wait_until("over", Duration::from_secs(20), || is_over(server, call));
     let mut calls = server.calls().into_iter();
     calls

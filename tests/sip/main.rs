@@ -31,5 +31,6 @@ mod server;
 mod sipp;
 mod tls;
 mod torture;
+mod trunk_calls;
 mod trunks;
 mod wire;

@@ -71,7 +71,13 @@ fn a_trunk_brings_its_numbers_only_and_leaves_when_the_node_drains() {
     assert!(!asterisk.cli("pjsip show contacts").contains("by-md5/sip"));
 }
 
-fn trunk(asterisk: &Asterisk, name: &str, user: &str, password: &str, transport: &str) -> String {
+pub(crate) fn trunk(
+    asterisk: &Asterisk,
+    name: &str,
+    user: &str,
+    password: &str,
+    transport: &str,
+) -> String {
     format!(
         "[[sip.trunk]]\nname = {name:?}\nregistrar = \"127.0.0.1:{}\"\nuser = {user:?}\npassword = {password:?}\ntransport = {transport:?}\n",
         asterisk.sip
@@ -98,7 +104,7 @@ fn call(asterisk: &Asterisk, server: &Server, pin: &str, number: &str) {
 }
 
 /// Waits until the metrics say of each trunk whether it is up.
-fn await_trunks(server: &Server, wanted: &[(&str, u8)]) {
+pub(crate) fn await_trunks(server: &Server, wanted: &[(&str, u8)]) {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let metrics = server.metrics();
@@ -117,4 +123,4 @@ fn await_trunks(server: &Server, wanted: &[(&str, u8)]) {
     }
 }
 
-const PASSWORD: &str = "canary-of-the-trunk";
+pub(crate) const PASSWORD: &str = "canary-of-the-trunk";

@@ -9,7 +9,7 @@ use crate::booking::Outcome;
 use crate::call::record::Ending;
 use crate::call::state::collecting::Tries;
 use crate::call::state::{Call, CallState, Entry, Moment};
-use crate::call::{CallOutput, Outgoing, Phrase, RoomTerms};
+use crate::call::{CallOutput, Outgoing, Phrase, RoomTerms, Route};
 use crate::units::Key;
 
 /// He is asked, and hasn't said yet.
@@ -49,6 +49,14 @@ impl Call {
         let lasts = lasts.map(|lasts| lasts.try_into().unwrap_or_default());
         let until = at.now + lasts.map_or(rings, |lasts| rings.min(lasts));
         CallState::Dialling { until, outgoing }
+    }
+
+    /// What is recorded is the way by which he was had in the end.
+    pub(super) fn on_goes_by(&mut self, state: CallState, route: Route) -> CallState {
+        if matches!(state, CallState::Dialling { .. }) {
+            self.record.goes_by(route);
+        }
+        state
     }
 
     pub(super) fn on_picked_up(&mut self, at: Moment, state: CallState) -> CallState {

@@ -1,11 +1,11 @@
 //! `[[sip.trunk]]`: all that can be wrong with one, and with several.
 
 use super::{Reader, dialled, not_empty, parsed};
-use crate::config::address::{ListenAddress, SipTransport};
+use crate::config::address::{HostPort, ListenAddress, SipTransport};
 use crate::config::error::ConfigError;
 use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
-use crate::config::trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig};
+use crate::config::trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial};
 
 /// Reads all of them; `listen` is where we can be called.
 pub(super) fn read(
@@ -33,60 +33,116 @@ pub(super) fn read(
 impl Reader<'_> {
     fn trunk(&mut self, table: &RawTable, listen: &[ListenAddress]) -> Option<TrunkConfig> {
         self.require("sip.trunk.name", table, "a name for it");
-        let has_registrar = self.items.contains_key("sip.trunk.registrar");
-        if !has_registrar {
+        let (registers, dials) = (
+            self.items.contains_key("sip.trunk.registrar"),
+            self.items.contains_key("sip.trunk.dial"),
+        );
+        if !registers && !dials {
             self.require(
                 "sip.trunk.peers",
                 table,
-                "the networks that its calls come from, or sip.trunk.registrar",
+                "the networks that its calls come from, sip.trunk.registrar, or sip.trunk.dial",
             );
         }
         let name = self.text("sip.trunk.name", not_empty);
         let peers = self.list("sip.trunk.peers", parsed);
-        let registrar = self.registrar(table, listen);
+        let transport = self.trunk_transport(listen);
+        let registrar = self.registrar(table);
+        let dial = self.trunk_dial();
+        let (user, password, realm) = self.trunk_credentials(table);
         let srtp = self.text("sip.trunk.srtp", SrtpPolicy::parse);
         let numbers = self.list("sip.trunk.numbers", dialled);
         Some(TrunkConfig {
             name: name?,
             peers: peers.unwrap_or_default(),
-            registrar,
+            registrar: registrar
+                .zip(user.clone())
+                .map(|(host, user)| RegistrarConfig { host, user }),
+            dial,
+            transport,
+            user,
+            password,
+            realm,
             srtp: srtp.unwrap_or_default(),
             trust_identity: self.flag("sip.trunk.trust_identity"),
             numbers: numbers.unwrap_or_default(),
         })
     }
 
-    fn registrar(&mut self, table: &RawTable, listen: &[ListenAddress]) -> Option<RegistrarConfig> {
-        if !self.items.contains_key("sip.trunk.registrar") {
-            for key in [
-                "sip.trunk.user",
-                "sip.trunk.password",
-                "sip.trunk.transport",
-            ] {
-                self.refuse(key, "has no use without sip.trunk.registrar beside it");
+    fn registrar(&mut self, table: &RawTable) -> Option<HostPort> {
+        let host = self.text("sip.trunk.registrar", parsed);
+        if self.items.contains_key("sip.trunk.registrar") {
+            self.require("sip.trunk.user", table, "who we are to its registrar");
+        }
+        host
+    }
+
+    /// Both ways lead to calls by this transport: theirs to our Contact, and what they ask for within ours.
+    fn trunk_transport(&mut self, listen: &[ListenAddress]) -> SipTransport {
+        let transport = self.text("sip.trunk.transport", parsed);
+        let transport = transport.unwrap_or(SipTransport::Udp);
+        let ways = ["sip.trunk.registrar", "sip.trunk.dial"];
+        let way = ways.into_iter().find(|key| self.items.contains_key(*key));
+        match way {
+            Some(way) if !listen.iter().any(|at| at.transport == transport) => {
+                let allowed = format!(
+                    "leads to calls by {transport}, and nothing in sip.listen begins with {transport}:"
+                );
+                self.refuse(way, &allowed);
             }
+            None if self.items.contains_key("sip.trunk.transport") => {
+                self.refuse("sip.trunk.transport", NEEDS_A_WAY);
+            }
+            Some(_) | None => {}
+        }
+        transport
+    }
+
+    fn trunk_dial(&mut self) -> Option<TrunkDial> {
+        if !self.items.contains_key("sip.trunk.dial") {
+            let allowed = "has no use without sip.trunk.dial beside it";
+            self.refuse("sip.trunk.dial_prefixes", allowed);
             return None;
         }
-        self.require("sip.trunk.user", table, "who we are to its registrar");
-        let host = self.text("sip.trunk.registrar", parsed);
+        let dial = self.text("sip.trunk.dial", TrunkDial::parse);
+        let prefixes = self.list("sip.trunk.dial_prefixes", prefix);
+        Some(dial?.only(prefixes.unwrap_or_default()))
+    }
+
+    /// Who we are there, and for whom the password is: nobody else is ever sent what is made of it.
+    fn trunk_credentials(
+        &mut self,
+        table: &RawTable,
+    ) -> (Option<String>, Option<Secret>, Option<String>) {
+        let registers = self.items.contains_key("sip.trunk.registrar");
+        if !registers && !self.items.contains_key("sip.trunk.dial") {
+            for key in ["sip.trunk.user", "sip.trunk.password", "sip.trunk.realm"] {
+                self.refuse(key, NEEDS_A_WAY);
+            }
+            return (None, None, None);
+        }
         let user = self.text("sip.trunk.user", user);
         let password = self.text("sip.trunk.password", |text| {
             not_empty(text).map(|text| Secret::new(&text))
         });
-        let transport = self.text("sip.trunk.transport", parsed);
-        let transport = transport.unwrap_or(SipTransport::Udp);
-        if !listen.iter().any(|at| at.transport == transport) {
-            let allowed = format!(
-                "leads to calls by {transport}, and nothing in sip.listen begins with {transport}:"
-            );
-            self.refuse("sip.trunk.registrar", &allowed);
+        let realm = self.text("sip.trunk.realm", realm);
+        if password.is_none() && realm.is_none() {
+            return (user, None, None);
         }
-        Some(RegistrarConfig {
-            host: host?,
-            transport,
-            user: user?,
-            password,
-        })
+        if password.is_none() {
+            self.refuse(
+                "sip.trunk.realm",
+                "has no use without sip.trunk.password beside it",
+            );
+        } else if !registers {
+            self.require("sip.trunk.user", table, "whose password it is");
+            self.require(
+                "sip.trunk.realm",
+                table,
+                "the realm that the password is for, as the trunk's challenges name it",
+            );
+        }
+        (user, password, realm)
     }
 }
 
@@ -99,3 +155,24 @@ fn user(text: &str) -> Result<String, String> {
         Err("must be letters, digits and -_.!~*'()+".to_owned())
     }
 }
+
+/// How a number may begin.
+fn prefix(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    if (1..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be how numbers begin, like \"+39\"".to_owned())
+    }
+}
+
+/// What stands in a quoted text.
+fn realm(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(['"', '\\']) || text.contains(char::is_control) {
+        Err("must be the realm as the trunk's challenges name it".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+const NEEDS_A_WAY: &str = "has no use without sip.trunk.registrar or sip.trunk.dial beside it";

@@ -1,17 +1,17 @@
-//! Calls that go out, requests of ours inside of dialogs, and what is answered to them.
+//! What is answered to calls that go out, and requests of ours inside of dialogs.
 
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::sip::address::{NameAddr, Target};
 use crate::sip::compose::{ALLOW, RequestHead, SDP};
-use crate::sip::dialog::{Cancel, Dialog, Origin, OwnOffer, PeerOffer, Stage};
+use crate::sip::dialog::{Cancel, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::answers::contact_of;
+use crate::sip::endpoint::within::q850_of;
 use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, SipEvent};
-use crate::sip::guard::is_token;
 use crate::sip::message::Response;
+use crate::sip::session::Terms;
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::client::Client;
 use crate::sip::transaction::client_invite::{ClientInvite, Heard};
@@ -19,82 +19,7 @@ use crate::sip::transaction::client_invite::{ClientInvite, Heard};
 /// Branches of a fork that are acknowledged; no sane proxy makes more.
 const FORKS_MAX: usize = 8;
 
-/// Why an INVITE was not sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InviteError {
-    /// The target is no SIP URI.
-    #[error("the target must be a SIP URI such as sip:100@192.0.2.1")]
-    Target,
-    /// From is no address.
-    #[error("From must be an address such as <sip:probe@192.0.2.2>")]
-    From,
-    /// A header's name or value can't be written.
-    #[error("a header has a name that is no token, or control characters in its value")]
-    Header,
-    /// The limit of dialogs is reached.
-    #[error("too many calls")]
-    Full,
-}
-
 impl Endpoint {
-    /// Calls `target` over `flow`. `from` is an address without tag; `sdp` our offer. Told later:
-    /// [`SipEvent::Provisional`], then [`SipEvent::Established`] or [`SipEvent::Failed`].
-    ///
-    /// # Errors
-    /// Nothing was sent, see [`InviteError`].
-    pub fn invite(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        target: &str,
-        from: &str,
-        sdp: Option<Bytes>,
-        headers: &[(&str, &str)],
-    ) -> Result<DialogId, InviteError> {
-        let from = check_invite(target, from, headers)?;
-        if self.dialogs.len() >= self.config.limits.dialogs {
-            return Err(InviteError::Full);
-        }
-        let id = self.next_dialog_id();
-        let tag = self.tokens.fresh();
-        let host_port = self
-            .advertised(flow)
-            .unwrap_or("voicebridge.invalid")
-            .to_owned();
-        let origin = Origin {
-            uri: target.to_owned(),
-            from: format!("<{}>;tag={tag}", from.uri),
-            to: format!("<{target}>"),
-            call_id: self.tokens.fresh(),
-            tag,
-            cseq: 0,
-        };
-        let ends = now + self.config.timing.patience() + self.config.ring_time_max;
-        let stage = Stage::Calling {
-            invite: TransactionId(0),
-            cancel: Cancel::Unwanted { provisional: false },
-            ends,
-        };
-        let mut dialog = Dialog::outgoing(now, id, origin, flow, host_port, stage);
-        let head = dialog.request(self.tokens.branch(), flow, None);
-        let contact = contact_of(&dialog);
-        let invite = self.start_invite(
-            now,
-            head,
-            &contact,
-            headers,
-            sdp.as_deref(),
-            Purpose::Invite(id),
-        );
-        dialog.stage = Stage::Calling {
-            invite,
-            cancel: Cancel::Unwanted { provisional: false },
-            ends,
-        };
-        self.insert_dialog(dialog);
-        Ok(id)
-    }
-
     /// Offers anew within a call. Told later: [`SipEvent::Established`] with the answer, or
     /// [`SipEvent::ReinviteFailed`]. Where it meets an offer of the peer it waits its turn.
     pub fn reinvite(&mut self, now: Instant, dialog: DialogId, sdp: Bytes) {
@@ -173,24 +98,38 @@ impl Endpoint {
         purpose: Purpose,
     ) {
         let bytes = head.compose(method, headers, body);
-        let machine = Client::new(
-            now,
-            bytes.clone(),
-            head.flow.is_reliable(),
-            self.config.timing,
-        );
+        self.launch(now, head, method, bytes, purpose, 0);
+    }
+
+    /// Sends a request and begins its transaction; it is one of those that `repeats` came before.
+    pub(super) fn launch(
+        &mut self,
+        now: Instant,
+        head: RequestHead,
+        method: &str,
+        bytes: Bytes,
+        purpose: Purpose,
+        repeats: u8,
+    ) -> TransactionId {
+        let (reliable, timing) = (head.flow.is_reliable(), self.config.timing);
+        let machine = if method == "INVITE" {
+            ClientMachine::Invite(ClientInvite::new(now, bytes.clone(), reliable, timing))
+        } else {
+            ClientMachine::Other(Client::new(now, bytes.clone(), reliable, timing))
+        };
         self.send(head.flow, bytes);
         let key = format!("{} {method}", head.branch);
         self.insert_client(ClientEntry {
-            machine: ClientMachine::Other(machine),
+            machine,
             head,
             key,
             purpose,
+            repeats,
             acks: Vec::new(),
-        });
+        })
     }
 
-    fn start_invite(
+    pub(super) fn start_invite(
         &mut self,
         now: Instant,
         head: RequestHead,
@@ -207,28 +146,17 @@ impl Endpoint {
             headers.push(("Content-Type", SDP));
         }
         let bytes = head.compose("INVITE", &headers, sdp);
-        let machine = ClientInvite::new(
-            now,
-            bytes.clone(),
-            head.flow.is_reliable(),
-            self.config.timing,
-        );
-        self.send(head.flow, bytes);
-        let key = format!("{} INVITE", head.branch);
-        self.insert_client(ClientEntry {
-            machine: ClientMachine::Invite(machine),
-            head,
-            key,
-            purpose,
-            acks: Vec::new(),
-        })
+        self.launch(now, head, "INVITE", bytes, purpose, 0)
     }
 
-    pub(super) fn handle_response(&mut self, now: Instant, response: &Response) {
+    pub(super) fn handle_response(&mut self, now: Instant, from: Flow, response: &Response) {
         let key = format!("{} {}", response.branch, response.cseq_method);
         let Some(id) = self.client_keys.get(&key).copied() else {
             return self.counters.refuse("stray response");
         };
+        if self.is_strangers_challenge(id, from, response.status) {
+            return self.counters.refuse("challenge from elsewhere");
+        }
         let Some(entry) = self.clients.get_mut(&id) else {
             return;
         };
@@ -236,10 +164,10 @@ impl Endpoint {
         match &mut entry.machine {
             ClientMachine::Other(machine) => {
                 let news = machine.handle_response(now, response.status);
-                self.settle_client(id);
-                if news {
+                if news && !self.ask_again(now, id, from, response) {
                     self.other_answered(now, purpose, response);
                 }
+                self.settle_client(id);
             }
             ClientMachine::Invite(machine) => {
                 let head = &entry.head;
@@ -250,7 +178,9 @@ impl Endpoint {
                         if let Some(ack) = ack {
                             self.send(flow, ack);
                         }
-                        self.invite_answered(now, id, purpose, response);
+                        if !(self.is_wanted(purpose) && self.ask_again(now, id, from, response)) {
+                            self.invite_answered(now, id, purpose, response);
+                        }
                     }
                     Heard::Repeated(ack) => self.send(flow, ack),
                     Heard::Nothing => {}
@@ -267,8 +197,25 @@ impl Endpoint {
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
             Purpose::Info(dialog) if matches!(response.status, 408 | 481) => self.lose(now, dialog),
-            Purpose::Info(_) | Purpose::Anything | Purpose::Invite(_) | Purpose::Reinvite(_) => {}
+            Purpose::Info(_)
+            | Purpose::Branch(_)
+            | Purpose::Anything
+            | Purpose::Acknowledge(_)
+            | Purpose::Invite(_)
+            | Purpose::Reinvite(_) => {}
         }
+    }
+
+    /// Does the gateway still want what this request of ours asks for?
+    fn is_wanted(&self, purpose: Purpose) -> bool {
+        let call = purpose
+            .dialog()
+            .and_then(|dialog| self.dialogs.get(&dialog));
+        call.is_some_and(|call| match &call.stage {
+            Stage::Calling { cancel, .. } => matches!(cancel, Cancel::Unwanted { .. }),
+            Stage::Confirmed => true,
+            Stage::Ringing | Stage::Leaving { .. } => false,
+        })
     }
 
     fn invite_answered(
@@ -280,10 +227,17 @@ impl Endpoint {
     ) {
         match (purpose, response.status) {
             (Purpose::Invite(dialog), 100..200) => {
-                self.invite_progressed(now, dialog, response.status)
+                self.invite_progressed(now, dialog, response);
+                self.acknowledge_early(now, id, dialog, response);
             }
             (Purpose::Invite(dialog), 200..300) => self.invite_accepted(now, id, dialog, response),
-            (Purpose::Invite(dialog), status) => self.invite_refused(dialog, status),
+            (Purpose::Invite(dialog), status) => {
+                let trunk = self.dialogs.get(&dialog).and_then(|call| call.trunk);
+                if let (503, Some(trunk)) = (status, trunk) {
+                    self.spare(now, trunk, response);
+                }
+                self.invite_refused(dialog, status, q850_of(&response.headers), true);
+            }
             (Purpose::Reinvite(dialog), 200..300) => {
                 self.reinvite_accepted(now, id, dialog, response)
             }
@@ -292,25 +246,32 @@ impl Endpoint {
             }
             (
                 Purpose::Reinvite(_)
+                | Purpose::Acknowledge(_)
                 | Purpose::Info(_)
                 | Purpose::Refresh(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
+                | Purpose::Branch(_)
                 | Purpose::Anything,
                 _,
             ) => {}
         }
     }
 
-    fn invite_progressed(&mut self, now: Instant, id: DialogId, status: u16) {
-        let Some(Stage::Calling { cancel, .. }) =
+    fn invite_progressed(&mut self, now: Instant, id: DialogId, response: &Response) {
+        let status = response.status;
+        let rings_until = now + self.config.timing.patience() + self.config.ring_time_max;
+        let Some(Stage::Calling { cancel, ends, .. }) =
             self.dialogs.get_mut(&id).map(|dialog| &mut dialog.stage)
         else {
             return;
         };
         match cancel {
             Cancel::Unwanted { provisional } => {
-                *provisional = true;
+                if !std::mem::replace(provisional, true) {
+                    *ends = rings_until;
+                    self.settle_dialog(id);
+                }
                 if status > 100 {
                     self.tell(SipEvent::Provisional { dialog: id, status });
                 }
@@ -318,6 +279,29 @@ impl Endpoint {
             Cancel::Wanted => self.send_cancel(now, id),
             Cancel::Sent => {}
         }
+    }
+
+    /// PRACK, where a provisional answer wants one (RFC 3262 section 4).
+    fn acknowledge_early(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        dialog: DialogId,
+        response: &Response,
+    ) {
+        let (Some(entry), Some(call)) = (self.clients.get(&id), self.dialogs.get_mut(&dialog))
+        else {
+            return;
+        };
+        if !matches!(call.stage, Stage::Calling { .. }) || !call.note_early(response) {
+            return;
+        }
+        let number = response.headers.first("RSeq").unwrap_or_default().trim();
+        let acknowledged = format!("{number} {} INVITE", entry.head.cseq);
+        let head = call.early_request(now, response, self.tokens.branch(), entry.head.flow);
+        let headers = [("RAck", acknowledged.as_str())];
+        let purpose = Purpose::Acknowledge(dialog);
+        self.start_other(now, head, "PRACK", &headers, None, purpose);
     }
 
     /// A 2xx to our INVITE: the first opens the dialog, others come from branches of a fork and are ended.
@@ -346,13 +330,14 @@ impl Endpoint {
             return;
         };
         if !is_first {
-            let mut other = call.branch_of(response, now);
+            let (mut other, trunk) = (call.branch_of(response, now), call.trunk);
             let ack = other
                 .request(branch, flow, Some(cseq))
                 .compose("ACK", &[], None);
             let bye = other.request(bye_branch, flow, None);
             self.acknowledge(id, tag, ack, flow);
-            return self.start_other(now, bye, "BYE", &[], None, Purpose::Anything);
+            let purpose = Purpose::Branch(trunk);
+            return self.start_other(now, bye, "BYE", &[], None, purpose);
         }
         let cancelled = matches!(
             call.stage,
@@ -362,8 +347,11 @@ impl Endpoint {
             }
         );
         self.dialog_keys.remove(&call.key);
+        let sdp = call.description(response);
         call.adopt(response);
         call.stage = Stage::Confirmed;
+        call.early = Vec::new();
+        call.set_session(now, Terms::settled(&response.headers));
         self.dialog_keys.insert(call.key.clone(), dialog);
         let ack = call
             .request(branch, flow, Some(cseq))
@@ -373,10 +361,7 @@ impl Endpoint {
         if cancelled {
             return self.send_bye(now, dialog, 16);
         }
-        self.tell(SipEvent::Established {
-            dialog,
-            sdp: response.body.clone(),
-        });
+        self.tell(SipEvent::Established { dialog, sdp });
     }
 
     fn acknowledge(&mut self, id: TransactionId, tag: &str, ack: Bytes, flow: Flow) {
@@ -386,15 +371,29 @@ impl Endpoint {
         self.send(flow, ack);
     }
 
-    pub(super) fn invite_refused(&mut self, id: DialogId, status: u16) {
+    pub(super) fn invite_refused(
+        &mut self,
+        id: DialogId,
+        status: u16,
+        q850: Option<u8>,
+        heard: bool,
+    ) {
         let Some(Stage::Calling { cancel, .. }) = self.dialogs.get(&id).map(|dialog| &dialog.stage)
         else {
             return;
         };
-        let wanted = matches!(cancel, Cancel::Unwanted { .. });
+        let (wanted, heard) = match cancel {
+            Cancel::Unwanted { provisional } => (true, heard || *provisional),
+            Cancel::Wanted | Cancel::Sent => (false, heard),
+        };
         self.remove_dialog(id);
         if wanted {
-            self.tell(SipEvent::Failed { dialog: id, status });
+            self.tell(SipEvent::Failed {
+                dialog: id,
+                status,
+                q850,
+                heard,
+            });
         }
     }
 
@@ -472,29 +471,4 @@ fn acknowledge_refusal(invite: &RequestHead, response: &Response) -> Bytes {
         ..invite.clone()
     }
     .compose("ACK", &[], None)
-}
-
-fn check_invite(
-    target: &str,
-    from: &str,
-    headers: &[(&str, &str)],
-) -> Result<NameAddr, InviteError> {
-    let printable = |text: &str| !text.contains(char::is_control);
-    match Target::parse(target) {
-        Ok(parsed) if parsed.is_sip() && printable(target) => {}
-        Ok(_) | Err(_) => return Err(InviteError::Target),
-    }
-    if !headers
-        .iter()
-        .all(|(name, value)| is_token(name) && printable(value))
-    {
-        return Err(InviteError::Header);
-    }
-    let from = NameAddr::parse(from)
-        .filter(|from| printable(&from.uri))
-        .ok_or(InviteError::From)?;
-    match Target::parse(&from.uri) {
-        Ok(_) => Ok(from),
-        Err(_) => Err(InviteError::From),
-    }
 }

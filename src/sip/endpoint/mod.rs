@@ -11,11 +11,15 @@
 //! - `within`: what comes in inside of dialogs
 //! - `answers`: what the gateway does with calls that came in
 //! - `refreshing`: signs of life that we give
-//! - `calls`: calls that go out, and the answers to them
+//! - `calling`: calls that go out
+//! - `calls`: the answers to them, and requests of ours within calls
+//! - `again`: what is asked once more, with credentials or on other terms
 //! - `trunks`: registrations, and whose calls are believed more
 //! - `parting`: hanging up, lost connections, timers
 
+mod again;
 mod answers;
+mod calling;
 mod calls;
 mod config;
 mod parting;
@@ -33,7 +37,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-pub use calls::InviteError;
+pub use calling::InviteError;
 pub use config::{Counters, EndpointConfig, SipLimits};
 pub use trunks::{RegistrarSettings, TrunkSettings};
 
@@ -119,6 +123,8 @@ struct ClientEntry {
     head: RequestHead,
     key: String,
     purpose: Purpose,
+    /// The same was asked so often before, in other words.
+    repeats: u8,
     /// ACKs to the 2xx of each branch, to be repeated when the 2xx is.
     acks: Vec<(String, Bytes)>,
 }
@@ -133,11 +139,15 @@ enum ClientMachine {
 enum Purpose {
     Invite(DialogId),
     Reinvite(DialogId),
+    /// PRACK.
+    Acknowledge(DialogId),
     Info(DialogId),
     Refresh(DialogId),
     Bye(DialogId),
     Register(TrunkId),
-    /// CANCEL, or BYE to another branch of a fork: whatever the answer is.
+    /// BYE to another branch of a fork, by this trunk.
+    Branch(Option<TrunkId>),
+    /// CANCEL: whatever the answer is.
     Anything,
 }
 
@@ -318,7 +328,7 @@ impl Endpoint {
             }
             Message::Response(response) => {
                 self.counters.responses += 1;
-                self.handle_response(now, &response);
+                self.handle_response(now, flow, &response);
             }
             Message::BadResponse => self.refuse(flow, "bad response"),
         }
@@ -559,6 +569,13 @@ impl ClientMachine {
         match self {
             Self::Invite(machine) => machine.is_terminated(),
             Self::Other(machine) => machine.is_terminated(),
+        }
+    }
+
+    fn request(&self) -> &Bytes {
+        match self {
+            Self::Invite(machine) => machine.request(),
+            Self::Other(machine) => machine.request(),
         }
     }
 }

@@ -223,17 +223,34 @@ impl Endpoint {
             return;
         };
         match cancel {
-            Cancel::Unwanted { .. } => {
-                self.send_cancel(now, id);
+            Cancel::Unwanted { provisional } => {
+                if provisional {
+                    self.send_cancel(now, id);
+                } else {
+                    self.cancel_later(now, id);
+                }
                 self.tell(SipEvent::Failed {
                     dialog: id,
                     status: 408,
+                    q850: None,
+                    heard: provisional,
                 });
             }
             Cancel::Wanted | Cancel::Sent => {
                 self.abandon_invite(invite);
                 self.remove_dialog(id);
             }
+        }
+    }
+
+    /// Nothing was heard of our INVITE yet: only what will be can be cancelled (RFC 3261 section 9.1).
+    fn cancel_later(&mut self, now: Instant, id: DialogId) {
+        let patience = self.config.timing.patience();
+        if let Some(Stage::Calling { cancel, ends, .. }) =
+            self.dialogs.get_mut(&id).map(|call| &mut call.stage)
+        {
+            *cancel = Cancel::Wanted;
+            *ends = now + patience;
         }
     }
 
@@ -255,7 +272,7 @@ impl Endpoint {
         self.client_keys.remove(&entry.key);
         self.settle_client(id);
         match entry.purpose {
-            Purpose::Invite(dialog) => self.invite_refused(dialog, status),
+            Purpose::Invite(dialog) => self.invite_refused(dialog, status, None, false),
             // After a closed connection the call itself may go on.
             Purpose::Reinvite(dialog) if status == 503 => {
                 self.reinvite_refused(now, dialog, status)
@@ -266,7 +283,11 @@ impl Endpoint {
             }
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             Purpose::Register(trunk) => self.register_unanswered(now, trunk),
-            Purpose::Info(_) | Purpose::Refresh(_) | Purpose::Anything => {}
+            Purpose::Acknowledge(_)
+            | Purpose::Info(_)
+            | Purpose::Refresh(_)
+            | Purpose::Branch(_)
+            | Purpose::Anything => {}
         }
     }
 
@@ -298,7 +319,7 @@ impl Endpoint {
                 self.remove_dialog(id);
                 self.tell(SipEvent::Lost { dialog: id });
             }
-            Stage::Calling { .. } => self.invite_refused(id, 503),
+            Stage::Calling { .. } => self.invite_refused(id, 503, None, false),
         }
     }
 }

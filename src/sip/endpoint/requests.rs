@@ -194,6 +194,7 @@ impl Endpoint {
             target: remote,
             host_port: self.host_port(flow, request, &target),
             flow,
+            trunk: self.trunk_of(flow).map(|(trunk, _)| trunk),
             sips: target.scheme == Scheme::Sips,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());

@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::PerFamily;
 
+mod carrier;
+
 const CALLS: u64 = 4;
 
 /// xorshift64*: the same for the same seed.

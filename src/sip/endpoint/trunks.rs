@@ -1,13 +1,14 @@
-//! Trunks: who calls by them is believed more, and their registrars are told where we are.
+//! Trunks: who calls by them is believed more, their registrars are told where we are, and calls of ours go out by
+//! them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sip::compose::RequestHead;
 use crate::sip::digest::Credentials;
 use crate::sip::endpoint::{Endpoint, Purpose, Timer};
 use crate::sip::event::{Flow, SipEvent, TrunkId, TrunkState};
 use crate::sip::message::Response;
-use crate::sip::registration::{Meaning, Registration};
+use crate::sip::registration::{Meaning, Registration, retry_after};
 
 /// A trunk, as signalling needs it.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,11 @@ pub struct TrunkSettings {
     pub trust_identity: bool,
     /// Who is told where we are; `None`: nobody.
     pub registrar: Option<RegistrarSettings>,
+    /// For challenges of its registrar, and of whoever takes our calls there.
+    pub credentials: Option<Credentials>,
+    /// What the credentials are for; `None`: for the realm by which the registrar has challenged us and taken our
+    /// answer.
+    pub realm: Option<String>,
 }
 
 /// Who is told where we are.
@@ -27,20 +33,20 @@ pub struct RegistrarSettings {
     pub host_port: String,
     /// The user part of our address there.
     pub user: String,
-    /// For its challenges.
-    pub credentials: Option<Credentials>,
 }
 
 /// One trunk's state.
 pub(super) struct Trunk {
     settings: TrunkSettings,
     registrar: Option<Registrar>,
+    way: Option<Way>,
+    /// It has asked for no calls until then.
+    not_before: Option<Instant>,
 }
 
 struct Registrar {
     settings: RegistrarSettings,
     registration: Registration,
-    way: Option<Way>,
     call_id: String,
     tag: String,
     cseq: u32,
@@ -58,9 +64,8 @@ struct Way {
 impl Trunk {
     pub(super) fn new(settings: TrunkSettings, mut token: impl FnMut() -> String) -> Self {
         let registrar = settings.registrar.clone().map(|registrar| Registrar {
-            registration: Registration::new(registrar.credentials.clone()),
+            registration: Registration::new(settings.credentials.clone(), settings.realm.clone()),
             settings: registrar,
-            way: None,
             call_id: token(),
             tag: token(),
             cseq: 0,
@@ -69,21 +74,45 @@ impl Trunk {
         Self {
             settings,
             registrar,
+            way: None,
+            not_before: None,
         }
     }
 
     /// Does a call from there come by this trunk?
     fn carries(&self, flow: Flow) -> bool {
         let peer = flow.peer().ip();
-        let way = self
-            .registrar
-            .as_ref()
-            .and_then(|registrar| registrar.way.as_ref());
         self.settings
             .peers
             .iter()
             .any(|network| network.contains(peer))
-            || way.is_some_and(|way| way.flow.peer().ip().to_canonical() == peer.to_canonical())
+            || self.way.as_ref().is_some_and(|way| way.is_from(peer))
+    }
+
+    /// Is its own end at the other end of this flow? Whoever may forge addresses must at least know the port.
+    pub(super) fn is_at(&self, flow: Flow) -> bool {
+        let own = self.way.as_ref().map(|way| (way, way.flow.is_reliable()));
+        match own {
+            Some((way, false)) => !flow.is_reliable() && way.flow.peer() == flow.peer(),
+            Some((way, true)) => flow.is_reliable() && way.is_from(flow.peer().ip()),
+            None => false,
+        }
+    }
+
+    /// What its challenges are answered with, and for which realm.
+    pub(super) fn credentials(&self) -> Option<(&Credentials, &str)> {
+        let proven = || self.registrar.as_ref()?.registration.proven_realm();
+        let realm = self.settings.realm.as_deref().or_else(proven)?;
+        Some((self.settings.credentials.as_ref()?, realm))
+    }
+
+    /// May calls of ours go out by it now?
+    fn takes_calls(&self, now: Instant) -> bool {
+        let knows_us = self
+            .registrar
+            .as_ref()
+            .is_none_or(|registrar| registrar.registration.is_registered(now));
+        self.way.is_some() && knows_us && self.not_before.is_none_or(|at| at <= now)
     }
 
     pub(super) const fn trusts_identity(&self) -> bool {
@@ -95,6 +124,12 @@ impl Trunk {
         self.registrar
             .as_ref()
             .map(|registrar| registrar.settings.user.as_str())
+    }
+}
+
+impl Way {
+    fn is_from(&self, peer: std::net::IpAddr) -> bool {
+        self.flow.peer().ip().to_canonical() == peer.to_canonical()
     }
 }
 
@@ -125,15 +160,16 @@ impl Registrar {
 }
 
 impl Endpoint {
-    /// The registrar of a trunk is reached over `flow`; `local` is the `host:port` that calls are to come
-    /// to. Told later: [`SipEvent::Trunk`].
+    /// A trunk is reached over `flow`; `local` is the `host:port` that calls are to come to. Told later: [`SipEvent::Trunk`].
     pub fn trunk_reached(&mut self, now: Instant, trunk: TrunkId, flow: Flow, local: &str) {
         let local = self.advertised(flow).unwrap_or(local).to_owned();
-        let Some(registrar) = self.registrar_mut(trunk) else {
+        let Some(reached) = self.trunks.get_mut(trunk.0) else {
             return;
         };
-        let before = registrar.way.replace(Way { flow, local });
-        registrar.registration.connected(now);
+        let before = reached.way.replace(Way { flow, local });
+        if let Some(registrar) = &mut reached.registrar {
+            registrar.registration.connected(now);
+        }
         let before = before.and_then(|way| way.flow.connection());
         self.closes
             .extend(before.filter(|connection| flow.connection() != Some(*connection)));
@@ -171,6 +207,27 @@ impl Endpoint {
         Some((TrunkId(found), self.trunks.get(found)?))
     }
 
+    /// Would a call of ours by this trunk reach it now, as far as is known?
+    #[must_use]
+    pub fn takes_calls(&self, now: Instant, trunk: TrunkId) -> bool {
+        let trunk = self.trunks.get(trunk.0);
+        trunk.is_some_and(|trunk| trunk.takes_calls(now))
+    }
+
+    /// The way to a trunk, and our address on it.
+    pub(super) fn way_to(&self, trunk: TrunkId) -> Option<(Flow, String)> {
+        let way = self.trunks.get(trunk.0)?.way.as_ref()?;
+        Some((way.flow, way.local.clone()))
+    }
+
+    /// A call of ours by it was answered 503: it wants no more for a while (RFC 3261 section 21.5.4).
+    pub(super) fn spare(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
+        let pause = retry_after(&response.headers).map(|pause| pause.min(SPARED_MAX));
+        if let (Some(trunk), Some(pause)) = (self.trunks.get_mut(trunk.0), pause) {
+            trunk.not_before = Some(now + pause);
+        }
+    }
+
     pub(super) fn trunk_timeout(&mut self, now: Instant, trunk: TrunkId) {
         let Some(registrar) = self.registrar_mut(trunk) else {
             return;
@@ -192,10 +249,12 @@ impl Endpoint {
 
     pub(super) fn register_answered(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
         let random = self.tokens.below(1_000);
-        let Some(registrar) = self.registrar_mut(trunk) else {
+        let Some(trunk_now) = self.trunks.get_mut(trunk.0) else {
             return;
         };
-        let Some(way) = &registrar.way else { return };
+        let (Some(registrar), Some(way)) = (&mut trunk_now.registrar, &trunk_now.way) else {
+            return;
+        };
         let ours = registrar.contact(way);
         let meaning = registrar
             .registration
@@ -215,15 +274,18 @@ impl Endpoint {
     /// A connection is gone: so are the ways that led over it.
     pub(super) fn trunks_lost(&mut self, gone: impl Fn(Flow) -> bool) {
         for trunk in (0..self.trunks.len()).map(TrunkId) {
-            let Some(registrar) = self
-                .registrar_mut(trunk)
-                .filter(|registrar| registrar.way.as_ref().is_some_and(|way| gone(way.flow)))
+            let Some(lost) = self
+                .trunks
+                .get_mut(trunk.0)
+                .filter(|trunk| trunk.way.as_ref().is_some_and(|way| gone(way.flow)))
             else {
                 continue;
             };
-            registrar.way = None;
-            registrar.registration.cut();
-            registrar.up = false;
+            lost.way = None;
+            if let Some(registrar) = &mut lost.registrar {
+                registrar.registration.cut();
+                registrar.up = false;
+            }
             self.tell(SipEvent::Trunk {
                 trunk,
                 state: TrunkState::Cut,
@@ -263,10 +325,10 @@ impl Endpoint {
     fn send_register(&mut self, now: Instant, trunk: TrunkId) {
         let (branch, cnonce) = (self.tokens.branch(), self.tokens.fresh());
         let agent = self.config.user_agent.clone();
-        let Some(registrar) = self.registrar_mut(trunk) else {
+        let Some(asked) = self.trunks.get_mut(trunk.0) else {
             return;
         };
-        let Some(way) = registrar.way.clone() else {
+        let (Some(registrar), Some(way)) = (&mut asked.registrar, asked.way.clone()) else {
             return;
         };
         let head = registrar.head(&way, branch);
@@ -303,3 +365,6 @@ impl Endpoint {
         self.schedule.set(Timer::Trunk(trunk), deadline);
     }
 }
+
+/// However long a trunk wants no calls, it is asked again after this.
+const SPARED_MAX: Duration = Duration::from_secs(600);

@@ -11,7 +11,7 @@ use crate::sip::dialog::{
 use crate::sip::endpoint::requests::{Refusal, asked_by, body_of};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{DialogId, Flow, SipEvent};
-use crate::sip::message::{Method, Request};
+use crate::sip::message::{Headers, Method, Request};
 use crate::sip::session::Terms;
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server::Server;
@@ -129,7 +129,7 @@ impl Endpoint {
         if !leaving {
             self.tell(SipEvent::Bye {
                 dialog: id,
-                q850: q850_of(request),
+                q850: q850_of(&request.headers),
             });
         }
     }
@@ -282,8 +282,8 @@ impl Endpoint {
 }
 
 /// `Reason: Q.850;cause=16` (RFC 3326).
-fn q850_of(request: &Request) -> Option<u8> {
-    request.headers.list("Reason").find_map(|reason| {
+pub(super) fn q850_of(headers: &Headers) -> Option<u8> {
+    headers.list("Reason").find_map(|reason| {
         let (protocol, params) = reason.split_once(';')?;
         let is_q850 = protocol.trim().eq_ignore_ascii_case("Q.850");
         address::param(params, "cause")

@@ -101,6 +101,11 @@ impl Client {
         }
     }
 
+    /// What was sent.
+    pub(crate) const fn request(&self) -> &Bytes {
+        &self.request
+    }
+
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.state, State::Terminated)
     }

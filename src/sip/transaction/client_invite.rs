@@ -147,6 +147,11 @@ impl ClientInvite {
         self.state = State::Terminated;
     }
 
+    /// What was sent.
+    pub(crate) const fn request(&self) -> &Bytes {
+        &self.request
+    }
+
     pub(crate) fn is_terminated(&self) -> bool {
         matches!(self.state, State::Terminated)
     }

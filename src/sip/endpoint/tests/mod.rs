@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods)]
 
+mod by_trunk;
 mod called;
 mod calling;
 mod door;

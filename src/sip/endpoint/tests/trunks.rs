@@ -8,9 +8,9 @@ use crate::config::Secret;
 use crate::sip::event::{IncomingInvite, TrunkState};
 use crate::sip::{Credentials, Refused};
 
-const REGISTRAR: &str = "192.0.2.50:5060";
+pub(super) const REGISTRAR: &str = "192.0.2.50:5060";
 
-fn with_trunk(trust_identity: bool) -> Bench {
+pub(super) fn with_trunk(trust_identity: bool) -> Bench {
     Bench::with(|config| {
         config.trunks = vec![TrunkSettings {
             peers: vec!["192.0.2.60/31".parse().unwrap()],
@@ -18,16 +18,17 @@ fn with_trunk(trust_identity: bool) -> Bench {
             registrar: Some(RegistrarSettings {
                 host_port: "carrier.example".to_owned(),
                 user: "gw".to_owned(),
-                credentials: Some(Credentials {
-                    user: "gw".to_owned(),
-                    password: Secret::new("hunter2"),
-                }),
             }),
+            credentials: Some(Credentials {
+                user: "gw".to_owned(),
+                password: Secret::new("hunter2"),
+            }),
+            realm: None,
         }];
     })
 }
 
-fn reach(bench: &mut Bench) -> Vec<String> {
+pub(super) fn reach(bench: &mut Bench) -> Vec<String> {
     let now = bench.now;
     let flow = udp(REGISTRAR);
     bench
@@ -38,7 +39,7 @@ fn reach(bench: &mut Bench) -> Vec<String> {
 }
 
 /// The registrar's answer to a REGISTER of ours.
-fn answer(bench: &mut Bench, request: &str, status: &str, headers: &str) -> Vec<String> {
+pub(super) fn answer(bench: &mut Bench, request: &str, status: &str, headers: &str) -> Vec<String> {
     let repeat = ["Via", "From", "To", "Call-ID", "CSeq"]
         .map(|name| format!("{name}: {}\r\n", header(request, name).unwrap()))
         .concat();
@@ -61,7 +62,7 @@ fn trunk_news(bench: &mut Bench) -> Vec<TrunkState> {
     news.collect()
 }
 
-const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"abc\", qop=\"auth\", algorithm=SHA-256\r\n";
+pub(super) const CHALLENGE: &str = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"abc\", qop=\"auth\", algorithm=SHA-256\r\n";
 
 #[test]
 fn it_registers_with_its_password_and_refreshes() {

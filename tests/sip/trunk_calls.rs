@@ -1,0 +1,264 @@
+//! People who are called by way of a trunk: a real Asterisk that challenges every call and acknowledges what it says
+//! early, and carriers of two sockets that want to know more than they may.
+
+use std::net::UdpSocket;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::asterisk::{Asterisk, text};
+use crate::asterisk_life::{people, wait_until};
+use crate::baresip::{LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, TALK};
+use crate::dialling::{allow, dial, is_over, record_of};
+use crate::outcomes::wait_for_participants;
+use crate::ports::{port, ports};
+use crate::server::{CALLER, Meeting, Server};
+use crate::trunks::{PASSWORD, await_trunks, trunk};
+
+#[test]
+fn who_is_called_by_a_trunk_that_challenges_is_asked_and_in_and_heard() {
+    let (asterisk, phone_port) = carrier();
+    // The first trunk is there and takes no calls.
+    let busy = Carrier::listening();
+    let server = Server::start(&format!(
+        "{}{}dial = \"sip:{{number}}@trunk.example\"\n",
+        busy.trunk("busy", ""),
+        trunk(&asterisk, "by-md5", "by-md5", PASSWORD, "udp"),
+    ));
+    server.remember(&[PASSWORD]);
+    await_trunks(&server, &[("by-md5", 1), ("busy", 1)]);
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    let mut first = Phone::calling(&server, &PCMA, server.sip_port, "1000");
+    first.enter(&meeting);
+    wait_for_participants(&server, &meeting.id, 1);
+
+    asterisk.cli("pjsip set history on");
+    let mut called = Phone::called(&server, &PCMU, CALLER, phone_port, true);
+    let call = begin(
+        &server,
+        &key,
+        &meeting,
+        &json!({"to": CALLER, "name": "Anna"}),
+    );
+    let invite = busy.expect("INVITE");
+    busy.reply(
+        &invite,
+        "503 Service Unavailable",
+        "Retry-After: 300\r\n",
+        "",
+    );
+    called.wait_for_call();
+    // He hears the question, and isn't in until he says yes.
+    sleep(Duration::from_secs(2));
+    assert_eq!(people(&server, &meeting.id).len(), 1);
+    called.write("1");
+    wait_for_participants(&server, &meeting.id, 2);
+    let history = asterisk.cli("pjsip show history");
+    assert!(
+        history.contains("PRACK"),
+        "nothing was acknowledged early:\n{history}"
+    );
+    let anna = server.get(&format!("/v1/meetings/{}/participants", meeting.id));
+    let anna = anna["items"][1].clone();
+    assert_eq!((text(&anna["name"]), text(&anna["kind"])), ("Anna", "sip"));
+    sleep(TALK);
+    for phone in [&mut first, &mut called] {
+        phone.write("\n/quit\n");
+    }
+    let (by_first, by_called) = (first.finish(), called.finish());
+    for (heard, other, own) in [(by_first, PCMU, PCMA), (by_called, PCMA, PCMU)] {
+        let (level, echo) = (heard.level(&other), heard.level(&own));
+        assert!((level - SENT_DBFS).abs() <= LEVEL_ERROR_DB, "{level}");
+        assert!(echo < SENT_DBFS - SEPARATION_DB, "hears himself: {echo}");
+    }
+    asterisk.assert_nothing_is_left();
+    let record = record_of(&server, &call);
+    assert_eq!(
+        ["direction", "outcome", "kind", "trunk"].map(|name| text(&record[name])),
+        ["out", "joined", "sip", "by-md5"],
+        "{record}"
+    );
+    assert_eq!(text(&record["caller"]), "…5678");
+    assert!(!text(&record["sip_call_id"]).is_empty(), "{record}");
+}
+
+#[test]
+fn busy_no_answer_and_a_meeting_that_is_over_are_recorded_and_leave_nobody_ringing() {
+    let (asterisk, phone_port) = carrier();
+    let mut config = trunk(&asterisk, "by-md5", "by-md5", PASSWORD, "tcp");
+    config.push_str("dial = \"sip:{number}@trunk.example\"\ndial_prefixes = [\"+39\"]\n");
+    let server = Server::start(&format!("{config}[limits]\ndial_ring_seconds = 5\n"));
+    server.remember(&[PASSWORD]);
+    await_trunks(&server, &[("by-md5", 1)]);
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    for number in ["112", "+39112"] {
+        assert_eq!(dial(&server, &key, &meeting, &json!({"to": number})).0, 403);
+    }
+    let outcome = |call: &str| {
+        let record = record_of(&server, call);
+        assert_eq!(record["participant_id"], Value::Null, "{record}");
+        text(&record["outcome"]).to_owned()
+    };
+    let call = || begin(&server, &key, &meeting, &json!({"to": CALLER}));
+
+    let mut away = Phone::called(&server, &PCMU, CALLER, phone_port, false);
+    assert_eq!(outcome(&call()), "no_answer");
+    asterisk.assert_nothing_is_left();
+    let engaged = call();
+    away.wait_for_ringing(2);
+    away.write("b");
+    assert_eq!(outcome(&engaged), "busy");
+    let called_off = call();
+    away.wait_for_ringing(3);
+    server.delete(&format!("/v1/meetings/{}", meeting.id));
+    assert_eq!(outcome(&called_off), "ended");
+    asterisk.assert_nothing_is_left();
+    wait_until("counted no more", Duration::from_secs(5), || {
+        server
+            .metrics()
+            .contains("voicebridge_legs{kind=\"sip\"} 0")
+    });
+}
+
+#[test]
+fn only_the_trunk_itself_and_only_for_its_realm_is_told_who_we_are() {
+    let trunk = Carrier::listening();
+    let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let credentials = format!("user = \"gw\"\npassword = {PASSWORD:?}\nrealm = \"ours\"\n");
+    let server = Server::start(&trunk.trunk("carrier", &credentials));
+    server.remember(&[PASSWORD]);
+    await_trunks(&server, &[("carrier", 1)]);
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    let challenge =
+        |realm: &str| format!("WWW-Authenticate: Digest realm=\"{realm}\", nonce=\"n\"\r\n");
+
+    let call = begin(&server, &key, &meeting, &json!({"to": CALLER}));
+    let invite = trunk.expect("INVITE");
+    trunk.reply(&invite, "401 Unauthorized", &challenge("theirs"), "");
+    trunk.expect("ACK");
+    assert_eq!(text(&record_of(&server, &call)["outcome"]), "error");
+
+    let call = begin(&server, &key, &meeting, &json!({"to": CALLER}));
+    let invite = trunk.expect("INVITE");
+    trunk.reply(&invite, "200 OK", "", &sdp());
+    trunk.expect("ACK");
+    server.delete(&format!("/v1/meetings/{}", meeting.id));
+    let bye = trunk.expect("BYE");
+    let asked = answer(&bye, "401 Unauthorized", &challenge("ours"), "");
+    let to = ("127.0.0.1", server.sip_port);
+    for _ in 0..3 {
+        stranger.send_to(asked.as_bytes(), to).expect("sent");
+    }
+    // Nobody else having answered, it comes once more as it was; the trunk itself is told then.
+    let again = trunk.expect("BYE");
+    assert_eq!(again, bye);
+    trunk.reply(&again, "401 Unauthorized", &challenge("ours"), "");
+    let told = loop {
+        let next = trunk.expect("BYE");
+        if next != bye {
+            break next;
+        }
+    };
+    assert!(
+        told.contains("Authorization: Digest username=\"gw\", realm=\"ours\""),
+        "{told}"
+    );
+    trunk.reply(&told, "200 OK", "", "");
+    assert_eq!(text(&record_of(&server, &call)["outcome"]), "ended");
+    stranger.set_nonblocking(true).expect("set");
+    let heard = stranger.recv(&mut [0; 1_500]);
+    assert!(heard.is_err(), "the stranger was sent something");
+}
+
+/// An Asterisk that is a trunk, and the port of the phone behind it that has the number `CALLER`.
+fn carrier() -> (Asterisk, u16) {
+    let asterisk = Asterisk::start();
+    let first = ports(18);
+    asterisk.change("extensions.conf", "PHONES", &first.to_string());
+    asterisk.cli("dialplan reload");
+    (asterisk, first + 16)
+}
+
+fn begin(server: &Server, key: &str, meeting: &Meeting, asked: &Value) -> String {
+    let (status, body) = dial(server, key, meeting, asked);
+    assert_eq!(status, 202, "{body}");
+    let call = text(&body["call_id"]).to_owned();
+    assert!(!is_over(server, &call));
+    call
+}
+
+/// A carrier of one socket.
+struct Carrier(UdpSocket);
+
+impl Carrier {
+    fn listening() -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", port())).expect("a port");
+        let patience = Some(Duration::from_secs(20));
+        socket.set_read_timeout(patience).expect("set");
+        Self(socket)
+    }
+
+    /// The trunk that leads here.
+    fn trunk(&self, name: &str, more: &str) -> String {
+        let here = self.0.local_addr().expect("it is bound");
+        format!("[[sip.trunk]]\nname = {name:?}\ndial = \"sip:{{number}}@{here}\"\n{more}")
+    }
+
+    /// The next request of this method; what comes again meanwhile is passed over.
+    fn expect(&self, method: &str) -> String {
+        let mut buffer = [0; 8_192];
+        loop {
+            let (length, from) = self.0.recv_from(&mut buffer).expect("it comes");
+            self.0.connect(from).expect("connected");
+            let message = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            let for_foreign_realm = message.contains("realm=\"theirs\"");
+            assert!(!for_foreign_realm, "{message}");
+            if message.starts_with(method) {
+                return message;
+            }
+        }
+    }
+
+    fn reply(&self, request: &str, status: &str, lines: &str, body: &str) {
+        let sent = self.0.send(answer(request, status, lines, body).as_bytes());
+        sent.expect("sent");
+    }
+}
+
+fn answer(request: &str, status: &str, lines: &str, body: &str) -> String {
+    let value = |name: &str| {
+        let line = request.lines().find(|line| line.starts_with(name));
+        line.expect("it has it").to_owned()
+    };
+    let to = value("To:");
+    let tag = if to.contains(";tag=") {
+        ""
+    } else {
+        ";tag=carrier"
+    };
+    let content = if body.is_empty() {
+        ""
+    } else {
+        "Content-Type: application/sdp\r\n"
+    };
+    format!(
+        "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}{tag}\r\n{}\r\n{}\r\nContact: <sip:carrier@127.0.0.1:9>\r\n\
+         {lines}{content}Content-Length: {}\r\n\r\n{body}",
+        value("Via:"),
+        value("From:"),
+        value("Call-ID:"),
+        value("CSeq:"),
+        body.len(),
+    )
+}
+
+fn sdp() -> String {
+    let media = port();
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {media} RTP/AVP 8\r\n"
+    )
+}

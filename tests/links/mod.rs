@@ -439,9 +439,12 @@ fn settles(what: &str, codec: Codec, heard: &Heard) {
     assert!(noisy <= 5, "{what}: {noisy} frames of noise");
 }
 
+/// What changes, and how.
+type Change = (&'static str, fn(&mut Sender));
+
 #[test]
 fn other_numbers_in_the_middle_are_followed_within_200_ms_in_every_codec() {
-    let changes: [(&str, fn(&mut Sender)); 5] = [
+    let changes: [Change; 5] = [
         ("SSRC", |sender| sender.header.ssrc.0 ^= 1),
         ("sequence", |sender| sender.header.sequence.0 ^= 0x8000),
         ("2^31 on", |sender| sender.header.timestamp.0 ^= 0x8000_0000),

@@ -4,6 +4,7 @@ mod one_way;
 mod packet_times;
 mod shared;
 mod stall;
+mod wire;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;

@@ -337,7 +337,7 @@ impl Leg {
         };
         self.liveness.check(tick.now, timeout);
         let both_ways = direction.receives() && self.destination().is_some();
-        let expected = both_ways && !self.codecs.receiver.is_announced_silent();
+        let expected = both_ways && !self.codecs.receiver.may_be_silent();
         self.liveness.expect_audio(tick.now, expected);
         true
     }

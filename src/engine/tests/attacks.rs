@@ -293,6 +293,25 @@ fn reports_and_goodbyes_remove_nobody_and_an_ssrc_may_be_anybodys() {
     assert_eq!(scene.attacker.received, 0);
 }
 
+#[test]
+fn who_reports_from_the_phones_host_is_sent_no_reports() {
+    let mut scene = Scene::new(26_720..=26_799, None, SAME_HOST);
+    scene.speak(true);
+    let rtp = scene.world.phones[scene.victim].to;
+    let to = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+    for _ in 0..30 {
+        scene.run(25, 0);
+        let report = [0x80, 201, 0, 1, 0, 0, 0, 7];
+        let phone = &scene.world.phones[scene.victim];
+        phone.rtcp.send_to(&report, to).unwrap();
+        scene.attacker.phone.rtp.send_to(&report, to).unwrap();
+    }
+    assert_eq!(scene.attacker.received, 0);
+    let mut buffer = [0; 500];
+    let phone = &scene.world.phones[scene.victim];
+    assert!(phone.rtcp.recv(&mut buffer).is_ok(), "the phone is");
+}
+
 fn keys() -> (SrtpKeys, Srtp) {
     let suite = Suite::AesCm128HmacSha1Tag80;
     let [ours, theirs] = [3, 5].map(|byte| MasterKey::new(suite, &[byte; 30]).unwrap());

@@ -100,6 +100,19 @@ fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
         world.run(seconds(12));
         assert!(!is_one_way(&world, leg), "{held:?}");
     }
+    let parameters = world.phones[phone].parameters(Direction::SendRecv);
+    world.control.connect_leg(leg, &parameters).unwrap();
+    // Who leaves out time but no packet sends only while he talks.
+    world.phones[phone].hz = Some(500.0);
+    world.run(50);
+    world.phones[phone].hz = None;
+    world.run(50);
+    world.phones[phone].timestamp += 8_000;
+    world.phones[phone].hz = Some(500.0);
+    world.run(50);
+    world.phones[phone].hz = None;
+    world.run(seconds(12));
+    assert!(!is_one_way(&world, leg), "unannounced");
 }
 
 #[test]

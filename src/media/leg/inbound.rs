@@ -67,7 +67,7 @@ impl Leg {
             self.refused.note(Refusal::Malformed);
             return;
         };
-        self.rtcp.heard_from = Some(from);
+        self.rtcp.note_source(from, self.parameters.srtp.is_some());
         self.liveness.heard(now);
         if let (Some(ssrc), Some(info)) = (received.sender, received.sender_info) {
             self.codecs

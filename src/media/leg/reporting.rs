@@ -32,6 +32,16 @@ impl Reporting {
         }
     }
 
+    /// A report came from there, from the peer's host. Without a key that `proves` whose it is, the first
+    /// one decides, unless one comes from where the peer said: another one on that host is sent nothing.
+    pub(super) fn note_source(&mut self, from: SocketAddr, proves: bool) {
+        let ip = from.ip().to_canonical();
+        let described = SocketAddr::new(ip, from.port()) == self.described;
+        if proves || described || self.heard_from.is_none() {
+            self.heard_from = Some(from);
+        }
+    }
+
     /// Where reports go: where they come from, else where the peer said, unless it has turned
     /// out to be somewhere else (behind a NAT).
     pub(super) fn destination(&self, rtp: SocketAddr) -> Option<SocketAddr> {

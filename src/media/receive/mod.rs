@@ -234,10 +234,11 @@ impl Receiver {
         self.voice.voice()
     }
 
-    /// Has the sender announced silence (RFC 3389), for however long?
+    /// May nothing come for however long? The sender has announced silence (RFC 3389), or is one of those
+    /// who send nothing while nobody talks.
     #[must_use]
-    pub const fn is_announced_silent(&self) -> bool {
-        self.comfort.is_on()
+    pub const fn may_be_silent(&self) -> bool {
+        self.comfort.is_on() || self.jitter.pauses_unsaid()
     }
 
     /// The SSRC of the peer's stream; `None` before the first packet.

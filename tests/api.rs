@@ -64,7 +64,7 @@ use voicebridge::booking::{
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
     DialOrder, DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
-    ParticipantState, Quality, Readiness,
+    ParticipantState, Quality, Readiness, TrunkStanding,
 };
 
 use voicebridge::units::DialplanPlace;
@@ -270,7 +270,14 @@ impl LiveCalls for Roster {
             media_busy: vec![0.25, 0.5],
             packets_dropped: vec![("unknown_source", 3)],
             concealed_frames: 7,
-            trunks: vec![("carrier".to_owned(), true)],
+            trunks: vec![TrunkStanding {
+                name: "carrier".to_owned(),
+                up: true,
+                registered: Some(true),
+                reachable: Some(true),
+                since: "2026-11-23T09:00:00Z".to_owned(),
+                round_trip_ms: Some(12.5),
+            }],
             ..Gauges::default()
         }
     }
@@ -1626,6 +1633,7 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
         "voicebridge_concealed_frames_total 7",
         "voicebridge_one_way_audio_total 0",
         "voicebridge_trunk_up{name=\"carrier\"} 1",
+        "voicebridge_trunk_round_trip_seconds{name=\"carrier\"} 0.0125",
         "voicebridge_store_up 1",
         "# EOF",
     ] {

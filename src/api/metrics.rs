@@ -213,7 +213,10 @@ impl Snapshot {
         let up = |(name, up): &(String, bool)| (name.clone(), u64::from(*up));
         let (asterisks, trunks) = (
             self.gauges.asterisks.iter().map(up),
-            self.gauges.trunks.iter().map(up),
+            self.gauges
+                .trunks
+                .iter()
+                .map(|trunk| (trunk.name.clone(), u64::from(trunk.up))),
         );
         gauges(
             to,
@@ -238,6 +241,17 @@ impl Snapshot {
             "name",
             trunks,
         )?;
+        let (name, help) = (
+            "voicebridge_trunk_round_trip_seconds",
+            "From the last OPTIONS to this trunk to its answer",
+        );
+        let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for trunk in &self.gauges.trunks {
+            if let Some(ms) = trunk.round_trip_ms {
+                let labels = [("name", trunk.name.as_str())];
+                ConstGauge::new(ms / 1_000.0).encode(family.encode_family(&labels)?)?;
+            }
+        }
         gauge(
             to,
             "voicebridge_store_up",

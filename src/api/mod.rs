@@ -32,6 +32,7 @@ mod query;
 mod repetition;
 mod rooms;
 mod statistics;
+mod trunks;
 mod view;
 mod webhooks;
 
@@ -235,6 +236,7 @@ fn management_routes() -> Vec<Route> {
             get(organisations::read).patch(organisations::change),
         ),
         ("/v1/organisations/{id}/usage", get(organisations::usage)),
+        ("/v1/trunks", get(trunks::list)),
         ("/v1/keys", get(keys::list).post(keys::create)),
         ("/v1/keys/{id}", delete(keys::revoke)),
         ("/v1/keys/{id}/rotate", post(keys::rotate)),
@@ -365,6 +367,7 @@ fn guarded_for(
         organisations::read,
         organisations::change,
         organisations::usage,
+        trunks::list,
         keys::list,
         keys::create,
         keys::rotate,
@@ -507,7 +510,7 @@ mod tests {
             .map(|operation| operation["operationId"].as_str().unwrap())
             .collect();
         let different: std::collections::BTreeSet<&&str> = names.iter().collect();
-        assert_eq!((different.len(), names.len()), (66, 66), "{names:?}");
+        assert_eq!((different.len(), names.len()), (67, 67), "{names:?}");
     }
 
     #[test]

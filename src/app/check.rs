@@ -2,6 +2,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,7 +11,7 @@ use super::node::media_bind_address;
 use crate::booking::Bookings;
 use crate::config::{Config, SipTransport};
 use crate::prompts::Prompts;
-use crate::signalling::{AsteriskFinding, TlsIdentity, check_asterisk};
+use crate::signalling::{AsteriskFinding, TlsIdentity, check_asterisk, check_trunk};
 
 /// What was looked at, and what was found.
 struct Line {
@@ -24,7 +25,7 @@ enum Verdict {
     Failed(String),
 }
 
-/// Looks at configuration, store, ports, prompts and Asterisks; exit code 1 if any fails.
+/// Looks at configuration, store, ports, prompts, trunks and Asterisks; exit code 1 if any fails.
 pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let config = super::load(file)?;
     let mut lines = vec![Line::new("configuration", Verdict::Good("read".to_owned()))];
@@ -38,6 +39,7 @@ pub(super) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     lines.extend(tls(&config));
     lines.extend(ports(&config));
     lines.extend(prompts(&config));
+    lines.extend(super::runtime()?.block_on(trunks(&config)));
     lines.extend(super::runtime()?.block_on(asterisks(&config)));
     for line in &lines {
         super::say(&line.in_words())?;
@@ -159,6 +161,22 @@ fn media_ports(config: &Config) -> Line {
         )),
     };
     Line::new(format!("media.ports {}", config.media.ports), verdict)
+}
+
+/// Each trunk is asked whether it is there, and would know us.
+async fn trunks(config: &Config) -> Vec<Line> {
+    // Where the certificate can't be read, that has been said.
+    let files = config.sip.tls.as_ref();
+    let identity = files.and_then(|files| TlsIdentity::load(files).ok().map(Arc::new));
+    let mut lines = Vec::new();
+    for trunk in &config.sip.trunks {
+        let verdict = match check_trunk(trunk, identity.as_ref()).await {
+            Ok(text) => Verdict::Good(text),
+            Err(text) => Verdict::Failed(text),
+        };
+        lines.push(Line::new(format!("trunk {}", trunk.name), verdict));
+    }
+    lines
 }
 
 /// Each Asterisk is asked what it has, and audio is sent through it.

@@ -303,14 +303,33 @@ pub struct Gauges {
     pub one_way_audio: u64,
     /// Calls not admitted for want of capacity, since start, by reason.
     pub admission_refused: Vec<(&'static str, u64)>,
-    /// Trunks by name: registered or answering.
-    pub trunks: Vec<(String, bool)>,
+    /// Trunks.
+    pub trunks: Vec<TrunkStanding>,
     /// From a call's arrival to the first byte of its first prompt, since start, by kind.
     pub set_up: Vec<(&'static str, DurationHistogram)>,
     /// Asterisks by name: connected.
     pub asterisks: Vec<(String, bool)>,
     /// What happened with them, since start: name, event, how often.
     pub asterisk_events: Vec<(String, &'static str, u64)>,
+}
+
+/// How a trunk stands.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = Trunk)]
+pub struct TrunkStanding {
+    /// What it is called in the configuration.
+    pub name: String,
+    /// As far as is known, calls come and go by it.
+    pub up: bool,
+    /// Its registrar knows us; null where it has none.
+    pub registered: Option<bool>,
+    /// It answers OPTIONS; null where it isn't asked, or hasn't been yet.
+    pub reachable: Option<bool>,
+    /// Since when it is up, or isn't (on this node).
+    #[schema(format = "date-time")]
+    pub since: String,
+    /// From the last OPTIONS to its answer, ms; null where there was none.
+    pub round_trip_ms: Option<f64>,
 }
 
 /// How long something took, each time it happened.

@@ -72,6 +72,7 @@ pub const KEYS: &[KeyInfo] = &[
     key("sip.trunk.transport", Text, Restart),
     key("sip.trunk.dial", Text, Restart),
     key("sip.trunk.dial_prefixes", List, Restart),
+    key("sip.trunk.qualify_frequency", Integer, Restart),
     key("sip.trunk.srtp", Text, Restart),
     key("sip.trunk.trust_identity", Boolean, Restart),
     key("sip.trunk.numbers", List, Restart),

@@ -271,6 +271,14 @@ fn what_is_wrong_with_a_trunk_is_named() {
             &["sip.trunk.dial_prefixes", "sip.trunk.realm"],
         ),
         (
+            "name = 'a'\npeers = []\nqualify_frequency = 60\n",
+            &["sip.trunk.qualify_frequency"],
+        ),
+        (
+            "name = 'a'\ndial = 'sip:{number}@h'\nqualify_frequency = -1\n",
+            &["sip.trunk.qualify_frequency"],
+        ),
+        (
             "name = 'a'\ndial = 'sip:{number}@h'\npassword = 'canary'\n",
             &["sip.trunk.user", "sip.trunk.realm"],
         ),

@@ -1,5 +1,7 @@
 //! A trunk: whom calls come from by direct SIP, who is told where we are, and by whom we call people.
 
+use std::time::Duration;
+
 use crate::config::address::{HostPort, Network, SipTransport};
 use crate::config::secret::Secret;
 
@@ -22,6 +24,8 @@ pub struct TrunkConfig {
     pub password: Option<Secret>,
     /// What the password is for; `None`: for the registrar's realm.
     pub realm: Option<String>,
+    /// How often it is asked whether it is there; `None`: never.
+    pub qualify_frequency: Option<Duration>,
     /// Encrypted audio.
     pub srtp: SrtpPolicy,
     /// P-Asserted-Identity from there says who calls (RFC 3325 section 9.1).

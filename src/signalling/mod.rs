@@ -11,7 +11,7 @@
 //!
 //! `moving` sends callers by ARI on, `dialling` makes the calls that we make ourselves.
 //! `trunks` finds the ways to registrars. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
-//! before anybody calls.
+//! before anybody calls, `trunk_check` at a trunk.
 
 mod active_call;
 mod asterisk;
@@ -32,6 +32,7 @@ mod seal;
 mod set_up;
 mod settings;
 mod transport;
+mod trunk_check;
 mod trunks;
 mod wire_in;
 mod wire_out;
@@ -46,6 +47,7 @@ pub use asterisk_check::{AsteriskFinding, check_asterisk};
 pub use requests::{GatewayHandle, live_calls};
 pub use settings::GatewaySettings;
 pub use transport::{ListenError, TlsError, TlsIdentity};
+pub use trunk_check::check_trunk;
 
 use crate::booking::Bookings;
 use crate::call::Speaker;

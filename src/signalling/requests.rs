@@ -388,7 +388,7 @@ impl Gateway {
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = self.legs_by_kind();
         gauges.asterisks = self.asterisks.connected();
-        gauges.trunks = self.trunks.gauges();
+        gauges.trunks = self.trunks.standing(|trunk| self.endpoint.reach(trunk));
         gauges.asterisk_events = self.asterisks.events();
         let threads = self.engine.health();
         gauges.tick_lateness = threads.iter().map(counters::lateness).collect();

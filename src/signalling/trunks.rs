@@ -4,16 +4,21 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::clock;
 use super::gateway::Gateway;
 use super::transport::{Destination, Outgoing};
 use crate::booking::number::significant;
-use crate::config::{HostPort, SipTransport, SrtpPolicy, TrunkConfig, TrunkDial};
+use crate::call::roster::TrunkStanding;
+use crate::config::{HostPort, SipTransport, SrtpPolicy, TrunkConfig};
 use crate::sip::event::{Flow, TrunkId, TrunkState};
-use crate::sip::{Credentials, Refused, RegistrarSettings, TrunkSettings};
+use crate::sip::{
+    Credentials, QualifySettings, Refused, RegistrarSettings, TrunkReach, TrunkSettings,
+};
 
 /// All trunks of a gateway.
 pub(super) struct Trunks {
@@ -32,7 +37,12 @@ pub(super) struct Addresses {
 
 struct Trunk {
     config: TrunkConfig,
-    up: bool,
+    /// Its registrar knows us; where it has none, a way leads there.
+    known: bool,
+    /// It answers OPTIONS, if it is asked.
+    answers: Option<bool>,
+    /// Since when it is up, or isn't.
+    since: Timestamp,
     /// Where it was reached last.
     peer: Option<IpAddr>,
     /// Counts up each time a way is wanted.
@@ -53,10 +63,12 @@ impl Trunks {
                     seekers.spawn(seek(name, to, outgoing.clone(), asked));
                     wanted
                 });
-                let up = wanted.is_none();
+                let known = wanted.is_none();
                 Trunk {
                     config,
-                    up,
+                    known,
+                    answers: None,
+                    since: clock::wall(),
                     peer: None,
                     wanted,
                 }
@@ -141,11 +153,41 @@ impl Trunks {
         numbers.is_empty() || numbers.iter().any(|own| significant(own) == dialled)
     }
 
-    /// Name and whether it is up, for metrics.
-    pub(super) fn gauges(&self) -> Vec<(String, bool)> {
-        let all = self.all.iter();
-        all.map(|trunk| (trunk.config.name.clone(), trunk.up))
+    /// How each stands; `reach` is what the endpoint knows of it.
+    pub(super) fn standing(
+        &self,
+        reach: impl Fn(TrunkId) -> Option<TrunkReach>,
+    ) -> Vec<TrunkStanding> {
+        let all = self.all.iter().enumerate();
+        all.map(|(at, trunk)| trunk.standing(reach(TrunkId(at))))
             .collect()
+    }
+}
+
+impl Trunk {
+    const fn is_up(&self) -> bool {
+        self.known && !matches!(self.answers, Some(false))
+    }
+
+    /// Something is known better now.
+    fn change(&mut self, change: impl FnOnce(&mut Self)) {
+        let before = self.is_up();
+        change(self);
+        if self.is_up() != before {
+            self.since = clock::wall();
+        }
+    }
+
+    fn standing(&self, reach: Option<TrunkReach>) -> TrunkStanding {
+        let round_trip = reach.and_then(|reach| reach.round_trip);
+        TrunkStanding {
+            name: self.config.name.clone(),
+            up: self.is_up(),
+            registered: self.config.registrar.as_ref().map(|_| self.known),
+            reachable: self.answers,
+            since: self.since.to_string(),
+            round_trip_ms: round_trip.map(|took| took.as_secs_f64() * 1_000.0),
+        }
     }
 }
 
@@ -163,7 +205,7 @@ impl Gateway {
         if let Some(trunk) = self.trunks.all.get_mut(trunk.0) {
             trunk.peer = Some(flow.peer().ip().to_canonical());
             // Nobody is asked whether he knows us.
-            trunk.up |= trunk.config.registrar.is_none();
+            trunk.change(|trunk| trunk.known |= trunk.config.registrar.is_none());
         }
     }
 
@@ -182,17 +224,25 @@ impl Gateway {
             TrunkState::Cut => {
                 tracing::warn!(trunk = name, "the connection is gone, looking for another");
             }
+            TrunkState::Reachable { round_trip } => {
+                let ms = round_trip.as_secs_f64() * 1_000.0;
+                tracing::info!(trunk = name, round_trip_ms = ms, "it answers");
+            }
+            TrunkState::Unreachable => tracing::warn!(trunk = name, "it answers no more"),
         }
-        match state {
-            TrunkState::Up => trunk.up = true,
-            TrunkState::Lapsed | TrunkState::Cut => trunk.up = false,
+        trunk.change(|trunk| match state {
+            TrunkState::Up => trunk.known = true,
+            TrunkState::Lapsed => trunk.known = false,
+            TrunkState::Cut => (trunk.known, trunk.answers) = (false, None),
             // The registration from before may be good for a while.
             TrunkState::Refused(_) => {}
-        }
+            TrunkState::Reachable { .. } => trunk.answers = Some(true),
+            TrunkState::Unreachable => trunk.answers = Some(false),
+        });
         // Who answers is where he was; who doesn't may have moved.
         let lost = matches!(
             state,
-            TrunkState::Cut | TrunkState::Refused(Refused::Status(408))
+            TrunkState::Cut | TrunkState::Unreachable | TrunkState::Refused(Refused::Status(408))
         );
         if let (true, Some(wanted)) = (lost, &trunk.wanted) {
             wanted.send_modify(|times| *times += 1);
@@ -215,18 +265,29 @@ pub(super) fn settings(config: &TrunkConfig) -> TrunkSettings {
             }),
         credentials: credentials.map(|(user, password)| Credentials { user, password }),
         realm: config.realm.clone(),
+        qualify: config
+            .qualify_frequency
+            .zip(way_to(config))
+            .map(|(every, host)| QualifySettings {
+                every,
+                uri: format!("sip:{host}"),
+            }),
+        asks_only: false,
     }
 }
 
 /// Its registrar, else where calls of ours go.
-fn destination(trunk: TrunkId, config: &TrunkConfig) -> Option<Destination> {
+fn way_to(config: &TrunkConfig) -> Option<&HostPort> {
+    let registrar = config.registrar.as_ref().map(|registrar| &registrar.host);
+    registrar.or_else(|| Some(&config.dial.as_ref()?.host))
+}
+
+pub(super) fn destination(trunk: TrunkId, config: &TrunkConfig) -> Option<Destination> {
     let usual = match config.transport {
         SipTransport::Udp | SipTransport::Tcp => SIP_PORT,
         SipTransport::Tls => SIPS_PORT,
     };
-    let registrar = config.registrar.as_ref().map(|registrar| &registrar.host);
-    let dialled = config.dial.as_ref().map(|TrunkDial { host, .. }| host);
-    let HostPort { host, port } = registrar.or(dialled)?;
+    let HostPort { host, port } = way_to(config)?;
     Some(Destination {
         trunk,
         host: host.clone(),

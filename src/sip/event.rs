@@ -1,6 +1,7 @@
 //! What the SIP endpoint tells the gateway, and what the gateway hands it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -31,6 +32,13 @@ pub enum TrunkState {
     Lapsed,
     /// The connection to it is gone: a new way is to be found and told by `trunk_reached`.
     Cut,
+    /// It answers OPTIONS, for the first time or again.
+    Reachable {
+        /// How long that took.
+        round_trip: Duration,
+    },
+    /// It answers OPTIONS no more.
+    Unreachable,
 }
 
 /// Where a message came from or goes to.

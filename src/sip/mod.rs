@@ -38,7 +38,8 @@ mod transaction;
 
 pub use digest::Credentials;
 pub use endpoint::{
-    Counters, Endpoint, EndpointConfig, InviteError, RegistrarSettings, SipLimits, TrunkSettings,
+    Counters, Endpoint, EndpointConfig, InviteError, QualifySettings, RegistrarSettings, SipLimits,
+    TrunkReach, TrunkSettings,
 };
 pub use registration::Refused;
 pub use transaction::Timing;

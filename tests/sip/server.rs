@@ -201,6 +201,20 @@ impl Server {
         (answer.status().as_u16(), told)
     }
 
+    /// What `voicebridge check` says.
+    pub(crate) fn check(&self) -> String {
+        let output = program(self.folder.path(), &["check"]).output();
+        let output = output.expect("check runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// What this key is shown.
+    pub(crate) fn get_by(&self, path: &str, key: &str) -> Value {
+        let asked = ureq::get(self.url(path)).header("Authorization", format!("Bearer {key}"));
+        let mut answer = asked.call().expect("answered");
+        answer.body_mut().read_json().expect("JSON")
+    }
+
     /// A key of its own.
     pub(crate) fn create_key(&self, options: &[&str]) -> String {
         let key = create_key(self.folder.path(), options);

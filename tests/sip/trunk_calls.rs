@@ -174,6 +174,84 @@ fn only_the_trunk_itself_and_only_for_its_realm_is_told_who_we_are() {
     assert!(heard.is_err(), "the stranger was sent something");
 }
 
+#[test]
+fn a_trunk_that_falls_silent_is_shown_and_not_called_by() {
+    let trunk = Carrier::listening();
+    let server = Server::start(&trunk.trunk("carrier", "qualify_frequency = 1\n"));
+    let platform = server.create_key(&["--organisation", "test", "--role", "platform"]);
+    let standing = || server.get_by("/v1/trunks", &platform)["items"][0].clone();
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    let question = trunk.expect("OPTIONS");
+    trunk.reply(&question, "404 Not Found", "", "");
+    wait_until("it is shown to answer", Duration::from_secs(10), || {
+        standing()["reachable"] == true
+    });
+    let shown = standing();
+    assert_eq!(
+        (text(&shown["name"]), &shown["up"]),
+        ("carrier", &json!(true))
+    );
+    assert!(
+        shown["round_trip_ms"].as_f64().is_some_and(|ms| ms > 0.0),
+        "{shown}"
+    );
+    // Its next questions find nobody.
+    await_trunks(&server, &[("carrier", 0)]);
+    assert_eq!(standing()["reachable"], false);
+    let (status, body) = dial(&server, &key, &meeting, &json!({"to": CALLER}));
+    assert_eq!((status, text(&body["code"])), (503, "no_line"), "{body}");
+    let question = trunk.expect("OPTIONS");
+    trunk.reply(&question, "200 OK", "", "");
+    await_trunks(&server, &[("carrier", 1)]);
+    let log = server.log();
+    assert!(
+        log.contains("it answers no more") && log.contains("it answers "),
+        "{log}"
+    );
+}
+
+#[test]
+fn check_says_of_each_trunk_whether_it_would_work() {
+    let asterisk = Asterisk::start();
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let server = Server::start(
+        &[
+            trunk(&asterisk, "good", "by-md5", PASSWORD, "udp"),
+            trunk(&asterisk, "stranger", "by-md5", "not-the-password", "tcp"),
+            Carrier(nobody).trunk("silent", ""),
+        ]
+        .concat(),
+    );
+    server.remember(&[PASSWORD, "not-the-password"]);
+    await_trunks(&server, &[("good", 1)]);
+    let contacts = || asterisk.cli("pjsip show contacts");
+    let before = contacts();
+    let said = server.check();
+    let line = |name: &str| {
+        let line = said
+            .lines()
+            .find(|line| line.contains(&format!("trunk {name}:")));
+        line.unwrap_or_else(|| panic!("{said}"))
+    };
+    assert!(
+        line("good").starts_with("ok ") && line("good").ends_with("would register"),
+        "{said}"
+    );
+    assert!(line("good").contains("answers OPTIONS after"), "{said}");
+    assert!(
+        line("stranger").contains("user and password are not taken"),
+        "{said}"
+    );
+    assert!(line("silent").contains("doesn't answer OPTIONS"), "{said}");
+    let lost = |text: &str| text.matches("sip:by-md5@").count();
+    assert_eq!(
+        lost(&contacts()),
+        lost(&before),
+        "it has changed what the registrar knows"
+    );
+}
+
 /// An Asterisk that is a trunk, and the port of the phone behind it that has the number `CALLER`.
 fn carrier() -> (Asterisk, u16) {
     let asterisk = Asterisk::start();

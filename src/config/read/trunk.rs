@@ -1,5 +1,7 @@
 //! `[[sip.trunk]]`: all that can be wrong with one, and with several.
 
+use std::time::Duration;
+
 use super::{Reader, dialled, not_empty, parsed};
 use crate::config::address::{HostPort, ListenAddress, SipTransport};
 use crate::config::error::ConfigError;
@@ -50,6 +52,7 @@ impl Reader<'_> {
         let registrar = self.registrar(table);
         let dial = self.trunk_dial();
         let (user, password, realm) = self.trunk_credentials(table);
+        let qualify_frequency = self.qualify_frequency(registers || dials);
         let srtp = self.text("sip.trunk.srtp", SrtpPolicy::parse);
         let numbers = self.list("sip.trunk.numbers", dialled);
         Some(TrunkConfig {
@@ -63,6 +66,7 @@ impl Reader<'_> {
             user,
             password,
             realm,
+            qualify_frequency,
             srtp: srtp.unwrap_or_default(),
             trust_identity: self.flag("sip.trunk.trust_identity"),
             numbers: numbers.unwrap_or_default(),
@@ -96,6 +100,18 @@ impl Reader<'_> {
             Some(_) | None => {}
         }
         transport
+    }
+
+    fn qualify_frequency(&mut self, leads_there: bool) -> Option<Duration> {
+        const KEY: &str = "sip.trunk.qualify_frequency";
+        if !leads_there {
+            self.refuse(KEY, NEEDS_A_WAY);
+            return None;
+        }
+        let seconds: Option<u64> = self.integer(KEY, 0..=86_400);
+        seconds
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
     }
 
     fn trunk_dial(&mut self) -> Option<TrunkDial> {

@@ -26,7 +26,7 @@ impl Purpose {
             | Self::Info(dialog)
             | Self::Refresh(dialog)
             | Self::Bye(dialog) => Some(dialog),
-            Self::Register(_) | Self::Branch(_) | Self::Anything => None,
+            Self::Register(_) | Self::Qualify(_) | Self::Branch(_) | Self::Anything => None,
         }
     }
 }
@@ -40,6 +40,11 @@ impl Endpoint {
         flow: Flow,
         response: &Response,
     ) -> bool {
+        let purpose = self.clients.get(&id).map(|entry| entry.purpose);
+        // Registrations see to themselves, and what is for no trunk has nothing to answer with.
+        if purpose.is_none_or(|purpose| self.trunk_for(purpose).is_none()) {
+            return false;
+        }
         let replaced = match response.status {
             401 | 407 => self.credentials(id, flow, response),
             422 => self.longer_session(id, response),
@@ -81,6 +86,7 @@ impl Endpoint {
             | Purpose::Refresh(_)
             | Purpose::Bye(_)
             | Purpose::Register(_)
+            | Purpose::Qualify(_)
             | Purpose::Anything => self.dialogs.get(&purpose.dialog()?)?.trunk,
         }
     }
@@ -198,6 +204,7 @@ impl Endpoint {
                 | Purpose::Refresh(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
+                | Purpose::Qualify(_)
                 | Purpose::Branch(_)
                 | Purpose::Anything,
                 _,

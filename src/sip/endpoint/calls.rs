@@ -193,6 +193,7 @@ impl Endpoint {
     fn other_answered(&mut self, now: Instant, purpose: Purpose, response: &Response) {
         match purpose {
             Purpose::Register(trunk) => self.register_answered(now, trunk, response),
+            Purpose::Qualify(trunk) => self.qualified(now, trunk),
             Purpose::Refresh(dialog) => self.refresh_answered(now, dialog, response),
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
@@ -251,6 +252,7 @@ impl Endpoint {
                 | Purpose::Refresh(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
+                | Purpose::Qualify(_)
                 | Purpose::Branch(_)
                 | Purpose::Anything,
                 _,

@@ -14,6 +14,7 @@
 //! - `calling`: calls that go out
 //! - `calls`: the answers to them, and requests of ours within calls
 //! - `again`: what is asked once more, with credentials or on other terms
+//! - `qualify`: whether trunks are there
 //! - `trunks`: registrations, and whose calls are believed more
 //! - `parting`: hanging up, lost connections, timers
 
@@ -23,6 +24,7 @@ mod calling;
 mod calls;
 mod config;
 mod parting;
+mod qualify;
 mod refreshing;
 mod requests;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use bytes::Bytes;
 
 pub use calling::InviteError;
 pub use config::{Counters, EndpointConfig, SipLimits};
+pub use qualify::{QualifySettings, TrunkReach};
 pub use trunks::{RegistrarSettings, TrunkSettings};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
@@ -145,6 +148,8 @@ enum Purpose {
     Refresh(DialogId),
     Bye(DialogId),
     Register(TrunkId),
+    /// OPTIONS.
+    Qualify(TrunkId),
     /// BYE to another branch of a fork, by this trunk.
     Branch(Option<TrunkId>),
     /// CANCEL: whatever the answer is.

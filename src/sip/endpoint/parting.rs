@@ -283,6 +283,7 @@ impl Endpoint {
             }
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             Purpose::Register(trunk) => self.register_unanswered(now, trunk),
+            Purpose::Qualify(trunk) => self.not_qualified(now, trunk),
             Purpose::Acknowledge(_)
             | Purpose::Info(_)
             | Purpose::Refresh(_)

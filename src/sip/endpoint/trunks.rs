@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::sip::compose::RequestHead;
 use crate::sip::digest::Credentials;
+use crate::sip::endpoint::qualify::{Qualify, QualifySettings};
 use crate::sip::endpoint::{Endpoint, Purpose, Timer};
 use crate::sip::event::{Flow, SipEvent, TrunkId, TrunkState};
 use crate::sip::message::Response;
 use crate::sip::registration::{Meaning, Registration, retry_after};
+use crate::sip::timers::earliest;
 
 /// A trunk, as signalling needs it.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,10 @@ pub struct TrunkSettings {
     /// What the credentials are for; `None`: for the realm by which the registrar has challenged us and taken our
     /// answer.
     pub realm: Option<String>,
+    /// How it is asked whether it is there; `None`: it isn't.
+    pub qualify: Option<QualifySettings>,
+    /// Its registrar is only asked what it knows of us (RFC 3261 section 10.2.3), nothing is changed there.
+    pub asks_only: bool,
 }
 
 /// Who is told where we are.
@@ -42,6 +48,7 @@ pub(super) struct Trunk {
     way: Option<Way>,
     /// It has asked for no calls until then.
     not_before: Option<Instant>,
+    pub(super) qualify: Qualify,
 }
 
 struct Registrar {
@@ -50,6 +57,7 @@ struct Registrar {
     call_id: String,
     tag: String,
     cseq: u32,
+    asks_only: bool,
     /// What was told last.
     up: bool,
 }
@@ -65,6 +73,7 @@ impl Trunk {
     pub(super) fn new(settings: TrunkSettings, mut token: impl FnMut() -> String) -> Self {
         let registrar = settings.registrar.clone().map(|registrar| Registrar {
             registration: Registration::new(settings.credentials.clone(), settings.realm.clone()),
+            asks_only: settings.asks_only,
             settings: registrar,
             call_id: token(),
             tag: token(),
@@ -76,6 +85,7 @@ impl Trunk {
             registrar,
             way: None,
             not_before: None,
+            qualify: Qualify::default(),
         }
     }
 
@@ -112,7 +122,19 @@ impl Trunk {
             .registrar
             .as_ref()
             .is_none_or(|registrar| registrar.registration.is_registered(now));
-        self.way.is_some() && knows_us && self.not_before.is_none_or(|at| at <= now)
+        let answers = self.qualify.reach().is_none_or(|reach| reach.answers);
+        let wants_calls = self.not_before.is_none_or(|at| at <= now);
+        self.way.is_some() && knows_us && answers && wants_calls
+    }
+
+    pub(super) const fn qualify_settings(&self) -> Option<&QualifySettings> {
+        self.settings.qualify.as_ref()
+    }
+
+    /// The way there, and our address on it.
+    pub(super) fn way(&self) -> Option<(Flow, &str)> {
+        let way = self.way.as_ref()?;
+        Some((way.flow, way.local.as_str()))
     }
 
     pub(super) const fn trusts_identity(&self) -> bool {
@@ -170,6 +192,9 @@ impl Endpoint {
         if let Some(registrar) = &mut reached.registrar {
             registrar.registration.connected(now);
         }
+        if reached.settings.qualify.is_some() {
+            reached.qualify.begin(now);
+        }
         let before = before.and_then(|way| way.flow.connection());
         self.closes
             .extend(before.filter(|connection| flow.connection() != Some(*connection)));
@@ -216,8 +241,8 @@ impl Endpoint {
 
     /// The way to a trunk, and our address on it.
     pub(super) fn way_to(&self, trunk: TrunkId) -> Option<(Flow, String)> {
-        let way = self.trunks.get(trunk.0)?.way.as_ref()?;
-        Some((way.flow, way.local.clone()))
+        let (flow, local) = self.trunks.get(trunk.0)?.way()?;
+        Some((flow, local.to_owned()))
     }
 
     /// A call of ours by it was answered 503: it wants no more for a while (RFC 3261 section 21.5.4).
@@ -229,8 +254,9 @@ impl Endpoint {
     }
 
     pub(super) fn trunk_timeout(&mut self, now: Instant, trunk: TrunkId) {
+        self.qualify_timeout(now, trunk);
         let Some(registrar) = self.registrar_mut(trunk) else {
-            return;
+            return self.settle_trunk(trunk);
         };
         let due = registrar.registration.handle_timeout(now);
         let lapsed = registrar.up && !registrar.registration.is_registered(now);
@@ -256,9 +282,13 @@ impl Endpoint {
             return;
         };
         let ours = registrar.contact(way);
-        let meaning = registrar
-            .registration
-            .handle_response(now, response, &ours, random);
+        let meaning = if registrar.asks_only && (200..300).contains(&response.status) {
+            Meaning::Registered
+        } else {
+            registrar
+                .registration
+                .handle_response(now, response, &ours, random)
+        };
         self.act_on(now, trunk, meaning);
     }
 
@@ -282,6 +312,7 @@ impl Endpoint {
                 continue;
             };
             lost.way = None;
+            lost.qualify.end();
             if let Some(registrar) = &mut lost.registrar {
                 registrar.registration.cut();
                 registrar.up = false;
@@ -337,7 +368,10 @@ impl Endpoint {
         let authorization = registrar
             .registration
             .authorization("REGISTER", &head.uri, &cnonce);
-        let mut headers = vec![("Contact", contact.as_str()), ("Expires", expires.as_str())];
+        let mut headers = Vec::new();
+        if !registrar.asks_only {
+            headers.extend([("Contact", contact.as_str()), ("Expires", expires.as_str())]);
+        }
         headers.extend(
             authorization
                 .as_ref()
@@ -358,10 +392,13 @@ impl Endpoint {
         self.trunks.get_mut(trunk.0)?.registrar.as_mut()
     }
 
-    fn settle_trunk(&mut self, trunk: TrunkId) {
-        let deadline = self
-            .registrar_mut(trunk)
-            .and_then(|registrar| registrar.registration.deadline());
+    pub(super) fn settle_trunk(&mut self, trunk: TrunkId) {
+        let Some(settled) = self.trunks.get(trunk.0) else {
+            return;
+        };
+        let registrar = settled.registrar.as_ref();
+        let registration = registrar.and_then(|registrar| registrar.registration.deadline());
+        let deadline = earliest([registration, settled.qualify.deadline()]);
         self.schedule.set(Timer::Trunk(trunk), deadline);
     }
 }

@@ -24,6 +24,7 @@ pub(super) fn with_trunk(trust_identity: bool) -> Bench {
                 password: Secret::new("hunter2"),
             }),
             realm: None,
+            ..TrunkSettings::default()
         }];
     })
 }
@@ -262,4 +263,97 @@ fn what_a_trunk_says_is_believed_as_far_as_configured() {
         assert_eq!((stranger.trunk, stranger.number.as_str()), (None, "gw"));
         assert!(stranger.caller == CallerNumber::new("anonymous"));
     }
+}
+
+/// A trunk that is asked every so many seconds whether it is there.
+fn asked(every: u64) -> Bench {
+    let mut bench = Bench::with(|config| {
+        config.trunks = vec![TrunkSettings {
+            qualify: Some(QualifySettings {
+                every: Duration::from_secs(every),
+                uri: "sip:carrier.example".to_owned(),
+            }),
+            ..TrunkSettings::default()
+        }];
+    });
+    let now = bench.now;
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), udp(REGISTRAR), "198.51.100.9:5060");
+    bench
+}
+
+fn takes_calls(bench: &Bench) -> bool {
+    bench.endpoint.takes_calls(bench.now, TrunkId(0))
+}
+
+#[test]
+fn a_trunk_that_answers_whatever_is_there_and_is_asked_again_after_its_time() {
+    let mut bench = asked(60);
+    bench.endpoint.handle_timeout(bench.now);
+    let sent = bench.sent();
+    assert_eq!(statuses(&sent), ["OPTIONS"]);
+    assert!(sent[0].starts_with("OPTIONS sip:carrier.example SIP/2.0\r\n"));
+    assert_eq!(bench.endpoint.reach(TrunkId(0)), None);
+    bench.now += Duration::from_millis(40);
+    answer(&mut bench, &sent[0], "404 Not Found", "");
+    let round_trip = Duration::from_millis(40);
+    assert_eq!(
+        trunk_news(&mut bench),
+        [TrunkState::Reachable { round_trip }]
+    );
+    let since = bench.now;
+    let again = bench.pass(Duration::from_secs(60));
+    let [(at, second)] = again.as_slice() else {
+        panic!("{again:?}")
+    };
+    assert_eq!(*at, 59_960);
+    assert_ne!(header(second, "Call-ID"), header(&sent[0], "Call-ID"));
+    bench.now += Duration::from_millis(20);
+    let (second, now) = (second.clone(), bench.now);
+    answer(&mut bench, &second, "401 Unauthorized", CHALLENGE);
+    assert_eq!(trunk_news(&mut bench), [], "that is no news");
+    let reach = bench.endpoint.reach(TrunkId(0)).unwrap();
+    assert_eq!((reach.answers, reach.since), (true, since));
+    assert!(reach.round_trip.unwrap() <= now - since);
+    assert!(bench.sent().is_empty(), "credentials are for calls");
+}
+
+#[test]
+fn a_trunk_that_says_nothing_for_3_s_is_given_no_calls_until_it_answers_again() {
+    let mut bench = asked(60);
+    assert!(takes_calls(&bench), "nothing is known against it");
+    bench.pass(Duration::from_millis(2_999));
+    assert_eq!(trunk_news(&mut bench), []);
+    bench.pass(Duration::from_secs(40));
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Unreachable]);
+    assert!(!takes_calls(&bench));
+    let asked_again = bench.pass(Duration::from_secs(25));
+    assert_eq!(trunk_news(&mut bench), []);
+    let (_, last) = asked_again.last().unwrap().clone();
+    answer(&mut bench, &last, "200 OK", "");
+    assert!(matches!(
+        trunk_news(&mut bench).as_slice(),
+        [TrunkState::Reachable { .. }]
+    ));
+    assert!(takes_calls(&bench));
+    bench.pass(Duration::from_secs(100));
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Unreachable]);
+}
+
+#[test]
+fn who_is_asked_more_often_than_that_has_3_s_too() {
+    let mut bench = asked(1);
+    let sent = bench.pass(Duration::from_millis(2_999));
+    assert_eq!(trunk_news(&mut bench), []);
+    bench.pass(Duration::from_millis(1));
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Unreachable]);
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(trunk_news(&mut bench), []);
+    // A late answer to any of them is one.
+    answer(&mut bench, &sent[0].1, "200 OK", "");
+    assert!(matches!(
+        trunk_news(&mut bench).as_slice(),
+        [TrunkState::Reachable { .. }]
+    ));
 }

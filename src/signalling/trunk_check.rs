@@ -42,7 +42,7 @@ pub async fn check_trunk(
     };
     let seed = getrandom::u64().map_err(|error| error.to_string())?;
     let outgoing = transport.outgoing();
-    tokio::time::timeout(PATIENCE, outgoing.reach(&to))
+    tokio::time::timeout(PATIENCE, outgoing.reach(&to, 0))
         .await
         .map_err(|_| "can't be reached: no answer".to_owned())?
         .map_err(|error| format!("can't be reached: {error}"))?;

@@ -228,6 +228,8 @@ impl Gateway {
                 let ms = round_trip.as_secs_f64() * 1_000.0;
                 tracing::info!(trunk = name, round_trip_ms = ms, "it answers");
             }
+            // Nor at another of its addresses.
+            TrunkState::Unreachable if trunk.answers == Some(false) => {}
             TrunkState::Unreachable => tracing::warn!(trunk = name, "it answers no more"),
         }
         trunk.change(|trunk| match state {
@@ -298,9 +300,9 @@ pub(super) fn destination(trunk: TrunkId, config: &TrunkConfig) -> Option<Destin
 
 /// Looks for a way at the start, and each time that one is wanted, with growing pauses.
 async fn seek(name: String, to: Destination, outgoing: Outgoing, mut asked: watch::Receiver<u64>) {
-    loop {
+    for turn in 0.. {
         let mut pause = PAUSE_MIN;
-        while let Err(error) = outgoing.reach(&to).await {
+        while let Err(error) = outgoing.reach(&to, turn).await {
             tracing::warn!(trunk = name, %error, "it can't be reached, trying again");
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);

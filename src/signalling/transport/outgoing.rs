@@ -36,14 +36,16 @@ pub(crate) struct Destination {
 }
 
 impl Outgoing {
-    /// Looks for a way; the gateway is told of it by [`Inbound::Reached`].
+    /// Looks for a way; the gateway is told of it by [`Inbound::Reached`]. Of several addresses another one comes
+    /// first each `turn`, for the one before it led nowhere (RFC 3263 section 4.3).
     ///
     /// # Errors
     /// Of the address that was tried last.
-    pub(crate) async fn reach(&self, to: &Destination) -> io::Result<()> {
+    pub(crate) async fn reach(&self, to: &Destination, turn: usize) -> io::Result<()> {
         let host = to.host.trim_matches(['[', ']']);
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for peer in lookup_host((host, to.port)).await?.take(ADDRESSES_MAX) {
+        let found = lookup_host((host, to.port)).await?.take(ADDRESSES_MAX);
+        for peer in from_turn(found.collect(), turn) {
             let reached = match to.transport {
                 SipTransport::Udp => self.by_datagrams(to.trunk, peer).await,
                 SipTransport::Tcp => self.by_stream(to.trunk, peer, None).await,
@@ -104,6 +106,13 @@ impl Outgoing {
     }
 }
 
+/// All of them, beginning with another one each turn.
+fn from_turn(mut peers: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
+    let first = turn.checked_rem(peers.len()).unwrap_or(0);
+    peers.rotate_left(first);
+    peers
+}
+
 /// Which of our addresses is reached at `here`, and as what: one that listens there or everywhere, else
 /// the first of that family.
 fn listening(own: &[SocketAddr], here: IpAddr) -> Option<(usize, SocketAddr)> {
@@ -147,6 +156,18 @@ const ADDRESSES_MAX: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_led_nowhere_is_tried_last_the_next_time() {
+        let all: Vec<SocketAddr> = ["192.0.2.1:5060", "192.0.2.2:5060", "[2001:db8::1]:5060"]
+            .map(|at| at.parse().unwrap())
+            .to_vec();
+        let first = |turn| from_turn(all.clone(), turn).first().copied();
+        let firsts: Vec<_> = (0..4).filter_map(first).collect();
+        assert_eq!(firsts, [all[0], all[1], all[2], all[0]]);
+        assert_eq!(from_turn(all.clone(), 2), [all[2], all[0], all[1]]);
+        assert_eq!(from_turn(Vec::new(), 5), []);
+    }
 
     #[test]
     fn peers_are_told_an_address_where_something_listens() {

@@ -39,16 +39,19 @@ pub(super) struct Qualify {
     silent_since: Option<Instant>,
     /// That time is up.
     overdue: bool,
+    /// The way is another one than before: that it leads nowhere either is news.
+    is_another: bool,
     reach: Option<TrunkReach>,
 }
 
 impl Qualify {
     /// There is a way to it: asked at once.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) fn begin(&mut self, now: Instant, is_another: bool) {
         let reach = self.reach;
         *self = Self {
             next: Some(now),
             reach,
+            is_another,
             ..Self::default()
         };
     }
@@ -74,7 +77,8 @@ impl Qualify {
         if !due || std::mem::replace(&mut self.overdue, true) {
             return false;
         }
-        self.note(now, false, None)
+        let is_another = std::mem::take(&mut self.is_another);
+        self.note(now, false, None) || is_another
     }
 
     /// True: that is news.

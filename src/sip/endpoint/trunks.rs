@@ -193,7 +193,9 @@ impl Endpoint {
             registrar.registration.connected(now);
         }
         if reached.settings.qualify.is_some() {
-            reached.qualify.begin(now);
+            let peer = |way: &Way| way.flow.peer();
+            let is_another = before.as_ref().map(peer) != Some(flow.peer());
+            reached.qualify.begin(now, is_another);
         }
         let before = before.and_then(|way| way.flow.connection());
         self.closes

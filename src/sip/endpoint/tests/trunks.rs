@@ -342,6 +342,26 @@ fn a_trunk_that_says_nothing_for_3_s_is_given_no_calls_until_it_answers_again() 
 }
 
 #[test]
+fn that_another_address_of_a_trunk_is_silent_too_is_told_and_the_same_one_only_once() {
+    let mut bench = asked(60);
+    bench.pass(Duration::from_secs(4));
+    assert_eq!(trunk_news(&mut bench), [TrunkState::Unreachable]);
+    let mut reached = |peer: &str| {
+        let (now, local) = (bench.now, "198.51.100.9:5060");
+        bench
+            .endpoint
+            .trunk_reached(now, TrunkId(0), udp(peer), local);
+        assert!(!takes_calls(&bench), "nothing speaks for it yet");
+        bench.pass(Duration::from_secs(4));
+        trunk_news(&mut bench)
+    };
+    assert_eq!(reached(REGISTRAR), []);
+    assert_eq!(reached("192.0.2.51:5060"), [TrunkState::Unreachable]);
+    assert_eq!(reached("192.0.2.51:5060"), []);
+    assert_eq!(reached(REGISTRAR), [TrunkState::Unreachable]);
+}
+
+#[test]
 fn who_is_asked_more_often_than_that_has_3_s_too() {
     let mut bench = asked(1);
     let sent = bench.pass(Duration::from_millis(2_999));

@@ -1362,7 +1362,7 @@ async fn participants_are_shown_masked_and_steered() {
     assert!(!list.text.contains("0612345678"));
     let quality = json!({
         "loss": 0.0, "jitter_ms": 0.0, "delay_ms": 0.0, "buffer_ms": 0.0, "round_trip_ms": null, "burst_ratio": 0.0, "concealed": 0.0,
-        "mos": 0.0, "gain_db": 0.0, "echo": null,
+        "mos": 0.0, "gain_db": 0.0, "echo": null, "one_way": false,
     });
     let ada = json!({
         "id": id, "name": "Ada", "role": "guest", "kind": "sip", "state": "joined", "number": "…5678", "muted": false, "muted_by": null,

@@ -37,7 +37,7 @@ mod trunks;
 mod wire_in;
 mod wire_out;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -177,6 +177,7 @@ fn endpoint_config(
             .collect(),
         tcp_contact: all(transport.tcp_addresses()),
         tls_contact: all(transport.tls_addresses()),
+        own_address: Some(|peer| transport::local_address(peer).ok()),
         trusted: settings.trusted.clone(),
         trunks: trunks.iter().map(trunks::settings).collect(),
         ..EndpointConfig::default()
@@ -186,11 +187,16 @@ fn endpoint_config(
 /// The `host:port` that peers of either family are told for what is bound: the first of their family, or one of
 /// IPv6 that takes both.
 fn contacts(bound: &[SocketAddr], advertise: &PerFamily<Option<HostPort>>) -> PerFamily<String> {
+    let any = |is_ipv4| match is_ipv4 {
+        true => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        false => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
     let contact = |name: &Option<HostPort>, is_ipv4: bool| {
         let own = bound.iter().find(|at| at.is_ipv4() == is_ipv4);
         let at = own.or_else(|| bound.iter().find(|at| at.ip().is_unspecified()))?;
         match name {
             Some(name) => Some(format!("{}:{}", name.host, name.port.unwrap_or(at.port()))),
+            None if own.is_none() => Some(SocketAddr::new(any(is_ipv4), at.port()).to_string()),
             None => own.map(SocketAddr::to_string),
         }
     };

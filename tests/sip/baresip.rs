@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -118,6 +118,8 @@ pub(crate) struct Voice {
     pub(crate) rate: u32,
     pub(crate) channels: u16,
     pub(crate) transport: &'static str,
+    /// It and whom it calls are at `::1`.
+    pub(crate) ipv6: bool,
     /// Its audio is encrypted (SRTP with keys in the SDP), or there is none.
     pub(crate) encrypts: bool,
     /// No frequency of the keypad is near; 0 is silence.
@@ -145,11 +147,23 @@ impl Phone {
 
     /// One that will call this number at this port of the machine.
     pub(crate) fn calling(server: &Server, voice: &Voice, port: u16, number: &str) -> Self {
+        Self::calling_as(server, voice, port, number, CALLER)
+    }
+
+    /// The same, from this number.
+    pub(crate) fn calling_as(
+        server: &Server,
+        voice: &Voice,
+        port: u16,
+        number: &str,
+        user: &str,
+    ) -> Self {
         let uri = format!(
-            "sip:{number}@127.0.0.1:{port};transport={}",
+            "sip:{number}@{}:{port};transport={}",
+            voice.host(),
             voice.transport
         );
-        Self::running(server, voice, self::port(), CALLER, "", uri)
+        Self::running(server, voice, self::port(), user, "", uri)
     }
 
     /// One that has this number and is called there; it rings, or answers at once.
@@ -184,7 +198,7 @@ impl Phone {
             folder.path(),
             &vouched,
             port,
-            &format!("<sip:{user}@127.0.0.1>;regint=0{mode}"),
+            &format!("<sip:{user}@{}>;regint=0{mode}", voice.host()),
         );
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut process = Command::new("baresip")
@@ -209,7 +223,12 @@ impl Phone {
     pub(crate) fn enter(&mut self, meeting: &Meeting) {
         self.dial();
         sleep(Duration::from_millis(500));
-        for key in meeting.guest.chars().chain(['#']) {
+        self.key_in(&format!("{}#", meeting.guest));
+    }
+
+    /// As fast as baresip's own key release allows.
+    pub(crate) fn key_in(&mut self, keys: &str) {
+        for key in keys.chars() {
             self.write(&key.to_string());
             sleep(KEY);
         }
@@ -251,6 +270,17 @@ impl Phone {
         self.stdin.flush().expect("baresip runs");
     }
 
+    /// What it has heard in the last so many seconds; `None`: it wasn't in a call for so long.
+    pub(crate) fn has_heard(&self, seconds: f64) -> Option<Recording> {
+        Recording::end_of(&self.recording()?, seconds, 0)
+    }
+
+    /// What it has printed.
+    pub(crate) fn said(&self) -> String {
+        let said = fs::read(self.folder.path().join("out")).unwrap_or_default();
+        String::from_utf8_lossy(&said).replace('\r', "\n")
+    }
+
     /// What it hears; the file is there once the call is answered.
     fn recording(&self) -> Option<PathBuf> {
         let files = fs::read_dir(self.folder.path()).expect("its folder");
@@ -286,16 +316,23 @@ impl Drop for Phone {
 }
 
 impl Voice {
+    /// As URIs have it.
+    fn host(&self) -> &'static str {
+        if self.ipv6 { "[::1]" } else { "127.0.0.1" }
+    }
+
     fn write_configuration(&self, folder: &Path, vouched: &Path, sip: u16, account: &str) {
         let first = ports(RTP_PORTS);
         let path = folder.display();
         let config = format!(
-            "poll_method epoll\nsip_listen 127.0.0.1:{sip}\nnet_interface 127.0.0.1\n\
+            "poll_method epoll\nsip_listen {host}:{sip}\nnet_interface {address}\n\
              sip_cafile {vouched}\nsip_verify_server yes\n\
              rtp_ports {first}-{last}\nrtcp_mux no\naudio_level no\n\
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
              module srtp.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
+            host = self.host(),
+            address = self.host().trim_matches(['[', ']']),
             vouched = vouched.display(),
             last = first + RTP_PORTS - 1,
             module = self.module,
@@ -312,7 +349,7 @@ impl Voice {
     }
 
     /// RIFF WAVE, 16 bit PCM.
-    fn wave(&self) -> Vec<u8> {
+    pub(crate) fn wave(&self) -> Vec<u8> {
         let block = self.channels * 2;
         let frames = self.rate * PLAY_SECONDS;
         let bytes = frames * u32::from(block);
@@ -382,6 +419,44 @@ impl Recording {
         }
     }
 
+    /// The last so many seconds of a file that is still being written; its head may be written when it is
+    /// closed: then it is one channel of this rate.
+    pub(crate) fn end_of(path: &Path, seconds: f64, rate: u32) -> Option<Self> {
+        let mut file = File::open(path).ok()?;
+        let mut head = [0; HEAD_BYTES];
+        file.read_exact(&mut head).ok()?;
+        let (channels, rate) = match head.starts_with(b"RIFF") {
+            true => (
+                u64::from(u16::from_le_bytes([head[22], head[23]])),
+                u32::from_le_bytes(std::array::from_fn(|at| head[24 + at])),
+            ),
+            false => (1, rate),
+        };
+        let bytes = (f64::from(rate) * seconds) as u64 * 2 * channels;
+        let length = file.metadata().ok()?.len().checked_sub(HEAD_BYTES as u64)?;
+        let written = length / (2 * channels);
+        let from = (written * 2 * channels).checked_sub(bytes)?;
+        file.seek(SeekFrom::Start(HEAD_BYTES as u64 + from)).ok()?;
+        let mut part = Vec::new();
+        file.take(bytes).read_to_end(&mut part).ok()?;
+        let frames = part.chunks_exact(2 * channels as usize);
+        Some(Self {
+            rate: f64::from(rate),
+            samples: frames.map(|f| i16::from_le_bytes([f[0], f[1]])).collect(),
+        })
+    }
+
+    /// The level of a tone in its bursts, dBFS.
+    pub(crate) fn level_of(&self, tone_hz: f64) -> f64 {
+        let window = (self.rate * WINDOW_SECONDS) as usize;
+        let blocks = self.samples.chunks_exact(window);
+        let mut levels: Vec<f64> = blocks
+            .map(|block| level_of(tone_hz, self.rate, block))
+            .collect();
+        levels.sort_by(f64::total_cmp);
+        levels.get(levels.len() * 9 / 10).copied().unwrap_or(-140.0)
+    }
+
     fn levels(&self) -> [f64; 4] {
         VOICES.map(|voice| self.level(&voice))
     }
@@ -415,12 +490,19 @@ impl Recording {
 /// what is to be told apart here: dBFS.
 fn level_of(hz: f64, rate: f64, block: &[i16]) -> f64 {
     let (mut real, mut imaginary, mut weight) = (0.0, 0.0, 0.0);
-    for (n, sample) in block.iter().enumerate() {
-        let hann = 0.5 - 0.5 * (TAU * (n as f64 + 0.5) / block.len() as f64).cos();
-        let (sin, cos) = (TAU * hz * n as f64 / rate).sin_cos();
-        real += hann * cos * f64::from(*sample);
-        imaginary += hann * sin * f64::from(*sample);
+    // Both waves are turned on from sample to sample: their sines are too dear where many phones are heard.
+    let turned = |(sin, cos): (f64, f64), (by_sin, by_cos): (f64, f64)| {
+        (sin * by_cos + cos * by_sin, cos * by_cos - sin * by_sin)
+    };
+    let window = (TAU / block.len() as f64).sin_cos();
+    let tone = (TAU * hz / rate).sin_cos();
+    let (mut at, mut wave) = ((TAU * 0.5 / block.len() as f64).sin_cos(), (0.0, 1.0));
+    for sample in block {
+        let hann = 0.5 - 0.5 * at.1;
+        real += hann * wave.1 * f64::from(*sample);
+        imaginary += hann * wave.0 * f64::from(*sample);
         weight += hann;
+        (at, wave) = (turned(at, window), turned(wave, tone));
     }
     let amplitude = 2.0 * f64::hypot(real, imaginary) / weight / 32_768.0;
     20.0 * (amplitude / 2_f64.sqrt()).max(1e-7).log10()
@@ -432,6 +514,7 @@ pub(crate) const PCMU: Voice = Voice {
     rate: 8_000,
     channels: 1,
     transport: "udp",
+    ipv6: false,
     encrypts: false,
     tone_hz: 500.0,
     on_ms: 300,
@@ -502,6 +585,8 @@ pub(crate) const SENT_DBFS: f64 = -20.0;
 const EVENNESS_DB: f64 = 3.0;
 pub(crate) const LEVEL_ERROR_DB: f64 = 3.0;
 pub(crate) const SEPARATION_DB: f64 = 30.0;
+/// Of a WAVE file with one chunk before its samples.
+const HEAD_BYTES: usize = 44;
 const WINDOW_SECONDS: f64 = 0.1;
 const PLAY_SECONDS: u32 = 90;
 /// From the moment all are in until they leave: first they are told how many others there are.

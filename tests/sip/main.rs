@@ -22,6 +22,7 @@ mod dialplans;
 mod events;
 mod families;
 mod guessing;
+mod interop;
 mod neighbours;
 mod one_way;
 mod outcomes;

@@ -40,7 +40,7 @@ impl Server {
 
     /// As [`Self::start`], for callers by IPv4 and IPv6.
     pub(crate) fn of_both_families(extra: &str) -> Self {
-        Self::start_with_log(extra, "trace", &["0.0.0.0", "[::]"])
+        Self::start_with_log(extra, "info", &["0.0.0.0", "[::]"])
     }
 
     /// As [`Self::start`], for more calls than there is room for in a log of everything.
@@ -341,7 +341,7 @@ impl Drop for Server {
 
 /// The number all scenarios call from, as in their From.
 pub(crate) const CERTIFICATE: &str = "certificate.pem";
-const CERTIFICATE_KEY: &str = "certificate-key.pem";
+pub(crate) const CERTIFICATE_KEY: &str = "certificate-key.pem";
 pub(crate) const CALLER: &str = "+390612345678";
 
 fn spawn(folder: &Path, log_level: &str) -> Child {

@@ -14,6 +14,10 @@ pub(crate) struct Scenario<'a> {
     pub(crate) keys: Vec<(String, String)>,
     pub(crate) number: &'a str,
     pub(crate) tcp: bool,
+    /// From `::1` to `::1`.
+    pub(crate) ipv6: bool,
+    /// It goes on where something comes that the scenario doesn't expect.
+    pub(crate) patient: bool,
     pub(crate) calls: u32,
     /// A second.
     pub(crate) rate: u32,
@@ -30,6 +34,8 @@ impl<'a> Scenario<'a> {
             keys: Vec::new(),
             number: "1000",
             tcp: false,
+            ipv6: false,
+            patient: false,
             calls: 1,
             rate: 20,
             port: None,
@@ -62,6 +68,17 @@ impl<'a> Scenario<'a> {
 
     pub(crate) fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    pub(crate) fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// What comes late, once more, is not the end of it: the scenario itself tells what belongs to what.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patient = true;
         self
     }
 
@@ -103,7 +120,7 @@ impl<'a> Scenario<'a> {
             .current_dir(folder.path())
             .args([
                 "-i",
-                "127.0.0.1",
+                if self.ipv6 { "::1" } else { "127.0.0.1" },
                 "-p",
                 &port.to_string(),
                 "-mp",
@@ -117,11 +134,15 @@ impl<'a> Scenario<'a> {
             .args(["-timeout", "90", "-timeout_error"])
             .arg("-sf")
             .arg(&file);
+        if self.patient {
+            command.args(["-default_behaviors", "all,-abortunexp"]);
+        }
         for (key, value) in &self.keys {
             command.args(["-key", key, value]);
         }
         let to = self.port.unwrap_or(server.sip_port);
-        command.arg(format!("127.0.0.1:{to}"));
+        let host = if self.ipv6 { "[::1]" } else { "127.0.0.1" };
+        command.arg(format!("{host}:{to}"));
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("output file"))

@@ -1,6 +1,7 @@
 //! What an endpoint is told at its start, and what it counts.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Network, PerFamily};
@@ -22,6 +23,9 @@ pub struct EndpointConfig {
     pub tcp_contact: PerFamily<String>,
     /// The same of TLS.
     pub tls_contact: PerFamily<String>,
+    /// The address of ours that a peer is reached from. It is asked where no other is known, and where it is
+    /// missing, what was dialled is taken.
+    pub own_address: Option<fn(IpAddr) -> Option<IpAddr>>,
     /// Networks without source limits, whose small requests may get longer answers.
     pub trusted: Vec<Network>,
     /// Trunks; their calls have no source limits either.
@@ -43,6 +47,7 @@ impl Default for EndpointConfig {
             udp_contacts: Vec::new(),
             tcp_contact: PerFamily::default(),
             tls_contact: PerFamily::default(),
+            own_address: None,
             trusted: Vec::new(),
             trunks: Vec::new(),
             timing: Timing::default(),

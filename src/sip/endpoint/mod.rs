@@ -10,6 +10,7 @@
 //! - `requests`: what comes in from outside of dialogs, and what is refused at the door
 //! - `within`: what comes in inside of dialogs
 //! - `answers`: what the gateway does with calls that came in
+//! - `contact`: what peers are told to send to
 //! - `refreshing`: signs of life that we give
 //! - `calling`: calls that go out
 //! - `calls`: the answers to them, and requests of ours within calls
@@ -23,6 +24,7 @@ mod answers;
 mod calling;
 mod calls;
 mod config;
+mod contact;
 mod parting;
 mod qualify;
 mod refreshing;
@@ -46,13 +48,11 @@ pub use trunks::{RegistrarSettings, TrunkSettings};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
-use crate::sip::event::{
-    ConnectionId, DialogId, Flow, SipEvent, StreamTransport, Transmit, TrunkId,
-};
+use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit, TrunkId};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
 use crate::sip::limits::SourceLimits;
-use crate::sip::message::{self, Message};
+use crate::sip::message::Message;
 use crate::sip::timers::Schedule;
 use crate::sip::token::Tokens;
 use crate::sip::transaction::TransactionId;
@@ -378,26 +378,6 @@ impl Endpoint {
     fn may_be_forged(&self, flow: Flow) -> bool {
         let peer = flow.peer();
         !flow.is_reliable() && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(flow)
-    }
-
-    /// `host:port` that peers on this flow reach us by, where it is configured.
-    fn advertised(&self, flow: Flow) -> Option<&str> {
-        let advertised = match flow {
-            Flow::Udp { socket, .. } => self.config.udp_contacts.get(socket),
-            Flow::Stream {
-                over: StreamTransport::Tcp,
-                ..
-            } => Some(&self.config.tcp_contact),
-            Flow::Stream {
-                over: StreamTransport::Tls,
-                ..
-            } => Some(&self.config.tls_contact),
-        };
-        let advertised = advertised.map(|contacts| contacts.of(flow.peer().ip()).as_str());
-        advertised.filter(|host_port| {
-            !host_port.is_empty()
-                && message::host_ip(host_port).is_none_or(|ip| !ip.is_unspecified())
-        })
     }
 
     fn next_dialog_id(&mut self) -> DialogId {

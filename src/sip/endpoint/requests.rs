@@ -287,24 +287,6 @@ impl Endpoint {
         )
     }
 
-    /// What our Contact says: as configured, else the address the caller dialled, else (tel) the hop
-    /// that it was routed to.
-    fn host_port(&self, flow: Flow, request: &Request, target: &Target) -> String {
-        if let Some(host_port) = self.advertised(flow) {
-            return host_port.to_owned();
-        }
-        let routed = || {
-            let route = NameAddr::parse(request.headers.list("Route").next()?)?;
-            Target::parse(&route.uri).ok()
-        };
-        [Some(target.clone()), routed()]
-            .into_iter()
-            .flatten()
-            .map(|target| target.host_port)
-            .find(|host_port| !host_port.is_empty())
-            .unwrap_or_else(|| "voicebridge.invalid".to_owned())
-    }
-
     pub(super) fn refuse_request(
         &mut self,
         flow: Flow,

@@ -357,6 +357,28 @@ fn without_an_advertised_address_the_caller_is_told_what_it_dialled() {
 }
 
 #[test]
+fn behind_a_proxy_that_left_the_request_line_alone_the_proxy_is_told_our_own_address() {
+    let told = |text: &str| {
+        let mut bench = Bench::with(|config| {
+            config.udp_contacts = vec![PerFamily::both("0.0.0.0:5070".to_owned())];
+            config.own_address = Some(|_| Some("198.51.100.9".parse().unwrap()));
+        });
+        bench.udp(text);
+        let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+            panic!()
+        };
+        bench.endpoint.answer(bench.now, dialog, Bytes::new());
+        header(&bench.sent()[0], "Contact").unwrap().to_owned()
+    };
+    assert_eq!(told(&invite()), "<sip:198.51.100.1>");
+    let own = "<sip:198.51.100.9:5070>";
+    let stays = "Record-Route: <sip:p1.example;lr>\r\nMax-Forwards";
+    assert_eq!(told(&invite().replace("Max-Forwards", stays)), own);
+    let leaves = "Via: SIP/2.0/UDP 203.0.113.1;branch=z9hG4bKx\r\nMax-Forwards";
+    assert_eq!(told(&invite().replace("Max-Forwards", leaves)), own);
+}
+
+#[test]
 fn the_pin_comes_by_uri_or_header_and_prints_as_stars() {
     for (from, to) in [
         (

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::PerFamily;
+use crate::sip::event::StreamTransport;
 
 /// An endpoint, a clock and what it has sent.
 struct Bench {

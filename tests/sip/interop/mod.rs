@@ -1,0 +1,480 @@
+//! Real clients, each in cells of a matrix: codec x security x transport x family of addresses.
+//!
+//! | client | cells | what is seen in each |
+//! |---|---|---|
+//! | baresip | all 48 | call, PIN, audio both ways, hold, resume, hang-up (by the phone in every other, by us in the rest) |
+//! | baresip by way of a Kamailio with Record-Route | 6: each transport in each family, the same towards us | the same |
+//! | baresip by way of an Asterisk 22 | 6: each transport in each family towards us | the same |
+//! | linphonec | 6: each transport in each family | the same |
+//! | sipp | 4: UDP and TCP in each family | 422, session refresh by re-INVITE and by UPDATE, hold in three spellings (`refresh`) |
+//!
+//! Six cells and a listener share a meeting. The listener hears whom it should, at the level it was sent
+//! at, and not who is on hold; each cell hears the listener. (baresip 1.0 records nothing more once it was on
+//! hold: afterwards it is its own count of what it receives that tells.)
+
+mod asterisk;
+mod kamailio;
+mod linphone;
+mod refresh;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::baresip::{
+    G722, LEVEL_ERROR_DB, OPUS, PCMA, PCMU, Phone, Recording, SENT_DBFS, SEPARATION_DB, Voice,
+};
+use crate::families::has_ipv6;
+use crate::server::{Meeting, Server};
+use asterisk::SwitchBoard;
+use kamailio::Proxy;
+use linphone::Linphone;
+
+#[test]
+fn every_client_in_every_cell_calls_holds_and_hangs_up() {
+    let server =
+        Server::of_both_families("sip.trusted = [\"127.0.0.1\", \"::1\"]\npin.attempts = 10\n");
+    let began = Instant::now();
+    let all: Vec<Cell> = cells()
+        .filter(|cell| !cell.voice.ipv6 || has_ipv6())
+        .collect();
+    let proxy = Proxy::start(&server);
+    let board = SwitchBoard::start(&server, &all);
+    let report = Mutex::new(Vec::new());
+    let groups: Vec<(usize, &[Cell])> = all.chunks(TONES_HZ.len()).enumerate().collect();
+    for some in groups.chunks(GROUPS_AT_ONCE) {
+        thread::scope(|scope| {
+            for (number, group) in some {
+                let (server, report, proxy, board) = (&server, &report, &proxy, &board);
+                scope.spawn(move || {
+                    let mut told = Group::start(server, proxy, board, *number, group).run();
+                    let mut report = report.lock().expect("nobody panics with it");
+                    report.append(&mut told);
+                });
+            }
+        });
+    }
+    let report = report.into_inner().expect("nobody panicked with it");
+    for (name, steps) in &report {
+        eprintln!("{name}: {steps}");
+    }
+    eprintln!("{} calls in {:?}", report.len(), began.elapsed());
+    assert_eq!(report.len(), all.len());
+    let failed: Vec<_> = report
+        .iter()
+        .filter(|(_, steps)| steps.contains("NOT"))
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Client {
+    Baresip,
+    Kamailio,
+    Asterisk,
+    Linphone,
+}
+
+/// One call that is made.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    client: Client,
+    voice: Voice,
+}
+
+impl Cell {
+    fn name(&self) -> String {
+        let Voice {
+            codec,
+            encrypts,
+            transport,
+            ipv6,
+            ..
+        } = self.voice;
+        format!(
+            "{:?}, {}, {}, {}, IPv{}",
+            self.client,
+            codec.split('/').next().unwrap_or_default(),
+            if encrypts { "SDES" } else { "RTP" },
+            transport.to_uppercase(),
+            if ipv6 { 6 } else { 4 },
+        )
+    }
+}
+
+/// All by baresip, and the others in each transport and family, with codecs and security taking turns.
+fn cells() -> impl Iterator<Item = Cell> {
+    let codecs = [PCMU, PCMA, G722, OPUS];
+    let ways = || {
+        let transports = ["udp", "tcp", "tls"].into_iter();
+        transports.flat_map(|transport| [false, true].map(|ipv6| (transport, ipv6)))
+    };
+    let cell = |client, codec: Voice, encrypts, (transport, ipv6)| Cell {
+        client,
+        voice: Voice {
+            encrypts,
+            transport,
+            ipv6,
+            ..codec
+        },
+    };
+    let direct = ways().flat_map(move |way| {
+        codecs.into_iter().flat_map(move |codec| {
+            [false, true].map(|encrypts| cell(Client::Baresip, codec, encrypts, way))
+        })
+    });
+    let others = [Client::Kamailio, Client::Asterisk, Client::Linphone].into_iter();
+    let others = others.enumerate().flat_map(move |(turn, client)| {
+        ways().enumerate().map(move |(at, way)| {
+            let codec = match codecs[(at + turn) % 4] {
+                // What linphonec 5.1 encodes in G.722 is 6 dB quieter than what it was given.
+                voice if voice.codec == G722.codec && client == Client::Linphone => PCMA,
+                voice => voice,
+            };
+            cell(client, codec, (at + at / 2 + turn) % 2 == 0, way)
+        })
+    });
+    direct.chain(others)
+}
+
+/// Some cells in a meeting, and who listens to them.
+struct Group<'a> {
+    server: &'a Server,
+    meeting: Meeting,
+    listener: Phone,
+    members: Vec<Member>,
+    /// Numbers, as far as they are shown, and ids of who was in the meeting at the last look.
+    present: Vec<(String, String)>,
+}
+
+struct Member {
+    name: String,
+    phone: Caller,
+    /// The end of the number that it calls from.
+    ends: String,
+    tone_hz: f64,
+    steps: Vec<&'static str>,
+    missed: Option<String>,
+}
+
+enum Caller {
+    Baresip(Phone),
+    Linphone(Linphone),
+}
+
+impl Member {
+    /// Who isn't answered is told of with the others.
+    fn enter(&mut self, meeting: &Meeting) {
+        let phone = AssertUnwindSafe(&mut self.phone);
+        if catch_unwind(|| { phone }.enter(meeting)).is_err() {
+            self.missed = Some(format!("NOT answered {}", self.phone.last_said()));
+        }
+    }
+}
+
+impl<'a> Group<'a> {
+    fn start(
+        server: &'a Server,
+        proxy: &Proxy,
+        board: &SwitchBoard,
+        number: usize,
+        cells: &[Cell],
+    ) -> Self {
+        let meeting = server.book(&json!({ "automatic_gain": false }));
+        let listening = Voice {
+            tone_hz: LISTENER_HZ,
+            ..PCMU
+        };
+        let listener = Phone::calling(server, &listening, server.sip_port, "1000");
+        let members = cells.iter().zip(TONES_HZ).enumerate();
+        let members = members.map(|(place, (cell, tone_hz))| {
+            let ends = format!("{:04}", 1 + number * TONES_HZ.len() + place);
+            let user = format!("+390699{ends}");
+            let voice = Voice {
+                tone_hz,
+                ..cell.voice
+            };
+            let direct = match voice.transport {
+                "tls" => server.tls_port,
+                _ => server.sip_port,
+            };
+            let phone = match cell.client {
+                Client::Baresip => Phone::calling_as(server, &voice, direct, "1000", &user).into(),
+                Client::Kamailio => {
+                    let port = proxy.port(voice.transport);
+                    Phone::calling_as(server, &voice, port, "1000", &user).into()
+                }
+                Client::Asterisk => board.phone(server, &voice, &user).into(),
+                Client::Linphone => Caller::Linphone(Linphone::start(&voice, direct, &user)),
+            };
+            Member {
+                name: cell.name(),
+                phone,
+                ends,
+                tone_hz,
+                steps: Vec::new(),
+                missed: None,
+            }
+        });
+        Self {
+            server,
+            meeting,
+            listener,
+            members: members.collect(),
+            present: Vec::new(),
+        }
+    }
+
+    /// What came of each cell: the steps that it took, and what did not happen.
+    fn run(mut self) -> Vec<(String, String)> {
+        let meeting = self.meeting.clone();
+        thread::scope(|scope| {
+            scope.spawn(|| self.listener.enter(&meeting));
+            for member in &mut self.members {
+                scope.spawn(|| member.enter(&meeting));
+            }
+        });
+        self.key_in_again();
+        self.expect("call, PIN", |group, member| group.shows(member));
+        self.expect("heard", |group, member| group.hears(member) == Some(true));
+        self.expect("hears", |_, member| {
+            member.phone.level(LISTENER_HZ).is_some_and(is_as_sent)
+        });
+        for member in &mut self.members {
+            member.phone.hold(true);
+        }
+        self.expect("holds", |group, member| group.hears(member) == Some(false));
+        for member in &mut self.members {
+            member.phone.hold(false);
+        }
+        self.expect("heard again", |group, member| {
+            group.hears(member) == Some(true)
+        });
+        self.expect("hears again", |_, member| member.phone.receives());
+        for place in 0..self.members.len() {
+            if place % 2 == 0 {
+                self.members[place].phone.hang_up();
+            } else {
+                self.hang_up_on(&self.members[place].ends);
+            }
+        }
+        self.expect("hang-up", |group, member| {
+            member.phone.is_over() && !group.shows(member)
+        });
+        self.listener.write("b\n/quit\n");
+        let told = self.members.into_iter().map(|member| {
+            let steps = member.steps.join(", ");
+            let missed = member
+                .missed
+                .map_or(String::new(), |missed| format!(", {missed}"));
+            (member.name, steps + &missed)
+        });
+        told.collect()
+    }
+
+    /// On a machine that is busy enough a phone swallows keys: whoever isn't in starts over.
+    fn key_in_again(&mut self) {
+        let keys = format!("*{}#", self.meeting.guest);
+        for _ in 0..PIN_TRIES {
+            let until = Instant::now() + PIN_PATIENCE;
+            self.look();
+            while Instant::now() < until && self.present.len() <= self.members.len() {
+                sleep(LOOK);
+                self.look();
+            }
+            let is_in = |ends: &str| {
+                self.present
+                    .iter()
+                    .any(|(number, _)| number.ends_with(ends))
+            };
+            let listens = is_in(LISTENER_ENDS);
+            thread::scope(|scope| {
+                if !listens {
+                    scope.spawn(|| self.listener.key_in(&keys));
+                }
+                for member in &mut self.members {
+                    if member.missed.is_none() && !is_in(&member.ends) {
+                        scope.spawn(|| member.phone.key_in(&keys));
+                    }
+                }
+            });
+        }
+    }
+
+    /// Asks who is in the meeting.
+    fn look(&mut self) {
+        let people = self
+            .server
+            .get(&format!("/v1/meetings/{}/participants", self.meeting.id));
+        let items = people["items"].as_array().cloned().unwrap_or_default();
+        let joined = items.iter().filter(|item| item["state"] == "joined");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.present = joined
+            .map(|item| (text(&item["number"]), text(&item["id"])))
+            .collect();
+    }
+
+    fn hang_up_on(&self, ends: &str) {
+        if let Some((_, id)) = self
+            .present
+            .iter()
+            .find(|(number, _)| number.ends_with(ends))
+        {
+            self.server.delete(&format!(
+                "/v1/meetings/{}/participants/{id}",
+                self.meeting.id
+            ));
+        }
+    }
+
+    /// Waits until it is so for all; for whom it isn't, nothing more is asked.
+    fn expect(&mut self, step: &'static str, is_so: impl Fn(&Self, &Member) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let open: Vec<usize> = (0..self.members.len())
+                .filter(|at| self.members[*at].missed.is_none())
+                .filter(|at| self.members[*at].steps.last() != Some(&step))
+                .collect();
+            if open.is_empty() {
+                return;
+            }
+            if matches!(step, "call, PIN" | "hang-up") {
+                self.look();
+            }
+            for at in open {
+                if is_so(self, &self.members[at]) {
+                    self.members[at].steps.push(step);
+                } else if Instant::now() > deadline {
+                    let level = self.level(&self.members[at]);
+                    let said = self.members[at].phone.last_said();
+                    self.members[at].missed = Some(format!("NOT {step} ({level:.1?}) {said}"));
+                }
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn level(&self, member: &Member) -> Option<f64> {
+        Some(
+            self.listener
+                .has_heard(WINDOW_SECONDS)?
+                .level_of(member.tone_hz),
+        )
+    }
+
+    /// Does the listener hear it? `None`: neither quite nor not at all.
+    fn hears(&self, member: &Member) -> Option<bool> {
+        let level = self.level(member)?;
+        let is_gone = level < SENT_DBFS - SEPARATION_DB;
+        (is_as_sent(level) || is_gone).then_some(!is_gone)
+    }
+
+    /// Does the API show it in the meeting?
+    fn shows(&self, member: &Member) -> bool {
+        self.present
+            .iter()
+            .any(|(number, _)| number.ends_with(&member.ends))
+    }
+}
+
+fn is_as_sent(level: f64) -> bool {
+    (level - SENT_DBFS).abs() <= LEVEL_ERROR_DB
+}
+
+impl From<Phone> for Caller {
+    fn from(phone: Phone) -> Self {
+        Self::Baresip(phone)
+    }
+}
+
+impl Caller {
+    fn enter(&mut self, meeting: &Meeting) {
+        match self {
+            Self::Baresip(phone) => phone.enter(meeting),
+            Self::Linphone(phone) => phone.enter(meeting),
+        }
+    }
+
+    fn key_in(&mut self, keys: &str) {
+        match self {
+            Self::Baresip(phone) => phone.key_in(keys),
+            Self::Linphone(phone) => phone.key_in(keys),
+        }
+    }
+
+    fn level(&self, tone_hz: f64) -> Option<f64> {
+        let heard: Option<Recording> = match self {
+            Self::Baresip(phone) => phone.has_heard(WINDOW_SECONDS),
+            Self::Linphone(phone) => phone.has_heard(WINDOW_SECONDS),
+        };
+        Some(heard?.level_of(tone_hz))
+    }
+
+    fn hold(&mut self, on: bool) {
+        match self {
+            Self::Baresip(phone) => phone.write(if on { "x" } else { "X" }),
+            Self::Linphone(phone) => phone.hold(on),
+        }
+    }
+
+    /// Is there audio for it after a hold?
+    fn receives(&self) -> bool {
+        match self {
+            Self::Baresip(phone) => {
+                let said = phone.said();
+                let shown = said.lines().rev().find_map(|line| {
+                    let (_, rates) = line.split_once("audio=")?;
+                    let (_, received) = rates.split_once('/')?;
+                    received.split_whitespace().next()?.parse::<u32>().ok()
+                });
+                shown.is_some_and(|rate| rate > 5_000)
+            }
+            Self::Linphone(_) => self.level(LISTENER_HZ).is_some_and(is_as_sent),
+        }
+    }
+
+    fn hang_up(&mut self) {
+        match self {
+            Self::Baresip(phone) => phone.write("b"),
+            Self::Linphone(phone) => phone.write("terminate"),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Baresip(phone) => phone.said().contains(" terminated (duration"),
+            Self::Linphone(phone) => phone.said().contains(" ended ("),
+        }
+    }
+
+    fn last_said(&self) -> String {
+        let said = match self {
+            Self::Baresip(phone) => phone.said(),
+            Self::Linphone(phone) => phone.said(),
+        };
+        let lines = said.lines().filter(|line| !line.contains("(bit/s)"));
+        let last: Vec<&str> = lines
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .take(20)
+            .collect();
+        last.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
+}
+
+const TONES_HZ: [f64; 6] = [500.0, 1_050.0, 1_850.0, 2_150.0, 2_500.0, 2_900.0];
+/// So that other tests have something of the machine too.
+const GROUPS_AT_ONCE: usize = 4;
+/// The end of the number that listeners call from.
+const LISTENER_ENDS: &str = "5678";
+const PIN_PATIENCE: Duration = Duration::from_secs(5);
+const PIN_TRIES: u32 = 5;
+const LISTENER_HZ: f64 = 3_150.0;
+/// Bursts and pauses of all are shorter.
+const WINDOW_SECONDS: f64 = 1.5;
+const LOOK: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(30);

@@ -68,8 +68,9 @@ impl Gateway {
         let trunk = invite.trunk;
         // A trunk brings many callers from one address.
         let refused = self.refusal(Some(source).filter(|_| trunk.is_none()));
-        let number = Dialled::find(&self.bookings.numbers(), &invite.number);
-        let served = number.served && self.trunks.brings(trunk, &invite.number);
+        let dialled = self.dialled(&invite);
+        let number = Dialled::find(&self.bookings.numbers(), dialled);
+        let served = number.served && self.trunks.brings(trunk, dialled);
         let by = trunk.and_then(|trunk| self.trunks.name(trunk));
         tracing::info!(call = %id, %source, trunk = by, "call arrived");
         let by = by.map(ToOwned::to_owned);
@@ -110,6 +111,20 @@ impl Gateway {
             None => CallInput::Unwanted(arrival, Rejection::UnknownNumber),
         };
         self.input(id, input);
+    }
+
+    /// What was dialled: where the request line names no number of ours, the one that the call was sent on from,
+    /// if that is.
+    fn dialled<'a>(&self, invite: &'a IncomingInvite) -> &'a str {
+        let numbers = self.bookings.numbers();
+        let is_ours = |number: &str| Dialled::find(&numbers, number).served;
+        let first = invite
+            .diverted_from
+            .as_deref()
+            .filter(|first| is_ours(first));
+        first
+            .filter(|_| !is_ours(&invite.number))
+            .unwrap_or(&invite.number)
     }
 
     /// What bounds a call that begins now.

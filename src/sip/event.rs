@@ -142,6 +142,8 @@ pub struct Transmit {
 pub struct IncomingInvite {
     /// The user part of the request URI, unescaped: the dialled number.
     pub number: String,
+    /// The number that was dialled at first, where a trunk that is trusted for that says so.
+    pub diverted_from: Option<String>,
     /// The user or number of From; of P-Asserted-Identity where the trunk is trusted for that.
     pub caller: CallerNumber,
     /// `;pin=` of the request URI or `X-Conf-PIN`.

@@ -22,7 +22,7 @@ fn calls_and_their_audio_come_by_either_family_in_every_mixture() {
     let server = Server::of_both_families("");
     for signalling in [V4, V6] {
         for media in [V4, V6] {
-            let phone = Phone::new(&server, signalling, media);
+            let mut phone = Phone::new(&server, signalling, media);
             let audio = phone.audio(media);
             let ok = phone.call(&audio);
             let told = format!("{signalling} with audio by {media}: {ok}");
@@ -31,6 +31,19 @@ fn calls_and_their_audio_come_by_either_family_in_every_mixture() {
             assert!(ok.contains(&format!("c=IN {family} {own}\r\n")), "{told}");
             let contact = format!("Contact: <sip:{signalling}:{}>\r\n", server.sip_port);
             assert!(ok.contains(&contact), "{told}");
+            assert!(phone.hears_something(), "{told}");
+            // And goes on by the other one, in another codec.
+            let other = if media == V4 { V6 } else { V4 };
+            phone.rtp = bound(other);
+            let audio = phone.audio(other).replace("RTP/AVP 8", "RTP/AVP 0");
+            let moved = phone.offer(2, &to_tag(&ok), &audio);
+            let told = format!("{signalling}, then by {other}: {moved}");
+            let own = other.trim_matches(['[', ']']);
+            assert!(
+                moved.contains(&format!(" {own}\r\nt=0 0\r\nm=audio ")),
+                "{told}"
+            );
+            assert!(moved.contains("a=rtpmap:0 PCMU/8000"), "{told}");
             assert!(phone.hears_something(), "{told}");
             phone.hang_up(&ok);
         }
@@ -71,12 +84,6 @@ struct Phone {
 
 impl Phone {
     fn new(server: &Server, signalling: &'static str, media: &str) -> Self {
-        let bound = |host: &str| {
-            let socket = UdpSocket::bind(format!("{host}:0")).expect("bound");
-            let patience = Some(Duration::from_millis(500));
-            socket.set_read_timeout(patience).expect("set");
-            socket
-        };
         let sip = bound(signalling);
         sip.connect(format!("{signalling}:{}", server.sip_port))
             .expect("an address");
@@ -98,14 +105,18 @@ impl Phone {
 
     /// Calls with these lines of audio: the answer, which it has acknowledged.
     fn call(&self, lines: &str) -> String {
+        self.offer(1, "", lines)
+    }
+
+    fn offer(&self, cseq: u32, tag: &str, lines: &str) -> String {
         let sdp = format!("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n{lines}");
         let body = format!(
             "Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
             sdp.len()
         );
-        let ok = self.ask(&self.request("INVITE", 1, "", &body));
+        let ok = self.ask(&self.request("INVITE", cseq, tag, &body));
         assert!(ok.starts_with("SIP/2.0 200"), "{ok}");
-        let ack = self.request("ACK", 1, &to_tag(&ok), NO_BODY);
+        let ack = self.request("ACK", cseq, &to_tag(&ok), NO_BODY);
         self.sip.send(ack.as_bytes()).expect("sent");
         ok
     }
@@ -122,17 +133,17 @@ impl Phone {
     }
 
     fn hang_up(&self, ok: &str) {
-        let answer = self.ask(&self.request("BYE", 2, &to_tag(ok), NO_BODY));
+        let answer = self.ask(&self.request("BYE", 3, &to_tag(ok), NO_BODY));
         assert!(answer.starts_with("SIP/2.0 200"), "{answer}");
     }
 
     fn request(&self, method: &str, cseq: u32, tag: &str, rest: &str) -> String {
         let here = self.sip.local_addr().expect("bound");
         let (host, port) = (self.host, self.server);
-        let media = self.rtp.local_addr().expect("bound").port();
+        let name = here.port();
         format!(
-            "{method} sip:1000@{host}:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{method}{media};rport\r\n\
-             From: <sip:phone@{here}>;tag=t{media}\r\nTo: <sip:1000@{host}:{port}>{tag}\r\nCall-ID: c{media}@{host}\r\n\
+            "{method} sip:1000@{host}:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {here};branch=z9hG4bK{method}{cseq}m{name};rport\r\n\
+             From: <sip:phone@{here}>;tag=t{name}\r\nTo: <sip:1000@{host}:{port}>{tag}\r\nCall-ID: c{name}@{host}\r\n\
              CSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContact: <sip:phone@{here}>\r\n{rest}"
         )
     }
@@ -140,7 +151,7 @@ impl Phone {
     /// Sends it until its final answer is there.
     fn ask(&self, request: &str) -> String {
         let until = Instant::now() + PATIENCE;
-        let method = request.split(' ').next().expect("a method");
+        let cseq = request.lines().find(|line| line.starts_with("CSeq: "));
         let mut packet = [0; 8_192];
         while Instant::now() < until {
             self.sip.send(request.as_bytes()).expect("sent");
@@ -148,7 +159,7 @@ impl Phone {
                 let answer = String::from_utf8_lossy(&packet[..length]).into_owned();
                 if answer.starts_with("SIP/2.0 ")
                     && !answer.starts_with("SIP/2.0 1")
-                    && answer.contains(&format!(" {method}\r\n"))
+                    && cseq.is_some_and(|cseq| answer.contains(cseq))
                 {
                     return answer;
                 }
@@ -156,6 +167,13 @@ impl Phone {
         }
         panic!("no answer to {request}");
     }
+}
+
+fn bound(host: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(format!("{host}:0")).expect("bound");
+    let patience = Some(Duration::from_millis(500));
+    socket.set_read_timeout(patience).expect("set");
+    socket
 }
 
 fn to_tag(answer: &str) -> String {

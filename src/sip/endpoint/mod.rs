@@ -11,6 +11,7 @@
 //! - `within`: what comes in inside of dialogs
 //! - `answers`: what the gateway does with calls that came in
 //! - `contact`: what peers are told to send to
+//! - `identity`: who calls whom
 //! - `refreshing`: signs of life that we give
 //! - `calling`: calls that go out
 //! - `calls`: the answers to them, and requests of ours within calls
@@ -25,6 +26,7 @@ mod calling;
 mod calls;
 mod config;
 mod contact;
+mod identity;
 mod parting;
 mod qualify;
 mod refreshing;

@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::booking::{CallerNumber, Pin};
-use crate::sip::address::{BadTarget, NameAddr, Scheme, Target};
+use crate::sip::address::{BadTarget, Scheme, Target};
 use crate::sip::compose::{ALLOW, RELIABLE, Reply, ReplyHead, SDP, SUPPORTED, TIMER};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
-use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
+use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
 use crate::sip::event::{Flow, IncomingInvite, SipEvent};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
@@ -211,9 +210,10 @@ impl Endpoint {
         let trusts = trunk.is_some_and(|(_, trunk)| trunk.trusts_identity());
         let contact_user = trunk.and_then(|(_, trunk)| trunk.contact_user());
         let invite = IncomingInvite {
-            pin: pin_of(request, &target),
-            number: number_of(request, &target, contact_user),
-            caller: caller_of(request, trusts),
+            pin: identity::pin_of(request, &target),
+            number: identity::number_of(request, &target, contact_user),
+            diverted_from: trusts.then(|| identity::diverted_from(request)).flatten(),
+            caller: identity::caller_of(request, trusts),
             trunk: trunk.map(|(id, _)| id),
             call_id: request.call_id.clone(),
             sdp: body_of(request),
@@ -460,44 +460,4 @@ fn merge_key(request: &Request) -> String {
         request.peer_tag(),
         request.cseq
     )
-}
-
-fn pin_of(request: &Request, target: &Target) -> Option<Pin> {
-    let digits = target
-        .param("pin")
-        .or_else(|| request.headers.first("X-Conf-PIN").map(ToOwned::to_owned))?;
-    Pin::parse(digits.trim()).ok()
-}
-
-/// The dialled number: the user of the request URI, unless that is what a registrar calls us by, whoever
-/// is dialled; then it stands in To.
-fn number_of(request: &Request, target: &Target, contact_user: Option<&str>) -> String {
-    let is_contact = contact_user.is_some_and(|user| user == target.user);
-    match Target::parse(&request.to.uri) {
-        Ok(to) if is_contact && !to.user.is_empty() => to.user,
-        Ok(_) | Err(_) => target.user.clone(),
-    }
-}
-
-/// Who calls: as From says, or as the network asserts where it is believed. RFC 3325 section 9.1 allows
-/// two identities, a SIP and a tel URI: the one that names a number is taken.
-fn caller_of(request: &Request, trusts_identity: bool) -> CallerNumber {
-    let asserted = || {
-        let identities = request.headers.list("P-Asserted-Identity").take(2);
-        let users = identities.filter_map(|value| user_of(&NameAddr::parse(value)?.uri));
-        users.reduce(|one, other| if is_number(&one) { one } else { other })
-    };
-    let caller = if trusts_identity { asserted() } else { None };
-    let caller = caller.or_else(|| user_of(&request.from.uri));
-    CallerNumber::new(&caller.unwrap_or_default())
-}
-
-fn user_of(uri: &str) -> Option<String> {
-    let target = Target::parse(uri).ok()?;
-    (target.scheme != Scheme::Urn && !target.user.is_empty()).then_some(target.user)
-}
-
-fn is_number(user: &str) -> bool {
-    let digits = user.strip_prefix('+').unwrap_or(user);
-    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }

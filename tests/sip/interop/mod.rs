@@ -468,7 +468,7 @@ impl Caller {
 
 const TONES_HZ: [f64; 6] = [500.0, 1_050.0, 1_850.0, 2_150.0, 2_500.0, 2_900.0];
 /// So that other tests have something of the machine too.
-const GROUPS_AT_ONCE: usize = 4;
+const GROUPS_AT_ONCE: usize = 6;
 /// The end of the number that listeners call from.
 const LISTENER_ENDS: &str = "5678";
 const PIN_PATIENCE: Duration = Duration::from_secs(5);

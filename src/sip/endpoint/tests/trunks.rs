@@ -223,11 +223,15 @@ fn draining_takes_the_address_back() {
 
 /// An INVITE from a peer of the trunk, or from a stranger.
 fn invite_from(bench: &mut Bench, peer: &str, request_user: &str) -> IncomingInvite {
+    invite_with(bench, peer, request_user, "")
+}
+
+fn invite_with(bench: &mut Bench, peer: &str, request_user: &str, headers: &str) -> IncomingInvite {
     let message = format!(
         "INVITE sip:{request_user}@198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/UDP {peer};branch=z9hG4bK{request_user}{peer}\r\n\
          Max-Forwards: 70\r\nFrom: <sip:anonymous@anonymous.invalid>;tag=1\r\nTo: <sip:+39061234@carrier.example>\r\n\
          Call-ID: {peer}{request_user}\r\nCSeq: 1 INVITE\r\nContact: <sip:{peer}>\r\n\
-         P-Asserted-Identity: \"A, B\" <sip:anna@carrier.example>, <tel:+39055111>\r\nContent-Length: 0\r\n\r\n"
+         P-Asserted-Identity: \"A, B\" <sip:anna@carrier.example>, <tel:+39055111>\r\n{headers}Content-Length: 0\r\n\r\n"
     );
     let now = bench.now;
     bench
@@ -238,6 +242,47 @@ fn invite_from(bench: &mut Bench, peer: &str, request_user: &str) -> IncomingInv
         panic!("{told:?}")
     };
     *invite
+}
+
+#[test]
+fn a_number_dialled_before_a_diversion_is_told_by_trusted_trunks_only() {
+    let two =
+        "Diversion: <sip:+39062222@x>;reason=no-answer, <tel:+39061111>;reason=unconditional\r\n";
+    let history = "History-Info: <sip:+39063333@x?Reason=SIP%3Bcause%3D302>;index=1\r\n\
+         History-Info: <sip:+39064444@x>;index=1.1\r\n";
+    for (headers, expected) in [
+        ("", None),
+        (two, Some("+39061111")),
+        (history, Some("+39063333")),
+        (&[two, history].concat(), Some("+39063333")),
+        ("History-Info: nonsense\r\n", None),
+    ] {
+        for trusted in [true, false] {
+            let mut bench = with_trunk(trusted);
+            let told = invite_with(&mut bench, "192.0.2.61:5060", "+39069999", headers);
+            assert_eq!(told.number, "+39069999");
+            let expected = expected.filter(|_| trusted);
+            assert_eq!(told.diverted_from.as_deref(), expected, "{headers}");
+        }
+    }
+}
+
+#[test]
+fn who_does_not_want_to_be_known_is_not_told_of() {
+    for (headers, is_known) in [
+        ("Privacy: id\r\n", false),
+        ("Privacy: header; user;critical\r\n", false),
+        ("Privacy: none\r\n", true),
+        ("Privacy: session\r\n", true),
+    ] {
+        let mut bench = with_trunk(true);
+        let told = invite_with(&mut bench, "192.0.2.61:5060", "+39069999", headers);
+        assert!(
+            (told.caller == CallerNumber::new("+39055111")) == is_known,
+            "{headers}"
+        );
+        assert!(told.caller.is_withheld() != is_known, "{headers}");
+    }
 }
 
 #[test]

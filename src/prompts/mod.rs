@@ -97,7 +97,7 @@ impl Prompts {
     /// The short tone that draws attention.
     #[must_use]
     pub fn beep(&self, codec: Codec) -> Arc<Rendition> {
-        self.generated(None, BEEP, codec)
+        self.generated(BEEP, codec)
     }
 
     /// Whose voices say `phrase`, recording by recording.
@@ -158,10 +158,10 @@ impl Prompts {
         self.branded.get(voice.brand.as_ref()?)
     }
 
-    fn generated(&self, by: Option<&Branded>, name: ClipName, codec: Codec) -> Arc<Rendition> {
-        let own = by.and_then(|own| own.generated.get(&name));
-        let rendition = own
-            .or_else(|| self.generated.get(&name))
+    fn generated(&self, name: ClipName, codec: Codec) -> Arc<Rendition> {
+        let rendition = self
+            .generated
+            .get(&name)
             .and_then(|clip| clip.rendition(codec));
         rendition.unwrap_or_else(|| Arc::clone(of_codec(&self.nothing, codec)))
     }
@@ -180,7 +180,10 @@ impl Speaker for Prompts {
     }
 
     fn music(&self, voice: &Voice, codec: Codec) -> Arc<Rendition> {
-        self.generated(self.branded_for(voice), MUSIC, codec)
+        // To encode minutes of it takes seconds: until that was done beforehand, everybody's is heard.
+        let own = self.branded_for(voice);
+        let own = own.and_then(|own| own.generated.get(&MUSIC)?.ready(codec));
+        own.unwrap_or_else(|| self.generated(MUSIC, codec))
     }
 }
 
@@ -303,6 +306,11 @@ impl Clip {
     fn rendition(&self, codec: Codec) -> Option<Arc<Rendition>> {
         let made = of_codec(&self.renditions, codec).get_or_init(|| self.encode(codec));
         made.clone()
+    }
+
+    /// What was made of it already.
+    fn ready(&self, codec: Codec) -> Option<Arc<Rendition>> {
+        of_codec(&self.renditions, codec).get()?.clone()
     }
 
     fn encode(&self, codec: Codec) -> Option<Arc<Rendition>> {

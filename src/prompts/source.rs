@@ -80,6 +80,9 @@ impl PromptFolders {
         for path in paths {
             let name = path.file_name().and_then(|name| name.to_str());
             match name.filter(|name| is_organisation_name(name) && path.is_dir()) {
+                Some(_) if found.len() == ORGANISATIONS_MAX => {
+                    problems.push(PromptProblem::TooMany { path });
+                }
                 Some(name) => found.push((Brand::of(name), OwnFolder(path))),
                 None => problems.push(PromptProblem::NoOrganisation { path }),
             }
@@ -358,6 +361,14 @@ pub enum PromptProblem {
         /// What is there.
         path: PathBuf,
     },
+    /// Many organisations have recordings already.
+    #[error(
+        "{path} is not used: {ORGANISATIONS_MAX} organisations have recordings, and no more can, as all are held in memory"
+    )]
+    TooMany {
+        /// The folder.
+        path: PathBuf,
+    },
     /// No phrase looks for it.
     #[error(
         "prompt file {path} is never used: no phrase has that name, or its ending is not wav or g722; docs/prompts.md lists the names"
@@ -370,6 +381,7 @@ pub enum PromptProblem {
 
 /// In the operator's folder.
 const ORGANISATIONS: &str = "organisations";
+const ORGANISATIONS_MAX: usize = 100;
 
 const ENDINGS: [&str; 2] = ["g722", "wav"];
 

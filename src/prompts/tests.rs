@@ -166,6 +166,12 @@ fn an_organisation_s_recordings_are_heard_by_its_callers_alone() {
         language: Language::Italian,
         brand: Some(Brand::of(name)),
     };
+    assert_eq!(
+        prompts.music(&of("demo"), Codec::Opus).frames(),
+        200,
+        "it isn't ready, and isn't waited for"
+    );
+    prompts.warm_up_with(&[Codec::Opus]);
     let last = |voice: &Voice, phrase| milliseconds(&prompts.say(voice, &[phrase], Codec::Pcma));
     for (voice, welcome, music) in [
         (of("demo"), 3_080, 100),

@@ -121,7 +121,8 @@ fn note(streams: &mut [Option<Stream>; STREAMS], ssrc: u32, index: u64) -> bool 
     };
     match first.as_mut().filter(|_| known.is_some()) {
         Some(stream) => {
-            let is_newest = index > stream.window.highest();
+            // A stream that the peer has left tells nothing of where he is.
+            let is_newest = known == Some(0) && index > stream.window.highest();
             stream.window.note(index);
             is_newest
         }

@@ -204,7 +204,7 @@ impl Snapshot {
         counter(
             to,
             "voicebridge_one_way_audio",
-            "Legs that were sent audio for ten seconds while none came from them",
+            "Legs that were sent audio for eight seconds while none came from them",
             live.one_way_audio,
         )
     }

@@ -261,7 +261,7 @@ pub struct Quality {
     pub burst_ratio: f32,
     /// Share of his audio that had to be concealed, 0 to 1.
     pub concealed: f32,
-    /// He has been sent audio for ten seconds, and none has come from him: nobody hears him.
+    /// He has been sent audio for eight seconds, and none has come from him: nobody hears him.
     pub one_way: bool,
     /// Mean opinion score by the E-model (ITU-T G.107), 1 to 4.5.
     pub mos: f32,
@@ -299,7 +299,7 @@ pub struct Gauges {
     pub packets_refused: Vec<(&'static str, u64)>,
     /// Frames that were concealed, since start.
     pub concealed_frames: u64,
-    /// Legs that were sent audio for ten seconds while none came from them, since start; each once.
+    /// Legs that were sent audio for eight seconds while none came from them, since start; each once.
     pub one_way_audio: u64,
     /// Calls not admitted for want of capacity, since start, by reason.
     pub admission_refused: Vec<(&'static str, u64)>,

@@ -78,7 +78,8 @@ impl Counters {
         }
     }
 
-    /// Takes in what a leg tells once a second; true where it turns out that somebody else sends to its port.
+    /// Takes in what a leg tells once a second; true where it turns out that much comes to its port from
+    /// elsewhere than its peer, or by another key.
     pub(super) fn leg_told(&mut self, leg: LegId, report: &LegReport) -> bool {
         self.set_up.note(leg, report);
         let before = self.told.insert(leg, report.refused).unwrap_or_default();

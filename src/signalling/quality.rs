@@ -43,7 +43,7 @@ fn between(before: &LegReport, now: &LegReport) -> Quality {
     let since = |now: u64, before: u64| now.saturating_sub(before) as f32;
     let received = since(now.received, before.received);
     let lost = since(now.lost, before.lost);
-    let late = since(now.late, before.late);
+    let late = since(now.late + now.overflowed, before.late + before.overflowed);
     let expected = (received + lost).max(1.0);
     let loss = lost / expected;
     let burst_ratio = burst_ratio(lost, since(now.loss_runs, before.loss_runs), loss);

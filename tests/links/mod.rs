@@ -223,10 +223,13 @@ impl Speech {
         let heard = hear(&parameters(self.codec), &carried.arrivals);
         let per_ms = self.codec.sample_rate().hz() as usize / 1000;
         let at = |ms: f64| ((ms.max(0.0) * per_ms as f64) as usize).min(heard.pcm.len());
-        let delays: Vec<f64> = (2..self.seconds)
+        let came: Vec<_> = (2..self.seconds)
             .filter(|second| carried.delays[second * 50 + 15].is_some())
+            .collect();
+        let delays: Vec<f64> = came
+            .iter()
             .filter_map(|second| {
-                let ideal = network.link().ours(second as f64 * 1000.0 + 320.0);
+                let ideal = network.link().ours(*second as f64 * 1000.0 + 320.0);
                 let from = at(ideal - 100.0);
                 let found = heard.pcm[from..at(ideal + 400.0)]
                     .iter()
@@ -234,6 +237,13 @@ impl Speech {
                 Some((from + found) as f64 / per_ms as f64 - ideal)
             })
             .collect();
+        // Next to none is lost to what hides a loss.
+        assert!(
+            delays.len() * 100 >= came.len() * 95 && !came.is_empty(),
+            "{} of {} were heard",
+            delays.len(),
+            came.len()
+        );
         let third = delays.len() / 3;
         let median = |part: &[f64]| percentile(&mut part.to_vec(), 50);
         let growth = median(&delays[2 * third..]) - median(&delays[..third]);

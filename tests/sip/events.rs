@@ -48,12 +48,15 @@ fn rename(server: &Server, meeting: &Meeting, names: std::ops::Range<u32>) {
 /// them, who send nothing, is told in between.
 fn names(events: &[Value]) -> Vec<u32> {
     let updated = events.iter().filter(|e| e["type"] == "participant.updated");
-    let mut names: Vec<u32> = updated
+    let mut was_one_way = Value::Bool(false);
+    updated
+        .filter(|e| {
+            let one_way = e["data"]["quality"]["one_way"].clone();
+            std::mem::replace(&mut was_one_way, one_way.clone()) == one_way
+        })
         .filter_map(|e| e["data"]["name"].as_str())
         .map(|name| name.parse().expect("a number"))
-        .collect();
-    names.dedup();
-    names
+        .collect()
 }
 
 #[test]

@@ -147,6 +147,7 @@ impl Lines {
         let local = LocalMedia {
             address: IpAddr::V4(address_of(dial.index)),
             other: None,
+            by_other: false,
             rtp_port: self.rtp_port,
             codecs: vec![dial.codec],
             session_id: 1_000 + dial.index as u64,

@@ -60,6 +60,7 @@ impl Phone {
         let local = LocalMedia {
             address: address.ip(),
             other: None,
+            by_other: false,
             rtp_port: rtp.local_addr().map_err(ProbeError::Media)?.port(),
             codecs: vec![codec],
             session_id: super::random()? >> 1,

@@ -244,7 +244,7 @@ impl Gateway {
             }),
         });
         let counted = active.source.replace(peer);
-        *self.per_source.entry(peer).or_insert(0) += 1;
+        self.count_one_more(peer);
         if let Some(counted) = counted {
             self.count_one_less(counted);
         }

@@ -27,6 +27,7 @@ use crate::call::{CallInput, Observer, Rooms, Speaker};
 use crate::engine::Control;
 use crate::sip::Endpoint;
 use crate::sip::event::DialogId;
+use crate::sip::limits::host_of;
 use crate::units::LegId;
 
 /// What comes back from work that was spawned.
@@ -327,8 +328,14 @@ impl Gateway {
         Some(active)
     }
 
-    /// A call is no more that counted for this address.
+    /// A call counts for this address's host.
+    pub(super) fn count_one_more(&mut self, source: IpAddr) {
+        *self.per_source.entry(host_of(source)).or_insert(0) += 1;
+    }
+
+    /// A call is no more that counted for this address's host.
     pub(super) fn count_one_less(&mut self, source: IpAddr) {
+        let source = host_of(source);
         if let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {

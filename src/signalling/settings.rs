@@ -146,6 +146,7 @@ mod tests {
             let local = LocalMedia {
                 address: "192.0.2.1".parse().unwrap(),
                 other: None,
+                by_other: false,
                 rtp_port: 0,
                 codecs: vec![Codec::Pcmu],
                 session_id: 0,

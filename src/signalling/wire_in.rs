@@ -16,6 +16,7 @@ use crate::engine::{EngineEvent, KnownPeer, LegReport};
 use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
 use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
+use crate::sip::limits::host_of;
 use crate::sip::sdp::{self, LocalMedia};
 use crate::units::{Key, LegId};
 
@@ -74,7 +75,7 @@ impl Gateway {
         let by = trunk.and_then(|trunk| self.trunks.name(trunk));
         tracing::info!(call = %id, %source, trunk = by, "call arrived");
         let by = by.map(ToOwned::to_owned);
-        *self.per_source.entry(source).or_insert(0) += 1;
+        self.count_one_more(source);
         let call = Call::new(id, self.call_limits());
         let line = Line::Sip {
             dialog,
@@ -167,7 +168,7 @@ impl Gateway {
             return Some(Refused::Overload);
         }
         let source = source?;
-        let from_source = self.per_source.get(&source).copied().unwrap_or(0);
+        let from_source = self.per_source.get(&host_of(source)).copied().unwrap_or(0);
         let trusted = self.settings.is_trusted(source);
         (!trusted && from_source >= self.settings.calls_per_source_max)
             .then_some(Refused::CallsPerSource)
@@ -311,7 +312,7 @@ impl Gateway {
                     return;
                 };
                 if self.counters.leg_told(leg, &report) {
-                    tracing::warn!(call = %id, "somebody else sends to the audio port of a call; his packets are dropped");
+                    tracing::warn!(call = %id, "packets from elsewhere, or by another key, come to the audio port of a call; they are dropped");
                 }
                 if let Some(active) = self.calls.get_mut(&id) {
                     active.window.note(&report);
@@ -338,10 +339,13 @@ impl Gateway {
         let (received, one_way) = (report.received, report.one_way);
         if one_way {
             let refused = report.refused.total();
-            tracing::warn!(call = %id, received, refused, "no audio comes from a caller who is sent some");
             let active = self.calls.get_mut(&id);
+            // Who mutes himself by sending nothing comes and goes.
             if active.is_some_and(|active| !std::mem::replace(&mut active.was_one_way, true)) {
+                tracing::warn!(call = %id, received, refused, "no audio comes from a caller who is sent some");
                 self.counters.one_way_found();
+            } else {
+                tracing::info!(call = %id, received, refused, "no audio comes from the caller once more");
             }
         } else {
             tracing::info!(call = %id, received, "audio comes from the caller again, or needn't");

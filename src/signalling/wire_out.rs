@@ -173,6 +173,7 @@ impl Gateway {
         LocalMedia {
             address,
             other: offer.and_then(|offer| self.settings.other_address(address, offer)),
+            by_other: false,
             rtp_port: 0,
             codecs: CODECS.to_vec(),
             session_id: 0,
@@ -358,6 +359,10 @@ impl Gateway {
         let verdict = self
             .rooms
             .enter(now, clock::wall(), id, participant, admission);
+        // Keys may have brought him here without any audio.
+        let report = self.calls.get(&id).and_then(|active| active.report);
+        let one_way = report.is_some_and(|report| report.one_way);
+        self.rooms.set_one_way(id, one_way);
         self.input(id, CallInput::RoomVerdict(verdict));
     }
 

@@ -38,7 +38,7 @@ fn addresses(session: &Session, media: &Media) -> Vec<IpAddr> {
             .iter()
             .filter(|_| media.connections.is_empty()),
     );
-    let ips = all.filter_map(|connection| Some(connection.try_address().ok()?.ip));
+    let ips = all.filter_map(|connection| Some(connection.try_address().ok()?.ip.to_canonical()));
     ips.filter(|ip| {
         let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
         !ip.is_multicast() && !broadcast
@@ -62,8 +62,8 @@ pub(super) fn rtcp_address(media: &Media, rtp: SocketAddr) -> SocketAddr {
                 .filter(|port: &u16| *port != 0)?;
             let ip = fields
                 .nth(2)
-                .and_then(|ip| ip.parse().ok())
-                .unwrap_or(rtp.ip());
+                .and_then(|ip| ip.parse::<IpAddr>().ok())
+                .map_or(rtp.ip(), |ip| ip.to_canonical());
             Some(SocketAddr::new(ip, port))
         });
     written.unwrap_or_else(|| {
@@ -86,6 +86,7 @@ mod tests {
         LocalMedia {
             address: address.parse().unwrap(),
             other: other.map(|other| other.parse().unwrap()),
+            by_other: false,
             rtp_port: 20_000,
             codecs: vec![Codec::Pcmu],
             session_id: 1,
@@ -139,6 +140,44 @@ mod tests {
         let line = format!("{AUDIO}c=IN IP6 2001:db8::7\r\nc=IN IP4 192.0.2.7\r\n");
         let (whereto, _) = answered(&line, &local(V4, None)).unwrap();
         assert_eq!(whereto, "192.0.2.7:4000");
+    }
+
+    #[test]
+    fn what_was_agreed_on_goes_on_in_its_family_under_the_same_origin() {
+        let mut local = local(V4, Some(V6));
+        let offer = |c: &str| {
+            format!("v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc={c}\r\nt=0 0\r\n{AUDIO}")
+        };
+        let told = |description: &[u8]| {
+            let text = String::from_utf8(description.to_vec()).unwrap();
+            let own = |line: &&str| line.starts_with("o=") || line.starts_with("c=");
+            text.lines().filter(own).collect::<Vec<_>>().join(" ")
+        };
+        let both = format!("o=- 1 1 IN IP4 {V4} c=IN IP6 {V6}");
+        for c in ["IN IP6 2001:db8::7", "IN IP4 0.0.0.0", "IN IP6 ::"] {
+            let (agreed, answer) = sdp::answer(offer(c).as_bytes(), &local).unwrap();
+            assert_eq!(told(&answer), both, "{c}");
+            local.agreed(&agreed);
+            assert_eq!(told(&sdp::offer(&local)), both, "{c}");
+        }
+        // The peer may change it.
+        let (agreed, answer) = sdp::answer(offer("IN IP4 192.0.2.7").as_bytes(), &local).unwrap();
+        let four = format!("o=- 1 1 IN IP4 {V4} c=IN IP4 {V4}");
+        assert_eq!(told(&answer), four);
+        local.agreed(&agreed);
+        assert_eq!(told(&sdp::offer(&local)), four);
+    }
+
+    #[test]
+    fn an_ipv4_address_written_as_ipv6_is_the_ipv4_address() {
+        let lines =
+            format!("c=IN IP6 ::ffff:192.0.2.7\r\n{AUDIO}a=rtcp:4009 IN IP6 ::ffff:192.0.2.7\r\n");
+        let (whereto, own) = answered(&lines, &local(V4, None)).unwrap();
+        assert_eq!(whereto, "192.0.2.7:4000");
+        assert_eq!(own, "c=IN IP4 198.51.100.1 m=audio 20000 RTP/AVP 0");
+        let offer = format!("v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nt=0 0\r\n{lines}");
+        let (parameters, _) = sdp::answer(offer.as_bytes(), &local(V4, None)).unwrap();
+        assert_eq!(parameters.remote_rtcp.to_string(), "192.0.2.7:4009");
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl SourceLimits {
     }
 }
 
-fn host_of(source: IpAddr) -> IpAddr {
+/// What counts as one source: an IPv4 address, or the /64 that one IPv6 host has all of.
+pub(crate) fn host_of(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4(ip),
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),

@@ -25,7 +25,7 @@ mod extmap;
 mod fmtp;
 mod framing;
 mod guard;
-mod limits;
+pub(crate) mod limits;
 mod message;
 mod provisional;
 mod registration;

@@ -34,6 +34,8 @@ pub struct LocalMedia {
     pub address: IpAddr,
     /// The same of the other family, for peers who name an address of that one.
     pub other: Option<IpAddr>,
+    /// It is in use: offers name it.
+    pub by_other: bool,
     /// The port for RTP; RTCP comes to the next one unless multiplexed.
     pub rtp_port: u16,
     /// What we speak, best first.
@@ -55,14 +57,20 @@ impl LocalMedia {
     /// names no address at all.
     pub(crate) fn towards(&self, peer: IpAddr) -> Option<IpAddr> {
         let reaches = |own: &IpAddr| own.is_ipv4() == peer.is_ipv4() || peer.is_unspecified();
-        [Some(self.address), self.other]
-            .into_iter()
-            .flatten()
-            .find(reaches)
+        let (first, second) = if self.by_other {
+            (self.other, Some(self.address))
+        } else {
+            (Some(self.address), self.other)
+        };
+        [first, second].into_iter().flatten().find(reaches)
     }
 
-    /// What was agreed on is offered again from now on: encrypted, or not.
+    /// What was agreed on is offered again from now on: the family of addresses; encrypted, or not.
     pub fn agreed(&mut self, parameters: &MediaParameters) {
+        let peer = parameters.remote_rtp.ip();
+        if !peer.is_unspecified() {
+            self.by_other = self.towards(peer) == self.other && self.other.is_some();
+        }
         if let Some(keys) = &mut self.keys {
             keys.in_use = parameters.srtp.map(|keys| keys.ours.suite());
         }
@@ -148,7 +156,8 @@ pub fn offer(local: &LocalMedia) -> Bytes {
     };
     attributes.extend(crypto.map(crypto_attribute));
     let media = audio_line(local.rtp_port, profile, &payload_types, attributes);
-    write(local, local.address, vec![media])
+    let address = local.other.filter(|_| local.by_other);
+    write(local, address.unwrap_or(local.address), vec![media])
 }
 
 /// Takes what we can of an offer and writes the answer.
@@ -527,9 +536,10 @@ pub(super) fn values<'a>(
         .filter_map(|a| a.value.as_deref())
 }
 
+/// The origin's address stays what it was, whichever is sent to (RFC 3264 section 8).
 fn write(local: &LocalMedia, address: IpAddr, medias: Vec<Media>) -> Bytes {
     let mut session = Session::new(
-        Origin::with_ip_addr(local.session_id, local.session_version, address),
+        Origin::with_ip_addr(local.session_id, local.session_version, local.address),
         "-",
     );
     session.connection = Some(Connection::from_ip_addr(address));
@@ -587,6 +597,7 @@ mod tests {
         LocalMedia {
             address: "198.51.100.1".parse().unwrap(),
             other: None,
+            by_other: false,
             rtp_port: 20_000,
             codecs: vec![Codec::Opus, Codec::G722, Codec::Pcma, Codec::Pcmu],
             session_id: 42,

@@ -234,6 +234,11 @@ impl Transport {
     }
 }
 
+/// An IPv4 peer is one, whichever socket he came by; one of IPv6 reaches him too.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
 /// The address of ours that the kernel would send from to reach `peer`: where nothing else is configured,
 /// that is where the peer reaches us.
 pub(crate) fn local_address(peer: IpAddr) -> io::Result<IpAddr> {

@@ -2,7 +2,7 @@
 //! addresses are tried one after the other.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -81,8 +81,9 @@ impl Outgoing {
         match name {
             None => {
                 let flow = stream_flow(connection, peer, StreamTransport::Tcp);
+                let contact = contact(&self.tcp, local)?;
                 self.door.carry_out(stream, flow).await?;
-                self.tell(trunk, flow, contact(&self.tcp, local)?).await
+                self.tell(trunk, flow, contact).await
             }
             Some(name) => {
                 let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
@@ -93,8 +94,9 @@ impl Outgoing {
                     failed.fetch_add(1, Ordering::Relaxed);
                 })?;
                 let flow = stream_flow(connection, peer, StreamTransport::Tls);
+                let contact = contact(&self.tls, local)?;
                 self.door.carry_out(stream, flow).await?;
-                self.tell(trunk, flow, contact(&self.tls, local)?).await
+                self.tell(trunk, flow, contact).await
             }
         }
     }
@@ -114,7 +116,7 @@ fn from_turn(mut peers: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
 }
 
 /// Which of our addresses is reached at `here`, and as what: one that listens there or everywhere, else
-/// the first of that family.
+/// the first of that family, else `[::]`, which takes IPv4 too.
 fn listening(own: &[SocketAddr], here: IpAddr) -> Option<(usize, SocketAddr)> {
     let family = || {
         let all = own.iter().enumerate();
@@ -122,7 +124,11 @@ fn listening(own: &[SocketAddr], here: IpAddr) -> Option<(usize, SocketAddr)> {
     };
     let (place, at) = family()
         .find(|(_, at)| at.ip() == here || at.ip().is_unspecified())
-        .or_else(|| family().next())?;
+        .or_else(|| family().next())
+        .or_else(|| {
+            let mut all = own.iter().enumerate();
+            all.find(|(_, at)| at.ip() == Ipv6Addr::UNSPECIFIED)
+        })?;
     let ip = if at.ip().is_unspecified() {
         here
     } else {
@@ -185,7 +191,8 @@ mod tests {
                 &["[::]:5060", "10.0.0.5:5061", "10.0.1.5:5063"],
                 Some((2, "10.0.1.5:5063")),
             ),
-            (&["[::]:5060"], None),
+            (&["[::1]:5060", "[::]:5062"], Some((1, "10.0.1.5:5062"))),
+            (&["[::1]:5060"], None),
         ] {
             let expected = expected.map(|(place, at)| (place, at.parse().unwrap()));
             assert_eq!(listening(&own(all), here), expected, "{all:?}");

@@ -15,10 +15,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::TlsIdentity;
-use super::{FIRST_BYTES, Inbound, TransportCounters};
+use super::{FIRST_BYTES, Inbound, TransportCounters, canonical};
 use crate::sip::event::{ConnectionId, Flow, StreamTransport};
+use crate::sip::limits::host_of;
 
-/// How many connections there may be, in all and from one address.
+/// How many connections there may be, in all and from one host.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionLimits {
     open: AtomicUsize,
@@ -33,7 +34,8 @@ struct Place {
 }
 
 impl Place {
-    fn take(limits: &Arc<ConnectionLimits>, source: IpAddr) -> Option<Self> {
+    fn take(limits: &Arc<ConnectionLimits>, peer: IpAddr) -> Option<Self> {
+        let source = host_of(peer);
         if limits.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
             limits.open.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -75,7 +77,7 @@ impl Door {
     pub(super) async fn accept(self, listener: TcpListener) {
         while !self.inbound.is_closed() {
             match listener.accept().await {
-                Ok((stream, peer)) => self.admit(stream, peer),
+                Ok((stream, peer)) => self.admit(stream, canonical(peer)),
                 // Out of descriptors, most likely: wait instead of spinning.
                 Err(error) => {
                     tracing::warn!(%error, "accepting a SIP connection failed, trying again");
@@ -122,7 +124,8 @@ impl Door {
         let inbound = self.inbound.clone();
         tokio::spawn(async move {
             // An error on a connection means that it is over.
-            let _ended = carry(stream, flow, &inbound, outgoing).await;
+            // Nobody has to say anything on it before a call does.
+            let _ended = carry(stream, flow, &inbound, outgoing, IDLE).await;
             let _gateway_gone = inbound.send(Inbound::Closed(connection)).await;
         });
         Ok(())
@@ -181,21 +184,22 @@ impl Door {
         {
             return Ok(());
         }
-        let ended = carry(stream, flow, &self.inbound, outgoing).await;
+        let ended = carry(stream, flow, &self.inbound, outgoing, FIRST_BYTES).await;
         let _gateway_gone = self.inbound.send(Inbound::Closed(connection)).await;
         ended
     }
 }
 
+/// Until it ends, or is silent for longer than `patience` at first, and than [`IDLE`] later.
 async fn carry(
     stream: impl AsyncRead + AsyncWrite,
     flow: Flow,
     inbound: &mpsc::Sender<Inbound>,
     mut outgoing: mpsc::Receiver<Bytes>,
+    mut patience: Duration,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
-    let mut patience = FIRST_BYTES;
     loop {
         tokio::select! {
             read = timeout(patience, reader.read_buf(&mut buffer)) => {

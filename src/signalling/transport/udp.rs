@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{Inbound, TransportCounters};
+use super::{Inbound, TransportCounters, canonical};
 use crate::sip::event::Flow;
 
 /// Receives until the gateway is gone.
@@ -23,6 +23,7 @@ pub(super) async fn receive(
     while !inbound.is_closed() {
         match socket.recv_from(&mut buffer).await {
             Ok((length, peer)) => {
+                let peer = canonical(peer);
                 let bytes = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
                 let datagram = Inbound::Datagram(
                     Flow::Udp {

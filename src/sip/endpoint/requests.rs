@@ -403,8 +403,8 @@ fn screen_content(request: &Request) -> Result<(), Refusal> {
 
 /// Who says what he takes, and SDP isn't among it, can't be answered (RFC 3261 section 20.1).
 fn screen_accept(request: &Request) -> Result<(), Refusal> {
-    let mut accepted = request.headers.list("Accept").peekable();
-    let said = accepted.peek().is_some();
+    let said = request.headers.first("Accept").is_some();
+    let mut accepted = request.headers.list("Accept");
     let takes_sdp = accepted.any(|range| {
         let media_type = range.split(';').next().unwrap_or_default().trim();
         [SDP, "application/*", "*/*"]

@@ -136,9 +136,12 @@ impl Trunks {
         }
     }
 
-    /// Its way seems to lead nowhere: another is looked for.
+    /// It doesn't answer: its name may lead elsewhere by now. Where a connection is gone, that tells of itself; one that
+    /// is there has other calls.
     pub(super) fn seek_again(&self, trunk: TrunkId) {
-        if let Some(wanted) = self.get(trunk).and_then(|trunk| trunk.wanted.as_ref()) {
+        let by_datagrams = |trunk: &&Trunk| trunk.config.transport == SipTransport::Udp;
+        let trunk = self.get(trunk).filter(by_datagrams);
+        if let Some(wanted) = trunk.and_then(|trunk| trunk.wanted.as_ref()) {
             wanted.send_modify(|times| *times += 1);
         }
     }

@@ -26,7 +26,7 @@ impl Endpoint {
             Stage::Ringing => self.reject(now, dialog, refusal_of(q850), None, None),
             Stage::Calling { cancel, .. } => match cancel {
                 Cancel::Unwanted { provisional: true } => self.send_cancel(now, dialog),
-                Cancel::Unwanted { provisional: false } => *cancel = Cancel::Wanted,
+                Cancel::Unwanted { provisional: false } => self.cancel_later(now, dialog),
                 Cancel::Wanted | Cancel::Sent => {}
             },
             Stage::Confirmed => match call.peer_offer {

@@ -96,7 +96,7 @@ impl Trunk {
             .peers
             .iter()
             .any(|network| network.contains(peer))
-            || self.way.as_ref().is_some_and(|way| way.is_from(peer))
+            || self.registrar.is_some() && self.way.as_ref().is_some_and(|way| way.is_from(peer))
     }
 
     /// Is its own end at the other end of this flow? Whoever may forge addresses must at least know the port.
@@ -188,6 +188,11 @@ impl Endpoint {
         let Some(reached) = self.trunks.get_mut(trunk.0) else {
             return;
         };
+        // Calls by it whose connection was lost go on by this one.
+        let calls = self.dialogs.values_mut();
+        for call in calls.filter(|call| call.trunk == Some(trunk) && call.flow.is_none()) {
+            call.flow = Some(flow);
+        }
         let before = reached.way.replace(Way { flow, local });
         if let Some(registrar) = &mut reached.registrar {
             registrar.registration.connected(now);

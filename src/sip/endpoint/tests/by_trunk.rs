@@ -244,6 +244,34 @@ fn requests_within_a_call_are_sent_again_with_credentials_where_the_trunk_asks()
 }
 
 #[test]
+fn a_call_whose_connection_was_lost_is_ended_by_the_trunks_next_one() {
+    let mut bench = Bench::registered();
+    let (dialog, _) = bench.up_by_trunk();
+    bench.endpoint.dialogs.get_mut(&dialog).unwrap().flow = None;
+    let next = udp("192.0.2.99:5060");
+    bench
+        .endpoint
+        .trunk_reached(bench.now, TrunkId(0), next, "192.0.2.1:5060");
+    bench.sent();
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    assert_eq!(bench.endpoint.transmits.front().unwrap().flow, next);
+    assert_eq!(statuses(&bench.sent()), ["BYE"]);
+}
+
+#[test]
+fn a_call_called_off_before_a_word_of_the_trunk_is_taken_back_after_its_first() {
+    let mut bench = Bench::registered();
+    let (dialog, invite) = bench.dial_by_trunk();
+    bench.pass(Duration::from_secs(2));
+    bench.sent();
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    bench.pass(Duration::from_secs(7));
+    bench.sent();
+    let sent = bench.hears_trunk(&response(&invite, 180, "pt"));
+    assert_eq!(statuses(&sent), ["CANCEL"]);
+}
+
+#[test]
 fn without_a_registrar_only_the_configured_realm_counts() {
     for (realm, answered) in [
         (Some("carrier"), true),
@@ -269,6 +297,10 @@ fn without_a_registrar_only_the_configured_realm_counts() {
             .endpoint
             .trunk_reached(now, TrunkId(0), udp(REGISTRAR), local);
         assert!(bench.endpoint.takes_calls(now, TrunkId(0)));
+        assert!(
+            bench.endpoint.trunk_of(udp(REGISTRAR)).is_none(),
+            "calls from there are a stranger's, unless it is among the peers"
+        );
         let (_, invite) = bench.dial_by_trunk();
         let sent = bench.hears_trunk(&challenge(&invite, 401, OURS));
         assert_eq!(

@@ -48,15 +48,16 @@ fn rename(server: &Server, meeting: &Meeting, names: std::ops::Range<u32>) {
 /// them, who send nothing, is told in between.
 fn names(events: &[Value]) -> Vec<u32> {
     let updated = events.iter().filter(|e| e["type"] == "participant.updated");
-    let mut was_one_way = Value::Bool(false);
-    updated
-        .filter(|e| {
-            let one_way = e["data"]["quality"]["one_way"].clone();
-            std::mem::replace(&mut was_one_way, one_way.clone()) == one_way
-        })
-        .filter_map(|e| e["data"]["name"].as_str())
-        .map(|name| name.parse().expect("a number"))
-        .collect()
+    let told = updated.filter_map(|e| Some((e["data"]["name"].as_str()?, one_way(e))));
+    let mut told: Vec<(u32, bool)> = told
+        .map(|(name, one_way)| (name.parse().expect("a number"), one_way))
+        .collect();
+    told.dedup_by(|next, before| next.0 == before.0 && next.1 != before.1);
+    told.into_iter().map(|(name, _)| name).collect()
+}
+
+fn one_way(event: &Value) -> bool {
+    event["data"]["quality"]["one_way"] == Value::Bool(true)
 }
 
 #[test]

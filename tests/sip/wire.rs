@@ -26,7 +26,8 @@ impl Target {
                 server: None,
             };
         }
-        let server = Server::start("");
+        // Long enough to say that it rings.
+        let server = Server::start("limits.ring_ms = 100");
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], server.sip_port)),
             server: Some(server),

@@ -7,7 +7,7 @@ PROGRAM := target/release/voicebridge
 DOC := $(DESTDIR)$(PREFIX)/share/doc/voicebridge
 CARGO ?= cargo
 
-.PHONY: help run test quality contract tsan compare audit build install
+.PHONY: help run test fuzz quality contract tsan compare audit build install
 
 help: ## what there is
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -65,3 +65,7 @@ install: ## into PREFIX (/usr/local), below DESTDIR; build first
 	install -D -m 644 -t $(DOC)/docs docs/*
 	install -D -m 644 -t $(DOC)/asterisk asterisk/*
 	install -D -m 644 -t $(DOC)/dialplans dialplans/*
+
+fuzz: ## fuzz one reader for SECONDS (60); TARGET is one of fuzz/fuzz_targets (needs cargo-fuzz: cargo install cargo-fuzz)
+	@test -n "$(TARGET)" || { ls fuzz/fuzz_targets | sed 's/\.rs$$//'; echo "say TARGET=..." >&2; exit 1; }
+	cd fuzz && nice -n 19 cargo fuzz run -s none $(TARGET) -- -max_total_time=$(or $(SECONDS),60) -timeout=5 -rss_limit_mb=2048

@@ -46,8 +46,6 @@ impl Endpoint {
             return false;
         }
         let replaced = match response.status {
-            // A registration answers them itself.
-            401 | 407 if self.is_register(id) => return false,
             401 | 407 => self.credentials(id, flow, response),
             422 => self.longer_session(id, response),
             _ => return false,
@@ -59,11 +57,6 @@ impl Endpoint {
                 false
             }
         }
-    }
-
-    fn is_register(&self, id: TransactionId) -> bool {
-        let asked = self.clients.get(&id);
-        asked.is_some_and(|asked| matches!(asked.purpose, Purpose::Register(_)))
     }
 
     /// In a call by a trunk: does somebody ask for credentials whom nothing was sent to? He isn't listened to, and

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::sip::compose::RequestHead;
+use crate::sip::dialog::Stage;
 use crate::sip::digest::Credentials;
 use crate::sip::endpoint::qualify::{Qualify, QualifySettings};
 use crate::sip::endpoint::{Endpoint, Purpose, Timer};
-use crate::sip::event::{Flow, SipEvent, TrunkId, TrunkState};
+use crate::sip::event::{ConnectionId, Flow, SipEvent, TrunkId, TrunkState};
 use crate::sip::message::Response;
 use crate::sip::registration::{Meaning, Registration, retry_after};
 use crate::sip::timers::earliest;
@@ -188,11 +189,6 @@ impl Endpoint {
         let Some(reached) = self.trunks.get_mut(trunk.0) else {
             return;
         };
-        // Calls by it whose connection was lost go on by this one.
-        let calls = self.dialogs.values_mut();
-        for call in calls.filter(|call| call.trunk == Some(trunk) && call.flow.is_none()) {
-            call.flow = Some(flow);
-        }
         let before = reached.way.replace(Way { flow, local });
         if let Some(registrar) = &mut reached.registrar {
             registrar.registration.connected(now);
@@ -203,9 +199,31 @@ impl Endpoint {
             reached.qualify.begin(now, is_another);
         }
         let before = before.and_then(|way| way.flow.connection());
-        self.closes
-            .extend(before.filter(|connection| flow.connection() != Some(*connection)));
+        let before = before.filter(|connection| flow.connection() != Some(*connection));
+        if !self.move_calls(trunk, before, flow) {
+            self.closes.extend(before);
+        }
         self.settle_trunk(trunk);
+    }
+
+    /// Calls by a trunk that are up and whose connection is lost, or was this one, go on by another. True: some are
+    /// still being set up by it, so it is left open.
+    fn move_calls(&mut self, trunk: TrunkId, before: Option<ConnectionId>, to: Flow) -> bool {
+        let mut is_needed = false;
+        let calls = self.dialogs.values_mut();
+        for call in calls.filter(|call| call.trunk == Some(trunk)) {
+            let is_left = call
+                .flow
+                .is_none_or(|flow| before.is_some() && flow.connection() == before);
+            match call.stage {
+                Stage::Confirmed if is_left => call.flow = Some(to),
+                Stage::Ringing | Stage::Calling { .. } | Stage::Leaving { .. } => {
+                    is_needed |= is_left;
+                }
+                Stage::Confirmed => {}
+            }
+        }
+        is_needed
     }
 
     /// Takes our address back from all registrars: no more calls are wanted.

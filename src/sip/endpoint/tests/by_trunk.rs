@@ -259,6 +259,38 @@ fn a_call_whose_connection_was_lost_is_ended_by_the_trunks_next_one() {
 }
 
 #[test]
+fn another_connection_to_a_trunk_takes_what_is_up_and_leaves_what_rings_its_own() {
+    let mut bench = Bench::registered();
+    let over = |connection| Flow::Stream {
+        connection: ConnectionId(connection),
+        peer: REGISTRAR.parse().unwrap(),
+        over: StreamTransport::Tcp,
+    };
+    let by = |bench: &mut Bench, connection| {
+        let now = bench.now;
+        bench
+            .endpoint
+            .trunk_reached(now, TrunkId(0), over(connection), "192.0.2.1:5060");
+        bench.endpoint.closes.drain(..).collect::<Vec<_>>()
+    };
+    let (up, _) = bench.up_by_trunk();
+    assert_eq!(by(&mut bench, 1), []);
+    bench.endpoint.dialogs.get_mut(&up).unwrap().flow = Some(over(1));
+    // Nobody needs the former one.
+    assert_eq!(by(&mut bench, 2), [ConnectionId(1)]);
+    assert_eq!(bench.endpoint.dialogs[&up].flow, Some(over(2)));
+    let target = "sip:+39061@carrier.example";
+    let (now, from) = (bench.now, "<sip:gw@carrier.example>");
+    let rings = bench
+        .endpoint
+        .invite_by(now, TrunkId(0), target, from, b"v=0\r\nours");
+    let rings = rings.unwrap();
+    assert_eq!(by(&mut bench, 3), []);
+    assert_eq!(bench.endpoint.dialogs[&rings].flow, Some(over(2)));
+    assert_eq!(bench.endpoint.dialogs[&up].flow, Some(over(3)));
+}
+
+#[test]
 fn a_call_called_off_before_a_word_of_the_trunk_is_taken_back_after_its_first() {
     let mut bench = Bench::registered();
     let (dialog, invite) = bench.dial_by_trunk();

@@ -265,19 +265,24 @@ fn bursts(codec: Codec, seconds: usize) -> Vec<Vec<u8>> {
 
 /// How much later than the fastest way each burst begins to be heard, in ms; the ear's own clock.
 fn burst_delays(codec: Codec, link: &Link, pcm: &[i16], seconds: usize) -> Vec<f64> {
-    let per_ms = codec.sample_rate().hz() as usize / 1000;
-    let at = |ms: f64| ((ms.max(0.0) * per_ms as f64) as usize).min(pcm.len());
     (0..seconds)
         .filter_map(|second| {
             // A packet is sent when its last sample was spoken, and heard from its first one on.
             let ideal = link.ours(second as f64 * 1000.0 + 320.0);
-            let from = at(ideal - 100.0);
-            let found = pcm[from..at(ideal + 400.0)]
-                .iter()
-                .position(|x| f64::from(*x).abs() > amplitude(TONE_DBFS) / 3.0)?;
-            Some((from + found) as f64 / per_ms as f64 - ideal)
+            burst_delay(codec, pcm, ideal)
         })
         .collect()
+}
+
+/// How much later than at `ideal` a burst begins to be heard, both in ms; `None`: within 400 ms it doesn't.
+fn burst_delay(codec: Codec, pcm: &[i16], ideal: f64) -> Option<f64> {
+    let per_ms = codec.sample_rate().hz() as usize / 1000;
+    let at = |ms: f64| ((ms.max(0.0) * per_ms as f64) as usize).min(pcm.len());
+    let from = at(ideal - 100.0);
+    let found = pcm[from..at(ideal + 400.0)]
+        .iter()
+        .position(|x| f64::from(*x).abs() > amplitude(TONE_DBFS) / 3.0)?;
+    Some((from + found) as f64 / per_ms as f64 - ideal)
 }
 
 #[test]

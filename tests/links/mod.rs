@@ -221,8 +221,6 @@ impl Speech {
     fn delays(&self, network: Network) -> (f64, f64, f64) {
         let carried = network.carry(&self.bursts);
         let heard = hear(&parameters(self.codec), &carried.arrivals);
-        let per_ms = self.codec.sample_rate().hz() as usize / 1000;
-        let at = |ms: f64| ((ms.max(0.0) * per_ms as f64) as usize).min(heard.pcm.len());
         let came: Vec<_> = (2..self.seconds)
             .filter(|second| carried.delays[second * 50 + 15].is_some())
             .collect();
@@ -230,11 +228,7 @@ impl Speech {
             .iter()
             .filter_map(|second| {
                 let ideal = network.link().ours(*second as f64 * 1000.0 + 320.0);
-                let from = at(ideal - 100.0);
-                let found = heard.pcm[from..at(ideal + 400.0)]
-                    .iter()
-                    .position(|x| f64::from(*x).abs() > amplitude(TONE_DBFS) / 3.0)?;
-                Some((from + found) as f64 / per_ms as f64 - ideal)
+                burst_delay(self.codec, &heard.pcm, ideal)
             })
             .collect();
         // Next to none is lost to what hides a loss.

@@ -597,3 +597,17 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// baresip holds a key typed at its console for 250 ms, and a busy machine may read it late.
 const KEY: Duration = Duration::from_millis(600);
 const RTP_PORTS: u16 = 20;
+
+/// Ends the call of two phones that were in together, the first with [`PCMA`], the other with [`PCMU`]: each heard the
+/// other as loud as he spoke, and not himself.
+pub(crate) fn assert_they_heard_each_other(mut first: Phone, mut second: Phone) {
+    for phone in [&mut first, &mut second] {
+        phone.write("\n/quit\n");
+    }
+    let (by_first, by_second) = (first.finish(), second.finish());
+    for (heard, other, own) in [(by_first, PCMU, PCMA), (by_second, PCMA, PCMU)] {
+        let (level, echo) = (heard.level(&other), heard.level(&own));
+        assert!((level - SENT_DBFS).abs() <= LEVEL_ERROR_DB, "{level}");
+        assert!(echo < SENT_DBFS - SEPARATION_DB, "hears himself: {echo}");
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::asterisk::{Asterisk, text};
 use crate::asterisk_life::{all_people, assert_back, people, wait_until};
-use crate::baresip::{LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, TALK, Voice};
+use crate::baresip::{PCMA, PCMU, Phone, TALK, Voice, assert_they_heard_each_other};
 use crate::outcomes::wait_for_participants;
 use crate::ports::{port, ports};
 use crate::server::{CALLER, Meeting, Server};
@@ -42,16 +42,7 @@ fn who_is_called_and_presses_1_is_in_and_heard() {
     );
     assert!(!text(&anna["number"]).contains(CALLER), "{anna}");
     sleep(TALK);
-    let phones = [&mut first, &mut called];
-    for phone in phones {
-        phone.write("\n/quit\n");
-    }
-    let (by_first, by_called) = (first.finish(), called.finish());
-    for (heard, other, own) in [(by_first, PCMU, PCMA), (by_called, PCMA, PCMU)] {
-        let (level, echo) = (heard.level(&other), heard.level(&own));
-        assert!((level - SENT_DBFS).abs() <= LEVEL_ERROR_DB, "{level}");
-        assert!(echo < SENT_DBFS - SEPARATION_DB, "hears himself: {echo}");
-    }
+    assert_they_heard_each_other(first, called);
     asterisk.assert_nothing_is_left();
     let record = record_of(&server, text(&answer.1["call_id"]));
     assert_eq!(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::asterisk::{Asterisk, text};
 use crate::asterisk_life::{people, wait_until};
-use crate::baresip::{LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, TALK};
+use crate::baresip::{PCMA, PCMU, Phone, TALK, assert_they_heard_each_other};
 use crate::dialling::{allow, dial, is_over, record_of};
 use crate::outcomes::wait_for_participants;
 use crate::ports::{port, ports};
@@ -64,15 +64,7 @@ fn who_is_called_by_a_trunk_that_challenges_is_asked_and_in_and_heard() {
     let anna = anna["items"][1].clone();
     assert_eq!((text(&anna["name"]), text(&anna["kind"])), ("Anna", "sip"));
     sleep(TALK);
-    for phone in [&mut first, &mut called] {
-        phone.write("\n/quit\n");
-    }
-    let (by_first, by_called) = (first.finish(), called.finish());
-    for (heard, other, own) in [(by_first, PCMU, PCMA), (by_called, PCMA, PCMU)] {
-        let (level, echo) = (heard.level(&other), heard.level(&own));
-        assert!((level - SENT_DBFS).abs() <= LEVEL_ERROR_DB, "{level}");
-        assert!(echo < SENT_DBFS - SEPARATION_DB, "hears himself: {echo}");
-    }
+    assert_they_heard_each_other(first, called);
     asterisk.assert_nothing_is_left();
     let record = record_of(&server, &call);
     assert_eq!(

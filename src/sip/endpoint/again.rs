@@ -77,18 +77,10 @@ impl Endpoint {
 
     /// The trunk of the call that a request is for.
     fn trunk_for(&self, purpose: Purpose) -> Option<TrunkId> {
-        match purpose {
-            Purpose::Branch(trunk) => trunk,
-            Purpose::Invite(_)
-            | Purpose::Reinvite(_)
-            | Purpose::Acknowledge(_)
-            | Purpose::Info(_)
-            | Purpose::Refresh(_)
-            | Purpose::Bye(_)
-            | Purpose::Register(_)
-            | Purpose::Qualify(_)
-            | Purpose::Anything => self.dialogs.get(&purpose.dialog()?)?.trunk,
+        if let Purpose::Branch(trunk) = purpose {
+            return trunk;
         }
+        self.dialogs.get(&purpose.dialog()?)?.trunk
     }
 
     fn credentials(

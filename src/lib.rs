@@ -6,6 +6,7 @@
 pub mod units;
 pub mod config;
 pub mod media;
+pub mod handshake;
 pub mod booking;
 pub mod sip;
 pub mod ari;

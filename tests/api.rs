@@ -59,12 +59,12 @@ use voicebridge::booking::admission::CallId;
 use voicebridge::booking::service::NewKey;
 use voicebridge::booking::{
     BookingSettings, Bookings, CallRecord, CallerNumber, DialInNumber, Direction, HangupBy,
-    KeyRole, MeetingId, Outcome, ParticipantId, Reach, Role, SqlStore,
+    KeyRole, MeetingId, Outcome, ParticipantId, Reach, Role, SqlStore, Verstat,
 };
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
     DialOrder, DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
-    ParticipantState, Quality, Readiness, TrunkStanding,
+    ParticipantState, Quality, Readiness, TargetLeft, TrunkStanding,
 };
 
 use voicebridge::units::DialplanPlace;
@@ -276,7 +276,15 @@ impl LiveCalls for Roster {
                 registered: Some(true),
                 reachable: Some(true),
                 since: "2026-11-23T09:00:00Z".to_owned(),
+                calls: 4,
+                calls_max: Some(30),
                 round_trip_ms: Some(12.5),
+                target: Some("tls:192.0.2.7:5061".to_owned()),
+                left_alone: vec![TargetLeft {
+                    target: "tls:192.0.2.8:5061".to_owned(),
+                    fault: "connection refused".to_owned(),
+                    seconds: 59,
+                }],
             }],
             ..Gauges::default()
         }
@@ -1450,6 +1458,7 @@ fn call(n: u128, organisation: Option<&Value>, api_meeting: Option<&Value>) -> C
         hangup_by: HangupBy::System,
         q850: 16,
         trunk: None,
+        verstat: (n < 4).then_some(Verstat::NotValidated),
         sip_call_id: None,
         asterisk_channel: None,
         quality: None,
@@ -1482,6 +1491,7 @@ async fn calls_are_listed_as_json_and_csv_without_the_callers_number() {
     let page = api.ask(&key, "GET", "/v1/calls?limit=2", None).await.json();
     let first = &page["items"][0];
     assert_eq!(first["id"], json!(Uuid::from_u128(3)));
+    assert_eq!(first["verstat"], "not_validated");
     assert_eq!(
         (&first["caller"], &first["outcome"], &first["hangup_by"]),
         (&json!("…5678"), &json!("wrong_pin"), &json!("system"))
@@ -1633,6 +1643,7 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
         "voicebridge_concealed_frames_total 7",
         "voicebridge_one_way_audio_total 0",
         "voicebridge_trunk_up{name=\"carrier\"} 1",
+        "voicebridge_trunk_calls{name=\"carrier\"} 4",
         "voicebridge_trunk_round_trip_seconds{name=\"carrier\"} 0.0125",
         "voicebridge_store_up 1",
         "# EOF",

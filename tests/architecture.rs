@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 const TESTS_ONLY: &str = "#[cfg(test)]";
 
 /// A module may import those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "units",
     "config",
     "media",
+    "handshake",
     "booking",
     "sip",
     "ari",

@@ -13,7 +13,7 @@ use voicebridge::config::Config;
 use voicebridge::engine::{Control, EngineConfig};
 use voicebridge::media::clip::Rendition;
 use voicebridge::media::codec::Codec;
-use voicebridge::signalling::{self, GatewaySettings, Parts, Running};
+use voicebridge::signalling::{self, GatewaySettings, Parts, Resolver, Running};
 use voicebridge::units::Voice;
 
 /// Has nothing to say: no call gets that far.
@@ -50,6 +50,7 @@ async fn node(busy_max: f32, ports: std::ops::RangeInclusive<u16>) -> (Running, 
         tls: None,
         advertise: Default::default(),
         trunks: Vec::new(),
+        resolver: Resolver::new(&[]),
         asterisks: Vec::new(),
         bookings: bookings.clone(),
         speaker: Arc::new(Mute),

@@ -155,6 +155,7 @@ impl Lines {
             direction: Direction::SendRecv,
             prefer_own_order: false,
             keys: None,
+            handshake: None,
         };
         let from = format!("sip:caller{}@127.0.0.1", dial.index);
         let pin = dial.pin.clone().unwrap_or_default();
@@ -236,7 +237,9 @@ impl Lines {
             | SipEvent::Provisional { .. }
             | SipEvent::Acknowledged { .. }
             | SipEvent::Info { .. }
+            | SipEvent::OtherRealm { .. }
             | SipEvent::ReinviteFailed { .. }
+            | SipEvent::Refreshed { .. }
             | SipEvent::Trunk { .. } => {}
         }
         Ok(())

@@ -136,7 +136,7 @@ pub(super) fn cell(value: Option<&serde_json::Value>) -> String {
     }
 }
 
-const CSV_COLUMNS: [&str; 22] = [
+const CSV_COLUMNS: [&str; 23] = [
     "id",
     "kind",
     "organisation",
@@ -159,6 +159,7 @@ const CSV_COLUMNS: [&str; 22] = [
     "quality",
     "direction",
     "caller_hash",
+    "verstat",
 ];
 
 #[cfg(test)]

@@ -187,6 +187,7 @@ impl Snapshot {
             "reason",
             &live.packets_refused,
         )?;
+        self.encode_handshakes(to)?;
         let (name, help) = (
             "voicebridge_call_setup_seconds",
             "From a call's arrival to the first byte of its first prompt",
@@ -206,6 +207,24 @@ impl Snapshot {
             "voicebridge_one_way_audio",
             "Legs that were sent audio for eight seconds while none came from them",
             live.one_way_audio,
+        )
+    }
+
+    fn encode_handshakes(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let live = &self.gauges;
+        counters(
+            to,
+            "voicebridge_handshakes",
+            "Handshakes that the keys of calls' audio were to come by",
+            "result",
+            &live.handshakes,
+        )?;
+        counters(
+            to,
+            "voicebridge_handshake_packets_dropped",
+            "Datagrams of handshakes and of the checks before them that were dropped",
+            "reason",
+            &live.handshake_packets_dropped,
         )
     }
 
@@ -240,6 +259,16 @@ impl Snapshot {
             "Does this trunk answer?",
             "name",
             trunks,
+        )?;
+        gauges(
+            to,
+            "voicebridge_trunk_calls",
+            "Calls by this trunk now, both ways together",
+            "name",
+            self.gauges
+                .trunks
+                .iter()
+                .map(|trunk| (trunk.name.as_str(), trunk.calls as u64)),
         )?;
         let (name, help) = (
             "voicebridge_trunk_round_trip_seconds",

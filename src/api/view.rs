@@ -11,7 +11,7 @@ use crate::booking::service::Explanation;
 use crate::booking::store::StoredCall;
 use crate::booking::{
     DialInNumber, Direction, HangupBy, Meeting, MeetingState, Outcome, PrivacyPolicy, RecurrenceId,
-    Role,
+    Role, Verstat,
 };
 
 pub(super) use crate::call::roster::ParticipantView;
@@ -212,6 +212,9 @@ pub(super) struct CallView {
     pub(super) node: String,
     /// The trunk it came by; null where it came by none.
     pub(super) trunk: Option<String>,
+    /// What that trunk said of the caller's number (STIR): whether the network found that whoever placed the call may use
+    /// it. Only kept: nothing goes by it. Null where it said nothing, or isn't trusted for that (`trust_identity`).
+    pub(super) verstat: Option<Verstat>,
     /// The SIP Call-ID.
     pub(super) sip_call_id: Option<String>,
     /// Asterisk's name of its channel; null where it came by none.
@@ -336,6 +339,7 @@ impl CallView {
             q850: call.q850,
             node: stored.node,
             trunk: call.trunk,
+            verstat: call.verstat,
             sip_call_id: call.sip_call_id.map(without_number),
             asterisk_channel: call.asterisk_channel.map(without_number),
             quality: call.quality,

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::cli::ConfigFile;
 use super::node::media_bind_address;
 use crate::booking::Bookings;
-use crate::config::{Config, SipTransport};
+use crate::config::{Config, SipConfig, SipTransport};
 use crate::prompts::Prompts;
-use crate::signalling::{AsteriskFinding, TlsIdentity, check_asterisk, check_trunk};
+use crate::signalling::{AsteriskFinding, Resolver, TlsIdentity, check_asterisk, check_trunk};
 
 /// What was looked at, and what was found.
 struct Line {
@@ -103,8 +103,8 @@ async fn echo(bookings: &Bookings) -> Line {
 
 /// Certificate and key fit each other.
 fn tls(config: &Config) -> Option<Line> {
-    let files = config.sip.tls.as_ref()?;
-    let verdict = match TlsIdentity::load(files) {
+    config.sip.tls.as_ref()?;
+    let verdict = match TlsIdentity::load(&config.sip) {
         Ok(_) => Verdict::Good("certificate and key fit".to_owned()),
         Err(error) => Verdict::Failed(error.to_string()),
     };
@@ -165,12 +165,17 @@ fn media_ports(config: &Config) -> Line {
 
 /// Each trunk is asked whether it is there, and would know us.
 async fn trunks(config: &Config) -> Vec<Line> {
-    // Where the certificate can't be read, that has been said.
-    let files = config.sip.tls.as_ref();
-    let identity = files.and_then(|files| TlsIdentity::load(files).ok().map(Arc::new));
+    let resolver = Resolver::new(&config.sip.dns_servers);
     let mut lines = Vec::new();
     for trunk in &config.sip.trunks {
-        let verdict = match check_trunk(trunk, identity.as_ref()).await {
+        let alone = SipConfig {
+            trunks: vec![trunk.clone()],
+            ..config.sip.clone()
+        };
+        // Where a certificate can't be read, that has been said.
+        let identity = TlsIdentity::load(&alone).ok().map(Arc::new);
+        let checked = check_trunk(trunk, identity.as_ref(), &resolver).await;
+        let verdict = match checked {
             Ok(text) => Verdict::Good(text),
             Err(text) => Verdict::Failed(text),
         };

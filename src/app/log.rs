@@ -1,8 +1,9 @@
 //! The log: text for people or Elastic Common Schema for machines, on stderr.
 //!
 //! `RUST_LOG` names one level for voicebridge itself (`error`, `warn`, `info`, `debug`, `trace`). What the
-//! libraries below it say is kept to warnings at every level, and the SIP parser's library says nothing
-//! at all: some of them print messages, credentials or keys.
+//! libraries below it say is kept to warnings at every level, and the SIP parser's and the handshakes'
+//! libraries say nothing at all: some of them print messages, credentials or keys, some warn of whatever a
+//! stranger writes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +30,8 @@ pub(super) fn start(format: LogFormat, level: Option<&str>) {
     let filter = Targets::new()
         .with_default(LevelFilter::WARN)
         .with_target("rsipstack", LevelFilter::OFF)
+        .with_target("rtc_dtls", LevelFilter::OFF)
+        .with_target("rtc_stun", LevelFilter::OFF)
         .with_target("voicebridge", level);
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);

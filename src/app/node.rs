@@ -20,7 +20,7 @@ use crate::call::CallLimits;
 use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
 use crate::prompts::Prompts;
-use crate::signalling::{self, GatewaySettings, Parts, Running, TlsIdentity};
+use crate::signalling::{self, GatewaySettings, Parts, Resolver, Running, TlsIdentity};
 use crate::webhooks;
 
 /// See the module's text.
@@ -55,7 +55,7 @@ impl Node {
             .context("reading how long PINs are")?;
         let http = bind_http(config).await?;
         let tls = match &config.sip.tls {
-            Some(files) => Some(Arc::new(TlsIdentity::load(files)?)),
+            Some(_) => Some(Arc::new(TlsIdentity::load(&config.sip)?)),
             None => None,
         };
         let prompts = load_prompts(config);
@@ -66,6 +66,7 @@ impl Node {
             tls: tls.clone(),
             advertise: config.sip.advertise.clone(),
             trunks: config.sip.trunks.clone(),
+            resolver: Resolver::new(&config.sip.dns_servers),
             asterisks: config.asterisks.clone(),
             bookings: bookings.clone(),
             speaker: prompts,
@@ -108,8 +109,8 @@ impl Node {
         if let Err(error) = seed_numbers(&reloaded.config, &self.bookings).await {
             tracing::warn!("the numbers were not reloaded: {error:#}");
         }
-        if let (Some(identity), Some(files)) = (&self.tls, &reloaded.config.sip.tls)
-            && let Err(error) = identity.reload(files)
+        if let Some(identity) = &self.tls
+            && let Err(error) = identity.reload(&reloaded.config.sip)
         {
             tracing::warn!("the certificate was not reloaded, the old one stays: {error}");
         }

@@ -318,6 +318,34 @@ pub enum HangupBy {
     Moved,
 }
 
+/// What a trunk said of a caller's number: whether the network found that whoever placed the call may use it (3GPP TS
+/// 24.229 section 7.2A.20). It is kept, and nothing goes by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verstat {
+    /// TN-Validation-Passed.
+    Passed,
+    /// TN-Validation-Failed.
+    Failed,
+    /// No-TN-Validation.
+    NotValidated,
+}
+
+impl Verstat {
+    /// Reads the parameter's value.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [
+            ("TN-Validation-Passed", Self::Passed),
+            ("TN-Validation-Failed", Self::Failed),
+            ("No-TN-Validation", Self::NotValidated),
+        ];
+        let mut all = all.into_iter();
+        let found = all.find(|(name, _)| name.eq_ignore_ascii_case(text));
+        found.map(|(_, verstat)| verstat)
+    }
+}
+
 /// What is kept of every call, also of those that never got in.
 #[derive(Debug, Clone)]
 pub struct CallRecord {
@@ -355,6 +383,8 @@ pub struct CallRecord {
     pub q850: u8,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// What that trunk said of the caller's number.
+    pub verstat: Option<Verstat>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.

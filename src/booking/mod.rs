@@ -32,7 +32,7 @@ pub mod webhook;
 
 pub use admission::{
     Admission, CallRecord, Direction, HangupBy, MeetingId, NoLine, NoLineWhy, Outcome,
-    ParticipantId, PinQuery, PinVerdict, Refusal, Role, SpokenDigits, Standing,
+    ParticipantId, PinQuery, PinVerdict, Refusal, Role, SpokenDigits, Standing, Verstat,
 };
 pub use conference::ConferenceName;
 pub use dial::{DialRefusal, DialRules};

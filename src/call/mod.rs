@@ -53,6 +53,7 @@ pub use state::{Call, CallPhase, CallSummary};
 
 use crate::booking::{
     Admission, CallRecord, CallerNumber, HangupBy, ParticipantId, Pin, PinVerdict, Standing,
+    Verstat,
 };
 use crate::units::{Key, Language, Voice};
 
@@ -77,6 +78,8 @@ pub struct Arrival {
     pub outgoing: Option<Box<Outgoing>>,
     /// The trunk that it came by.
     pub trunk: Option<String>,
+    /// What that trunk said of the caller's number.
+    pub verstat: Option<Verstat>,
     /// The SIP Call-ID.
     pub sip_call_id: Option<String>,
     /// Asterisk's name of its channel, where it came by one.
@@ -137,6 +140,8 @@ pub enum CallInput {
     HungUp,
     /// No media for too long, or signalling gave up (no ACK).
     Lost,
+    /// His audio was to be encrypted, and there are no keys for it.
+    Unsecured,
     /// The node drains and its time is over, or an operator or the API hangs up.
     Drop(HangupBy),
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::booking::admission::{CallId, OrganisationId};
 use crate::booking::{
     Admission, CallRecord, CallerNumber, Direction, HangupBy, MeetingId, NoLine, Outcome,
-    ParticipantId, RecurrenceId,
+    ParticipantId, RecurrenceId, Verstat,
 };
 use crate::call::past::Called;
 use crate::call::{Arrival, Past, Route};
@@ -34,6 +34,11 @@ impl Ending {
     pub(super) const LOST: Self = Self {
         by: HangupBy::Network,
         q850: RECOVERY_ON_TIMER_EXPIRY,
+    };
+    /// No keys for audio that must be encrypted.
+    pub(super) const UNSECURED: Self = Self {
+        by: HangupBy::System,
+        q850: INCOMPATIBLE_DESTINATION,
     };
     /// We said why and hang up.
     pub(super) const TOLD: Self = Self {
@@ -128,6 +133,7 @@ struct ArrivalFacts {
     caller: CallerNumber,
     number: String,
     trunk: Option<String>,
+    verstat: Option<Verstat>,
     sip_call_id: Option<String>,
     asterisk_channel: Option<String>,
 }
@@ -153,6 +159,7 @@ impl RecordDraft {
             caller,
             number,
             trunk,
+            verstat,
             sip_call_id,
             asterisk_channel,
             ..
@@ -163,6 +170,7 @@ impl RecordDraft {
                 caller,
                 number,
                 trunk,
+                verstat,
                 sip_call_id,
                 asterisk_channel,
             },
@@ -343,6 +351,7 @@ impl RecordDraft {
             hangup_by: ending.by,
             q850: ending.q850,
             trunk: facts.and_then(|facts| facts.trunk.clone()),
+            verstat: facts.and_then(|facts| facts.verstat),
             sip_call_id: facts.and_then(|facts| facts.sip_call_id.clone()),
             asterisk_channel: facts.and_then(|facts| facts.asterisk_channel.clone()),
             quality: None,
@@ -357,4 +366,5 @@ const NO_ANSWER: u8 = 19;
 const NORMAL_UNSPECIFIED: u8 = 31;
 const TEMPORARY_FAILURE: u8 = 41;
 const SWITCHING_CONGESTION: u8 = 42;
+const INCOMPATIBLE_DESTINATION: u8 = 88;
 const RECOVERY_ON_TIMER_EXPIRY: u8 = 102;

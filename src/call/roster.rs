@@ -297,6 +297,10 @@ pub struct Gauges {
     pub packets_dropped: Vec<(&'static str, u64)>,
     /// Audio packets that came to a call's port and were neither used nor answered, since start, by reason.
     pub packets_refused: Vec<(&'static str, u64)>,
+    /// Handshakes that calls' keys were to come by, since start, by what became of them.
+    pub handshakes: Vec<(&'static str, u64)>,
+    /// Their datagrams that were dropped, since start, by reason.
+    pub handshake_packets_dropped: Vec<(&'static str, u64)>,
     /// Frames that were concealed, since start.
     pub concealed_frames: u64,
     /// Legs that were sent audio for eight seconds while none came from them, since start; each once.
@@ -328,8 +332,28 @@ pub struct TrunkStanding {
     /// Since when it is up, or isn't (on this node).
     #[schema(format = "date-time")]
     pub since: String,
+    /// Calls that it has now, both ways together.
+    pub calls: usize,
+    /// As many it may have; null: as there is room for.
+    pub calls_max: Option<usize>,
     /// From the last OPTIONS to its answer, ms; null where there was none.
     pub round_trip_ms: Option<f64>,
+    /// Where its requests go now, like "tls:192.0.2.7:5061"; null where nothing leads there.
+    pub target: Option<String>,
+    /// Other places that its name leads to, and that are left alone because they failed.
+    pub left_alone: Vec<TargetLeft>,
+}
+
+/// A place that a trunk's name leads to and that isn't used for a while.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = TrunkTargetLeft)]
+pub struct TargetLeft {
+    /// Like "udp:192.0.2.7:5060".
+    pub target: String,
+    /// What happened there last: "no answer", "answered 503", "connection refused", "TLS failed" and the like.
+    pub fault: String,
+    /// Seconds until it may be used again.
+    pub seconds: u64,
 }
 
 /// How long something took, each time it happened.

@@ -68,6 +68,7 @@ pub(super) fn arrival(number: &str, pin: Option<&str>) -> Arrival {
         past: None,
         outgoing: None,
         trunk: Some("carrier".to_owned()),
+        verstat: None,
         sip_call_id: Some("a84b4c76e66710".to_owned()),
         asterisk_channel: Some("1795253665.8".to_owned()),
     }
@@ -1273,6 +1274,7 @@ fn a_call_cut_short_ends_at_once_in_every_state() {
     ];
     let ends = [
         (CallInput::Lost, HangupBy::Network, 102),
+        (CallInput::Unsecured, HangupBy::System, 88),
         (CallInput::Drop(HangupBy::System), HangupBy::System, 31),
         (CallInput::Drop(HangupBy::Host), HangupBy::Host, 16),
     ];

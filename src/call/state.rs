@@ -176,6 +176,7 @@ impl Call {
             CallInput::Room(notice) => self.on_notice(at, state, notice),
             CallInput::HungUp => self.on_hung_up(at, &state),
             CallInput::Lost => self.cut(at, &state, Ending::LOST),
+            CallInput::Unsecured => self.cut(at, &state, Ending::UNSECURED),
             CallInput::Drop(by) => self.cut(at, &state, Ending::dropped(by)),
         };
     }

@@ -147,6 +147,7 @@ impl Dice {
             26 if self.one_in(3) => {
                 CallInput::Unwanted(arrival("100", None), Rejection::UnknownNumber)
             }
+            27 if self.one_in(3) => CallInput::Unsecured,
             40 | 41 => CallInput::PickedUp,
             42 if self.one_in(3) => CallInput::NotReached {
                 q850: self.pick(&[17, 19, 21, 34]),

@@ -14,6 +14,7 @@ mod number;
 mod raw;
 mod read;
 mod secret;
+mod sip;
 mod trunk;
 mod webhooks;
 
@@ -34,7 +35,10 @@ pub use keys::{KEYS, KeyInfo, Kind, Reload, TABLES};
 pub use neighbours::{FsapiConfig, JitsiConfig, NumberForm};
 pub use number::{BadCountry, BadNumber, Country, EMERGENCY_NUMBERS, Number, check_number};
 pub use secret::Secret;
-pub use trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial};
+pub use sip::{SipConfig, TlsFiles};
+pub use trunk::{
+    DigestAlgorithm, RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial, TrunkProof, TrunkTls,
+};
 pub use webhooks::{AllowedTarget, BadTarget};
 
 use raw::RawConfig;
@@ -90,38 +94,6 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// After SIGTERM, how long calls may go on.
     pub drain_timeout: Duration,
-}
-
-/// Signalling.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SipConfig {
-    /// Where calls arrive; never empty.
-    pub listen: Vec<ListenAddress>,
-    /// Certificate and key of what listens over TLS.
-    pub tls: Option<TlsFiles>,
-    /// What peers of either family are told to send to; `None`: the address that a call arrived at.
-    pub advertise: PerFamily<Option<HostPort>>,
-    /// Peers without limits per source.
-    pub trusted: Vec<Network>,
-    /// Trunks.
-    pub trunks: Vec<TrunkConfig>,
-}
-
-/// Who we are over TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate and those it builds on, PEM.
-    pub certificate: PathBuf,
-    /// Its private key, PEM.
-    pub key: PathBuf,
-}
-
-impl SipConfig {
-    /// Is `address` a trusted peer?
-    #[must_use]
-    pub fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(address))
-    }
 }
 
 /// Audio.
@@ -374,18 +346,6 @@ impl Config {
     }
 }
 
-impl SipConfig {
-    fn warning(&self) -> Option<String> {
-        let listens = self
-            .listen
-            .iter()
-            .any(|at| at.transport == SipTransport::Tls);
-        (self.tls.is_some() && !listens).then(|| {
-            "sip.tls has no use: nothing in sip.listen begins with tls:, like \"tls:0.0.0.0:5061\"".to_owned()
-        })
-    }
-}
-
 impl PinConfig {
     /// Wrong guesses that hit a PIN, expected in 30 days of an attack that never stops: guesses
     /// evaluated, times PINs that exist, over PINs that could exist.
@@ -473,21 +433,6 @@ impl Default for NodeConfig {
             name: "voicebridge".to_owned(),
             data_dir: PathBuf::from("data"),
             drain_timeout: minutes(5),
-        }
-    }
-}
-
-impl Default for SipConfig {
-    fn default() -> Self {
-        let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5060));
-        let listen = [SipTransport::Udp, SipTransport::Tcp]
-            .map(|transport| ListenAddress { transport, address });
-        Self {
-            listen: listen.to_vec(),
-            tls: None,
-            advertise: PerFamily::default(),
-            trusted: Vec::new(),
-            trunks: Vec::new(),
         }
     }
 }

@@ -96,34 +96,44 @@ impl Reader<'_> {
         let listen = listen.unwrap_or(default.listen);
         SipConfig {
             tls: self.tls(&listen),
+            client_tls: self.tls_files("sip.tls.client_certificate", "sip.tls.client_key"),
+            client_authority: self.text("sip.tls.client_authority", path),
             listen,
             advertise: self.text("sip.advertise", parsed).unwrap_or_default(),
             trusted: self.list("sip.trusted", parsed).unwrap_or(default.trusted),
+            session_timer: self.text("sip.session_timer", session_timer),
+            dns_servers: self.list("sip.dns_servers", dns_server).unwrap_or_default(),
             trunks: Vec::new(),
         }
     }
 
     /// Certificate and key go together, and with an address that listens over TLS.
     fn tls(&mut self, listen: &[ListenAddress]) -> Option<TlsFiles> {
-        let certificate = self.text("sip.tls.certificate", path);
-        let key = self.text("sip.tls.key", path);
-        let listens = listen.iter().any(|at| at.transport == SipTransport::Tls);
-        match (certificate, key) {
+        let (certificate, key) = ("sip.tls.certificate", "sip.tls.key");
+        let files = self.tls_files(certificate, key);
+        let written = [certificate, key]
+            .iter()
+            .any(|key| self.items.contains_key(*key));
+        if !written && listens_over_tls(listen) {
+            self.refuse(
+                "sip.listen",
+                "has an address over TLS, which needs sip.tls.certificate and sip.tls.key",
+            );
+        }
+        files
+    }
+
+    /// Both, or neither.
+    fn tls_files(&mut self, certificate: &'static str, key: &'static str) -> Option<TlsFiles> {
+        match (self.text(certificate, path), self.text(key, path)) {
             (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) if !listens => None,
-            (None, None) => {
-                self.refuse(
-                    "sip.listen",
-                    "has an address over TLS, which needs sip.tls.certificate and sip.tls.key",
-                );
-                None
-            }
+            (None, None) => None,
             (None, Some(_)) => {
-                self.refuse("sip.tls.key", "needs sip.tls.certificate beside it");
+                self.refuse(key, &format!("needs {certificate} beside it"));
                 None
             }
             (Some(_), None) => {
-                self.refuse("sip.tls.certificate", "needs sip.tls.key beside it");
+                self.refuse(certificate, &format!("needs {key} beside it"));
                 None
             }
         }
@@ -382,6 +392,24 @@ impl Reader<'_> {
     }
 }
 
+/// Does anything listen over TLS?
+fn listens_over_tls(listen: &[ListenAddress]) -> bool {
+    listen.iter().any(|at| at.transport == SipTransport::Tls)
+}
+
+/// An address, with a port where that isn't 53.
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let bare = || {
+        text.trim_matches(['[', ']'])
+            .parse()
+            .map(|ip| SocketAddr::new(ip, 53))
+    };
+    let parsed = text.parse().or_else(|_| bare());
+    parsed.map_err(|_: std::net::AddrParseError| {
+        "must be an address, like \"192.0.2.53\" or \"[2001:db8::53]:5353\"".to_owned()
+    })
+}
+
 /// Reads all `[[number]]`.
 fn read_numbers(tables: &[RawTable], errors: &mut Vec<ConfigError>) -> Vec<Number> {
     let mut numbers: Vec<Number> = Vec::new();
@@ -514,6 +542,13 @@ fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(allowed)
 }
 
+fn session_timer(text: &str) -> Result<Duration, String> {
+    duration(text)
+        .ok()
+        .filter(|timer| *timer >= SESSION_TIMER_MIN)
+        .ok_or_else(|| "must be 90s to 24h, written like \"30m\"".to_owned())
+}
+
 fn number_privacy(text: &str) -> Result<NumberPrivacy, String> {
     match text {
         "last4" => Ok(NumberPrivacy::Last4),
@@ -523,5 +558,7 @@ fn number_privacy(text: &str) -> Result<NumberPrivacy, String> {
     }
 }
 
+/// RFC 4028 section 4.
+const SESSION_TIMER_MIN: Duration = Duration::from_secs(90);
 /// As long as what is drawn where none is written.
 const HASH_KEY_BYTES_MIN: usize = 32;

@@ -213,7 +213,7 @@ fn trunks_are_read_with_their_registrar_or_only_with_peers() {
     let config = parse(
         "[[sip.trunk]]\nname = 'carrier'\npeers = ['192.0.2.0/28']\nregistrar = 'sip.example.org:5070'\n\
          user = '39061'\npassword = 'canary'\ntransport = 'tcp'\nsrtp = 'require'\ntrust_identity = true\n\
-         numbers = ['+390612345678']\n[[sip.trunk]]\nname = 'pbx'\npeers = ['192.0.2.99']\n",
+         numbers = ['+390612345678']\ncalls = 30\n[[sip.trunk]]\nname = 'pbx'\npeers = ['192.0.2.99']\n",
     )
     .unwrap();
     let [carrier, pbx] = config.sip.trunks.as_slice() else {
@@ -221,12 +221,78 @@ fn trunks_are_read_with_their_registrar_or_only_with_peers() {
     };
     let registrar = carrier.registrar.as_ref().unwrap();
     assert_eq!(registrar.host.port, Some(5_070));
-    assert_eq!(carrier.transport, SipTransport::Tcp);
+    assert_eq!(carrier.transports, [SipTransport::Tcp]);
     assert_eq!(carrier.password.as_ref().unwrap().expose(), "canary");
     assert!(!format!("{config:?}").contains("canary"));
     assert!(carrier.trust_identity && carrier.srtp == SrtpPolicy::Require);
+    assert_eq!((carrier.calls, pbx.calls), (Some(30), None));
     assert!(carrier.peers[0].contains("192.0.2.7".parse().unwrap()));
     assert!(pbx.registrar.is_none() && !pbx.trust_identity && pbx.srtp == SrtpPolicy::Offer);
+}
+
+#[test]
+fn a_trunk_s_records_may_choose_among_the_transports_that_are_listened_for() {
+    let config = parse(
+        "sip.listen = ['udp:0.0.0.0:5060', 'tcp:0.0.0.0:5060']\n\
+         sip.dns_servers = ['192.0.2.53', '[2001:db8::53]:5353', '2001:db8::54']\n\
+         [[sip.trunk]]\nname = 'carrier'\ndial = 'sip:{number}@sip.example.org'\ntransport = 'auto'\n",
+    )
+    .unwrap();
+    let trunk = &config.sip.trunks[0];
+    assert_eq!(trunk.transports, [SipTransport::Udp, SipTransport::Tcp]);
+    let servers: Vec<String> = config
+        .sip
+        .dns_servers
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let expected = ["192.0.2.53:53", "[2001:db8::53]:5353", "[2001:db8::54]:53"];
+    assert_eq!(servers, expected);
+    assert!(parse("sip.dns_servers = ['ns.example.org']\n").is_err());
+}
+
+#[test]
+fn a_trunk_is_known_by_what_it_shows_or_proves_only_where_that_is_written_in_full() {
+    let trunk = "[[sip.trunk]]\nname = 'a'\npeers = ['192.0.2.1']\n";
+    let listen =
+        "sip.listen = ['tls:0.0.0.0:5061']\nsip.tls.certificate = 'c'\nsip.tls.key = 'k'\n";
+    let all = "tls_names = ['SIP.Example.org']\ntls_required = true\nauth_user = 'anna'\nauth_password = 'canary'\n";
+    let config = parse(&format!("{listen}{trunk}{all}")).unwrap();
+    let read = &config.sip.trunks[0];
+    assert_eq!(
+        (read.tls.names[0].as_str(), read.tls.required),
+        ("sip.example.org", true)
+    );
+    let proof = read.proves.as_ref().unwrap();
+    assert_eq!((proof.user.as_str(), proof.algorithms.len()), ("anna", 2));
+    assert!(!format!("{config:?}").contains("canary"));
+    for (text, wrong) in [
+        (format!("{trunk}{all}"), "would refuse every call"),
+        (
+            format!("{listen}{trunk}tls_required = true\n"),
+            "needs sip.trunk.tls_names",
+        ),
+        (
+            format!("{trunk}tls_names = ['*.example.org']\n"),
+            "sip.trunk.tls_names",
+        ),
+        (
+            format!("{trunk}tls_key = 'k'\n"),
+            "needs sip.trunk.tls_certificate",
+        ),
+        (
+            format!("{trunk}auth_user = 'anna'\n"),
+            "sip.trunk.auth_password",
+        ),
+        (
+            format!("{trunk}dial_realm = 'r'\n"),
+            "has no use without sip.trunk.dial",
+        ),
+    ] {
+        let errors = parse(&text).unwrap_err();
+        let words = format!("{errors:?}");
+        assert!(words.contains(wrong), "{text}\n{words}");
+    }
 }
 
 #[test]
@@ -243,8 +309,8 @@ fn what_is_wrong_with_a_trunk_is_named() {
             .as_slice(),
         ),
         (
-            "name = 'a'\npeers = ['pbx.example.org']\n",
-            &["sip.trunk.peers"],
+            "name = 'a'\npeers = ['pbx.example.org']\ncalls = 0\n",
+            &["sip.trunk.peers", "sip.trunk.calls"],
         ),
         (
             "name = 'a'\nregistrar = 'sip.example.org'\n",
@@ -419,6 +485,7 @@ fn values_out_of_range_name_what_is_allowed() {
             "like \"90s\", \"5m\" or \"1h\"",
         ),
         ("node.drain_timeout = '25h'", "0s to 24h"),
+        ("sip.session_timer = '60s'", "90s to 24h"),
         ("sip.listen = []", "at least one"),
         (
             "sip.listen = ['udp:0.0.0.0:5060', 'udp:0.0.0.0:5060']",
@@ -577,6 +644,8 @@ fn a_key_is_live_exactly_where_the_table_says_so() {
         ("sip.listen", "['udp:0.0.0.0:5099']"),
         ("sip.advertise", "'x'"),
         ("sip.trusted", "['10.0.0.1']"),
+        ("sip.session_timer", "'30m'"),
+        ("sip.dns_servers", "['10.0.0.1']"),
         ("media.address", "'10.0.0.1'"),
         ("media.ports", "'30000-30999'"),
         ("media.threads", "7"),

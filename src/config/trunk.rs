@@ -1,7 +1,9 @@
 //! A trunk: whom calls come from by direct SIP, who is told where we are, and by whom we call people.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::TlsFiles;
 use crate::config::address::{HostPort, Network, SipTransport};
 use crate::config::secret::Secret;
 
@@ -16,22 +18,82 @@ pub struct TrunkConfig {
     pub registrar: Option<RegistrarConfig>,
     /// How it calls people; `None`: it doesn't.
     pub dial: Option<TrunkDial>,
-    /// Over what it is reached.
-    pub transport: SipTransport,
+    /// Over what it may be reached: never empty; of several its DNS records choose.
+    pub transports: Vec<SipTransport>,
+    /// Certificates, ours and its.
+    pub tls: TrunkTls,
     /// Who we are there.
     pub user: Option<String>,
     /// For its challenges; `None`: it knows us by our address.
     pub password: Option<Secret>,
     /// What the password is for; `None`: for the registrar's realm.
     pub realm: Option<String>,
+    /// The same for whoever takes our calls there; `None`: it is the same.
+    pub dial_realm: Option<String>,
+    /// What its calls must prove to know (they are challenged); `None`: its address is enough.
+    pub proves: Option<TrunkProof>,
     /// How often it is asked whether it is there; `None`: never.
     pub qualify_frequency: Option<Duration>,
     /// Encrypted audio.
     pub srtp: SrtpPolicy,
     /// P-Asserted-Identity from there says who calls (RFC 3325 section 9.1).
     pub trust_identity: bool,
+    /// How many calls it may have at once, both ways together; `None`: as many as there is room for.
+    pub calls: Option<usize>,
     /// The numbers that it brings; others are not answered. Empty: all.
     pub numbers: Vec<String>,
+}
+
+/// What whoever calls by a trunk must prove to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrunkProof {
+    /// The user.
+    pub user: String,
+    /// His password.
+    pub password: Secret,
+    /// By which he may prove it, the one that is liked best first; never empty.
+    pub algorithms: Vec<DigestAlgorithm>,
+}
+
+/// An algorithm of Digest authentication that is challenged with (RFC 8760).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    /// What is to be used.
+    Sha256,
+    /// What old telephones know.
+    Md5,
+}
+
+impl DigestAlgorithm {
+    /// Its name in a challenge.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha256 => "SHA-256",
+            Self::Md5 => "MD5",
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let mut all = [Self::Sha256, Self::Md5].into_iter();
+        all.find(|one| one.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| "must be \"SHA-256\" or \"MD5\"".to_owned())
+    }
+}
+
+/// By which certificates a trunk and we know each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrunkTls {
+    /// Who we are where it asks; `None`: what [`SipConfig::client_tls`] says.
+    ///
+    /// [`SipConfig::client_tls`]: crate::config::SipConfig::client_tls
+    pub client: Option<TlsFiles>,
+    /// The authority that its certificates chain to, where we connect and where it does.
+    pub authority: Option<PathBuf>,
+    /// Who it is in the certificate that it calls us with (RFC 5922); empty: it isn't known by one.
+    pub names: Vec<String>,
+    /// Its calls come with that certificate, or are refused.
+    pub required: bool,
 }
 
 /// Who is told where we are.
@@ -95,7 +157,7 @@ impl TrunkDial {
     }
 }
 
-/// Whether a trunk's calls have encrypted audio (SRTP with keys by SDES, RFC 4568).
+/// Whether a trunk's calls have encrypted audio (SRTP, with keys by SDES, RFC 4568, or DTLS, RFC 5763).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SrtpPolicy {
     /// Calls that offer nothing else are refused.

@@ -9,7 +9,7 @@ mod ways;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -70,6 +70,8 @@ struct LegEntry {
     parameters: Option<MediaParameters>,
     bridge: Option<BridgeId>,
     sound: SoundAsked,
+    /// Its own, for what belongs to a handshake; audio is sent by its thread.
+    socket: Option<Arc<UdpSocket>>,
 }
 
 enum LegState {
@@ -449,9 +451,11 @@ impl Control {
     }
 
     fn collect_events(&mut self, thread: usize) {
-        while let Some(event) = self.threads[thread].pop_event() {
-            self.events.push_back(event);
-        }
+        let thread = &mut self.threads[thread];
+        self.events
+            .extend(std::iter::from_fn(|| thread.pop_event()));
+        self.events
+            .extend(std::iter::from_fn(|| thread.pop_handshake()));
     }
 
     fn take_next_back(&mut self, thread: usize) -> bool {

@@ -13,7 +13,7 @@ use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller};
 use crate::engine::link::{Envelope, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
-use crate::media::leg::Leg;
+use crate::media::leg::{Leg, Sifted};
 use crate::media::mixer::LegTable;
 use crate::units::LegId;
 
@@ -36,6 +36,8 @@ pub(super) struct Links {
     /// By thread; none to itself.
     pub(super) to: Vec<Option<LinkIn>>,
     pub(super) from: Vec<LinkOut>,
+    /// To the control side: what belongs to handshakes.
+    pub(super) handshakes: Option<LinkIn>,
 }
 
 /// A shared port that is received from here.
@@ -317,8 +319,16 @@ impl Inlet {
             let came = at.came(self.inbox.stamp(0));
             if is_rtcp {
                 leg.handle_rtcp(came, from, packet);
-            } else {
-                leg.handle_rtp(came, from, packet);
+                return count;
+            }
+            match leg.sift(came, from, packet) {
+                Sifted::Media => leg.handle_rtp(came, from, packet),
+                Sifted::Handshake => {
+                    let source = own_source(from);
+                    let envelope = envelope(slot, leg.id(), source, came);
+                    self.links.pass_to_control(&envelope, packet, counters);
+                }
+                Sifted::Excess => {}
             }
         }
         count
@@ -344,6 +354,14 @@ impl Links {
         if link.is_some_and(|link| link.push(envelope, packet)) {
             counters.forwarded.add(1);
         } else {
+            counters.forwards_dropped.add(1);
+        }
+    }
+
+    /// Hands what belongs to a handshake to the control side.
+    fn pass_to_control(&mut self, envelope: &Envelope, packet: &[u8], counters: &Counters) {
+        let link = self.handshakes.as_mut();
+        if !link.is_some_and(|link| link.push(envelope, packet)) {
             counters.forwards_dropped.add(1);
         }
     }
@@ -385,6 +403,15 @@ fn leg_on<'a>(here: usize, route: &Route, legs: &'a LegTable) -> Option<&'a Leg>
 fn prefetch_codecs(route: Option<&Route>, here: usize, legs: &LegTable) {
     if let Some(leg) = route.and_then(|route| leg_on(here, route, legs)) {
         leg.prefetch_codecs();
+    }
+}
+
+/// Who sent to a leg's own port: the envelope has no place for which that is, and needs none.
+const fn own_source(from: SocketAddr) -> SharedSource {
+    SharedSource {
+        port: SharedPort(0),
+        is_rtcp: false,
+        from,
     }
 }
 

@@ -272,6 +272,7 @@ impl World {
                 | EngineEvent::MediaStarted { leg }
                 | EngineEvent::MediaLost { leg }
                 | EngineEvent::Talking { leg, .. }
+                | EngineEvent::Handshake { leg, .. }
                 | EngineEvent::Report { leg, .. } => {
                     assert!(!self.call(leg).closed, "news after the end");
                 }

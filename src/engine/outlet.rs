@@ -72,14 +72,8 @@ impl Outlet<'_> {
         self.count(sent);
     }
 
-    /// An IPv6 socket reaches IPv4 peers by their mapped addresses (RFC 4291 section 2.5.5.2).
     fn reachable(&self, to: SocketAddr) -> SocketAddr {
-        match to.ip() {
-            IpAddr::V4(v4) if self.is_ipv6 => {
-                SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), to.port())
-            }
-            IpAddr::V4(_) | IpAddr::V6(_) => to,
-        }
+        reachable(to, self.is_ipv6)
     }
 
     fn send_now(&self, socket: &UdpSocket, to: SocketAddr, packet: &[u8]) {
@@ -122,6 +116,14 @@ impl Transmit for Outlet<'_> {
         if let Some(socket) = socket {
             self.send_now(socket, to, packet);
         }
+    }
+}
+
+/// An IPv6 socket reaches IPv4 peers by their mapped addresses (RFC 4291 section 2.5.5.2).
+pub(super) fn reachable(to: SocketAddr, is_ipv6: bool) -> SocketAddr {
+    match to.ip() {
+        IpAddr::V4(v4) if is_ipv6 => SocketAddr::new(IpAddr::V6(v4.to_ipv6_mapped()), to.port()),
+        IpAddr::V4(_) | IpAddr::V6(_) => to,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::engine::config::EngineConfig;
 use crate::engine::health::{Counters, ThreadHealth};
 use crate::engine::inlet::Links;
 use crate::engine::io::{Sleeper, prioritise, thread_cpu};
-use crate::engine::link::link;
+use crate::engine::link::{LinkOut, link};
 use crate::engine::thread::{MediaThread, Rings, ThreadPlace};
 use crate::media::command::{BridgeSlot, EngineEvent, LegSlot, MixerCommand, Returned};
 use crate::media::playback::SilenceFrames;
@@ -25,6 +25,7 @@ pub(super) struct ThreadPort {
     backlog: VecDeque<MixerCommand>,
     events: Consumer<EngineEvent>,
     returned: Consumer<Returned>,
+    handshakes: LinkOut,
     free_legs: Vec<LegSlot>,
     free_bridges: Vec<BridgeSlot>,
     /// Legs and bridges assigned here, also those on their way.
@@ -40,13 +41,15 @@ impl ThreadPort {
     pub(super) fn new(
         epoch: Instant,
         config: &EngineConfig,
-        place: ThreadPlace,
+        mut place: ThreadPlace,
         silence: Arc<SilenceFrames>,
         room: RingSizes,
     ) -> io::Result<(Self, MediaThread)> {
         let (commands, commands_out) = RingBuffer::new(room.commands);
         let (events_in, events) = RingBuffer::new(room.events);
         let (returned_in, returned) = RingBuffer::new(room.returned);
+        let (handshakes_in, handshakes) = link(epoch);
+        place.links.handshakes = Some(handshakes_in);
         let counters = Arc::<Counters>::default();
         let rings = Rings {
             commands: commands_out,
@@ -60,6 +63,7 @@ impl ThreadPort {
             backlog: VecDeque::new(),
             events,
             returned,
+            handshakes,
             free_legs: slots(config.legs_max).rev().map(LegSlot).collect(),
             free_bridges: slots(config.bridges_max()).rev().map(BridgeSlot).collect(),
             legs: 0,
@@ -116,6 +120,16 @@ impl ThreadPort {
 
     pub(super) fn pop_event(&mut self) -> Option<EngineEvent> {
         self.events.pop().ok()
+    }
+
+    /// What came of handshakes: whose, from where, what.
+    pub(super) fn pop_handshake(&mut self) -> Option<EngineEvent> {
+        let (envelope, datagram) = self.handshakes.pop()?;
+        Some(EngineEvent::Handshake {
+            leg: envelope.leg,
+            from: envelope.from,
+            datagram: datagram.to_vec(),
+        })
     }
 
     pub(super) fn pop_returned(&mut self) -> Option<Returned> {

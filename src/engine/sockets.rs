@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
@@ -69,7 +70,7 @@ impl PortRange {
         let rtp = open(port)?;
         stamp(&rtp);
         Ok(LegSockets {
-            rtp,
+            rtp: Arc::new(rtp),
             rtcp: open(port + 1)?,
         })
     }

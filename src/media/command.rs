@@ -80,8 +80,8 @@ pub struct SharedSource {
 /// A pair of sockets: one leg's, or a shared port.
 #[derive(Debug)]
 pub struct LegSockets {
-    /// RTP, on an even port.
-    pub rtp: UdpSocket,
+    /// RTP, on an even port. The control side sends what belongs to a handshake through it.
+    pub rtp: Arc<UdpSocket>,
     /// RTCP, on the port above.
     pub rtcp: UdpSocket,
 }
@@ -277,6 +277,16 @@ pub enum EngineEvent {
         /// Began?
         talking: bool,
     },
+    /// A datagram of the handshake that a leg's keys come by, or of the checks before it. Never made by a media
+    /// thread, which passes its bytes on by a ring.
+    Handshake {
+        /// Whose.
+        leg: LegId,
+        /// From where.
+        from: SocketAddr,
+        /// What came.
+        datagram: Vec<u8>,
+    },
     /// Telemetry, about once a second; dropped where the ring is full.
     Report {
         /// Whose.
@@ -351,17 +361,20 @@ pub enum Refusal {
     Strange,
     /// Could not be read, or of a payload type that nobody agreed on.
     Malformed,
+    /// Of a handshake, but more than a handshake takes.
+    Excess,
 }
 
 impl Refusal {
     /// All of them, in the order of [`Refusals`].
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Foreign,
         Self::Unproven,
         Self::Forged,
         Self::Replayed,
         Self::Strange,
         Self::Malformed,
+        Self::Excess,
     ];
 
     /// The word in metrics.
@@ -374,6 +387,7 @@ impl Refusal {
             Self::Replayed => "replayed",
             Self::Strange => "strange",
             Self::Malformed => "malformed",
+            Self::Excess => "excess",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod codecs;
 mod figures;
+mod gate;
 mod hold;
 mod inbound;
 mod liveness;
@@ -11,6 +12,7 @@ mod reporting;
 mod treated;
 
 pub use codecs::CodecSet;
+pub use inbound::Sifted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
 use crate::media::command::{EngineEvent, LegKind, LegSlot, Refusals};
 use crate::media::leg::figures::Received;
+use crate::media::leg::gate::Gate;
 use crate::media::leg::hold::Hold;
 use crate::media::leg::liveness::{Liveness, Talking};
 use crate::media::leg::reporting::Reporting;
@@ -65,6 +68,7 @@ pub struct Leg {
     /// Since when it has been played something.
     prompted_at: Option<Instant>,
     refused: Refusals,
+    gate: Gate,
 }
 
 /// Where the sound comes from that a leg in a bridge is sent.
@@ -185,6 +189,7 @@ impl Leg {
             sent: 0,
             prompted_at: None,
             refused: Refusals::default(),
+            gate: Gate::new(now),
             parameters,
         }
     }
@@ -330,7 +335,8 @@ impl Leg {
         let talks = voice.active && self.may_speak() && !self.treatment.is_only_echo();
         self.talking.follow(talks);
         let direction = self.parameters.direction;
-        let timeout = if direction.receives() {
+        let announced = self.codecs.receiver.has_announced_silence();
+        let timeout = if direction.receives() && !announced {
             self.config.media_timeout
         } else {
             self.config.hold_timeout
@@ -406,7 +412,8 @@ impl Leg {
         if let Some(report) = &reception {
             self.rtcp.losses.note_seen(now, report.fraction_lost);
         }
-        let Some(to) = self.rtcp.destination(self.source.destination()) else {
+        let to = self.rtcp.destination(self.source.destination());
+        let Some(to) = to.filter(|_| !self.parameters.awaits_keys()) else {
             return;
         };
         let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
@@ -535,8 +542,8 @@ impl Leg {
 
     fn destination(&self) -> Option<SocketAddr> {
         let to = self.source.destination();
-        let usable =
-            self.parameters.direction.sends() && to.port() != 0 && !to.ip().is_unspecified();
+        let may = self.parameters.direction.sends() && !self.parameters.awaits_keys();
+        let usable = may && to.port() != 0 && !to.ip().is_unspecified();
         usable.then_some(to)
     }
 

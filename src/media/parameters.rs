@@ -42,6 +42,18 @@ pub struct TelephoneEvent {
     pub clock: u32,
 }
 
+/// How the keys come that audio is encrypted by, if it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keying {
+    /// By signalling (SDES), or there are none.
+    #[default]
+    Signalled,
+    /// By a handshake in audio's own path (RFC 5764), with who is where signalling says.
+    Handshake,
+    /// By one with who has shown by checks (ICE, RFC 8445) where he is: media goes there alone.
+    CheckedHandshake,
+}
+
 /// One leg's agreed audio.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MediaParameters {
@@ -69,6 +81,8 @@ pub struct MediaParameters {
     pub remote_rtcp: SocketAddr,
     /// The keys of both sides, where audio is encrypted.
     pub srtp: Option<SrtpKeys>,
+    /// How they come: where they come by a handshake, nothing is sent or taken before they are there.
+    pub keying: Keying,
     /// The address its signalling came from: a phone behind a NAT sends its media from there too.
     pub signalling_source: Option<std::net::IpAddr>,
 }
@@ -93,7 +107,28 @@ impl MediaParameters {
             remote_rtp,
             remote_rtcp: SocketAddr::new(remote_rtp.ip(), rtcp_port),
             srtp: None,
+            keying: Keying::Signalled,
             signalling_source: None,
         }
+    }
+
+    /// The same, but where the codec is, packets come by the payload types of `before`.
+    #[must_use]
+    pub fn receiving_as(self, before: &Self) -> Self {
+        if self.codec != before.codec {
+            return self;
+        }
+        Self {
+            payload_type_receive: before.payload_type_receive,
+            telephone_event: before.telephone_event,
+            comfort_noise: before.comfort_noise,
+            ..self
+        }
+    }
+
+    /// Is audio to be encrypted by keys that aren't there yet?
+    #[must_use]
+    pub fn awaits_keys(&self) -> bool {
+        self.keying != Keying::Signalled && self.srtp.is_none()
     }
 }

@@ -87,6 +87,12 @@ pub fn is_rtcp(packet: &[u8]) -> bool {
     matches!(packet, [first, 192..=223, ..] if first >> 6 == VERSION)
 }
 
+/// Is this STUN or DTLS on a port shared with RTP (RFC 7983 section 7)? Says nothing about its soundness.
+#[must_use]
+pub const fn is_handshake(packet: &[u8]) -> bool {
+    matches!(packet, [0..=3 | 20..=63, ..])
+}
+
 /// Not an RTP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a whole RTP packet of version 2")]
@@ -175,6 +181,16 @@ mod tests {
         assert!(!is_rtcp(&PLAIN));
         assert!(!is_rtcp(&[0x80, 0x80 | 101]));
         assert!(!is_rtcp(&[]));
+    }
+
+    #[test]
+    fn a_handshake_is_told_from_media_by_its_first_byte() {
+        let are: Vec<u8> = (0..=255)
+            .filter(|first| is_handshake(&[*first, 0]))
+            .collect();
+        assert_eq!(are.len(), 4 + 44);
+        assert!([0, 3, 20, 63].iter().all(|first| are.contains(first)));
+        assert!(!is_handshake(&[]) && !is_handshake(&PLAIN));
     }
 
     #[test]

@@ -122,6 +122,14 @@ impl SourceLock {
         }
     }
 
+    /// Does signalling, or an earlier lock, speak for that address?
+    #[must_use]
+    pub fn is_told_of(&self, from: SocketAddr) -> bool {
+        let from = canonical(from);
+        let rank = self.peer.rank(from);
+        from == self.destination() || rank.is_some_and(|rank| rank >= Rank::SameHost)
+    }
+
     /// Is a source locked?
     #[must_use]
     pub const fn is_locked(&self) -> bool {
@@ -478,14 +486,17 @@ mod tests {
         scene.stream(SDP, 1, 3);
         scene.wait(60_000);
         scene.lock.trust(scene.now, STRANGER.parse().unwrap());
-        assert_eq!(scene.lock.destination(), STRANGER.parse().unwrap());
+        assert_eq!(
+            scene.lock.destination(),
+            STRANGER.parse::<SocketAddr>().unwrap()
+        );
         assert_eq!(scene.stream(STRANGER, 1, 1), [Own]);
     }
 
     #[test]
     fn the_sdp_address_locks_at_once_and_its_destination_is_known_before() {
         let mut scene = Scene::new(&parameters(SDP, None));
-        assert_eq!(scene.lock.destination(), SDP.parse().unwrap());
+        assert_eq!(scene.lock.destination(), SDP.parse::<SocketAddr>().unwrap());
         assert_eq!(scene.stream(SDP, 1, 3), [Locked, Own, Own]);
         assert!(scene.lock.is_locked());
     }
@@ -494,7 +505,7 @@ mod tests {
     fn a_stranger_who_sprays_before_the_peer_speaks_is_never_locked() {
         let mut scene = Scene::new(&parameters(SDP, Some("198.51.100.9")));
         assert_eq!(scene.stream(STRANGER, 1, 50), vec![Foreign; 50]);
-        assert_eq!(scene.lock.destination(), SDP.parse().unwrap());
+        assert_eq!(scene.lock.destination(), SDP.parse::<SocketAddr>().unwrap());
         assert_eq!(scene.stream(SDP, 1, 1), [Locked]);
     }
 
@@ -526,7 +537,7 @@ mod tests {
         );
         assert_eq!(
             scene.lock.destination(),
-            "198.51.100.7:31000".parse().unwrap()
+            "198.51.100.7:31000".parse::<SocketAddr>().unwrap()
         );
     }
 
@@ -664,7 +675,7 @@ mod tests {
         scene.lock.expect(&parameters("198.51.100.200:5000", None));
         assert_eq!(
             scene.lock.destination(),
-            "198.51.100.200:5000".parse().unwrap()
+            "198.51.100.200:5000".parse::<SocketAddr>().unwrap()
         );
         assert_eq!(scene.stream(SDP, 1, 5), vec![Foreign; 5]);
         assert_eq!(scene.stream("198.51.100.200:5000", 2, 2), [Locked, Own]);

@@ -68,6 +68,7 @@ impl Phone {
             direction: Direction::SendRecv,
             prefer_own_order: false,
             keys: None,
+            handshake: None,
         };
         let from = format!("sip:probe@{address}");
         let offer = Some(sdp::offer(&local));
@@ -256,9 +257,11 @@ impl Phone {
                 self.endpoint.reject(clock::now(), dialog, 486, None, None)
             }
             SipEvent::Provisional { .. }
+            | SipEvent::Refreshed { .. }
             | SipEvent::Acknowledged { .. }
             | SipEvent::Info { .. }
             | SipEvent::ReinviteFailed { .. }
+            | SipEvent::OtherRealm { .. }
             | SipEvent::Trunk { .. } => {}
         }
         Ok(())

@@ -1,17 +1,19 @@
 //! One running call and everything on the wire that belongs to it.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::asterisk::AsteriskCaller;
+use super::occupancy::Peer;
 use crate::call::roster::LiveError;
 use crate::call::{Call, Past, Phrase};
 use crate::config::SrtpPolicy;
 use crate::engine::LegReport;
+use crate::handshake::Handshake;
 use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
 use crate::signalling::quality::QualityWindow;
@@ -26,14 +28,18 @@ pub(crate) struct ActiveCall {
     pub(crate) call: Call,
     /// What it came by.
     pub(crate) line: Line,
-    /// The address that it counts for; `None`: an Asterisk of ours, which has no limit of its own.
+    /// Where its signalling comes from; `None`: an Asterisk of ours.
     pub(crate) source: Option<IpAddr>,
+    /// Whom it counts for; `None`: an Asterisk of ours, which has no limit of its own, or nobody yet.
+    pub(crate) peer: Option<Peer>,
     /// When it came; `None`: in the life of an earlier process.
     pub(crate) arrived_at: Option<Instant>,
     /// Whether its audio may or must be encrypted.
     pub(crate) srtp: SrtpPolicy,
     /// Its media, from the answer on.
     pub(crate) media: Option<Media>,
+    /// Where its keys come from, if not from signalling.
+    pub(crate) secured: Option<Box<Secured>>,
     /// What is being said.
     pub(crate) saying: Option<Saying>,
     /// Waiting music is wanted.
@@ -56,8 +62,29 @@ pub(crate) struct ActiveCall {
     pub(crate) exit: Option<Exit>,
     /// Those that are left to try.
     pub(crate) exits: VecDeque<Exit>,
+    /// Where its INVITE was sent, by a trunk.
+    pub(crate) sent_to: Option<SocketAddr>,
+    /// It has been tried once more where it was asked to come later.
+    pub(crate) tried_again: bool,
+    /// Its trunk is looked for elsewhere, and it goes on when that is known.
+    pub(crate) awaits: Option<Awaited>,
     /// Another process has found him: it keeps the call's record.
     pub(crate) handed_over: bool,
+}
+
+/// What a call of ours waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// Which trunk.
+    pub(crate) trunk: TrunkId,
+    /// Its offer there.
+    pub(crate) offer: SrtpPolicy,
+    /// The wish that its seeker was told.
+    pub(crate) wish: u64,
+    /// Where it failed.
+    pub(crate) peer: SocketAddr,
+    /// What it ends with where there is nothing else.
+    pub(crate) q850: u8,
 }
 
 /// A way that a call of ours may take.
@@ -112,6 +139,17 @@ pub(crate) struct Media {
     pub(crate) negotiation: Option<Negotiation>,
 }
 
+/// A handshake that a call's keys come by.
+#[derive(Debug)]
+pub(crate) struct Secured {
+    /// It.
+    pub(crate) handshake: Handshake,
+    /// When it wants to be woken; mirrors the gateway's table.
+    pub(crate) due: Option<Instant>,
+    /// The caller has our answer, and is greeted as soon as he can hear it.
+    pub(crate) acknowledged: bool,
+}
+
 /// SIP's offers and answers (RFC 3264).
 #[derive(Debug)]
 pub(crate) struct Negotiation {
@@ -139,9 +177,11 @@ impl ActiveCall {
             call,
             line,
             source,
+            peer: None,
             arrived_at: None,
             srtp: SrtpPolicy::default(),
             media: None,
+            secured: None,
             saying: None,
             music: false,
             deadline: None,
@@ -153,6 +193,9 @@ impl ActiveCall {
             called_out: false,
             exit: None,
             exits: VecDeque::new(),
+            sent_to: None,
+            tried_again: false,
+            awaits: None,
             handed_over: false,
         }
     }

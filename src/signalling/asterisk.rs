@@ -419,7 +419,7 @@ impl Gateway {
         }
         let fresh = || CallId(uuid::Uuid::now_v7());
         let id = past.as_ref().map_or_else(fresh, |past| past.call);
-        let refused = self.refusal(None).filter(|_| past.is_none());
+        let refused = self.refusal().filter(|_| past.is_none());
         let dialled = Dialled::find(&self.bookings.numbers(), &incoming.number);
         let served = dialled.served || past.is_some();
         tracing::info!(call = %id, asterisk = self.asterisk_name(line.asterisk), channel = incoming.channel, back = past.is_some(), "call arrived");
@@ -440,6 +440,7 @@ impl Gateway {
             past,
             outgoing: None,
             trunk: None,
+            verstat: None,
             sip_call_id: incoming.sip_call_id,
             asterisk_channel: Some(incoming.channel),
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::set_up::SetUps;
 use crate::call::roster::{DurationHistogram, Gauges};
 use crate::engine::{LATENESS_BOUNDS, LegReport, ThreadHealth};
+use crate::handshake::Dropped;
 use crate::media::command::{Refusal, Refusals};
 use crate::units::LegId;
 
@@ -18,17 +19,19 @@ pub(super) enum Refused {
     Calls,
     /// `limits.calls_per_source` is reached.
     CallsPerSource,
+    /// `calls` of its `[[sip.trunk]]` is reached.
+    CallsPerTrunk,
     /// The media threads are as busy as they may be.
     Overload,
 }
 
 impl Refused {
-    /// The SIP status it is answered with: one source that has enough lines in use is busy, a node that is
+    /// The SIP status it is answered with: one peer that has enough lines in use is busy, a node that is
     /// full is unavailable.
     pub(super) const fn status(self) -> u16 {
         match self {
             Self::Draining | Self::Calls | Self::Overload => 503,
-            Self::CallsPerSource => 486,
+            Self::CallsPerSource | Self::CallsPerTrunk => 486,
         }
     }
 
@@ -38,7 +41,44 @@ impl Refused {
             Self::Draining => "draining",
             Self::Calls => "calls",
             Self::CallsPerSource => "calls_per_source",
+            Self::CallsPerTrunk => "calls_per_trunk",
             Self::Overload => "overload",
+        }
+    }
+}
+
+/// What became of a handshake that a call's keys were to come by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum HandshakeEnd {
+    /// There are keys.
+    Completed,
+    /// Nobody came to an end of it in time.
+    TimedOut,
+    /// The caller broke it off.
+    Refused,
+    /// Another certificate than signalling vouched for.
+    Unvouched,
+    /// It was not begun: too many were under way.
+    TooMany,
+}
+
+impl HandshakeEnd {
+    const ALL: [Self; 5] = [
+        Self::Completed,
+        Self::TimedOut,
+        Self::Refused,
+        Self::Unvouched,
+        Self::TooMany,
+    ];
+
+    /// The word in metrics.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::TimedOut => "timed_out",
+            Self::Refused => "refused",
+            Self::Unvouched => "unvouched",
+            Self::TooMany => "too_many",
         }
     }
 }
@@ -50,6 +90,8 @@ pub(super) struct Counters {
     concealed_frames: u64,
     one_way_audio: u64,
     packets_refused: Refusals,
+    handshakes: [u64; HandshakeEnd::ALL.len()],
+    handshake_packets: Dropped,
     /// What each leg that is open had told of them.
     told: HashMap<LegId, Refusals>,
     pub(super) set_up: SetUps,
@@ -68,6 +110,14 @@ impl Counters {
             packets_refused: Refusal::ALL
                 .map(|why| (why.word(), self.packets_refused.of(why)))
                 .to_vec(),
+            handshakes: HandshakeEnd::ALL
+                .map(|end| (end.word(), self.handshakes[end as usize]))
+                .to_vec(),
+            handshake_packets_dropped: vec![
+                ("foreign", self.handshake_packets.foreign),
+                ("unproven", self.handshake_packets.unproven),
+                ("useless", self.handshake_packets.useless),
+            ],
             set_up: self.set_up.histograms(),
             admission_refused: self
                 .refused
@@ -87,6 +137,16 @@ impl Counters {
         let strangers = |refused: &Refusals| STRANGERS.map(|why| refused.of(why)).iter().sum();
         let is_beset = |packets: u64| packets >= BESET_FROM_PACKETS;
         is_beset(strangers(&report.refused)) && !is_beset(strangers(&before))
+    }
+
+    pub(super) const fn handshake_ended(&mut self, end: HandshakeEnd) {
+        self.handshakes[end as usize] += 1;
+    }
+
+    pub(super) const fn handshake_packets_dropped(&mut self, dropped: &Dropped) {
+        self.handshake_packets.foreign += dropped.foreign;
+        self.handshake_packets.unproven += dropped.unproven;
+        self.handshake_packets.useless += dropped.useless;
     }
 
     pub(super) const fn one_way_found(&mut self) {

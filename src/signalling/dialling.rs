@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::active_call::{ActiveCall, Exit, Line, Media, Negotiation};
+use super::active_call::{ActiveCall, Awaited, Exit, Line, Media, Negotiation};
 use super::asterisk::KIND as ASTERISK;
 use super::clock;
-use super::gateway::Gateway;
-use super::trunks::Addresses;
+use super::gateway::{Gateway, Wake};
+use super::occupancy::Peer;
+use super::trunks::{Addresses, Gone};
 use super::wire_in::{KIND as SIP, Q850_INCOMPATIBLE};
 use super::wire_out::keys;
 use crate::ari::Dial;
@@ -20,6 +21,7 @@ use crate::call::roster::{DialOrder, LiveError};
 use crate::call::{Arrival, Call, CallInput, Outgoing, RoomNotice, Route};
 use crate::config::SrtpPolicy;
 use crate::sip::event::{DialogId, TrunkId};
+use crate::sip::locate::Fault;
 use crate::sip::sdp;
 use crate::units::{Language, Voice};
 
@@ -32,12 +34,33 @@ pub(super) struct Failure {
     pub(super) q850: Option<u8>,
     /// Something was heard of the call.
     pub(super) heard: bool,
+    /// How long whoever answered wants to be left alone.
+    pub(super) pause: Option<Duration>,
 }
 
 impl Failure {
     /// It is the trunk that can't, not whom we call: RFC 3263 section 4.3.
     const fn is_the_trunks(self) -> bool {
-        self.status == 503 || !self.heard
+        self.status == 503 || !self.heard || (self.status == 500 && self.pause.is_some())
+    }
+
+    /// How long to wait before the same is asked once more: after two requests that met (RFC 3261 section 14.1), and where
+    /// a server says when it will be well again.
+    fn worth_another_try(self, random: u64) -> Option<Duration> {
+        match (self.status, self.pause) {
+            (491, None) => Some(GLARE_MIN + Duration::from_millis(random % GLARE_SPREAD_MS)),
+            (491 | 500, Some(pause)) => Some(pause).filter(|pause| *pause <= WORTH_WAITING),
+            _ => None,
+        }
+    }
+
+    /// What it says of the place that the call was sent to.
+    const fn fault(self) -> Fault {
+        match (self.heard, self.status) {
+            (false, 503) => Fault::Closes,
+            (false, _) => Fault::NoAnswer,
+            (true, status) => Fault::Status(status),
+        }
     }
 
     /// As ITU-T Q.850 has it, after RFC 3398 section 8.2.6.1. What a trunk forbids is not declined by whom we call.
@@ -62,7 +85,7 @@ impl Failure {
 impl Gateway {
     /// Begins a call to somebody. Where it is not begun, nobody was asked anything.
     pub(super) fn dial(&mut self, order: DialOrder) -> Result<(), LiveError> {
-        if let Some(refused) = self.refusal(None) {
+        if let Some(refused) = self.refusal() {
             self.counters.admission_refused(refused);
             return Err(LiveError::Unavailable);
         }
@@ -94,6 +117,7 @@ impl Gateway {
             past: None,
             outgoing: Some(Box::new(order.outgoing)),
             trunk: None,
+            verstat: None,
             sip_call_id: None,
             asterisk_channel: None,
         };
@@ -108,7 +132,7 @@ impl Gateway {
         let some_way = !trunks.is_empty() || asterisk.is_some();
         let there = trunks
             .into_iter()
-            .filter(|trunk| self.endpoint.takes_calls(now, *trunk));
+            .filter(|trunk| self.endpoint.takes_calls(now, *trunk) && !self.is_full(*trunk));
         let mut exits: VecDeque<Exit> = there
             .flat_map(|trunk| {
                 let offers = self.trunks.offers(trunk).iter();
@@ -146,6 +170,7 @@ impl Gateway {
 
     /// Has Asterisk ring him.
     fn call_by_asterisk(&mut self, now: Instant, id: CallId) -> Option<Route> {
+        self.count_for(id, None);
         let (line, channel) = self.asterisks.prepare_dial()?;
         let active = self.calls.get_mut(&id)?;
         active.line = Line::Asterisk(line);
@@ -181,11 +206,15 @@ impl Gateway {
         trunk: TrunkId,
         offer: SrtpPolicy,
     ) -> Option<Route> {
+        self.count_for(id, None);
+        if self.is_full(trunk) {
+            return None;
+        }
         let summary = self.calls.get(&id)?.call.summary();
         let (to, shown) = (summary.caller.expose(), summary.number.as_str());
         let addresses = self.trunks.addresses(trunk, to, shown)?;
-        let sdp = self.offer_audio(id, addresses.peer, offer)?;
-        let Addresses { target, from, .. } = &addresses;
+        let sdp = self.offer_audio(id, addresses.peer.ip().to_canonical(), offer)?;
+        let Addresses { target, from, peer } = &addresses;
         let begun = self.endpoint.invite_by(now, trunk, target, from, &sdp);
         let name = self.trunks.name(trunk).unwrap_or_default().to_owned();
         let dialog = begun
@@ -195,7 +224,9 @@ impl Gateway {
             .ok()?;
         tracing::info!(call = %id, trunk = name, "the call goes out");
         self.by_dialog.insert(dialog, id);
+        self.count_for(id, Some(Peer::Trunk(trunk)));
         let active = self.calls.get_mut(&id)?;
+        active.sent_to = Some(*peer);
         active.line = Line::Sip {
             dialog,
             offer: None,
@@ -243,11 +274,7 @@ impl Gateway {
                 offered: true,
             }),
         });
-        let counted = active.source.replace(peer);
-        self.count_one_more(peer);
-        if let Some(counted) = counted {
-            self.count_one_less(counted);
-        }
+        active.source = Some(peer);
         Some(sdp)
     }
 
@@ -256,7 +283,17 @@ impl Gateway {
         let Some(&id) = self.by_dialog.get(&dialog) else {
             return;
         };
-        if self.take_answer(id, Some(sdp)) {
+        let media = self.calls.get(&id).and_then(|active| active.media.as_ref());
+        if media.is_some_and(|media| media.agreed.is_some()) {
+            return self.answered_again(now, id, sdp);
+        }
+        let active = self.calls.get(&id);
+        if let Some(Exit::Trunk(trunk, _)) = active.and_then(|active| active.exit)
+            && let Some(peer) = active.and_then(|active| active.sent_to)
+        {
+            self.trunks.took_a_call(trunk, peer);
+        }
+        if self.take_answer(now, id, Some(sdp)) {
             return self.input(id, CallInput::PickedUp);
         }
         tracing::info!(call = %id, "the answer has no audio that was offered");
@@ -278,25 +315,100 @@ impl Gateway {
             return;
         };
         let plain = active.exits.front() == Some(&Exit::Trunk(trunk, SrtpPolicy::Off));
-        let another = match failure.status {
+        let by_trunk = failure.is_the_trunks();
+        let sent_to = active.sent_to.filter(|_| by_trunk);
+        let wish = sent_to.and_then(|peer| {
+            let (fault, pause) = (failure.fault(), failure.pause);
+            let wish = self.trunks.seek_elsewhere(trunk, peer, fault, pause)?;
+            Some((wish, peer))
+        });
+        let name = self.trunks.name(trunk);
+        let status = failure.status;
+        if let (true, Some(pause)) = (by_trunk, failure.pause) {
+            let seconds = pause.as_secs();
+            tracing::warn!(call = %id, trunk = name, status, seconds, "the trunk wants no calls for so long");
+        }
+        if let Some((wish, peer)) = wish {
+            tracing::info!(call = %id, trunk = name, status, %peer, "the call was not taken there, the trunk is looked for elsewhere");
+            active.awaits = Some(Awaited {
+                trunk,
+                offer,
+                wish,
+                peer,
+                q850: failure.cause(),
+            });
+            return self.resume(now, trunk);
+        }
+        let another = match status {
             415 | 488 | 606 if offer == SrtpPolicy::Require => plain,
-            _ if failure.is_the_trunks() => {
+            _ if by_trunk => {
                 let others = |exit: &Exit| !matches!(exit, Exit::Trunk(same, _) if *same == trunk);
                 active.exits.retain(others);
                 !active.exits.is_empty()
             }
             _ => false,
         };
-        if !failure.heard {
-            self.trunks.seek_again(trunk);
-        }
-        let trunk = self.trunks.name(trunk);
-        tracing::info!(call = %id, trunk, status = failure.status, another, "the call was not taken");
+        tracing::info!(call = %id, trunk = name, status, another, "the call was not taken");
         if another {
             return self.ring_out(now, id);
         }
+        let pause = failure.worth_another_try(getrandom::u64().unwrap_or(0));
+        if let Some(pause) = pause.filter(|_| !active.tried_again) {
+            active.tried_again = true;
+            active.exits.push_front(Exit::Trunk(trunk, offer));
+            return self.wake_for_another_try(id, pause);
+        }
         let q850 = failure.cause();
         self.input(id, CallInput::NotReached { q850 });
+    }
+
+    fn wake_for_another_try(&self, id: CallId, pause: Duration) {
+        let wakes = self.wakes.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let _gateway_gone = wakes.send(Wake::TryAgain(id)).await;
+        });
+    }
+
+    /// The pause is over; by now he may have been hung up on.
+    pub(super) fn try_again(&mut self, now: Instant, id: CallId) {
+        let waits = |active: &ActiveCall| matches!(active.line, Line::Ahead);
+        if self.calls.get(&id).is_some_and(waits) {
+            self.ring_out(now, id);
+        }
+    }
+
+    /// Calls that wait until their trunk is found elsewhere go on, if that is known.
+    pub(super) fn resume(&mut self, now: Instant, trunk: TrunkId) {
+        let waits = |active: &ActiveCall| active.awaits.filter(|awaits| awaits.trunk == trunk);
+        let waiting = self.calls.iter();
+        let waiting: Vec<(CallId, Awaited)> = waiting
+            .filter_map(|(id, active)| Some((*id, waits(active)?)))
+            .collect();
+        for (id, awaited) in waiting {
+            let gone = self
+                .trunks
+                .has_gone_elsewhere(trunk, awaited.wish, awaited.peer);
+            let takes_calls = self.endpoint.takes_calls(now, trunk);
+            // Its registrar may have to be told of us first.
+            let waits = gone == Gone::NotYet || gone == Gone::Elsewhere && !takes_calls;
+            let Some(active) = self.calls.get_mut(&id).filter(|_| !waits) else {
+                continue;
+            };
+            active.awaits = None;
+            let others = |exit: &Exit| !matches!(exit, Exit::Trunk(same, _) if *same == trunk);
+            if gone == Gone::Elsewhere {
+                active.exits.push_front(Exit::Trunk(trunk, awaited.offer));
+            } else {
+                active.exits.retain(others);
+            }
+            if active.exits.is_empty() {
+                let q850 = awaited.q850;
+                self.input(id, CallInput::NotReached { q850 });
+            } else {
+                self.ring_out(now, id);
+            }
+        }
     }
 
     /// Who is rung or asked to join a meeting that is over needs no more of that.
@@ -353,7 +465,12 @@ impl Gateway {
 }
 
 /// How much later than we Asterisk gives up.
-const GIVE_UP_AFTER: std::time::Duration = std::time::Duration::from_secs(3);
+const GIVE_UP_AFTER: Duration = Duration::from_secs(3);
+/// Between a request that met another and the next try, for whoever made the Call-ID.
+const GLARE_MIN: Duration = Duration::from_millis(2_100);
+const GLARE_SPREAD_MS: u64 = 1_900;
+/// Whoever is called waits no longer for a server to be well again.
+const WORTH_WAITING: Duration = Duration::from_secs(10);
 /// Q.850: temporary failure.
 const NO_WAY: u8 = 41;
 
@@ -384,8 +501,26 @@ mod tests {
                 status,
                 q850,
                 heard,
+                pause: None,
             };
             assert_eq!(failure.cause(), cause, "{failure:?}");
         }
+    }
+
+    #[test]
+    fn what_is_but_a_moment_s_trouble_is_worth_another_try() {
+        let of = |status, seconds: Option<u64>| Failure {
+            status,
+            q850: None,
+            heard: true,
+            pause: seconds.map(Duration::from_secs),
+        };
+        let pause = |status, seconds| of(status, seconds).worth_another_try(0);
+        assert_eq!(pause(491, None), Some(GLARE_MIN));
+        assert_eq!(pause(500, Some(3)), Some(Duration::from_secs(3)));
+        for (status, seconds) in [(500, None), (500, Some(60)), (486, Some(3)), (404, Some(3))] {
+            assert_eq!(pause(status, seconds), None, "{status}");
+        }
+        assert!(of(500, Some(3)).is_the_trunks() && !of(500, None).is_the_trunks());
     }
 }

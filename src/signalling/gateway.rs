@@ -4,7 +4,6 @@
 //! until nothing is left to do. No lock, no shared state: everybody else talks to it by message.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use super::asterisk::{AsteriskCaller, Asterisks};
 use super::asterisk_link::News;
 use super::clock;
 use super::events::Reporter;
+use super::occupancy::{Occupancy, Peer};
 use super::records::Recorder;
 use super::requests::{Picture, Request};
 use super::settings::GatewaySettings;
@@ -25,9 +25,9 @@ use crate::booking::admission::CallId;
 use crate::booking::{Bookings, CallRecord, PinVerdict};
 use crate::call::{CallInput, Observer, Rooms, Speaker};
 use crate::engine::Control;
+use crate::handshake::Identity;
 use crate::sip::Endpoint;
 use crate::sip::event::DialogId;
-use crate::sip::limits::host_of;
 use crate::units::LegId;
 
 /// What comes back from work that was spawned.
@@ -35,6 +35,8 @@ use crate::units::LegId;
 pub(super) enum Wake {
     /// The bookings' answer.
     PinVerdict(CallId, PinVerdict),
+    /// The pause before a call of ours is tried once more is over.
+    TryAgain(CallId),
 }
 
 /// See the module's text.
@@ -52,7 +54,7 @@ pub(super) struct Gateway {
     pub(super) trunks: Trunks,
     pub(super) by_line: HashMap<AsteriskCaller, CallId>,
     pub(super) by_leg: HashMap<LegId, CallId>,
-    pub(super) per_source: HashMap<IpAddr, usize>,
+    pub(super) occupancy: Occupancy,
     /// Records that wait for their leg's last figures.
     pub(super) parting: HashMap<LegId, Box<CallRecord>>,
     pub(super) recorder: Recorder,
@@ -67,6 +69,10 @@ pub(super) struct Gateway {
     pub(super) parted_by: Option<Instant>,
     /// Those who wait for the last call to be gone.
     pub(super) drained: Vec<oneshot::Sender<()>>,
+    /// Who we are in handshakes; `None`: none are made.
+    pub(super) identity: Option<Identity>,
+    /// When handshakes are to be looked after.
+    pub(super) handshakes_due: BTreeSet<(Instant, CallId)>,
     deadlines: BTreeSet<(Instant, CallId)>,
     inputs: VecDeque<(CallId, CallInput)>,
 }
@@ -83,6 +89,7 @@ pub(super) struct Machines {
     pub(super) reporter: Reporter,
     pub(super) asterisks: Asterisks,
     pub(super) trunks: Trunks,
+    pub(super) identity: Option<Identity>,
 }
 
 /// What a gateway hears by.
@@ -110,6 +117,7 @@ impl Gateway {
             reporter,
             asterisks,
             trunks,
+            identity,
         } = machines;
         Self {
             settings,
@@ -125,7 +133,7 @@ impl Gateway {
             trunks,
             by_line: HashMap::new(),
             by_leg: HashMap::new(),
-            per_source: HashMap::new(),
+            occupancy: Occupancy::default(),
             parting: HashMap::new(),
             recorder,
             observer: Observer::default(),
@@ -137,6 +145,8 @@ impl Gateway {
             draining: false,
             parted_by: None,
             drained: Vec::new(),
+            identity,
+            handshakes_due: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             inputs: VecDeque::new(),
         }
@@ -190,6 +200,9 @@ impl Gateway {
         match message {
             Inbound::Datagram(flow, bytes) => self.endpoint.handle_datagram(now, flow, &bytes),
             Inbound::Opened(connection, writer) => self.transport.opened(connection, writer),
+            Inbound::Proven(connection, trunks) => {
+                self.endpoint.handle_proven(connection, trunks);
+            }
             Inbound::Stream(flow, bytes) => self.endpoint.handle_stream(now, flow, &bytes),
             Inbound::Closed(connection) => {
                 self.transport.close(connection);
@@ -198,6 +211,7 @@ impl Gateway {
             Inbound::Reached { trunk, flow, local } => {
                 self.trunk_reached(now, trunk, flow, local);
             }
+            Inbound::Sought { trunk, sought } => self.handle_sought(now, trunk, sought),
         }
     }
 
@@ -209,6 +223,7 @@ impl Gateway {
                 }
                 self.input(call, CallInput::PinVerdict(verdict));
             }
+            Wake::TryAgain(call) => self.try_again(clock::now(), call),
         }
     }
 
@@ -228,10 +243,13 @@ impl Gateway {
                 self.drain_call(now, id);
             }
         }
+        self.look_after_handshakes(now);
     }
 
-    /// Carries out everything that the last input led to.
+    /// Carries out everything that the last input led to. Of the engine's news so much at once that messages and
+    /// timers have their turn too: with handshakes in it strangers have a say in how much there is.
     pub(super) fn settle(&mut self, now: Instant) {
+        let mut news = ENGINE_NEWS_AT_ONCE;
         loop {
             let mut moved = false;
             while let Some(event) = self.endpoint.poll_event() {
@@ -242,8 +260,11 @@ impl Gateway {
                 moved = true;
             }
             self.engine.pump();
-            while let Some(event) = self.engine.poll_event() {
-                self.handle_engine(event);
+            while news > 0
+                && let Some(event) = self.engine.poll_event()
+            {
+                news -= 1;
+                self.handle_engine(now, event);
                 moved = true;
             }
             while let Some((id, input)) = self.inputs.pop_front() {
@@ -317,40 +338,35 @@ impl Gateway {
         if let Some(at) = active.deadline {
             self.deadlines.remove(&(at, id));
         }
+        if let Some(at) = active.secured.as_ref().and_then(|secured| secured.due) {
+            self.handshakes_due.remove(&(at, id));
+        }
         match &active.line {
             Line::Sip { dialog, .. } => drop(self.by_dialog.remove(dialog)),
             Line::Asterisk(line) => drop(self.by_line.remove(line)),
             Line::Ahead | Line::Gone => {}
         }
-        if let Some(source) = active.source {
-            self.count_one_less(source);
-        }
+        self.occupancy.change(active.peer, None);
         Some(active)
     }
 
-    /// A call counts for this address's host.
-    pub(super) fn count_one_more(&mut self, source: IpAddr) {
-        *self.per_source.entry(host_of(source)).or_insert(0) += 1;
-    }
-
-    /// A call is no more that counted for this address's host.
-    pub(super) fn count_one_less(&mut self, source: IpAddr) {
-        let source = host_of(source);
-        if let Some(count) = self.per_source.get_mut(&source) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_source.remove(&source);
-            }
+    /// The call counts for this peer from now on, and for no other.
+    pub(super) fn count_for(&mut self, id: CallId, peer: Option<Peer>) {
+        if let Some(active) = self.calls.get_mut(&id) {
+            self.occupancy.change(active.peer, peer);
+            active.peer = peer;
         }
     }
 
     fn next_timeout(&self) -> Option<Instant> {
         let calls = self.deadlines.first().map(|&(at, _)| at);
+        let handshakes = self.handshakes_due.first().map(|&(at, _)| at);
         [
             self.endpoint.poll_timeout(),
             self.asterisks.poll_timeout(),
             self.rooms.poll_timeout(),
             calls,
+            handshakes,
         ]
         .into_iter()
         .flatten()
@@ -372,3 +388,5 @@ const EXTEND: Duration = Duration::from_secs(30);
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Messages taken in one go before timers and the engine have their turn.
 const BURST: usize = 64;
+/// News of the engine worked off in one go; what is left waits for [`PUMP`] at most.
+const ENGINE_NEWS_AT_ONCE: usize = 256;

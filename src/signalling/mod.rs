@@ -9,8 +9,8 @@
 //! 4. [`crate::call`]: what is to be done
 //! 5. `wire_out`: answers, prompts, PIN look-ups, rooms, records; `events` tells what happened in the meetings
 //!
-//! `moving` sends callers by ARI on, `dialling` makes the calls that we make ourselves.
-//! `trunks` finds the ways to registrars. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
+//! `handshakes` gets keys for audio from the callers themselves, `moving` sends callers by ARI on, `dialling` makes the calls that we make ourselves.
+//! `trunks` keeps the ways to trunks, which `seeking` looks for. `gateway` is the one task that runs it, `requests` the door for the API. `asterisk_check` looks at an Asterisk
 //! before anybody calls, `trunk_check` at a trunk.
 
 mod active_call;
@@ -24,11 +24,14 @@ mod counters;
 mod dialling;
 mod events;
 mod gateway;
+mod handshakes;
 mod moving;
+mod occupancy;
 mod quality;
 mod records;
 mod requests;
 mod seal;
+mod seeking;
 mod set_up;
 mod settings;
 mod transport;
@@ -46,13 +49,14 @@ use tokio::task::JoinHandle;
 pub use asterisk_check::{AsteriskFinding, check_asterisk};
 pub use requests::{GatewayHandle, live_calls};
 pub use settings::GatewaySettings;
-pub use transport::{ListenError, TlsError, TlsIdentity};
+pub use transport::{ListenError, Resolver, TlsError, TlsIdentity};
 pub use trunk_check::check_trunk;
 
 use crate::booking::Bookings;
 use crate::call::Speaker;
 use crate::config::{AsteriskConfig, HostPort, ListenAddress, PerFamily, TrunkConfig};
 use crate::engine::Control;
+use crate::handshake::Identity;
 use crate::sip::{Endpoint, EndpointConfig};
 use asterisk::Asterisks;
 use events::Reporter;
@@ -73,6 +77,8 @@ pub struct Parts {
     pub advertise: PerFamily<Option<HostPort>>,
     /// Trunks that calls come by.
     pub trunks: Vec<TrunkConfig>,
+    /// Who says where their names lead.
+    pub resolver: Resolver,
     /// Asterisks whose callers come over ARI.
     pub asterisks: Vec<AsteriskConfig>,
     /// PINs and records.
@@ -106,6 +112,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         tls,
         advertise,
         trunks,
+        resolver,
         asterisks,
         bookings,
         speaker,
@@ -123,14 +130,18 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         endpoint_config(&settings, &transport, &advertise, &trunks),
         seed,
     );
-    let trunks = Trunks::start(trunks, &transport.outgoing());
+    let trunks = Trunks::start(trunks, &transport.outgoing(resolver));
     let (asterisks, asterisk_news) = Asterisks::start(asterisks, seed);
     let (recorder, recording) = Recorder::start(bookings.clone());
     let (reporter, reporting) = Reporter::start(bookings.clone());
     let (wakes, woken) = mpsc::channel(WAKES);
     let (requests, asked) = mpsc::channel(REQUESTS);
     let (picture, seen) = watch::channel(requests::Picture::default());
+    let identity = Identity::generate().inspect_err(|error| {
+        tracing::error!(%error, "calls whose keys come by a handshake (DTLS) are refused");
+    });
     let machines = Machines {
+        identity: identity.ok(),
         settings,
         bookings,
         speaker,
@@ -179,6 +190,10 @@ fn endpoint_config(
         tls_contact: all(transport.tls_addresses()),
         own_address: Some(|peer| transport::local_address(peer).ok()),
         trusted: settings.trusted.clone(),
+        // A day at most.
+        session_interval: settings
+            .session_timer
+            .and_then(|timer| u32::try_from(timer.as_secs()).ok()),
         trunks: trunks.iter().map(trunks::settings).collect(),
         ..EndpointConfig::default()
     }

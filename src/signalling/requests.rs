@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::active_call::{ActiveCall, Line};
 use super::asterisk_link::News;
 use super::gateway::Gateway;
+use super::occupancy::Peer;
 use super::settings::GatewaySettings;
 use super::{clock, counters};
 use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
@@ -369,7 +370,7 @@ impl Gateway {
         self.by_dialog.shrink_to(2 * self.by_dialog.len());
         self.by_line.shrink_to(2 * self.by_line.len());
         self.by_leg.shrink_to(2 * self.by_leg.len());
-        self.per_source.shrink_to(2 * self.per_source.len());
+        self.occupancy.shrink();
         self.parting.shrink_to(2 * self.parting.len());
     }
 
@@ -388,7 +389,10 @@ impl Gateway {
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = self.legs_by_kind();
         gauges.asterisks = self.asterisks.connected();
-        gauges.trunks = self.trunks.standing(|trunk| self.endpoint.reach(trunk));
+        gauges.trunks = self.trunks.standing(
+            |trunk| self.endpoint.reach(trunk),
+            |trunk| self.occupancy.of(Peer::Trunk(trunk)),
+        );
         gauges.asterisk_events = self.asterisks.events();
         let threads = self.engine.health();
         gauges.tick_lateness = threads.iter().map(counters::lateness).collect();

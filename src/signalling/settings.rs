@@ -1,12 +1,13 @@
 //! What the gateway needs to know of the configuration.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::booking::NumberPlan;
 use crate::call::CallLimits;
 use crate::config::{Config, Network, PerFamily};
 use crate::engine::KnownPeer;
-use crate::media::parameters::MediaParameters;
+use crate::media::parameters::{Keying, MediaParameters};
 use crate::signalling::transport::local_address;
 use crate::sip::connection;
 use crate::units::{Brand, Language, Voice};
@@ -18,6 +19,7 @@ pub struct GatewaySettings {
     pub(super) calls_max: usize,
     pub(super) calls_per_source_max: usize,
     pub(super) trusted: Vec<Network>,
+    pub(super) session_timer: Option<Duration>,
     pub(super) media_address: PerFamily<Option<IpAddr>>,
     /// Audio is received by IPv6 too.
     pub(super) has_ipv6: bool,
@@ -75,6 +77,7 @@ impl GatewaySettings {
             calls_max: config.limits.calls,
             calls_per_source_max: config.limits.calls_per_source,
             trusted: config.sip.trusted.clone(),
+            session_timer: config.sip.session_timer,
             media_address: config.media.address,
             has_ipv6: config.has_ipv6(),
             media_shared: config.media.shared.clone(),
@@ -119,6 +122,9 @@ impl GatewaySettings {
         source: IpAddr,
         parameters: &MediaParameters,
     ) -> Option<KnownPeer> {
+        if parameters.keying != Keying::Signalled {
+            return None;
+        }
         let peer = KnownPeer::of(parameters)?;
         [source, peer.rtp.ip(), peer.rtcp.ip()]
             .into_iter()
@@ -154,6 +160,7 @@ mod tests {
                 direction: Direction::SendRecv,
                 prefer_own_order: false,
                 keys: None,
+                handshake: None,
             };
             sdp::answer(sdp.as_bytes(), &local).unwrap().0
         };
@@ -161,8 +168,14 @@ mod tests {
             settings.known_peer(source.parse().unwrap(), &offer(rtp, rtcp))
         };
         let peer = known("192.0.2.9", "192.0.2.7", "192.0.2.8").unwrap();
-        assert_eq!(peer.rtp, "192.0.2.7:4000".parse().unwrap());
-        assert_eq!(peer.rtcp, "192.0.2.8:4009".parse().unwrap());
+        assert_eq!(
+            peer.rtp,
+            "192.0.2.7:4000".parse::<std::net::SocketAddr>().unwrap()
+        );
+        assert_eq!(
+            peer.rtcp,
+            "192.0.2.8:4009".parse::<std::net::SocketAddr>().unwrap()
+        );
         assert_eq!(known("198.51.100.7", "192.0.2.7", "192.0.2.7"), None);
         assert_eq!(known("192.0.2.9", "198.51.100.7", "192.0.2.7"), None);
         assert_eq!(known("192.0.2.9", "192.0.2.7", "198.51.100.7"), None);

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::clock;
-use super::transport::{Inbound, TlsIdentity, Transport};
-use super::trunks::{destination, settings};
+use super::transport::{Inbound, Outgoing, Resolver, TlsIdentity, Transport};
+use super::trunks::{settings, wanted};
 use crate::config::{ListenAddress, SipTransport, TrunkConfig};
 use crate::sip::event::{SipEvent, TrunkId, TrunkState};
+use crate::sip::locate::{Fault, Target, Wanted};
 use crate::sip::{Endpoint, EndpointConfig, QualifySettings, TrunkSettings};
 
 /// Looks at one trunk; `identity` is who we are over TLS.
@@ -21,11 +22,12 @@ use crate::sip::{Endpoint, EndpointConfig, QualifySettings, TrunkSettings};
 pub async fn check_trunk(
     config: &TrunkConfig,
     identity: Option<&Arc<TlsIdentity>>,
+    resolver: &Resolver,
 ) -> Result<String, String> {
-    let Some(to) = destination(TrunkId(0), config) else {
+    let Some(to) = wanted(config) else {
         return Ok("takes calls from its peers; nothing leads there".to_owned());
     };
-    let (transport, inbound) = Transport::bind(&anywhere(config.transport), identity)
+    let (transport, inbound) = Transport::bind(&anywhere(&config.transports), identity)
         .await
         .map_err(|error| error.to_string())?;
     let asked = TrunkSettings {
@@ -41,16 +43,13 @@ pub async fn check_trunk(
         ..EndpointConfig::default()
     };
     let seed = getrandom::u64().map_err(|error| error.to_string())?;
-    let outgoing = transport.outgoing();
-    tokio::time::timeout(PATIENCE, outgoing.reach(&to, 0))
-        .await
-        .map_err(|_| "can't be reached: no answer".to_owned())?
-        .map_err(|error| format!("can't be reached: {error}"))?;
+    let outgoing = transport.outgoing(resolver.clone());
+    let reached = find_way(&outgoing, &to).await?;
     let mut look = Look {
         endpoint: Endpoint::new(endpoint, seed),
         transport,
         inbound,
-        peer: None,
+        reached,
         answers: None,
         known: config.registrar.as_ref().map(|_| None),
     };
@@ -62,7 +61,8 @@ struct Look {
     endpoint: Endpoint,
     transport: Transport,
     inbound: mpsc::Receiver<Inbound>,
-    peer: Option<SocketAddr>,
+    /// Where, and what else there is.
+    reached: String,
     answers: Option<Option<Duration>>,
     /// `None`: it isn't registered with.
     known: Option<Option<Result<(), String>>>,
@@ -97,10 +97,10 @@ impl Look {
                 self.endpoint.handle_closed(now, connection);
             }
             Inbound::Reached { trunk, flow, local } => {
-                self.peer = Some(flow.peer());
                 self.endpoint
                     .trunk_reached(now, trunk, flow, &local.to_string());
             }
+            Inbound::Sought { .. } | Inbound::Proven(..) => {}
         }
     }
 
@@ -134,9 +134,7 @@ impl Look {
     }
 
     fn in_words(&self, config: &TrunkConfig) -> Result<String, String> {
-        let at = self.peer.map_or_else(String::new, |peer| {
-            format!("reached at {peer} over {}", config.transport)
-        });
+        let at = &self.reached;
         let registered = match &self.known {
             None => "",
             Some(Some(Ok(()))) => ", would register",
@@ -165,8 +163,39 @@ impl Look {
     }
 }
 
+/// Makes a way to the first of the places that a name leads to which can be reached; says which, and what is wrong with
+/// those before it.
+async fn find_way(outgoing: &Outgoing, to: &Wanted) -> Result<String, String> {
+    let found = outgoing.look_up(to).await;
+    let found = found.map_err(|error| format!("can't be looked up: {error}"))?;
+    let mut left = Vec::new();
+    let mut targets = found.targets.iter().map(|(target, _)| *target);
+    while let Some(target) = targets.next() {
+        let name = to.host.trim_matches(['[', ']']);
+        let way = outgoing.reach(TrunkId(0), target, name);
+        let Target { transport, at } = target;
+        let fault = match tokio::time::timeout(PATIENCE, way).await {
+            Ok(Ok(())) => {
+                let mut words = format!("reached at {at} over {transport}");
+                if found.targets.len() > 1 {
+                    let (by, others) = (found.by, targets.len());
+                    words += &format!(" (by {by} records, {others} more to go to)");
+                }
+                if !left.is_empty() {
+                    words += &format!(", not at {}", left.join(" nor at "));
+                }
+                return Ok(words);
+            }
+            Ok(Err(unreached)) => format!("{}: {}", unreached.fault, unreached.error),
+            Err(_) => Fault::NoAnswer.to_string(),
+        };
+        left.push(format!("{at} over {transport} ({fault})"));
+    }
+    Err(format!("can't be reached at {}", left.join(" nor at ")))
+}
+
 /// Ports that nobody needs; where a running node listens isn't free.
-fn anywhere(transport: SipTransport) -> Vec<ListenAddress> {
+fn anywhere(transports: &[SipTransport]) -> Vec<ListenAddress> {
     let any = [
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
@@ -174,7 +203,10 @@ fn anywhere(transport: SipTransport) -> Vec<ListenAddress> {
     let v6 = std::net::UdpSocket::bind(any[1]).is_ok();
     let families = any.into_iter().take(if v6 { 2 } else { 1 });
     families
-        .map(|address| ListenAddress { transport, address })
+        .flat_map(|address| {
+            let all = transports.iter();
+            all.map(move |&transport| ListenAddress { transport, address })
+        })
         .collect()
 }
 

@@ -1,23 +1,24 @@
-//! Trunks: a task each looks for the way to its registrar, or to where calls of ours go; the endpoint registers
-//! over it.
+//! Trunks: a task each looks for the way to its registrar, or to where calls of ours go (`seeking`); the endpoint
+//! registers over it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::clock;
 use super::gateway::Gateway;
-use super::transport::{Destination, Outgoing};
+use super::seeking::{Seeker, Wish};
+use super::transport::{Outgoing, Sought};
 use crate::booking::number::significant;
-use crate::call::roster::TrunkStanding;
+use crate::call::roster::{TargetLeft, TrunkStanding};
 use crate::config::{HostPort, SipTransport, SrtpPolicy, TrunkConfig};
 use crate::sip::event::{Flow, TrunkId, TrunkState};
+use crate::sip::locate::{Fault, LeftAlone, Wanted};
 use crate::sip::{
-    Credentials, QualifySettings, Refused, RegistrarSettings, TrunkReach, TrunkSettings,
+    Credentials, Proof, QualifySettings, Refused, RegistrarSettings, TrunkReach, TrunkSettings,
 };
 
 /// All trunks of a gateway.
@@ -32,7 +33,7 @@ pub(super) struct Addresses {
     pub(super) target: String,
     pub(super) from: String,
     /// Where it goes.
-    pub(super) peer: IpAddr,
+    pub(super) peer: SocketAddr,
 }
 
 struct Trunk {
@@ -44,9 +45,12 @@ struct Trunk {
     /// Since when it is up, or isn't.
     since: Timestamp,
     /// Where it was reached last.
-    peer: Option<IpAddr>,
-    /// Counts up each time a way is wanted.
-    wanted: Option<watch::Sender<u64>>,
+    peer: Option<SocketAddr>,
+    /// Tells the seeker what is found out; `None`: nothing leads there.
+    wishes: Option<mpsc::Sender<Wish>>,
+    /// So many were told.
+    wished: u64,
+    sought: Sought,
 }
 
 impl Trunks {
@@ -57,20 +61,23 @@ impl Trunks {
             .into_iter()
             .enumerate()
             .map(|(at, config)| {
-                let wanted = destination(TrunkId(at), &config).map(|to| {
-                    let (wanted, asked) = watch::channel(0);
-                    let name = config.name.clone();
-                    seekers.spawn(seek(name, to, outgoing.clone(), asked));
-                    wanted
+                let wishes = wanted(&config).map(|wanted| {
+                    let (wishes, heard) = mpsc::channel(WISHES);
+                    let trunk = TrunkId(at);
+                    let seeker = Seeker::new(&config.name, trunk, wanted, outgoing.clone());
+                    seekers.spawn(seeker.run(heard));
+                    wishes
                 });
-                let known = wanted.is_none();
+                let known = wishes.is_none();
                 Trunk {
                     config,
                     known,
                     answers: None,
                     since: clock::wall(),
                     peer: None,
-                    wanted,
+                    wishes,
+                    wished: 0,
+                    sought: Sought::default(),
                 }
             })
             .collect();
@@ -93,6 +100,11 @@ impl Trunks {
     pub(super) fn srtp(&self, trunk: Option<TrunkId>) -> SrtpPolicy {
         let trunk = trunk.and_then(|trunk| self.get(trunk));
         trunk.map_or_else(SrtpPolicy::default, |trunk| trunk.config.srtp)
+    }
+
+    /// How many calls it may have at once; `None`: as many as there is room for.
+    pub(super) fn calls_max(&self, trunk: TrunkId) -> Option<usize> {
+        self.get(trunk)?.config.calls
     }
 
     /// Those that calls to this number go out by, in their order.
@@ -126,23 +138,60 @@ impl Trunks {
         let Some(trunk) = self.get(trunk) else {
             return &[];
         };
-        match (trunk.config.srtp, trunk.config.transport) {
+        match (trunk.config.srtp, trunk.config.transports.as_slice()) {
             (SrtpPolicy::Require, _) => &[SrtpPolicy::Require],
+            (SrtpPolicy::Offer, [SipTransport::Tls]) => &[SrtpPolicy::Require, SrtpPolicy::Off],
             // Keys that anybody on the way may read would hide nothing.
-            (SrtpPolicy::Off, _) | (SrtpPolicy::Offer, SipTransport::Udp | SipTransport::Tcp) => {
-                &[SrtpPolicy::Off]
-            }
-            (SrtpPolicy::Offer, SipTransport::Tls) => &[SrtpPolicy::Require, SrtpPolicy::Off],
+            (SrtpPolicy::Off | SrtpPolicy::Offer, _) => &[SrtpPolicy::Off],
         }
     }
 
-    /// It doesn't answer: its name may lead elsewhere by now. Where a connection is gone, that tells of itself; one that
-    /// is there has other calls.
-    pub(super) fn seek_again(&self, trunk: TrunkId) {
-        let by_datagrams = |trunk: &&Trunk| trunk.config.transport == SipTransport::Udp;
-        let trunk = self.get(trunk).filter(by_datagrams);
-        if let Some(wanted) = trunk.and_then(|trunk| trunk.wanted.as_ref()) {
-            wanted.send_modify(|times| *times += 1);
+    /// A call that was sent to `peer` found nobody there, or nobody who takes it: the trunk is looked for elsewhere. The
+    /// number of that wish, where there is another place to look at.
+    pub(super) fn seek_elsewhere(
+        &mut self,
+        trunk: TrunkId,
+        peer: SocketAddr,
+        fault: Fault,
+        pause: Option<Duration>,
+    ) -> Option<u64> {
+        let trunk = self.all.get_mut(trunk.0)?;
+        // It has gone elsewhere since.
+        if trunk.peer != Some(peer) {
+            return Some(trunk.wished);
+        }
+        let target = trunk.sought.current?;
+        let others = trunk.sought.has_another;
+        // A connection that is there has other calls; that it is gone tells of itself.
+        if others || target.transport == SipTransport::Udp {
+            trunk.wish(Wish::Failed {
+                target,
+                fault,
+                pause,
+            });
+        }
+        others.then_some(trunk.wished)
+    }
+
+    /// A call that was sent to `peer` was taken: what was held against that place is forgotten.
+    pub(super) fn took_a_call(&mut self, trunk: TrunkId, peer: SocketAddr) {
+        let trunk = self.all.get_mut(trunk.0);
+        if let Some(trunk) = trunk.filter(|trunk| trunk.sought.is_doubted)
+            && trunk.sought.current.is_some_and(|target| target.at == peer)
+        {
+            trunk.wish(Wish::Works);
+        }
+    }
+
+    /// Has the seeker seen to this wish, and gone elsewhere than to `peer`?
+    pub(super) fn has_gone_elsewhere(&self, trunk: TrunkId, wish: u64, peer: SocketAddr) -> Gone {
+        let Some(trunk) = self.get(trunk) else {
+            return Gone::Nowhere;
+        };
+        match trunk.peer {
+            Some(now) if now != peer => Gone::Elsewhere,
+            Some(_) | None if trunk.sought.heard < wish => Gone::NotYet,
+            Some(_) | None => Gone::Nowhere,
         }
     }
 
@@ -156,18 +205,29 @@ impl Trunks {
         numbers.is_empty() || numbers.iter().any(|own| significant(own) == dialled)
     }
 
-    /// How each stands; `reach` is what the endpoint knows of it.
+    /// How each stands; `reach` is what the endpoint knows of it, `calls` how many it has.
     pub(super) fn standing(
         &self,
         reach: impl Fn(TrunkId) -> Option<TrunkReach>,
+        calls: impl Fn(TrunkId) -> usize,
     ) -> Vec<TrunkStanding> {
         let all = self.all.iter().enumerate();
-        all.map(|(at, trunk)| trunk.standing(reach(TrunkId(at))))
+        let all = all.map(|(at, trunk)| (TrunkId(at), trunk));
+        all.map(|(id, trunk)| trunk.standing(reach(id), calls(id)))
             .collect()
     }
 }
 
 impl Trunk {
+    fn wish(&mut self, wish: Wish) {
+        // One that hears of so much doesn't miss this.
+        if let Some(wishes) = &self.wishes
+            && wishes.try_send(wish).is_ok()
+        {
+            self.wished += 1;
+        }
+    }
+
     const fn is_up(&self) -> bool {
         self.known && !matches!(self.answers, Some(false))
     }
@@ -181,15 +241,41 @@ impl Trunk {
         }
     }
 
-    fn standing(&self, reach: Option<TrunkReach>) -> TrunkStanding {
+    fn standing(&self, reach: Option<TrunkReach>, calls: usize) -> TrunkStanding {
         let round_trip = reach.and_then(|reach| reach.round_trip);
+        let left = self.sought.left.iter();
         TrunkStanding {
             name: self.config.name.clone(),
             up: self.is_up(),
             registered: self.config.registrar.as_ref().map(|_| self.known),
             reachable: self.answers,
             since: self.since.to_string(),
+            calls,
+            calls_max: self.config.calls,
             round_trip_ms: round_trip.map(|took| took.as_secs_f64() * 1_000.0),
+            target: self.sought.current.map(|target| target.to_string()),
+            left_alone: left.map(TargetLeft::from).collect(),
+        }
+    }
+}
+
+/// What has become of a search for another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It goes on.
+    NotYet,
+    /// There is another one.
+    Elsewhere,
+    /// There is none.
+    Nowhere,
+}
+
+impl From<&LeftAlone> for TargetLeft {
+    fn from(left: &LeftAlone) -> Self {
+        Self {
+            target: left.target.to_string(),
+            fault: left.fault.to_string(),
+            seconds: left.rest.as_secs(),
         }
     }
 }
@@ -206,7 +292,7 @@ impl Gateway {
         self.endpoint
             .trunk_reached(now, trunk, flow, &local.to_string());
         if let Some(trunk) = self.trunks.all.get_mut(trunk.0) {
-            trunk.peer = Some(flow.peer().ip().to_canonical());
+            trunk.peer = Some(flow.peer());
             // Nobody is asked whether he knows us.
             trunk.change(|trunk| trunk.known |= trunk.config.registrar.is_none());
         }
@@ -244,14 +330,38 @@ impl Gateway {
             TrunkState::Reachable { .. } => trunk.answers = Some(true),
             TrunkState::Unreachable => trunk.answers = Some(false),
         });
-        // Who answers is where he was; who doesn't may have moved.
-        let lost = matches!(
-            state,
-            TrunkState::Cut | TrunkState::Unreachable | TrunkState::Refused(Refused::Status(408))
-        );
-        if let (true, Some(wanted)) = (lost, &trunk.wanted) {
-            wanted.send_modify(|times| *times += 1);
+        let Some(target) = trunk.sought.current else {
+            return;
+        };
+        let failed = |fault| {
+            Some(Wish::Failed {
+                target,
+                fault,
+                pause: None,
+            })
+        };
+        let wish = match state {
+            TrunkState::Up | TrunkState::Reachable { .. } => Some(Wish::Works),
+            TrunkState::Cut => Some(Wish::Lost(target)),
+            // Who doesn't answer may have moved.
+            TrunkState::Unreachable | TrunkState::Refused(Refused::Status(408)) => {
+                failed(Fault::NoAnswer)
+            }
+            TrunkState::Refused(Refused::Status(503)) => failed(Fault::Status(503)),
+            TrunkState::Refused(_) | TrunkState::Lapsed => None,
+        };
+        if let Some(wish) = wish {
+            trunk.wish(wish);
         }
+    }
+
+    /// The search for ways to a trunk has come to rest.
+    pub(super) fn handle_sought(&mut self, now: Instant, trunk: TrunkId, sought: Sought) {
+        self.endpoint.trunk_located(trunk, &sought.addresses);
+        if let Some(trunk) = self.trunks.all.get_mut(trunk.0) {
+            trunk.sought = sought;
+        }
+        self.resume(now, trunk);
     }
 }
 
@@ -260,6 +370,14 @@ pub(super) fn settings(config: &TrunkConfig) -> TrunkSettings {
     let credentials = config.user.clone().zip(config.password.clone());
     TrunkSettings {
         peers: config.peers.clone(),
+        needs_certificate: config.tls.required,
+        proves: config.proves.clone().map(|proof| Proof {
+            credentials: Credentials {
+                user: proof.user,
+                password: proof.password,
+            },
+            algorithms: proof.algorithms,
+        }),
         trust_identity: config.trust_identity,
         registrar: config
             .registrar
@@ -270,6 +388,7 @@ pub(super) fn settings(config: &TrunkConfig) -> TrunkSettings {
             }),
         credentials: credentials.map(|(user, password)| Credentials { user, password }),
         realm: config.realm.clone(),
+        dial_realm: config.dial_realm.clone(),
         qualify: config
             .qualify_frequency
             .zip(way_to(config))
@@ -287,40 +406,17 @@ fn way_to(config: &TrunkConfig) -> Option<&HostPort> {
     registrar.or_else(|| Some(&config.dial.as_ref()?.host))
 }
 
-pub(super) fn destination(trunk: TrunkId, config: &TrunkConfig) -> Option<Destination> {
-    let usual = match config.transport {
-        SipTransport::Udp | SipTransport::Tcp => SIP_PORT,
-        SipTransport::Tls => SIPS_PORT,
-    };
+/// What is looked up for it; `None`: nothing leads there.
+pub(super) fn wanted(config: &TrunkConfig) -> Option<Wanted> {
     let HostPort { host, port } = way_to(config)?;
-    Some(Destination {
-        trunk,
+    Some(Wanted {
         host: host.clone(),
-        port: port.unwrap_or(usual),
-        transport: config.transport,
+        port: *port,
+        transports: config.transports.clone(),
     })
-}
-
-/// Looks for a way at the start, and each time that one is wanted, with growing pauses.
-async fn seek(name: String, to: Destination, outgoing: Outgoing, mut asked: watch::Receiver<u64>) {
-    for turn in 0.. {
-        let mut pause = PAUSE_MIN;
-        while let Err(error) = outgoing.reach(&to, turn).await {
-            tracing::warn!(trunk = name, %error, "it can't be reached, trying again");
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-        if asked.changed().await.is_err() {
-            return;
-        }
-        sleep(PAUSE_MIN).await;
-    }
 }
 
 /// Who calls where neither a number nor a user is known.
 const NOBODY: &str = "voicebridge";
-/// RFC 3261 section 19.1.2.
-const SIP_PORT: u16 = 5_060;
-const SIPS_PORT: u16 = 5_061;
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// That may wait for a seeker who is at work.
+const WISHES: usize = 64;

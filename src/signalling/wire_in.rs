@@ -9,14 +9,15 @@ use super::active_call::{ActiveCall, Line};
 use super::counters::Refused;
 use super::dialling::Failure;
 use super::gateway::Gateway;
+use super::handshakes;
+use super::occupancy::Peer;
 use super::settings::Dialled;
 use crate::booking::admission::CallId;
 use crate::call::{Arrival, Call, CallInput, CallLimits, Rejection, is_emergency};
 use crate::engine::{EngineEvent, KnownPeer, LegReport};
 use crate::media::parameters::MediaParameters;
 use crate::sip::dtmf_info;
-use crate::sip::event::{DialogId, IncomingInvite, SipEvent};
-use crate::sip::limits::host_of;
+use crate::sip::event::{DialogId, IncomingInvite, SipEvent, TrunkId};
 use crate::sip::sdp::{self, LocalMedia};
 use crate::units::{Key, LegId};
 
@@ -47,6 +48,7 @@ impl Gateway {
                 status,
                 q850,
                 heard,
+                pause,
             } => self.call_failed(
                 now,
                 dialog,
@@ -54,11 +56,29 @@ impl Gateway {
                     status,
                     q850,
                     heard,
+                    pause,
                 },
             ),
             SipEvent::Established { dialog, sdp } => self.call_established(now, dialog, &sdp),
-            SipEvent::Trunk { trunk, state } => self.handle_trunk(trunk, state),
-            // It rings, which the caller hears of by nobody; and we offer nothing anew.
+            SipEvent::Refreshed { dialog } => {
+                if let Some(id) = self.by_dialog.get(&dialog) {
+                    tracing::debug!(call = %id, "a sign of life in its session");
+                }
+            }
+            SipEvent::Trunk { trunk, state } => {
+                self.handle_trunk(trunk, state);
+                self.resume(now, trunk);
+            }
+            SipEvent::OtherRealm { trunk, asked, ours } => {
+                let trunk = self.trunks.name(trunk);
+                tracing::warn!(
+                    trunk,
+                    asked,
+                    ours,
+                    "it asks for credentials of another realm than ours are for; none are given"
+                );
+            }
+            // It rings, which the caller hears of by nobody; and what we offer anew is what stands.
             SipEvent::Provisional { .. } | SipEvent::ReinviteFailed { .. } => {}
         }
     }
@@ -67,15 +87,14 @@ impl Gateway {
         let id = CallId(uuid::Uuid::now_v7());
         let source = invite.source;
         let trunk = invite.trunk;
-        // A trunk brings many callers from one address.
-        let refused = self.refusal(Some(source).filter(|_| trunk.is_none()));
+        let peer = Peer::of(trunk, source);
+        let refused = self.refusal().or_else(|| self.refusal_to(peer, source));
         let dialled = self.dialled(&invite);
         let number = Dialled::find(&self.bookings.numbers(), dialled);
         let served = number.served && self.trunks.brings(trunk, dialled);
         let by = trunk.and_then(|trunk| self.trunks.name(trunk));
         tracing::info!(call = %id, %source, trunk = by, "call arrived");
         let by = by.map(ToOwned::to_owned);
-        self.count_one_more(source);
         let call = Call::new(id, self.call_limits());
         let line = Line::Sip {
             dialog,
@@ -85,6 +104,7 @@ impl Gateway {
         active.arrived_at = Some(now);
         active.srtp = self.trunks.srtp(trunk);
         self.calls.insert(id, active);
+        self.count_for(id, Some(peer));
         self.by_dialog.insert(dialog, id);
         let arrival = Arrival {
             kind: KIND,
@@ -96,6 +116,7 @@ impl Gateway {
             past: None,
             outgoing: None,
             trunk: by,
+            verstat: invite.verstat,
             sip_call_id: Some(invite.call_id),
             asterisk_channel: None,
         };
@@ -157,7 +178,7 @@ impl Gateway {
     }
 
     /// Why no further call can be taken.
-    pub(super) fn refusal(&mut self, source: Option<IpAddr>) -> Option<Refused> {
+    pub(super) fn refusal(&mut self) -> Option<Refused> {
         if self.draining {
             return Some(Refused::Draining);
         }
@@ -167,28 +188,44 @@ impl Gateway {
         if self.engine.overload().is_some() {
             return Some(Refused::Overload);
         }
-        let source = source?;
-        let from_source = self.per_source.get(&host_of(source)).copied().unwrap_or(0);
-        let trusted = self.settings.is_trusted(source);
-        (!trusted && from_source >= self.settings.calls_per_source_max)
-            .then_some(Refused::CallsPerSource)
+        None
+    }
+
+    /// Why this peer, who calls from `source`, can have no further call.
+    fn refusal_to(&self, peer: Peer, source: IpAddr) -> Option<Refused> {
+        match peer {
+            Peer::Trunk(trunk) => self.is_full(trunk).then_some(Refused::CallsPerTrunk),
+            Peer::Host(_) => {
+                let most = self.settings.calls_per_source_max;
+                let full = self.occupancy.of(peer) >= most && !self.settings.is_trusted(source);
+                full.then_some(Refused::CallsPerSource)
+            }
+        }
+    }
+
+    /// Has this trunk as many calls as it may have, both ways together?
+    pub(super) fn is_full(&self, trunk: TrunkId) -> bool {
+        let most = self.trunks.calls_max(trunk);
+        most.is_some_and(|most| self.occupancy.of(Peer::Trunk(trunk)) >= most)
     }
 
     fn handle_acknowledged(&mut self, now: Instant, dialog: DialogId, sdp: Option<Bytes>) {
         let Some(&id) = self.by_dialog.get(&dialog) else {
             return;
         };
-        if !self.take_answer(id, sdp.as_deref()) {
+        if !self.take_answer(now, id, sdp.as_deref()) {
             self.endpoint.hang_up(now, dialog, Q850_INCOMPATIBLE);
             self.dialog_over(dialog, CallInput::Lost);
             return;
         }
-        self.input(id, CallInput::Answered);
+        if self.is_heard(now, id) {
+            self.input(id, CallInput::Answered);
+        }
     }
 
     /// The answer to our own offer, from an ACK; `false`: the call has no audio and can't go on. Where an
     /// earlier agreement stands, a bad answer changes nothing.
-    pub(super) fn take_answer(&mut self, id: CallId, sdp: Option<&[u8]>) -> bool {
+    pub(super) fn take_answer(&mut self, now: Instant, id: CallId, sdp: Option<&[u8]>) -> bool {
         let Some(active) = self.calls.get_mut(&id) else {
             return false;
         };
@@ -211,8 +248,8 @@ impl Gateway {
             ..agreed
         };
         negotiation.local.agreed(&agreed);
-        media.agreed = Some(agreed);
-        let connected = self.engine.connect_leg(media.leg, &agreed).is_ok();
+        let peer = sdp.and_then(|answer| sdp::handshake(answer, &negotiation.local));
+        let connected = self.connect(now, id, agreed, peer);
         if codec_before.is_some_and(|before| before != agreed.codec) {
             self.say_again(id);
         }
@@ -244,7 +281,7 @@ impl Gateway {
             self.endpoint.answer_reinvite(now, dialog, offered);
             return;
         };
-        match self.renegotiate(id, &offer) {
+        match self.renegotiate(now, id, Description::Offer(&offer)) {
             Ok((agreed, answer)) => {
                 self.endpoint.answer_reinvite(now, dialog, answer);
                 if codec_before != Some(agreed.codec) {
@@ -255,9 +292,27 @@ impl Gateway {
         }
     }
 
-    /// Another offer of the peer's: what is agreed now, and our answer, which may name another port of
+    /// The answer to a re-INVITE of ours, which says nothing new: it may.
+    pub(super) fn answered_again(&mut self, now: Instant, id: CallId, answer: &[u8]) {
+        let before = self.calls.get(&id).and_then(ActiveCall::codec);
+        match self.renegotiate(now, id, Description::Answer(answer)) {
+            Ok((agreed, _)) if before == Some(agreed.codec) => {}
+            Ok(_) => self.say_again(id),
+            Err(status) => {
+                tracing::info!(call = %id, status, "what a caller says to what stands is not to be understood; it goes on standing");
+            }
+        }
+    }
+
+    /// Another description by the peer: what is agreed now, and our answer, which may name another port of
     /// ours. Else the status that refuses it.
-    fn renegotiate(&mut self, id: CallId, offer: &[u8]) -> Result<(MediaParameters, Bytes), u16> {
+    fn renegotiate(
+        &mut self,
+        now: Instant,
+        id: CallId,
+        description: Description<'_>,
+    ) -> Result<(MediaParameters, Bytes), u16> {
+        let (Description::Offer(offer) | Description::Answer(offer)) = description;
         let active = self.calls.get_mut(&id).ok_or(500_u16)?;
         let source = active.source.ok_or(500_u16)?;
         let media = active.media.as_mut().ok_or(500_u16)?;
@@ -265,11 +320,20 @@ impl Gateway {
         if local.other.is_none() {
             local.other = self.settings.other_address(local.address, offer);
         }
+        let peer = sdp::handshake(offer, local);
+        if let Some((peer, _)) = &peer
+            && active
+                .secured
+                .as_ref()
+                .is_some_and(|secured| secured.handshake.is_restarted_by(peer))
+        {
+            handshakes::renew_credentials(local);
+        }
         let answered =
             |local: &LocalMedia| sdp::answer(offer, local).map_err(|error| error.status());
         let (mut agreed, mut answer) = answered(local)?;
         // Hold in the style of RFC 2543 says nothing about where the peer is.
-        if KnownPeer::of(&agreed).is_some() {
+        if KnownPeer::of(&agreed).is_some() || peer.is_some() {
             let known = self.settings.known_peer(source, &agreed);
             let port = self.engine.readdress(media.leg, known);
             let port = port.map_err(|_| 500_u16)?;
@@ -279,11 +343,15 @@ impl Gateway {
             }
         }
         agreed.signalling_source = Some(source);
+        if let (Description::Answer(_), Some(before)) = (description, &media.agreed) {
+            agreed = agreed.receiving_as(before);
+        }
         local.agreed(&agreed);
-        media.agreed = Some(agreed);
-        self.engine
-            .connect_leg(media.leg, &agreed)
-            .map_err(|_| 500_u16)?;
+        if !self.connect(now, id, agreed, peer) {
+            return Err(500);
+        }
+        // Who had our first answer has this one too.
+        self.is_heard(now, id);
         Ok((agreed, answer))
     }
 
@@ -298,10 +366,17 @@ impl Gateway {
         self.input(id, input);
     }
 
-    pub(super) fn handle_engine(&mut self, event: EngineEvent) {
+    pub(super) fn handle_engine(&mut self, now: Instant, event: EngineEvent) {
         match event {
             EngineEvent::Key { leg, key } => self.key_in_audio(leg, key),
             EngineEvent::PlayFinished { leg, token } => self.play_finished(leg, token),
+            EngineEvent::Handshake {
+                leg,
+                from,
+                datagram,
+            } => self.shake_hands(now, leg, from, &datagram),
+            // Who still checks is there, and silent.
+            EngineEvent::MediaLost { leg } if self.has_consent(now, leg) => {}
             EngineEvent::MediaLost { leg } => {
                 tracing::info!(leg = leg.0, "no media for too long, ending the call");
                 self.leg_input(leg, CallInput::Lost);
@@ -317,6 +392,11 @@ impl Gateway {
                 if let Some(active) = self.calls.get_mut(&id) {
                     active.window.note(&report);
                     let before = active.report.replace(report).unwrap_or_default();
+                    if let Some(secured) = &mut active.secured
+                        && report.received > before.received
+                    {
+                        secured.handshake.note_media(now);
+                    }
                     self.look_for_life(id, before.received, report.received);
                     if before.one_way != report.one_way {
                         self.one_way_audio(id, &report);
@@ -387,6 +467,16 @@ impl Gateway {
 }
 
 pub(super) const KIND: &str = "sip";
+/// A peer's description of what he sends and takes.
+#[derive(Clone, Copy)]
+enum Description<'a> {
+    /// We answer it.
+    Offer(&'a [u8]),
+    /// He answers what we said again: we go on receiving by the payload types that stand there (RFC 3264
+    /// section 6.1).
+    Answer(&'a [u8]),
+}
+
 const RETRY_AFTER_SECONDS: u32 = 30;
 /// Q.850 cause 88, incompatible destination.
 pub(super) const Q850_INCOMPATIBLE: u8 = 88;

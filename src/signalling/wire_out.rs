@@ -20,7 +20,7 @@ use crate::media::parameters::{Direction, MediaParameters};
 use crate::sip::event::DialogId;
 use crate::sip::sdes::{LocalKeys, RANDOM_BYTES};
 use crate::sip::sdp::{self, LocalMedia};
-use crate::units::Voice;
+use crate::units::{LegId, Voice};
 
 impl Gateway {
     pub(super) fn carry_out(&mut self, now: Instant, id: CallId, output: CallOutput) {
@@ -107,6 +107,7 @@ impl Gateway {
             return self.refuse_unanswered(id);
         }
         let mut local = self.local_media(source, offer, keys);
+        local.handshake = self.local_handshake(srtp);
         let opened = match self.open_leg(source, offer, &local) {
             Ok(opened) => opened,
             Err(error) => {
@@ -128,28 +129,21 @@ impl Gateway {
             }
             None => Ok((None, sdp::offer(&local))),
         };
+        let peer = offer.and_then(|offer| sdp::handshake(offer, &local));
         match negotiated {
+            Ok(_) if peer.is_some() && self.shakes_too_many_hands(id, source) => {
+                self.engine.close_leg(opened.leg);
+                self.endpoint.reject(now, dialog, 503, Some(10), None);
+                self.refuse_unanswered(id);
+            }
             Ok((agreed, body)) => {
-                let agreed = agreed.map(|agreed| MediaParameters {
-                    signalling_source: Some(source),
-                    ..agreed
-                });
-                if let Some(agreed) = &agreed {
-                    local.agreed(agreed);
-                    // The leg was opened a moment ago with this engine, so it is there.
-                    let _connected = self.engine.connect_leg(opened.leg, agreed);
-                }
-                if let Some(active) = self.calls.get_mut(&id) {
-                    active.media = Some(Media {
-                        leg: opened.leg,
-                        negotiation: Some(Negotiation {
-                            local,
-                            offered: agreed.is_none(),
-                        }),
-                        agreed,
-                    });
-                }
+                self.take_up(id, opened.leg, local, agreed.as_ref());
                 self.endpoint.answer(now, dialog, body);
+                if let Some(mut agreed) = agreed {
+                    agreed.signalling_source = Some(source);
+                    // The leg was opened a moment ago with this engine, so it is there.
+                    let _connected = self.connect(now, id, agreed, peer);
+                }
             }
             Err(error) => {
                 tracing::info!(call = %id, %error, "offer refused");
@@ -158,6 +152,29 @@ impl Gateway {
                     .reject(now, dialog, error.status(), None, None);
                 self.refuse_unanswered(id);
             }
+        }
+    }
+
+    /// The call has a leg, and something is agreed on or offered.
+    fn take_up(
+        &mut self,
+        id: CallId,
+        leg: LegId,
+        mut local: LocalMedia,
+        agreed: Option<&MediaParameters>,
+    ) {
+        if let Some(agreed) = agreed {
+            local.agreed(agreed);
+        }
+        if let Some(active) = self.calls.get_mut(&id) {
+            active.media = Some(Media {
+                leg,
+                negotiation: Some(Negotiation {
+                    local,
+                    offered: agreed.is_none(),
+                }),
+                agreed: None,
+            });
         }
     }
 
@@ -181,6 +198,7 @@ impl Gateway {
             direction: Direction::SendRecv,
             prefer_own_order: false,
             keys,
+            handshake: None,
         }
     }
 
@@ -356,6 +374,7 @@ impl Gateway {
 
     fn enter(&mut self, now: Instant, id: CallId, admission: &Admission) {
         let participant = ParticipantId(uuid::Uuid::now_v7());
+        tracing::debug!(call = %id, %participant, "to the meeting");
         let verdict = self
             .rooms
             .enter(now, clock::wall(), id, participant, admission);

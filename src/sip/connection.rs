@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use sdp_types::{Media, Session};
 
+use crate::sip::dtls;
 use crate::sip::sdp::{self, LocalMedia};
 
 /// The addresses that audio may be sent to, in the order of the description.
@@ -20,7 +21,11 @@ pub fn announced(description: &[u8]) -> Vec<IpAddr> {
     };
     let lines = session.medias.iter();
     let audio = lines.filter(|media| media.media.eq_ignore_ascii_case("audio") && media.port != 0);
-    audio.flat_map(|media| addresses(&session, media)).collect()
+    let all = audio.flat_map(|media| {
+        let checked = dtls::candidates(media).map(|candidate| candidate.ip());
+        addresses(&session, media).into_iter().chain(checked)
+    });
+    all.collect()
 }
 
 /// The first that we can be reached from.
@@ -30,7 +35,7 @@ pub(super) fn address(session: &Session, media: &Media, local: &LocalMedia) -> O
         .find(|peer| local.towards(*peer).is_some())
 }
 
-fn addresses(session: &Session, media: &Media) -> Vec<IpAddr> {
+pub(super) fn addresses(session: &Session, media: &Media) -> Vec<IpAddr> {
     let own = media.connections.iter();
     let all = own.chain(
         session
@@ -94,6 +99,7 @@ mod tests {
             direction: Direction::SendRecv,
             prefer_own_order: false,
             keys: None,
+            handshake: None,
         }
     }
 

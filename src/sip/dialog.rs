@@ -52,6 +52,12 @@ pub(crate) struct Dialog {
     /// Early dialogs of an INVITE of ours that isn't answered yet.
     pub(crate) early: Vec<Early>,
     session: Option<Session>,
+    /// The peer takes UPDATE, as it says.
+    pub(crate) takes_update: bool,
+    /// The peer knows session timers, as it says.
+    pub(crate) knows_timers: bool,
+    /// What we offered or answered last: said again by a re-INVITE that only gives a sign of life.
+    pub(crate) described: Bytes,
     pub(crate) media_changes: TokenBucket,
     /// All requests of the peer: each is remembered for 32 s.
     pub(crate) requests: TokenBucket,
@@ -185,7 +191,7 @@ impl Dialog {
             remote_tag: request.peer_tag().to_owned(),
         };
         let to = request.headers.first("To").unwrap_or_default();
-        Self {
+        let mut dialog = Self {
             id,
             local: format!("{to};tag={}", key.local_tag),
             key,
@@ -209,9 +215,14 @@ impl Dialog {
             trunk: place.trunk,
             early: Vec::new(),
             session: None,
+            takes_update: false,
+            knows_timers: false,
+            described: Bytes::new(),
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
             requests: TokenBucket::full(now, REQUESTS_BURST),
-        }
+        };
+        dialog.learn(&request.headers);
+        dialog
     }
 
     /// Of an INVITE of ours.
@@ -247,6 +258,9 @@ impl Dialog {
             trunk: None,
             early: Vec::new(),
             session: None,
+            takes_update: false,
+            knows_timers: false,
+            described: Bytes::new(),
             media_changes: TokenBucket::full(now, MEDIA_CHANGES_BURST),
             requests: TokenBucket::full(now, REQUESTS_BURST),
         }
@@ -264,6 +278,13 @@ impl Dialog {
             .collect();
         self.routes.reverse();
         self.refresh_target(&response.headers);
+        self.learn(&response.headers);
+    }
+
+    /// What the peer says of itself; who says nothing can't.
+    fn learn(&mut self, headers: &Headers) {
+        self.takes_update = headers.lists_token("Allow", "UPDATE");
+        self.knows_timers = session::knows_timers(headers);
     }
 
     /// A throw-away copy that only serves to acknowledge and end another branch of a fork.

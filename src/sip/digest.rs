@@ -41,7 +41,7 @@ pub(crate) struct Challenge {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Algorithm {
+pub(super) struct Algorithm {
     hash: Hash,
     /// The session variant hashes the nonces into the secret.
     session: bool,
@@ -79,18 +79,9 @@ impl Challenge {
         }
     }
 
-    fn parse(value: &str, by_proxy: bool) -> Option<Self> {
-        let (scheme, params) = value.trim().split_once(' ')?;
-        if !scheme.eq_ignore_ascii_case("digest") || value.len() > CHALLENGE_BYTES_MAX {
-            return None;
-        }
-        let params = split_outside_quotes(params, ',');
-        let param = |wanted: &str| {
-            params.iter().find_map(|part| {
-                let (name, value) = part.split_once('=')?;
-                (name.trim().eq_ignore_ascii_case(wanted)).then(|| unquote(value))
-            })
-        };
+    pub(super) fn parse(value: &str, by_proxy: bool) -> Option<Self> {
+        let params = Params::parse(value)?;
+        let param = |wanted: &str| params.get(wanted);
         let qops = param("qop");
         let offers_auth = |qops: &str| {
             qops.split(',')
@@ -143,29 +134,79 @@ impl Challenge {
         (self.header(), value)
     }
 
-    /// RFC 7616 section 3.4.1.
     fn response(&self, credentials: &Credentials, method: &str, uri: &str, cnonce: &str) -> String {
-        let hash = self.algorithm.hash;
-        let (user, password) = (&credentials.user, credentials.password.expose());
-        let mut secret = hash.hex(&format!("{user}:{}:{password}", self.realm));
-        if self.algorithm.session {
-            secret = hash.hex(&format!("{secret}:{}:{cnonce}", self.nonce));
-        }
-        let asked = hash.hex(&format!("{method}:{uri}"));
-        let nonce = &self.nonce;
-        if self.counts {
-            let count = self.used;
-            hash.hex(&format!(
-                "{secret}:{nonce}:{count:08x}:{cnonce}:auth:{asked}"
-            ))
-        } else {
-            hash.hex(&format!("{secret}:{nonce}:{asked}"))
-        }
+        let count = format!("{:08x}", self.used);
+        let asked = Asked {
+            realm: &self.realm,
+            nonce: &self.nonce,
+            method,
+            uri,
+            count: self.counts.then_some(count.as_str()),
+            cnonce,
+        };
+        response(self.algorithm, credentials, &asked)
+    }
+}
+
+/// What stands in a challenge, or in an answer to one.
+pub(super) struct Params<'a>(Vec<&'a str>);
+
+impl<'a> Params<'a> {
+    /// `None`: by another scheme than Digest, or longer than any.
+    pub(super) fn parse(value: &'a str) -> Option<Self> {
+        let (scheme, params) = value.trim().split_once(' ')?;
+        let is_digest = scheme.eq_ignore_ascii_case("digest") && value.len() <= PARAMS_BYTES_MAX;
+        is_digest.then(|| Self(split_outside_quotes(params, ',')))
+    }
+
+    /// Without its quotes.
+    pub(super) fn get(&self, wanted: &str) -> Option<&'a str> {
+        self.0.iter().find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            (name.trim().eq_ignore_ascii_case(wanted)).then(|| unquote(value))
+        })
+    }
+}
+
+/// What a response answers, beside the credentials.
+pub(super) struct Asked<'a> {
+    pub(super) realm: &'a str,
+    pub(super) nonce: &'a str,
+    pub(super) method: &'a str,
+    pub(super) uri: &'a str,
+    /// The nonce count as it is written; `None`: in the old way, without.
+    pub(super) count: Option<&'a str>,
+    pub(super) cnonce: &'a str,
+}
+
+/// RFC 7616 section 3.4.1.
+pub(super) fn response(
+    Algorithm { hash, session }: Algorithm,
+    credentials: &Credentials,
+    asked: &Asked<'_>,
+) -> String {
+    let (user, password) = (&credentials.user, credentials.password.expose());
+    let Asked {
+        realm,
+        nonce,
+        method,
+        uri,
+        count,
+        cnonce,
+    } = asked;
+    let mut secret = hash.hex(&format!("{user}:{realm}:{password}"));
+    if session {
+        secret = hash.hex(&format!("{secret}:{nonce}:{cnonce}"));
+    }
+    let asked = hash.hex(&format!("{method}:{uri}"));
+    match count {
+        Some(count) => hash.hex(&format!("{secret}:{nonce}:{count}:{cnonce}:auth:{asked}")),
+        None => hash.hex(&format!("{secret}:{nonce}:{asked}")),
     }
 }
 
 impl Algorithm {
-    fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let (base, session) = match name
             .len()
             .checked_sub(5)
@@ -200,7 +241,7 @@ impl Hash {
     }
 }
 
-fn unquote(value: &str) -> &str {
+pub(super) fn unquote(value: &str) -> &str {
     let value = value.trim();
     value
         .strip_prefix('"')
@@ -211,7 +252,7 @@ fn unquote(value: &str) -> &str {
 /// Challenges looked at in one answer.
 const CHALLENGES_MAX: usize = 8;
 /// No server sends more; what it sends is sent back.
-const CHALLENGE_BYTES_MAX: usize = 2_048;
+const PARAMS_BYTES_MAX: usize = 2_048;
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::booking::{CallerNumber, Pin};
+use crate::booking::{CallerNumber, Pin, Verstat};
 use crate::sip::registration::Refused;
 
 /// One INVITE dialog, ours or theirs. Never reused within a process.
@@ -146,6 +146,8 @@ pub struct IncomingInvite {
     pub diverted_from: Option<String>,
     /// The user or number of From; of P-Asserted-Identity where the trunk is trusted for that.
     pub caller: CallerNumber,
+    /// What a trunk that is trusted for that says of his number.
+    pub verstat: Option<Verstat>,
     /// `;pin=` of the request URI or `X-Conf-PIN`.
     pub pin: Option<Pin>,
     /// Call-ID.
@@ -212,6 +214,11 @@ pub enum SipEvent {
         /// Which.
         dialog: DialogId,
     },
+    /// There was a sign of life, by us or by the peer, in a call that has a session timer (RFC 4028).
+    Refreshed {
+        /// Which.
+        dialog: DialogId,
+    },
     /// Our own INVITE: a provisional answer.
     Provisional {
         /// Which.
@@ -236,6 +243,8 @@ pub enum SipEvent {
         q850: Option<u8>,
         /// Something was heard of it, were it only 100; else it may as well go another way.
         heard: bool,
+        /// How long it is to be left alone, by the answer (Retry-After).
+        pause: Option<Duration>,
     },
     /// News of a trunk.
     Trunk {
@@ -243,6 +252,15 @@ pub enum SipEvent {
         trunk: TrunkId,
         /// How it stands now.
         state: TrunkState,
+    },
+    /// Whoever takes a trunk's calls asks for credentials of another realm than ours are for, and gets none.
+    OtherRealm {
+        /// Which.
+        trunk: TrunkId,
+        /// What was asked for.
+        asked: String,
+        /// What we have some for.
+        ours: String,
     },
     /// A re-INVITE of ours was refused; the call goes on as before. (One that was taken is told as
     /// `Established`.)

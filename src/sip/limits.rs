@@ -79,6 +79,14 @@ impl SourceLimits {
             .take(now, rate, burst)
     }
 
+    /// What this source was last admitted for was none of what is limited.
+    pub(crate) fn give_back(&mut self, source: IpAddr) {
+        let bucket = self.buckets.get_mut(&host_of(source));
+        if let Some(bucket) = bucket.or(self.overflow.as_mut()) {
+            bucket.tokens = (bucket.tokens + 1.0).min(self.burst);
+        }
+    }
+
     /// Forgets sources whose bucket is full again; at most once a second, since it looks at all of them.
     fn sweep(&mut self, now: Instant) {
         if self

@@ -9,23 +9,27 @@
 //! 5. `dialog`: the state of one call's signalling
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
-//! `registration` makes us known to a trunk's registrar, `digest` answers its challenges.
-//! `provisional` repeats answers that must arrive before the final one. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `extmap` their header
-//! extensions, `limits` says how much a source may ask for.
+//! `registration` makes us known to a trunk's registrar, `digest` answers its challenges, `doorkeeper` challenges those who call us.
+//! `provisional` repeats answers that must arrive before the final one. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `formats` what their payload types stand for, `extmap` their header
+//! extensions, `limits` says how much a source may ask for. `locate` says where a name leads (RFC 3263).
 
 mod address;
 mod compose;
 pub mod connection;
 mod dialog;
 mod digest;
+pub mod dtls;
+mod doorkeeper;
 pub mod dtmf_info;
 pub mod endpoint;
 pub mod event;
 mod extmap;
 mod fmtp;
+mod formats;
 mod framing;
 mod guard;
 pub(crate) mod limits;
+pub mod locate;
 mod message;
 mod provisional;
 mod registration;
@@ -37,6 +41,7 @@ mod token;
 mod transaction;
 
 pub use digest::Credentials;
+pub use doorkeeper::Proof;
 pub use endpoint::{
     Counters, Endpoint, EndpointConfig, InviteError, QualifySettings, RegistrarSettings, SipLimits,
     TrunkReach, TrunkSettings,

@@ -25,6 +25,8 @@ pub(crate) struct Registration {
     /// Until when the registrar knows us.
     good_until: Option<Instant>,
     failures: u32,
+    /// The last answer was a refusal that another server would give as well.
+    is_refused: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +95,20 @@ impl Registration {
             state: State::Cut { not_before: None },
             good_until: None,
             failures: 0,
+            is_refused: false,
         }
     }
 
-    /// There is a way to the registrar. After a refusal another way changes nothing: the pause is kept.
-    pub(crate) fn connected(&mut self, now: Instant) {
+    /// There is a way to the registrar; `is_elsewhere`: to another server of its than before, which is told of us at
+    /// once. After a refusal another way changes nothing: the pause is kept.
+    pub(crate) fn connected(&mut self, now: Instant, is_elsewhere: bool) {
         match self.state {
             State::Cut { not_before } => {
+                let not_before = not_before.filter(|_| !is_elsewhere || self.is_refused);
                 self.state = State::Waiting(not_before.map_or(now, |at| at.max(now)));
+            }
+            State::Waiting(_) | State::Asked { .. } if is_elsewhere && !self.is_refused => {
+                self.state = State::Waiting(now);
             }
             State::Waiting(_) | State::Asked { .. } | State::Leaving { .. } | State::Left => {}
         }
@@ -213,7 +221,7 @@ impl Registration {
         let Some(granted) = granted(&response.headers, ours) else {
             return self.refused(now, Refused::OtherContact, None, random);
         };
-        self.failures = 0;
+        (self.failures, self.is_refused) = (0, false);
         if let Some(challenge) = &self.challenge {
             self.proven = Some(challenge.realm.clone());
         }
@@ -297,6 +305,7 @@ impl Registration {
                 .min(PAUSE_MAX),
         };
         self.failures = self.failures.saturating_add(1);
+        self.is_refused = !matches!(why, Refused::Status(408 | 503));
         let pause = most / 2 + most.mul_f64(random.min(1_000) as f64 / 2_000.0);
         let pause = after.map_or(pause, |after| after.clamp(pause, RETRY_AFTER_MAX));
         self.state = State::Waiting(now + pause);
@@ -392,7 +401,7 @@ mod tests {
             None,
         );
         assert_eq!(registration.deadline(), None);
-        registration.connected(now);
+        registration.connected(now, false);
         assert!(registration.handle_timeout(now));
         assert!(!registration.handle_timeout(now), "asked twice");
         registration
@@ -510,7 +519,7 @@ mod tests {
         }
         it.cut();
         assert_eq!((it.deadline(), it.is_registered(now)), (None, false));
-        it.connected(now);
+        it.connected(now, false);
         assert_eq!(it.deadline(), Some(now));
     }
 
@@ -526,7 +535,7 @@ mod tests {
         assert!(!it.is_parting());
         assert!(!it.leave(), "it was taken back");
         it.cut();
-        it.connected(now);
+        it.connected(now, false);
         assert_eq!(it.deadline(), None, "nor after another connection");
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Choices made here: the first usable audio line is taken and all other lines are refused with port 0;
 //! the offerer's order of codecs decides; RTCP is multiplexed where the peer offers that (RFC 5761) and
-//! has its own port otherwise; RTP/SAVP is answered with keys (RFC 4568), and offered once it is in use.
+//! has its own port otherwise; RTP/SAVP is answered with keys (RFC 4568), UDP/TLS/RTP/SAVP with what a handshake
+//! needs (`dtls`), and each is offered once it is in use.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -11,12 +12,15 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use sdp_types::{Attribute, Connection, Media, Origin, Session};
 
+use crate::handshake::Peer;
 use crate::media::codec::Codec;
-use crate::media::parameters::{Direction, MediaParameters, TelephoneEvent};
+use crate::media::parameters::{Direction, Keying, MediaParameters, TelephoneEvent};
 use crate::media::srtp::SrtpKeys;
 use crate::sip::connection;
+use crate::sip::dtls::{self, InUse, LocalHandshake};
 use crate::sip::extmap;
 use crate::sip::fmtp;
+use crate::sip::formats;
 use crate::sip::sdes::{Crypto, LocalKeys};
 use crate::units::Ptime;
 
@@ -48,8 +52,10 @@ pub struct LocalMedia {
     pub direction: Direction,
     /// Our order of codecs decides instead of the offerer's.
     pub prefer_own_order: bool,
-    /// What we encrypt with; `None`: nothing is encrypted.
+    /// What we encrypt with; `None`: nothing is encrypted by keys in the description.
     pub keys: Option<LocalKeys>,
+    /// Who we are in handshakes; `None`: none are made.
+    pub handshake: Option<LocalHandshake>,
 }
 
 impl LocalMedia {
@@ -72,7 +78,14 @@ impl LocalMedia {
             self.by_other = self.towards(peer) == self.other && self.other.is_some();
         }
         if let Some(keys) = &mut self.keys {
-            keys.in_use = parameters.srtp.map(|keys| keys.ours.suite());
+            let signalled = parameters.keying == Keying::Signalled;
+            let srtp = parameters.srtp.filter(|_| signalled);
+            keys.in_use = srtp.map(|keys| keys.ours.suite());
+        }
+        if parameters.keying == Keying::Signalled
+            && let Some(handshake) = &mut self.handshake
+        {
+            handshake.in_use = None;
         }
     }
 }
@@ -95,6 +108,9 @@ pub enum SdpError {
     /// Encrypted audio only by ciphers that are not spoken here.
     #[error("no cipher in common")]
     Cipher,
+    /// Audio whose keys come by a handshake, with RTCP on a port of its own.
+    #[error("a handshake is offered without multiplexed RTCP (a=rtcp-mux)")]
+    NotMultiplexed,
     /// Audio only in unknown codecs.
     #[error("no codec in common")]
     Codec,
@@ -113,6 +129,7 @@ impl SdpError {
             | Self::Transport
             | Self::Plain
             | Self::Cipher
+            | Self::NotMultiplexed
             | Self::Codec
             | Self::Address => 488,
         }
@@ -145,19 +162,42 @@ pub fn offer(local: &LocalMedia) -> Bytes {
     attributes.push(Attribute::with_value("ptime", Ptime::DEFAULT.ms()));
     attributes.push(Attribute::new(direction_word(local.direction)));
     attributes.extend(level_attribute(local.direction, Some(extmap::OFFERED_ID)));
+    let (profile, security, head) = offered_security(local);
+    attributes.extend(security);
+    let media = audio_line(local.rtp_port, profile, &payload_types, attributes);
+    let address = local.other.filter(|_| local.by_other);
+    write(local, address.unwrap_or(local.address), head, vec![media])
+}
+
+/// The profile of our offer, what its line says of keys, and what its head says.
+fn offered_security(local: &LocalMedia) -> (&'static str, Vec<Attribute>, Vec<Attribute>) {
+    if let Some(by_handshake) = dtls::offered(local) {
+        return by_handshake;
+    }
     let crypto = local.keys.and_then(|keys| {
         let key = keys.key(keys.in_use?);
         Some(Crypto { tag: 1, key })
     });
-    let profile = if crypto.is_some() {
-        "RTP/SAVP"
-    } else {
-        "RTP/AVP"
+    match crypto {
+        Some(crypto) => ("RTP/SAVP", vec![crypto_attribute(crypto)], Vec::new()),
+        None => ("RTP/AVP", Vec::new(), Vec::new()),
+    }
+}
+
+/// What a description says of the handshake that its audio's keys come by; `None`: they don't, or it isn't
+/// taken.
+#[must_use]
+pub fn handshake(description: &[u8], local: &LocalMedia) -> Option<(Peer, InUse)> {
+    let session = parse(description).ok()?;
+    let (chosen, _) = choose(&session, local).ok()?;
+    let media = session.medias.get(chosen)?;
+    let peer = dtls::peer(&session, media, local).ok()??;
+    let in_use = InUse {
+        ours: peer.ours,
+        by_ice: peer.ice.is_some(),
+        feedback: media.proto.to_ascii_uppercase().ends_with('F'),
     };
-    attributes.extend(crypto.map(crypto_attribute));
-    let media = audio_line(local.rtp_port, profile, &payload_types, attributes);
-    let address = local.other.filter(|_| local.by_other);
-    write(local, address.unwrap_or(local.address), vec![media])
+    Some((peer, in_use))
 }
 
 /// Takes what we can of an offer and writes the answer.
@@ -173,14 +213,17 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(MediaParameters, Byte
         .enumerate()
         .map(|(position, media)| {
             if position == chosen {
-                answered(media, &parameters, local)
+                answered(&session, media, &parameters, local)
             } else {
                 refused(media)
             }
         })
         .collect();
     let own = local.towards(parameters.remote_rtp.ip());
-    let answer = write(local, own.unwrap_or(local.address), medias);
+    let head = session.medias.get(chosen);
+    let head = head.map(|media| dtls::answer_head(&session, media, local));
+    let head = head.unwrap_or_default();
+    let answer = write(local, own.unwrap_or(local.address), head, medias);
     Ok((parameters, answer))
 }
 
@@ -190,12 +233,17 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(MediaParameters, Byte
 /// The peer took nothing of it, see [`SdpError`].
 pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<MediaParameters, SdpError> {
     let (_, mut parameters) = choose(&parse(answer)?, local)?;
+    let in_use = local.handshake.as_ref().and_then(|own| own.in_use);
     let offered = local.keys.and_then(|keys| keys.in_use);
-    if parameters.srtp.map(|keys| keys.ours.suite()) != offered {
+    let offered = offered.filter(|_| in_use.is_none());
+    let by_handshake = parameters.keying != Keying::Signalled;
+    if parameters.srtp.map(|keys| keys.ours.suite()) != offered || by_handshake != in_use.is_some()
+    {
         return Err(SdpError::Cipher);
     }
     // We receive what we have offered, and send what the peer asks for (RFC 3264 section 6.1).
     parameters.payload_type_receive = offered_payload_type(parameters.codec);
+    parameters.comfort_noise = None;
     parameters.telephone_event = parameters.telephone_event.and_then(|event| {
         let payload_type = match event.clock {
             8000 => EVENT_8000_PAYLOAD_TYPE,
@@ -231,22 +279,27 @@ fn negotiate(
     media: &Media,
     local: &LocalMedia,
 ) -> Result<MediaParameters, SdpError> {
-    let srtp = srtp_keys(media, local)?;
-    let formats = formats(media);
-    let (codec, payload_type) = pick_codec(&formats, local).ok_or(SdpError::Codec)?;
+    let peer = dtls::peer(session, media, local)?;
+    let srtp = match &peer {
+        Some(_) => None,
+        None => srtp_keys(media, local)?,
+    };
+    let keying = dtls::keying(peer.as_ref());
+    let formats = formats::of(media);
+    let (codec, payload_type) = formats::pick_codec(&formats, local).ok_or(SdpError::Codec)?;
     let address = connection::address(session, media, local).ok_or(SdpError::Address)?;
     let remote_rtp = SocketAddr::new(address, media.port);
     let mut direction = direction(session, media, local.direction);
-    if address.is_unspecified() {
-        // The old way to put on hold (RFC 3264 section 8.4).
+    if address.is_unspecified() && keying != Keying::CheckedHandshake {
+        // The old way to put on hold (RFC 3264 section 8.4); with ICE, nothing is known yet.
         direction = narrow(direction, Direction::RecvOnly);
     }
     Ok(MediaParameters {
         codec,
         payload_type_send: payload_type,
         payload_type_receive: payload_type,
-        telephone_event: pick_event(&formats, codec),
-        comfort_noise: None,
+        telephone_event: formats::pick_event(&formats, codec),
+        comfort_noise: formats::pick_comfort_noise(&formats, codec),
         audio_level: extmap::peers_level(
             values(&media.attributes, "extmap").chain(values(&session.attributes, "extmap")),
         ),
@@ -257,6 +310,7 @@ fn negotiate(
         remote_rtp,
         remote_rtcp: connection::rtcp_address(media, remote_rtp),
         srtp,
+        keying,
         signalling_source: None,
     })
 }
@@ -291,98 +345,6 @@ fn offered_crypto(media: &Media) -> Option<Crypto> {
 
 fn crypto_attribute(crypto: Crypto) -> Attribute {
     Attribute::with_value("crypto", crypto.written())
-}
-
-/// A payload type and what it stands for.
-struct Format {
-    payload_type: u8,
-    name: String,
-    clock: u32,
-}
-
-fn formats(media: &Media) -> Vec<Format> {
-    media
-        .fmt
-        .split_ascii_whitespace()
-        .filter_map(|text| text.parse().ok().filter(|payload_type| *payload_type < 128))
-        .filter_map(|payload_type| mapped(media, payload_type).or_else(|| assigned(payload_type)))
-        .collect()
-}
-
-/// By `a=rtpmap`.
-fn mapped(media: &Media, payload_type: u8) -> Option<Format> {
-    values(&media.attributes, "rtpmap").find_map(|value| {
-        let (number, encoding) = value.trim().split_once(' ')?;
-        if number.parse() != Ok(payload_type) {
-            return None;
-        }
-        let mut parts = encoding.trim().split('/');
-        let name = parts.next()?.to_owned();
-        let clock = parts.next()?.trim().parse().ok()?;
-        Some(Format {
-            payload_type,
-            name,
-            clock,
-        })
-    })
-}
-
-/// By RFC 3551 table 4.
-fn assigned(payload_type: u8) -> Option<Format> {
-    let codec = Codec::ALL
-        .into_iter()
-        .find(|codec| codec.static_payload_type() == Some(payload_type))?;
-    Some(Format {
-        payload_type,
-        name: codec.encoding_name().to_owned(),
-        clock: codec.rtp_clock(),
-    })
-}
-
-impl Format {
-    fn codec(&self) -> Option<Codec> {
-        Codec::ALL.into_iter().find(|codec| {
-            // Some write G722/16000, which RFC 3551 section 4.5.2 forbids but everybody understands.
-            let clock_fits =
-                self.clock == codec.rtp_clock() || (*codec == Codec::G722 && self.clock == 16_000);
-            clock_fits && self.name.eq_ignore_ascii_case(codec.encoding_name())
-        })
-    }
-}
-
-fn pick_codec(formats: &[Format], local: &LocalMedia) -> Option<(Codec, u8)> {
-    let known: Vec<(Codec, u8)> = formats
-        .iter()
-        .filter_map(|format| Some((format.codec()?, format.payload_type)))
-        .filter(|(codec, _)| local.codecs.contains(codec))
-        .collect();
-    if !local.prefer_own_order {
-        return known.first().copied();
-    }
-    local
-        .codecs
-        .iter()
-        .find_map(|own| known.iter().find(|(codec, _)| codec == own))
-        .copied()
-}
-
-/// telephone-event with the codec's clock (RFC 4733 section 2.1), else with 8000 or 16000, which some offer
-/// alone.
-fn pick_event(formats: &[Format], codec: Codec) -> Option<TelephoneEvent> {
-    let with_clock = |clock: u32| {
-        formats
-            .iter()
-            .find(|format| {
-                format.clock == clock && format.name.eq_ignore_ascii_case("telephone-event")
-            })
-            .map(|format| TelephoneEvent {
-                payload_type: format.payload_type,
-                clock,
-            })
-    };
-    with_clock(codec.rtp_clock())
-        .or_else(|| with_clock(8000))
-        .or_else(|| with_clock(16_000))
 }
 
 fn packet_time(session: &Session, media: &Media, codec: Codec) -> Ptime {
@@ -438,12 +400,22 @@ const fn direction_word(direction: Direction) -> &'static str {
     }
 }
 
-fn answered(media: &Media, parameters: &MediaParameters, local: &LocalMedia) -> Media {
+fn answered(
+    session: &Session,
+    media: &Media,
+    parameters: &MediaParameters,
+    local: &LocalMedia,
+) -> Media {
     let mut payload_types = vec![parameters.payload_type_receive];
     let mut attributes = codec_attributes(parameters.codec, parameters.payload_type_receive);
     if let Some(event) = parameters.telephone_event {
         payload_types.push(event.payload_type);
         attributes.extend(event_attributes(event));
+    }
+    if let Some(payload_type) = parameters.comfort_noise {
+        payload_types.push(payload_type);
+        let encoding = formats::comfort_noise(payload_type, parameters.codec);
+        attributes.push(Attribute::with_value("rtpmap", encoding));
     }
     attributes.push(Attribute::with_value("ptime", parameters.ptime.ms()));
     attributes.push(Attribute::new(direction_word(parameters.direction)));
@@ -460,6 +432,7 @@ fn answered(media: &Media, parameters: &MediaParameters, local: &LocalMedia) -> 
             key: keys.ours,
         }));
     }
+    attributes.extend(dtls::answer_attributes(session, media, local));
     audio_line(local.rtp_port, &media.proto, &payload_types, attributes)
 }
 
@@ -537,13 +510,19 @@ pub(super) fn values<'a>(
 }
 
 /// The origin's address stays what it was, whichever is sent to (RFC 3264 section 8).
-fn write(local: &LocalMedia, address: IpAddr, medias: Vec<Media>) -> Bytes {
+fn write(
+    local: &LocalMedia,
+    address: IpAddr,
+    attributes: Vec<Attribute>,
+    medias: Vec<Media>,
+) -> Bytes {
     let mut session = Session::new(
         Origin::with_ip_addr(local.session_id, local.session_version, local.address),
         "-",
     );
     session.connection = Some(Connection::from_ip_addr(address));
     session.times = vec![sdp_types::Time::new(0, 0)];
+    session.attributes = attributes;
     session.medias = medias;
     let mut bytes = Vec::with_capacity(512);
     // Writing to a Vec cannot fail.
@@ -588,12 +567,12 @@ fn clean(description: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::media::srtp::{MasterKey, Suite};
     use crate::sip::sdes::RANDOM_BYTES;
 
-    fn local() -> LocalMedia {
+    pub(in crate::sip) fn local() -> LocalMedia {
         LocalMedia {
             address: "198.51.100.1".parse().unwrap(),
             other: None,
@@ -605,6 +584,7 @@ mod tests {
             direction: Direction::SendRecv,
             prefer_own_order: false,
             keys: LocalKeys::new(&[9; RANDOM_BYTES]),
+            handshake: None,
         }
     }
 
@@ -648,6 +628,7 @@ mod tests {
             remote_rtp: "192.0.2.7:4000".parse().unwrap(),
             remote_rtcp: "192.0.2.7:4001".parse().unwrap(),
             srtp: None,
+            keying: Keying::Signalled,
             signalling_source: None,
         };
         assert_eq!(parameters, expected);
@@ -701,6 +682,41 @@ mod tests {
                 clock: 8000
             })
         );
+    }
+
+    #[test]
+    fn comfort_noise_is_taken_where_it_is_offered_for_the_codec() {
+        for (offer, line, payload_type) in [
+            ("m=audio 4000 RTP/AVP 8 13\r\n", "8 13", Some(13)),
+            (
+                "m=audio 4000 RTP/AVP 0 101 13\r\na=rtpmap:13 cn/8000\r\n",
+                "0 13",
+                Some(13),
+            ),
+            (
+                "m=audio 4000 RTP/AVP 9 98\r\na=rtpmap:98 CN/8000\r\n",
+                "9 98",
+                Some(98),
+            ),
+            (
+                "m=audio 4000 RTP/AVP 9 98\r\na=rtpmap:98 CN/16000\r\n",
+                "9",
+                None,
+            ),
+            (
+                "m=audio 4000 RTP/AVP 96 13\r\na=rtpmap:96 opus/48000/2\r\n",
+                "96",
+                None,
+            ),
+        ] {
+            let (parameters, text) = answer_to(offer);
+            assert_eq!(parameters.comfort_noise, payload_type, "{offer}");
+            let line = format!("m=audio 20000 RTP/AVP {line}\r\n");
+            assert!(text.contains(&line), "{text}");
+            let named = payload_type.map(|number| format!("a=rtpmap:{number} CN/8000\r\n"));
+            assert_eq!(text.contains(" CN/"), named.is_some(), "{text}");
+            assert!(named.is_none_or(|named| text.contains(&named)), "{text}");
+        }
     }
 
     #[test]
@@ -1026,6 +1042,17 @@ mod tests {
             (calling.payload_type_send, calling.payload_type_receive),
             (120, 107)
         );
+        // Said again within the call: what we described goes on holding for what we receive.
+        let (again, _) = answer(other.as_bytes(), &caller).unwrap();
+        assert_eq!(again.payload_type_receive, 120);
+        let again = again.receiving_as(&calling);
+        assert_eq!(
+            (again.payload_type_send, again.payload_type_receive),
+            (120, 107)
+        );
+        let pcmu = offered("m=audio 4000 RTP/AVP 0\r\n");
+        let (pcmu, _) = answer(pcmu.as_bytes(), &caller).unwrap();
+        assert_eq!(pcmu.receiving_as(&calling).payload_type_receive, 0);
         assert_eq!(
             (calling.direction, calling.telephone_event),
             (Direction::SendOnly, None)

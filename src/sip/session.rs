@@ -44,13 +44,19 @@ pub(crate) enum Due {
 }
 
 impl Terms {
-    /// What a request of the peer's asks for (section 9). `None`: no timer. We refresh by UPDATE without
-    /// SDP; where we should and the peer doesn't take that, the timer is left out, as by one who doesn't
-    /// know it: the media time-out finds dead calls anyway.
-    pub(crate) fn asked(request: &Request) -> Result<Option<Self>, BadInterval> {
+    /// What a request of the peer's asks for (section 9); where it asks for nothing, what we want ourselves and
+    /// see to. `None`: no timer.
+    pub(crate) fn asked(
+        request: &Request,
+        wanted: Option<u32>,
+    ) -> Result<Option<Self>, BadInterval> {
         let headers = &request.headers;
         let Some((seconds, said)) = interval(headers)? else {
-            return Ok(None);
+            let least = least(headers).unwrap_or(MIN_SE);
+            return Ok(wanted.map(|seconds| Self {
+                seconds: seconds.max(least),
+                refresher: Refresher::Us,
+            }));
         };
         if seconds < MIN_SE {
             return Err(BadInterval::TooSmall);
@@ -61,20 +67,23 @@ impl Terms {
             Some("uas") => Refresher::Us,
             Some(_) | None => Refresher::Peer,
         };
-        let possible = refresher == Refresher::Peer || headers.lists_token("Allow", "UPDATE");
-        Ok(possible.then_some(Self { seconds, refresher }))
+        Ok(Some(Self { seconds, refresher }))
     }
 
-    /// What the answer to an INVITE of ours settles (section 7.2). `None`: no timer, also where we should give
-    /// signs of life that the peer doesn't understand.
-    pub(crate) fn settled(answer: &Headers) -> Option<Self> {
-        let (seconds, said) = interval(answer).ok()??;
+    /// What the answer to an INVITE of ours settles (section 7.2); where it says nothing, what we want ourselves
+    /// and see to. `None`: no timer.
+    pub(crate) fn settled(answer: &Headers, wanted: Option<u32>) -> Option<Self> {
+        let Some((seconds, said)) = interval(answer).ok()? else {
+            return wanted.map(|seconds| Self {
+                seconds,
+                refresher: Refresher::Us,
+            });
+        };
         let refresher = match said {
             Some("uas") => Refresher::Peer,
             Some(_) | None => Refresher::Us,
         };
-        let possible = refresher == Refresher::Peer || answer.lists_token("Allow", "UPDATE");
-        possible.then_some(Self {
+        Some(Self {
             seconds: seconds.max(MIN_SE),
             refresher,
         })
@@ -112,9 +121,13 @@ impl Terms {
         format!("{};refresher={refresher}", self.seconds)
     }
 
-    /// The same in a refresh of ours.
+    /// The same in a request of ours.
     pub(crate) fn asked_by_us(self) -> String {
-        format!("{};refresher=uac", self.seconds)
+        let refresher = match self.refresher {
+            Refresher::Peer => "uas",
+            Refresher::Us => "uac",
+        };
+        format!("{};refresher={refresher}", self.seconds)
     }
 }
 
@@ -182,13 +195,14 @@ pub(crate) fn least(answer: &Headers) -> Option<u32> {
     (least <= INTERVAL_MAX).then_some(least)
 }
 
-fn knows_timers(headers: &Headers) -> bool {
+/// Does who sends this know of timers?
+pub(crate) fn knows_timers(headers: &Headers) -> bool {
     headers.lists_token("Supported", "timer") || headers.lists_token("Require", "timer")
 }
 
 /// The shortest session interval we take, seconds (section 4).
 pub(crate) const MIN_SE: u32 = 90;
-/// What we ask for where we call.
+/// What we ask for where we call and nothing else is wanted.
 pub(crate) const INTERVAL_WANTED: u32 = 1_800;
 /// A day: nobody's calls last longer.
 const INTERVAL_MAX: u32 = 86_400;

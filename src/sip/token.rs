@@ -11,6 +11,12 @@ pub(crate) struct Tokens {
     counter: u64,
 }
 
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(***)")
+    }
+}
+
 impl Tokens {
     pub(crate) const fn new(secret: u64) -> Self {
         Self { secret, counter: 0 }
@@ -25,6 +31,20 @@ impl Tokens {
     /// A branch with the magic cookie (RFC 3261 section 8.1.1.7).
     pub(crate) fn branch(&mut self) -> String {
         format!("z9hG4bK{}", self.fresh())
+    }
+
+    /// Another stream of the same seed, for another use.
+    pub(crate) fn apart(&self, what: &str) -> Self {
+        let digest = self.digest(&[b"apart", what.as_bytes()]);
+        let secret = digest.iter().take(8);
+        Self::new(secret.fold(0, |n, b| n << 8 | u64::from(*b)))
+    }
+
+    /// What nobody else could have put under these parts.
+    pub(crate) fn seal(&self, parts: &[&[u8]]) -> String {
+        let mut all: Vec<&[u8]> = vec![b"seal"];
+        all.extend_from_slice(parts);
+        hex(self.digest(&all), 16)
     }
 
     /// The same for the same parts: a stateless answer needs the same tag each time (section 8.2.7).

@@ -51,6 +51,7 @@ async fn calls(api: &Api, n: u128, owner: Option<OrganisationId>, booked: Option
     let record = CallRecord {
         caller: CallerNumber::new(NUMBER),
         trunk: Some("carrier".to_owned()),
+        verstat: None,
         sip_call_id: Some(format!("{CANARY}-{n}@192.0.2.7")),
         asterisk_channel: Some(format!("Local/{NUMBER}@out-0000000{n};1")),
         participant: Some(ParticipantId(Uuid::from_u128(1_000 + n))),

@@ -304,7 +304,7 @@ pub(crate) fn is_up(server: &Server) -> bool {
         .contains("voicebridge_asterisk_up{name=\"pbx\"} 1")
 }
 
-pub(crate) fn wait_until(what: &str, at_most: Duration, done: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, at_most: Duration, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < at_most, "not {what} after {at_most:?}");

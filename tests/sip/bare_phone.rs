@@ -90,21 +90,23 @@ impl<'a> BarePhone<'a> {
     /// where others build meanwhile, says so; then it dials again.
     pub(crate) fn dial(ear: &'a Ear, server: u16, user: &str, number: &str, more: &str) -> Self {
         for _ in 0..40 {
-            if let Some(phone) = Self::try_to_dial(ear, server, user, number, more) {
-                return phone;
+            match Self::try_to_dial(ear, server, user, number, more) {
+                Ok(phone) => return phone,
+                Err(status) => assert!(status.starts_with("503 "), "not answered: {status}"),
             }
             std::thread::sleep(Duration::from_millis(500));
         }
         panic!("no capacity for 20 s");
     }
 
-    fn try_to_dial(
+    /// The same, once. Else the status that it is refused with.
+    pub(crate) fn try_to_dial(
         ear: &'a Ear,
         server: u16,
         user: &str,
         number: &str,
         more: &str,
-    ) -> Option<Self> {
+    ) -> Result<Self, String> {
         let sip = UdpSocket::bind("127.0.0.1:0").expect("a port");
         let rtp = UdpSocket::bind("127.0.0.1:0").expect("a port");
         rtp.set_nonblocking(true).expect("set");
@@ -137,7 +139,9 @@ impl<'a> BarePhone<'a> {
         let uri = format!("sip:{user}@127.0.0.1:{server}");
         let invite = phone.request("INVITE", &uri, &body, &sdp);
         let answer = phone.ask(&invite);
-        if answer.starts_with("SIP/2.0 503") {
+        let status = answer.lines().next().unwrap_or_default();
+        let status = status.strip_prefix("SIP/2.0 ").unwrap_or_default();
+        if !status.starts_with("200 ") {
             let to = header(&answer, "To");
             phone.to_tag = to
                 .rsplit_once(";tag=")
@@ -148,9 +152,8 @@ impl<'a> BarePhone<'a> {
                 .request("ACK", &uri, "", "")
                 .replace("z9hG4bKACK", "z9hG4bKINVITE");
             phone.send(&ack);
-            return None;
+            return Err(status.to_owned());
         }
-        assert!(answer.starts_with("SIP/2.0 200"), "not answered: {answer}");
         let to = header(&answer, "To");
         let tag = to.split_once(";tag=").map(|(_, tag)| tag.trim().to_owned());
         phone.to_tag = format!(";tag={}", tag.expect("a tag"));
@@ -161,7 +164,7 @@ impl<'a> BarePhone<'a> {
         phone.audio_port = port.expect("audio in the answer");
         let ack = phone.request("ACK", &uri, "", "");
         phone.send(&ack);
-        Some(phone)
+        Ok(phone)
     }
 
     /// Keys in, each once the one before has arrived; when the last was sent.

@@ -122,10 +122,16 @@ pub(crate) struct Voice {
     pub(crate) ipv6: bool,
     /// Its audio is encrypted (SRTP with keys in the SDP), or there is none.
     pub(crate) encrypts: bool,
+    /// The same with keys by a handshake (DTLS-SRTP) instead.
+    pub(crate) shakes_hands: bool,
+    /// It finds its way by checks (ICE).
+    pub(crate) checks: bool,
     /// No frequency of the keypad is near; 0 is silence.
     pub(crate) tone_hz: f64,
     pub(crate) on_ms: u32,
     pub(crate) off_ms: u32,
+    /// Of its packets, and asked of those that it is sent.
+    pub(crate) packet_ms: u32,
 }
 
 /// A running baresip.
@@ -163,7 +169,18 @@ impl Phone {
             voice.host(),
             voice.transport
         );
-        Self::running(server, voice, self::port(), user, "", uri)
+        let account = format!("<sip:{user}@{}>;regint=0", voice.host());
+        Self::running(server, voice, self::port(), &account, uri)
+    }
+
+    /// One that proves who it is where it is asked.
+    pub(crate) fn proving(server: &Server, voice: &Voice, user: &str, password: &str) -> Self {
+        let uri = format!("sip:1000@{}:{}", voice.host(), server.sip_port);
+        let account = format!(
+            "<sip:{user}@{}>;regint=0;auth_user={user};auth_pass={password}",
+            voice.host()
+        );
+        Self::running(server, voice, port(), &account, uri)
     }
 
     /// One that has this number and is called there; it rings, or answers at once.
@@ -175,7 +192,8 @@ impl Phone {
         answers: bool,
     ) -> Self {
         let mode = if answers { ";answermode=auto" } else { "" };
-        let phone = Self::running(server, voice, port, number, mode, String::new());
+        let account = format!("<sip:{number}@{}>;regint=0{mode}", voice.host());
+        let phone = Self::running(server, voice, port, &account, String::new());
         let deadline = Instant::now() + ANSWER;
         while UdpSocket::bind(("127.0.0.1", port)).is_ok() {
             assert!(Instant::now() < deadline, "baresip doesn't listen");
@@ -184,22 +202,25 @@ impl Phone {
         phone
     }
 
-    fn running(
+    /// One that registers at this port of the machine as who has this number, and answers at once.
+    pub(crate) fn registered(
         server: &Server,
         voice: &Voice,
-        port: u16,
-        user: &str,
-        mode: &str,
-        uri: String,
+        number: &str,
+        registrar: u16,
+        password: &str,
     ) -> Self {
+        let account = format!(
+            "<sip:{number}@{}:{registrar}>;auth_user={number};auth_pass={password};regint=60;answermode=auto",
+            voice.host()
+        );
+        Self::running(server, voice, port(), &account, String::new())
+    }
+
+    fn running(server: &Server, voice: &Voice, port: u16, account: &str, uri: String) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let vouched = server.folder.path().join(CERTIFICATE);
-        voice.write_configuration(
-            folder.path(),
-            &vouched,
-            port,
-            &format!("<sip:{user}@{}>;regint=0{mode}", voice.host()),
-        );
+        voice.write_configuration(folder.path(), &vouched, port, account);
         let output = File::create(folder.path().join("out")).expect("output file");
         let mut process = Command::new("baresip")
             .arg("-v")
@@ -234,16 +255,36 @@ impl Phone {
         }
     }
 
-    /// Dials and waits for the answer.
+    /// Dials and waits for the answer; while the node has too much to do for another call, again and again.
     pub(crate) fn dial(&mut self) {
+        self.ask_for_call();
+        let (deadline, mut refused) = (Instant::now() + RELIEF, 0);
+        let is_refused = |said: &str| said.matches(": session closed: 503 ").count();
+        self.wait_until(deadline, |phone| {
+            if phone.recording().is_some() {
+                return true;
+            }
+            if is_refused(&phone.said()) > refused {
+                refused += 1;
+                sleep(BREATH);
+                phone.ask_for_call();
+            }
+            false
+        });
+    }
+
+    /// Dials.
+    pub(crate) fn ask_for_call(&mut self) {
         self.write(&format!("/dial {}\n", self.uri));
-        self.wait_for_call();
     }
 
     /// Waits until it is in a call.
     pub(crate) fn wait_for_call(&mut self) {
-        let deadline = Instant::now() + ANSWER;
-        while self.recording().is_none() {
+        self.wait_until(Instant::now() + ANSWER, |phone| phone.recording().is_some());
+    }
+
+    fn wait_until(&mut self, deadline: Instant, mut is_so: impl FnMut(&mut Self) -> bool) {
+        while !is_so(self) {
             let ended = self.process.try_wait().expect("waited");
             assert!(ended.is_none(), "baresip gave up: {ended:?}");
             assert!(Instant::now() < deadline, "not answered");
@@ -327,22 +368,27 @@ impl Voice {
         let config = format!(
             "poll_method epoll\nsip_listen {host}:{sip}\nnet_interface {address}\n\
              sip_cafile {vouched}\nsip_verify_server yes\n\
-             rtp_ports {first}-{last}\nrtcp_mux no\naudio_level no\n\
+             rtp_ports {first}-{last}\nrtcp_mux {muxed}\naudio_level no\n\
              audio_source aufile,{path}/tone.wav\naudio_player aubridge,heard\naudio_alert aubridge,alert\n\
              module_path /usr/lib/baresip/modules\nmodule stdio.so\nmodule {module}\nmodule aufile.so\n\
-             module srtp.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
+             module srtp.so\nmodule dtls_srtp.so\nmodule ice.so\nmodule aubridge.so\nmodule sndfile.so\nsnd_path {path}\nmodule_tmp account.so\nmodule_app menu.so\n",
             host = self.host(),
             address = self.host().trim_matches(['[', ']']),
             vouched = vouched.display(),
             last = first + RTP_PORTS - 1,
             module = self.module,
+            muxed = if self.shakes_hands { "yes" } else { "no" },
         );
-        let encryption = if self.encrypts {
-            ";mediaenc=srtp-mand"
-        } else {
-            ""
+        let encryption = match (self.encrypts, self.shakes_hands) {
+            (_, true) => ";mediaenc=dtls_srtp",
+            (true, false) => ";mediaenc=srtp-mand",
+            (false, false) => "",
         };
-        let account = format!("{account};audio_codecs={}{encryption}\n", self.codec);
+        let checks = if self.checks { ";medianat=ice" } else { "" };
+        let account = format!(
+            "{account};audio_codecs={};ptime={}{encryption}{checks}\n",
+            self.codec, self.packet_ms
+        );
         fs::write(folder.join("config"), config).expect("written");
         fs::write(folder.join("accounts"), account).expect("written");
         fs::write(folder.join("tone.wav"), self.wave()).expect("written");
@@ -364,8 +410,9 @@ impl Voice {
         file.extend(b"\x10\0data");
         file.extend(bytes.to_le_bytes());
         for frame in 0..frames {
+            let sample = self.sample(frame).to_le_bytes();
             for _ in 0..self.channels {
-                file.extend(self.sample(frame).to_le_bytes());
+                file.extend(sample);
             }
         }
         file
@@ -516,9 +563,12 @@ pub(crate) const PCMU: Voice = Voice {
     transport: "udp",
     ipv6: false,
     encrypts: false,
+    shakes_hands: false,
+    checks: false,
     tone_hz: 500.0,
     on_ms: 300,
     off_ms: 200,
+    packet_ms: 20,
 };
 pub(crate) const PCMA: Voice = Voice {
     codec: "pcma",
@@ -588,12 +638,15 @@ pub(crate) const SEPARATION_DB: f64 = 30.0;
 /// Of a WAVE file with one chunk before its samples.
 const HEAD_BYTES: usize = 44;
 const WINDOW_SECONDS: f64 = 0.1;
-const PLAY_SECONDS: u32 = 90;
+const PLAY_SECONDS: u32 = 150;
 /// From the moment all are in until they leave: first they are told how many others there are.
 pub(crate) const TALK: Duration = Duration::from_secs(20);
 const SETTLE_SECONDS: f64 = 7.0;
 const LEAVE_SECONDS: f64 = 2.0;
 const ANSWER: Duration = Duration::from_secs(20);
+/// How long a node may refuse calls because its machine is busy with something else.
+const RELIEF: Duration = Duration::from_secs(60);
+const BREATH: Duration = Duration::from_secs(2);
 /// baresip holds a key typed at its console for 250 ms, and a busy machine may read it late.
 const KEY: Duration = Duration::from_millis(600);
 const RTP_PORTS: u16 = 20;

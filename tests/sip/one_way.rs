@@ -5,20 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::asterisk_life::wait_until;
 use crate::bare_phone::{BarePhone, Ear};
 use crate::outcomes::wait_for_participants;
 use crate::server::Server;
-
-/// Waits for what takes ten seconds, on a busy machine somewhat more.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    for _ in 0..240 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(250));
-    }
-    panic!("not within a minute: {what}");
-}
 
 #[test]
 fn a_caller_of_whom_nothing_is_heard_is_told_of_and_so_is_who_sends_in_his_place() {
@@ -41,10 +31,12 @@ fn a_caller_of_whom_nothing_is_heard_is_told_of_and_so_is_who_sends_in_his_place
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-    wait_until("one way", one_way);
-    wait_until("counted", || counted("voicebridge_one_way_audio_total 1"));
+    wait_until("one way", PATIENCE, one_way);
+    wait_until("counted", PATIENCE, || {
+        counted("voicebridge_one_way_audio_total 1")
+    });
     let refused = "voicebridge_media_packets_refused_total{reason=\"foreign\"} 300";
-    wait_until("refused", || counted(refused));
+    wait_until("refused", PATIENCE, || counted(refused));
     assert!(
         stranger.recv(&mut [0; 2_000]).is_err(),
         "he is sent nothing"
@@ -56,7 +48,7 @@ fn a_caller_of_whom_nothing_is_heard_is_told_of_and_so_is_who_sends_in_his_place
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}");
     }
-    wait_until("heard again", || {
+    wait_until("heard again", PATIENCE, || {
         phone.speak();
         !one_way()
     });
@@ -75,3 +67,6 @@ fn audio(sequence: u16) -> Vec<u8> {
     packet.extend([0x55; 160]);
     packet
 }
+
+/// For what takes ten seconds, on a busy machine somewhat more.
+const PATIENCE: Duration = Duration::from_secs(60);

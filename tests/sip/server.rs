@@ -19,6 +19,7 @@ pub(crate) struct Server {
     pub(crate) tls_port: u16,
     pub(crate) http_port: u16,
     pub(crate) key: String,
+    media: u16,
     secrets: std::sync::Mutex<Vec<String>>,
     log_level: &'static str,
 }
@@ -40,7 +41,7 @@ impl Server {
 
     /// As [`Self::start`], for callers by IPv4 and IPv6.
     pub(crate) fn of_both_families(extra: &str) -> Self {
-        Self::start_with_log(extra, "info", &["0.0.0.0", "[::]"])
+        Self::start_with_log(extra, "debug", &["0.0.0.0", "[::]"])
     }
 
     /// As [`Self::start`], for more calls than there is room for in a log of everything.
@@ -88,6 +89,7 @@ impl Server {
             tls_port,
             http_port,
             key: key.clone(),
+            media,
             secrets: vec![key].into(),
             log_level,
         };
@@ -220,6 +222,11 @@ impl Server {
         let key = create_key(self.folder.path(), options);
         self.remember(&[&key]);
         key
+    }
+
+    /// Those that calls may get for their audio.
+    pub(crate) fn media_ports(&self) -> impl Iterator<Item = u16> {
+        (self.media..self.media + MEDIA_PORTS).step_by(2)
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 
 use crate::asterisk::{Asterisk, text};
 use crate::asterisk_life::{people, wait_until};
-use crate::baresip::{PCMA, PCMU, Phone, TALK, assert_they_heard_each_other};
+use crate::bare_phone::{BarePhone, Ear};
+use crate::baresip::{
+    LEVEL_ERROR_DB, PCMA, PCMU, Phone, SENT_DBFS, TALK, Voice, assert_they_heard_each_other,
+};
 use crate::dialling::{allow, dial, is_over, record_of};
 use crate::outcomes::wait_for_participants;
 use crate::ports::{port, ports};
@@ -116,6 +119,62 @@ fn busy_no_answer_and_a_meeting_that_is_over_are_recorded_and_leave_nobody_ringi
 }
 
 #[test]
+fn who_is_called_is_asked_for_encryption_as_his_trunk_says() {
+    let [secure, plain] = [port(), port()];
+    let trunk = |name: &str, srtp: &str, prefix: &str, at: u16| {
+        format!(
+            "[[sip.trunk]]\nname = {name:?}\ndial = \"sip:{{number}}@127.0.0.1:{at}\"\nsrtp = {srtp:?}\ndial_prefixes = [{prefix:?}]\n"
+        )
+    };
+    let server = Server::start(
+        &[
+            trunk("must", "require", "+391", secure),
+            trunk("must-in-vain", "require", "+392", plain),
+            trunk("may", "offer", "+393", plain),
+        ]
+        .concat(),
+    );
+    await_trunks(&server, &[("must", 1), ("must-in-vain", 1), ("may", 1)]);
+    let key = allow(&server);
+    let meeting = server.book(&json!({ "automatic_gain": false }));
+    let mut first = Phone::calling(&server, &PCMA, server.sip_port, "1000");
+    first.enter(&meeting);
+    wait_for_participants(&server, &meeting.id, 1);
+    let encrypts = Voice {
+        encrypts: true,
+        ..PCMU
+    };
+    for (voice, at, number, trunk) in [
+        (encrypts, secure, "+39155500", "must"),
+        (PCMU, plain, "+39355500", "may"),
+    ] {
+        let mut called = Phone::called(&server, &voice, number, at, true);
+        let call = begin(&server, &key, &meeting, &json!({"to": number}));
+        called.wait_for_call();
+        sleep(Duration::from_secs(2));
+        called.write("1");
+        wait_for_participants(&server, &meeting.id, 2);
+        let hears = |phone: &Phone, hz: f64| {
+            let heard = phone.has_heard(1.5);
+            heard.is_some_and(|heard| (heard.level_of(hz) - SENT_DBFS).abs() <= LEVEL_ERROR_DB)
+        };
+        wait_until("heard on both sides", Duration::from_secs(30), || {
+            hears(&first, PCMU.tone_hz) && hears(&called, PCMA.tone_hz)
+        });
+        called.write("b");
+        let record = record_of(&server, &call);
+        assert_eq!(text(&record["outcome"]), "joined", "{record}");
+        assert_eq!(text(&record["trunk"]), trunk, "{record}");
+    }
+    let mut refuses = Phone::called(&server, &PCMU, "+39255500", plain, true);
+    let call = begin(&server, &key, &meeting, &json!({"to": "+39255500"}));
+    assert_eq!(text(&record_of(&server, &call)["outcome"]), "error");
+    let said = refuses.said();
+    assert!(!said.contains("Call established"), "{said}");
+    refuses.write("/quit\n");
+}
+
+#[test]
 fn only_the_trunk_itself_and_only_for_its_realm_is_told_who_we_are() {
     let trunk = Carrier::listening();
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a port");
@@ -193,14 +252,84 @@ fn a_trunk_that_falls_silent_is_shown_and_not_called_by() {
     assert_eq!(standing()["reachable"], false);
     let (status, body) = dial(&server, &key, &meeting, &json!({"to": CALLER}));
     assert_eq!((status, text(&body["code"])), (503, "no_line"), "{body}");
-    let question = trunk.expect("OPTIONS");
-    trunk.reply(&question, "200 OK", "", "");
+    // The first that is heard may be one from before, repeated.
+    wait_until(
+        "it is shown to answer again",
+        Duration::from_secs(20),
+        || {
+            let question = trunk.expect("OPTIONS");
+            trunk.reply(&question, "200 OK", "", "");
+            standing()["reachable"] == true
+        },
+    );
     await_trunks(&server, &[("carrier", 1)]);
     let log = server.log();
     assert!(
         log.contains("it answers no more") && log.contains("it answers "),
         "{log}"
     );
+}
+
+#[test]
+fn a_trunk_has_no_more_calls_than_it_may_both_ways_together() {
+    let trunk = Carrier::listening();
+    let one = "peers = [\"127.0.0.1\"]\ncalls = 1\n";
+    let server = Server::start(&trunk.trunk("carrier", one));
+    let platform = server.create_key(&["--organisation", "test", "--role", "platform"]);
+    let calls = || server.get_by("/v1/trunks", &platform)["items"][0]["calls"].clone();
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    await_trunks(&server, &[("carrier", 1)]);
+    let ear = Ear::new();
+    let call_in = || BarePhone::try_to_dial(&ear, server.sip_port, "1000", "39061", "");
+    let busy = || {
+        call_in()
+            .err()
+            .is_some_and(|status| status.starts_with("486 "))
+    };
+
+    let caller = BarePhone::dial(&ear, server.sip_port, "1000", "39061", "");
+    assert!(busy());
+    let asked = json!({"to": CALLER});
+    let (status, body) = dial(&server, &key, &meeting, &asked);
+    assert_eq!((status, text(&body["code"])), (503, "no_line"), "{body}");
+    wait_until("it is shown", Duration::from_secs(10), || calls() == 1);
+    caller.hang_up();
+    wait_until("its line is free", Duration::from_secs(10), || calls() == 0);
+
+    let call = begin(&server, &key, &meeting, &asked);
+    let invite = trunk.expect("INVITE");
+    assert!(busy());
+    trunk.reply(&invite, "486 Busy Here", "", "");
+    wait_until("it is over", Duration::from_secs(10), || {
+        is_over(&server, &call)
+    });
+    BarePhone::dial(&ear, server.sip_port, "1000", "39061", "").hang_up();
+    let refused = "voicebridge_admission_refused_total{reason=\"calls_per_trunk\"} 2";
+    wait_until("both are counted", Duration::from_secs(10), || {
+        server.metrics().contains(refused)
+    });
+}
+
+#[test]
+fn a_call_that_meets_another_request_is_tried_once_more_and_then_no_more() {
+    let trunk = Carrier::listening();
+    let server = Server::start(&trunk.trunk("carrier", ""));
+    await_trunks(&server, &[("carrier", 1)]);
+    let key = allow(&server);
+    let meeting = server.book(&json!({}));
+    let call = begin(&server, &key, &meeting, &json!({"to": CALLER}));
+    let first = trunk.expect("INVITE");
+    trunk.reply(&first, "491 Request Pending", "", "");
+    trunk.expect("ACK");
+    let second = trunk.expect("INVITE");
+    let id = |request: &str| {
+        let line = request.lines().find(|line| line.starts_with("Call-ID:"));
+        line.map(ToOwned::to_owned)
+    };
+    assert_ne!(id(&first), id(&second));
+    trunk.reply(&second, "491 Request Pending", "", "");
+    assert_eq!(text(&record_of(&server, &call)["outcome"]), "error");
 }
 
 #[test]
@@ -262,14 +391,31 @@ fn begin(server: &Server, key: &str, meeting: &Meeting, asked: &Value) -> String
 }
 
 /// A carrier of one socket.
-struct Carrier(UdpSocket);
+pub(crate) struct Carrier(UdpSocket);
 
 impl Carrier {
-    fn listening() -> Self {
+    pub(crate) fn listening() -> Self {
         let socket = UdpSocket::bind(("127.0.0.1", port())).expect("a port");
         let patience = Some(Duration::from_secs(20));
         socket.set_read_timeout(patience).expect("set");
         Self(socket)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.0.local_addr().expect("it is bound").port()
+    }
+
+    /// Of what has come by now, and wasn't asked for yet.
+    pub(crate) fn has_heard_nothing_of(&self, method: &str) -> bool {
+        self.0.set_nonblocking(true).expect("set");
+        let mut buffer = [0; 8_192];
+        while let Ok(length) = self.0.recv(&mut buffer) {
+            if buffer[..length].starts_with(method.as_bytes()) {
+                return false;
+            }
+        }
+        self.0.set_nonblocking(false).expect("set");
+        true
     }
 
     /// The trunk that leads here.
@@ -279,7 +425,7 @@ impl Carrier {
     }
 
     /// The next request of this method; what comes again meanwhile is passed over.
-    fn expect(&self, method: &str) -> String {
+    pub(crate) fn expect(&self, method: &str) -> String {
         let mut buffer = [0; 8_192];
         loop {
             let (length, from) = self.0.recv_from(&mut buffer).expect("it comes");
@@ -293,7 +439,7 @@ impl Carrier {
         }
     }
 
-    fn reply(&self, request: &str, status: &str, lines: &str, body: &str) {
+    pub(crate) fn reply(&self, request: &str, status: &str, lines: &str, body: &str) {
         let sent = self.0.send(answer(request, status, lines, body).as_bytes());
         sent.expect("sent");
     }
@@ -326,7 +472,7 @@ fn answer(request: &str, status: &str, lines: &str, body: &str) -> String {
     )
 }
 
-fn sdp() -> String {
+pub(crate) fn sdp() -> String {
     let media = port();
     format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {media} RTP/AVP 8\r\n"

@@ -943,6 +943,7 @@ fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord 
         hangup_by: HangupBy::Caller,
         q850: 16,
         trunk: Some("carrier".to_owned()),
+        verstat: None,
         sip_call_id: Some("a@b".to_owned()),
         asterisk_channel: Some("1795253665.8".to_owned()),
         quality: Some(serde_json::json!({ "mos": 4.2 })),

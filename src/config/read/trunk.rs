@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Reader, dialled, not_empty, parsed};
+use super::{Reader, dialled, listens_over_tls, not_empty, parsed, path};
 use crate::config::address::{HostPort, ListenAddress, SipTransport};
 use crate::config::error::ConfigError;
 use crate::config::raw::RawTable;
 use crate::config::secret::Secret;
-use crate::config::trunk::{RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial};
+use crate::config::trunk::{
+    DigestAlgorithm, RegistrarConfig, SrtpPolicy, TrunkConfig, TrunkDial, TrunkProof, TrunkTls,
+};
 
 /// Reads all of them; `listen` is where we can be called.
 pub(super) fn read(
@@ -48,12 +50,16 @@ impl Reader<'_> {
         }
         let name = self.text("sip.trunk.name", not_empty);
         let peers = self.list("sip.trunk.peers", parsed);
-        let transport = self.trunk_transport(listen);
+        let transports = self.trunk_transports(listen);
         let registrar = self.registrar(table);
         let dial = self.trunk_dial();
         let (user, password, realm) = self.trunk_credentials(table);
+        let dial_realm = self.dial_realm(password.is_some() && dials);
+        let tls = self.trunk_tls(listen);
+        let proves = self.proves(table);
         let qualify_frequency = self.qualify_frequency(registers || dials);
         let srtp = self.text("sip.trunk.srtp", SrtpPolicy::parse);
+        let calls = self.integer("sip.trunk.calls", 1..=30_000);
         let numbers = self.list("sip.trunk.numbers", dialled);
         Some(TrunkConfig {
             name: name?,
@@ -62,13 +68,17 @@ impl Reader<'_> {
                 .zip(user.clone())
                 .map(|(host, user)| RegistrarConfig { host, user }),
             dial,
-            transport,
+            transports,
+            tls,
             user,
             password,
             realm,
+            dial_realm,
+            proves,
             qualify_frequency,
             srtp: srtp.unwrap_or_default(),
             trust_identity: self.flag("sip.trunk.trust_identity"),
+            calls,
             numbers: numbers.unwrap_or_default(),
         })
     }
@@ -82,24 +92,80 @@ impl Reader<'_> {
     }
 
     /// Both ways lead to calls by this transport: theirs to our Contact, and what they ask for within ours.
-    fn trunk_transport(&mut self, listen: &[ListenAddress]) -> SipTransport {
-        let transport = self.text("sip.trunk.transport", parsed);
-        let transport = transport.unwrap_or(SipTransport::Udp);
+    fn trunk_transports(&mut self, listen: &[ListenAddress]) -> Vec<SipTransport> {
+        const KEY: &str = "sip.trunk.transport";
+        let listens = |transport: &SipTransport| listen.iter().any(|at| at.transport == *transport);
+        let wanted = self
+            .text(KEY, transports)
+            .unwrap_or(vec![SipTransport::Udp]);
         let ways = ["sip.trunk.registrar", "sip.trunk.dial"];
         let way = ways.into_iter().find(|key| self.items.contains_key(*key));
-        match way {
-            Some(way) if !listen.iter().any(|at| at.transport == transport) => {
+        match (way, wanted.as_slice()) {
+            (Some(way), [transport]) if !listens(transport) => {
                 let allowed = format!(
                     "leads to calls by {transport}, and nothing in sip.listen begins with {transport}:"
                 );
                 self.refuse(way, &allowed);
             }
-            None if self.items.contains_key("sip.trunk.transport") => {
-                self.refuse("sip.trunk.transport", NEEDS_A_WAY);
-            }
-            Some(_) | None => {}
+            (None, _) if self.items.contains_key(KEY) => self.refuse(KEY, NEEDS_A_WAY),
+            (Some(_) | None, _) => {}
         }
-        transport
+        let [_] = wanted.as_slice() else {
+            return wanted.into_iter().filter(listens).collect();
+        };
+        wanted
+    }
+
+    /// Who its calls are to prove to be.
+    fn proves(&mut self, table: &RawTable) -> Option<TrunkProof> {
+        const KEYS: [&str; 3] = [
+            "sip.trunk.auth_user",
+            "sip.trunk.auth_password",
+            "sip.trunk.auth_algorithms",
+        ];
+        let who = self.text(KEYS[0], user);
+        let password = self.text(KEYS[1], |text| {
+            not_empty(text).map(|text| Secret::new(&text))
+        });
+        if KEYS.iter().any(|key| self.items.contains_key(*key)) {
+            self.require(KEYS[0], table, "who its calls are to prove to be");
+            self.require(KEYS[1], table, "the password for sip.trunk.auth_user");
+            self.require(
+                "sip.trunk.peers",
+                table,
+                "the networks whose calls are to prove it",
+            );
+        }
+        let algorithms = self.list(KEYS[2], DigestAlgorithm::parse);
+        let mut algorithms = algorithms.unwrap_or_default();
+        if algorithms.is_empty() {
+            algorithms = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
+        }
+        Some(TrunkProof {
+            user: who?,
+            password: password?,
+            algorithms,
+        })
+    }
+
+    fn trunk_tls(&mut self, listen: &[ListenAddress]) -> TrunkTls {
+        let tls = TrunkTls {
+            client: self.tls_files("sip.trunk.tls_certificate", "sip.trunk.tls_key"),
+            authority: self.text("sip.trunk.tls_authority", path),
+            names: self
+                .list("sip.trunk.tls_names", certificate_name)
+                .unwrap_or_default(),
+            required: self.flag("sip.trunk.tls_required"),
+        };
+        if tls.required && tls.names.is_empty() {
+            let allowed = "needs sip.trunk.tls_names beside it: who it is in its certificate";
+            self.refuse("sip.trunk.tls_required", allowed);
+        }
+        if tls.required && !listens_over_tls(listen) {
+            let allowed = "would refuse every call: nothing in sip.listen begins with tls:";
+            self.refuse("sip.trunk.tls_required", allowed);
+        }
+        tls
     }
 
     fn qualify_frequency(&mut self, leads_there: bool) -> Option<Duration> {
@@ -112,6 +178,17 @@ impl Reader<'_> {
         seconds
             .filter(|seconds| *seconds > 0)
             .map(Duration::from_secs)
+    }
+
+    /// Whoever takes calls may be another server than the registrar, with a realm of its own.
+    fn dial_realm(&mut self, has_use: bool) -> Option<String> {
+        const KEY: &str = "sip.trunk.dial_realm";
+        if !has_use {
+            let allowed = "has no use without sip.trunk.dial and sip.trunk.password beside it";
+            self.refuse(KEY, allowed);
+            return None;
+        }
+        self.text(KEY, realm)
     }
 
     fn trunk_dial(&mut self) -> Option<TrunkDial> {
@@ -170,6 +247,29 @@ fn user(text: &str) -> Result<String, String> {
     } else {
         Err("must be letters, digits and -_.!~*'()+".to_owned())
     }
+}
+
+/// A name as it stands in a certificate, without wildcards (RFC 5922 section 7.2).
+fn certificate_name(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("must be a name as its certificate holds it, like \"sip.example.org\"".to_owned())
+    }
+}
+
+/// One, or what its DNS records say of those that are listened for.
+fn transports(text: &str) -> Result<Vec<SipTransport>, String> {
+    if text == "auto" {
+        return Ok(vec![
+            SipTransport::Udp,
+            SipTransport::Tcp,
+            SipTransport::Tls,
+        ]);
+    }
+    let one = text.parse().map(|transport| vec![transport]);
+    one.map_err(|_| "must be \"udp\", \"tcp\", \"tls\" or \"auto\"".to_owned())
 }
 
 /// How a number may begin.

@@ -1,11 +1,12 @@
 //! A leg's way to its peer: sockets of its own, or a shared port.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use super::{Control, LegEntry, LegState, OpenedLeg, random};
 use crate::engine::config::EngineError;
 use crate::engine::io::{RECEIVE_BYTES, enlarge};
+use crate::engine::outlet::reachable;
 use crate::engine::shared::KnownPeer;
 use crate::engine::sound::SoundAsked;
 use crate::media::command::{
@@ -159,6 +160,7 @@ impl Control {
             Way::Own { port } => port,
             Way::Awaiting { port } | Way::Shared { port, .. } => self.shared.rtp(port),
         };
+        let socket = own_socket(&port);
         let state = LegState::Opened {
             port,
             waiting: Vec::new(),
@@ -172,10 +174,21 @@ impl Control {
                 parameters: None,
                 bridge: None,
                 sound: SoundAsked::default(),
+                socket,
             },
         );
         let rtp = SocketAddr::new(self.config.address, number);
         OpenedLeg { leg, rtp }
+    }
+
+    /// Sends what belongs to a handshake from the leg's own port. `false`: it has none, or the system doesn't take
+    /// it; whoever shakes hands tries again.
+    pub fn send_handshake(&self, leg: LegId, to: SocketAddr, datagram: &[u8]) -> bool {
+        let entry = self.legs.get(&leg);
+        let to = reachable(to, self.config.address.is_ipv6());
+        entry
+            .and_then(|entry| entry.socket.as_ref())
+            .is_some_and(|socket| socket.send_to(datagram, to).is_ok())
     }
 
     /// Says where a leg's packets go, on the home thread of its shared port.
@@ -211,6 +224,7 @@ impl Control {
             return Err(EngineError::UnknownLeg);
         };
         let old = std::mem::replace(&mut entry.way, Way::Own { port });
+        entry.socket = Some(Arc::clone(&sockets.rtp));
         match &mut entry.state {
             LegState::Opened { port, .. } => *port = LegPort::Own(sockets),
             LegState::Living { .. } | LegState::Moving { .. } | LegState::Closing => {
@@ -258,5 +272,13 @@ impl Control {
             });
         }
         port
+    }
+}
+
+/// What a leg's control side sends through.
+fn own_socket(port: &LegPort) -> Option<Arc<UdpSocket>> {
+    match port {
+        LegPort::Own(sockets) => Some(Arc::clone(&sockets.rtp)),
+        LegPort::Shared(_) => None,
     }
 }

@@ -33,6 +33,7 @@ impl ThreadPort {
             | EngineEvent::MediaStarted { .. }
             | EngineEvent::MediaLost { .. }
             | EngineEvent::Talking { .. }
+            | EngineEvent::Handshake { .. }
             | EngineEvent::Report { .. }
             | EngineEvent::LegClosed { .. } => None,
         };

@@ -2,6 +2,7 @@
 //! by socket, source check, SRTP, jitter buffer and mix, and what comes of it is judged by ear.
 
 use super::*;
+use crate::media::parameters::Keying;
 use crate::media::srtp::{Kind, MasterKey, Srtp, SrtpKeys, Suite};
 
 /// Somebody at an address of his own who sends a tone.
@@ -481,4 +482,70 @@ fn a_phone_whose_nat_forgot_it_is_heard_again_after_a_re_invite_and_not_by_itsel
     // 80 ms to learn it by, then all.
     assert_eq!(scene.heard(40), (0, 40));
     assert!(scene.world.phones[scene.victim].packets.len() >= sent + 40);
+}
+
+/// What came of handshakes, to the control side.
+fn passed_on(scene: &Scene) -> usize {
+    let leg = scene.world.leg(scene.victim);
+    let is_its = |event: &&EngineEvent| matches!(event, EngineEvent::Handshake { leg: of, .. } if *of == leg);
+    scene.world.events.iter().filter(is_its).count()
+}
+
+#[test]
+fn before_there_are_keys_nothing_is_heard_or_sent_and_then_only_who_has_them_counts() {
+    let mut call = Protected::new(25_000..=25_099);
+    let keys = call.parameters.srtp.take();
+    call.parameters.keying = Keying::Handshake;
+    call.describe();
+    call.scene.speak(true);
+    call.scene.run(5, 0);
+    let before = call.sent_to_phone();
+    call.scene.run(100, IN_PACE);
+    let (mixed, voice) = call.scene.heard(95);
+    assert_eq!((mixed, voice, call.scene.attacker.received), (0, 0, 0));
+    assert_eq!(call.sent_to_phone(), before, "audio without keys");
+    call.scene.speak(false);
+    // Of what a stranger sends, as much as he might need; of the phone's, all.
+    let hello = [22, 254, 253, 0];
+    for _ in 0..500 {
+        call.scene.attacker.send(&hello);
+    }
+    call.scene.run(1, 0);
+    let strangers = passed_on(&call.scene);
+    assert!((50..=70).contains(&strangers), "{strangers}");
+    for _ in 0..50 {
+        let phone = &call.scene.world.phones[call.scene.victim];
+        phone.rtp.send_to(&hello, phone.to).unwrap();
+    }
+    call.scene.run(1, 0);
+    assert_eq!(passed_on(&call.scene), strangers + 50);
+    // Of the rest the kernel keeps what it has room for.
+    assert!(call.scene.refused(Refusal::Excess) >= 50);
+    call.parameters.srtp = keys;
+    call.describe();
+    call.say(200, 7, |attacker, _, _| {
+        attacker.send(&[0x80; 172]);
+    });
+    let (mixed, voice) = call.scene.heard(150);
+    assert!(mixed == 0 && voice >= 148, "{mixed} {voice}");
+    assert_eq!(call.scene.attacker.received, 0);
+    assert!(call.sent_to_phone() >= before + 190);
+}
+
+#[test]
+fn who_says_by_checks_where_he_is_is_sent_audio_nowhere_else_whoever_sends_his_packets_on() {
+    for (keying, moves) in [(Keying::Handshake, true), (Keying::CheckedHandshake, false)] {
+        let mut call = Protected::new(25_100..=25_199);
+        call.parameters.keying = keying;
+        call.describe();
+        call.say(20, 7, |_, _, _| ());
+        let phone = &mut call.scene.world.phones[call.scene.victim];
+        let mut packet = phone.tone_packet(PHONES_HZ);
+        packet[11] = 7;
+        let attacker = &call.scene.attacker;
+        call.phone
+            .protect(Kind::Rtp, &packet, |bytes| attacker.send(bytes));
+        call.scene.run(10, 0);
+        assert_eq!(call.scene.attacker.received > 0, moves, "{keying:?}");
+    }
 }

@@ -71,18 +71,22 @@ fn reports_and_what_cannot_be_used_are_no_audio() {
     assert!(is_one_way(&world, leg));
 }
 
+/// RFC 3389: at -60 dBFS from now on.
+fn announce_silence(world: &mut World, phone: usize) {
+    let phone = &mut world.phones[phone];
+    let mut noise = phone.header(13, 8_000);
+    noise.push(60);
+    phone.rtp.send_to(&noise, phone.to).unwrap();
+    phone.hz = None;
+}
+
 #[test]
 fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
     let mut world = patient(27_300..=27_349);
     let phone = world.call(Codec::Pcmu, Some(500.0));
     let leg = world.leg(phone);
     world.run(50);
-    // RFC 3389: silence at -60 dBFS.
-    let mut noise = world.phones[phone].header(13, 8_000);
-    noise.push(60);
-    let to = world.phones[phone].to;
-    world.phones[phone].rtp.send_to(&noise, to).unwrap();
-    world.phones[phone].hz = None;
+    announce_silence(&mut world, phone);
     world.run(seconds(12));
     assert!(!is_one_way(&world, leg), "announced");
     for held in [
@@ -113,6 +117,22 @@ fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
     world.phones[phone].hz = None;
     world.run(seconds(12));
     assert!(!is_one_way(&world, leg), "unannounced");
+}
+
+#[test]
+fn who_has_announced_his_silence_may_keep_it_for_as_long_as_who_is_on_hold() {
+    let mut world = World::new(1, 27_700..=27_749);
+    let phone = world.call(Codec::G722, Some(500.0));
+    world.run(50);
+    announce_silence(&mut world, phone);
+    world.run(seconds(3));
+    assert_eq!(
+        lost(&world),
+        0,
+        "two seconds are for who says nothing of it"
+    );
+    world.run(seconds(2));
+    assert_eq!(lost(&world), 1);
 }
 
 #[test]

@@ -5,11 +5,23 @@ use std::time::Instant;
 
 use crate::media::command::Refusal;
 use crate::media::leg::Leg;
+use crate::media::parameters::Keying;
 use crate::media::receive::PacketVerdict;
 use crate::media::rtcp::RtcpReceived;
-use crate::media::rtp::is_rtcp;
+use crate::media::rtp::{is_handshake, is_rtcp};
 use crate::media::source::SourceVerdict;
 use crate::media::srtp::{Kind, SrtpError};
+
+/// What a datagram is to a leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sifted {
+    /// Audio or a report, or nothing at all.
+    Media,
+    /// Of the handshake.
+    Handshake,
+    /// The same, but more than anybody needs.
+    Excess,
+}
 
 impl Leg {
     /// A datagram from the RTP socket.
@@ -18,11 +30,16 @@ impl Leg {
             self.handle_rtcp(now, from, packet);
             return;
         }
+        if self.parameters.awaits_keys() {
+            self.refused.note(Refusal::Unproven);
+            return;
+        }
         if self.srtp.is_some() {
+            let by_checks = self.parameters.keying == Keying::CheckedHandshake;
             self.lay_open(Kind::Rtp, packet, |leg, packet, is_newest| {
                 // The key is a better proof of who sent it than any address; but what comes late may have
-                // been kept back by somebody on the way.
-                if is_newest {
+                // been kept back by somebody on the way. Who checks says himself where he is.
+                if is_newest && !by_checks {
                     leg.source.trust(now, from);
                 }
                 leg.receive(now, packet);
@@ -38,7 +55,9 @@ impl Leg {
 
     /// A datagram from the RTCP socket, or RTCP from the RTP socket (RFC 5761).
     pub fn handle_rtcp(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
-        if self.srtp.is_some() {
+        if self.parameters.awaits_keys() {
+            self.refused.note(Refusal::Unproven);
+        } else if self.srtp.is_some() {
             self.lay_open(Kind::Rtcp, packet, |leg, packet, _| {
                 leg.take_report(now, from, packet);
             });
@@ -47,6 +66,20 @@ impl Leg {
         } else {
             self.refused.note(Refusal::Foreign);
         }
+    }
+
+    /// Is that a datagram of the handshake that this leg's keys come by, or of the checks before it? Then it is
+    /// to be passed on; what is too much is counted, and dropped.
+    pub fn sift(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) -> Sifted {
+        if self.parameters.keying == Keying::Signalled || !is_handshake(packet) {
+            return Sifted::Media;
+        }
+        let known = self.source.is_told_of(from);
+        if self.gate.lets_in(now, known) {
+            return Sifted::Handshake;
+        }
+        self.refused.note(Refusal::Excess);
+        Sifted::Excess
     }
 
     /// Decrypts; what the peer did not write is counted and dropped.

@@ -241,6 +241,12 @@ impl Receiver {
         self.comfort.is_on() || self.jitter.pauses_unsaid()
     }
 
+    /// Has the sender announced silence (RFC 3389)?
+    #[must_use]
+    pub const fn has_announced_silence(&self) -> bool {
+        self.comfort.is_on()
+    }
+
     /// The SSRC of the peer's stream; `None` before the first packet.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {

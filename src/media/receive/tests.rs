@@ -295,6 +295,31 @@ fn comfort_noise_fills_the_pause_it_announces() {
 }
 
 #[test]
+fn comfort_noise_comes_by_the_payload_type_that_was_agreed_on() {
+    for codec in [Codec::Pcma, Codec::G722] {
+        let agreed = MediaParameters {
+            comfort_noise: Some(98),
+            ..parameters(codec)
+        };
+        let mut scene = Scene::new(&agreed);
+        for _ in 0..10 {
+            scene.audio(&[0x10; 160], 160);
+            scene.pull();
+        }
+        let stray = scene.packet(13, false, &[60]);
+        assert_eq!(stray, PacketVerdict::UnknownPayloadType);
+        assert_eq!(scene.packet(98, false, &[50]), PacketVerdict::Accepted);
+        assert!(scene.receiver.has_announced_silence());
+        for _ in 0..10 {
+            scene.pull();
+        }
+        assert_eq!(scene.receiver.kind(), FrameKind::ComfortNoise);
+        let level = scene.receiver.voice().level.0;
+        assert!((level + 50.0).abs() < 3.0, "{level}");
+    }
+}
+
+#[test]
 fn a_lost_packet_is_concealed_and_an_opus_one_made_good_from_the_next() {
     let mut scene = Scene::new(&parameters(Codec::Pcmu));
     for n in 0..20 {

@@ -5,6 +5,8 @@
 
 mod binding;
 mod outgoing;
+mod peers;
+mod resolver;
 mod stream;
 mod tls;
 mod udp;
@@ -21,12 +23,15 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub(crate) use outgoing::{Destination, Outgoing};
+pub(crate) use outgoing::{Outgoing, Unreached};
+pub use resolver::Resolver;
 pub(crate) use tls::connector;
 pub use tls::{TlsError, TlsIdentity};
 
+use super::clock;
 use crate::config::{ListenAddress, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit, TrunkId};
+use crate::sip::locate::{LeftAlone, Target};
 use binding::Binding;
 use stream::Door;
 
@@ -37,6 +42,8 @@ pub(crate) enum Inbound {
     Datagram(Flow, Bytes),
     /// A connection was accepted; bytes for it go into the sender.
     Opened(ConnectionId, mpsc::Sender<Bytes>),
+    /// Whoever opened it has shown a certificate of these trunks.
+    Proven(ConnectionId, Vec<TrunkId>),
     /// Bytes of a stream.
     Stream(Flow, Bytes),
     /// A connection is gone.
@@ -50,6 +57,30 @@ pub(crate) enum Inbound {
         /// Where calls from there find us.
         local: SocketAddr,
     },
+    /// The search for ways to a trunk has come to rest.
+    Sought {
+        /// Which.
+        trunk: TrunkId,
+        /// How it stands.
+        sought: Sought,
+    },
+}
+
+/// How the search for ways to a trunk stands.
+#[derive(Debug, Default)]
+pub(crate) struct Sought {
+    /// Where its name leads to, as far as that is believed.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// What is used.
+    pub(crate) current: Option<Target>,
+    /// There is another one to go to, should that fail.
+    pub(crate) has_another: bool,
+    /// Something is held against what is used, from before.
+    pub(crate) is_doubted: bool,
+    /// Those that aren't used for a while.
+    pub(crate) left: Vec<LeftAlone>,
+    /// So many wishes were seen to.
+    pub(crate) heard: u64,
 }
 
 /// What the sockets count. Written by socket tasks, read by metrics.
@@ -61,6 +92,8 @@ pub(crate) struct TransportCounters {
     pub(crate) connections_refused: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub(crate) handshakes_failed: AtomicU64,
+    /// Certificates of callers over TLS that no trunk has, or that are no good.
+    pub(crate) certificates_refused: AtomicU64,
     /// Sends that the kernel refused.
     pub(crate) send_failures: AtomicU64,
 }
@@ -74,6 +107,7 @@ pub(crate) struct Transport {
     connections: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
     counters: Arc<TransportCounters>,
     door: Door,
+    identity: Option<Arc<TlsIdentity>>,
     tasks: JoinSet<()>,
 }
 
@@ -107,6 +141,7 @@ impl Transport {
             connections: HashMap::new(),
             counters,
             door: plain.clone(),
+            identity: identity.cloned(),
             tasks: JoinSet::new(),
         };
         for at in listen {
@@ -195,9 +230,11 @@ impl Transport {
     }
 
     /// What is needed to reach somebody ourselves.
-    pub(crate) fn outgoing(&self) -> Outgoing {
+    pub(crate) fn outgoing(&self, resolver: Resolver) -> Outgoing {
         Outgoing {
             door: self.door.clone(),
+            resolver,
+            identity: self.identity.clone(),
             udp: self.udp_addresses(),
             tcp: self.tcp.clone(),
             tls: self.tls.clone(),
@@ -223,12 +260,13 @@ impl Transport {
     }
 
     /// What was dropped or refused so far, by reason.
-    pub(crate) fn refused(&self) -> [(&'static str, u64); 4] {
+    pub(crate) fn refused(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("datagrams_dropped", read(&self.counters.datagrams_dropped)),
             ("connections", read(&self.counters.connections_refused)),
             ("tls_handshakes", read(&self.counters.handshakes_failed)),
+            ("certificates", read(&self.counters.certificates_refused)),
             ("send_failures", read(&self.counters.send_failures)),
         ]
     }

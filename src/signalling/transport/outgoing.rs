@@ -1,24 +1,29 @@
-//! Ways to peers that we look for: registrars of trunks. A name is resolved anew each time, and its
-//! addresses are tried one after the other.
+//! Ways to peers that we look for: registrars of trunks, and where calls of ours go.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::resolver::Resolver;
 use super::stream::Door;
-use super::{Inbound, local_address, tls};
+use super::{Inbound, Sought, TlsIdentity, local_address};
 use crate::config::SipTransport;
 use crate::sip::event::{ConnectionId, Flow, StreamTransport, TrunkId};
+use crate::sip::locate::{Fault, Found, NotFound, Target, Wanted};
 
 /// What is needed to reach somebody.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     pub(super) door: Door,
+    pub(super) resolver: Resolver,
+    pub(super) identity: Option<Arc<TlsIdentity>>,
     /// Our datagram sockets, by their number in a flow.
     pub(super) udp: Vec<SocketAddr>,
     /// Where connections are taken.
@@ -26,44 +31,55 @@ pub(crate) struct Outgoing {
     pub(super) tls: Vec<SocketAddr>,
 }
 
-/// Whom a trunk is to be reached at.
-#[derive(Debug, Clone)]
-pub(crate) struct Destination {
-    pub(crate) trunk: TrunkId,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) transport: SipTransport,
+/// Why no way leads to a target.
+#[derive(Debug)]
+pub(crate) struct Unreached {
+    pub(crate) fault: Fault,
+    pub(crate) error: io::Error,
 }
 
 impl Outgoing {
-    /// Looks for a way; the gateway is told of it by [`Inbound::Reached`]. Of several addresses another one comes
-    /// first each `turn`, for the one before it led nowhere (RFC 3263 section 4.3).
+    /// Where a name leads.
     ///
     /// # Errors
-    /// Of the address that was tried last.
-    pub(crate) async fn reach(&self, to: &Destination, turn: usize) -> io::Result<()> {
-        let host = to.host.trim_matches(['[', ']']);
-        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let found = lookup_host((host, to.port)).await?.take(ADDRESSES_MAX);
-        for peer in from_turn(found.collect(), turn) {
-            let reached = match to.transport {
-                SipTransport::Udp => self.by_datagrams(to.trunk, peer).await,
-                SipTransport::Tcp => self.by_stream(to.trunk, peer, None).await,
-                SipTransport::Tls => self.by_stream(to.trunk, peer, Some(host)).await,
-            };
-            match reached {
-                Ok(()) => return Ok(()),
-                Err(error) => failed = error,
-            }
+    /// [`NotFound`] says why nowhere.
+    pub(crate) async fn look_up(&self, wanted: &Wanted) -> Result<Found, NotFound> {
+        let seed = getrandom::u64().map_err(|error| NotFound::Unanswered(error.to_string()))?;
+        self.resolver.look_up(wanted, seed).await
+    }
+
+    /// Makes a way to one place; the gateway is told of it by [`Inbound::Reached`]. Over TLS the peer's certificate must
+    /// be for `name`, whatever DNS made of that (RFC 5922 section 7.3).
+    ///
+    /// # Errors
+    /// What was in the way.
+    pub(crate) async fn reach(
+        &self,
+        trunk: TrunkId,
+        target: Target,
+        name: &str,
+    ) -> Result<(), Unreached> {
+        match target.transport {
+            SipTransport::Udp => self.by_datagrams(trunk, target.at).await,
+            SipTransport::Tcp => self.by_stream(trunk, target.at, None).await,
+            SipTransport::Tls => self.by_stream(trunk, target.at, Some(name)).await,
         }
-        Err(failed)
+    }
+
+    /// Tells the gateway how the search for a trunk stands; false: it has stopped.
+    pub(crate) async fn tell_sought(&self, trunk: TrunkId, sought: Sought) -> bool {
+        let sought = Inbound::Sought { trunk, sought };
+        self.door.inbound.send(sought).await.is_ok()
     }
 
     /// A datagram socket of ours in the peer's address family.
-    async fn by_datagrams(&self, trunk: TrunkId, peer: SocketAddr) -> io::Result<()> {
-        let here = local_address(peer.ip())?;
-        let (socket, local) = listening(&self.udp, here)
-            .ok_or_else(|| io::Error::other("sip.listen has no udp: address of that family"))?;
+    async fn by_datagrams(&self, trunk: TrunkId, peer: SocketAddr) -> Result<(), Unreached> {
+        let here = local_address(peer.ip()).map_err(no_way)?;
+        let (socket, local) = listening(&self.udp, here).ok_or_else(|| {
+            no_way(io::Error::other(
+                "sip.listen has no udp: address of that family",
+            ))
+        })?;
         self.tell(trunk, Flow::Udp { socket, peer }, local).await
     }
 
@@ -73,46 +89,73 @@ impl Outgoing {
         trunk: TrunkId,
         peer: SocketAddr,
         name: Option<&str>,
-    ) -> io::Result<()> {
-        let stream = within(TcpStream::connect(peer)).await?;
-        stream.set_nodelay(true)?;
-        let local = stream.local_addr()?.ip();
+    ) -> Result<(), Unreached> {
+        let stream = within(TcpStream::connect(peer)).await;
+        let stream = stream.map_err(unconnected)?;
+        stream.set_nodelay(true).map_err(no_way)?;
+        let local = stream.local_addr().map_err(no_way)?.ip();
         let connection = self.door.next_connection();
         match name {
             None => {
                 let flow = stream_flow(connection, peer, StreamTransport::Tcp);
-                let contact = contact(&self.tcp, local)?;
-                self.door.carry_out(stream, flow).await?;
+                let contact = contact(&self.tcp, local).map_err(no_way)?;
+                self.door.carry_out(stream, flow).await.map_err(no_way)?;
                 self.tell(trunk, flow, contact).await
             }
             Some(name) => {
-                let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-                let connector = tls::connector().map_err(io::Error::other)?;
-                let stream = within(connector.connect(name, stream)).await;
-                let stream = stream.inspect_err(|_| {
-                    let failed = &self.door.counters.handshakes_failed;
-                    failed.fetch_add(1, Ordering::Relaxed);
+                let connected = self.secured(trunk, name, stream).await;
+                let stream = connected.map_err(|error| Unreached {
+                    fault: Fault::Tls,
+                    error,
                 })?;
                 let flow = stream_flow(connection, peer, StreamTransport::Tls);
-                let contact = contact(&self.tls, local)?;
-                self.door.carry_out(stream, flow).await?;
+                let contact = contact(&self.tls, local).map_err(no_way)?;
+                self.door.carry_out(stream, flow).await.map_err(no_way)?;
                 self.tell(trunk, flow, contact).await
             }
         }
     }
 
-    async fn tell(&self, trunk: TrunkId, flow: Flow, local: SocketAddr) -> io::Result<()> {
+    async fn secured(
+        &self,
+        trunk: TrunkId,
+        name: &str,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let identity = self.identity.as_ref();
+        let connector = identity.and_then(|identity| identity.connector(trunk));
+        let connector = connector.ok_or_else(|| io::Error::other("sip.tls is missing"))?;
+        let stream = within(connector.connect(name, stream)).await;
+        stream.inspect_err(|_| {
+            let failed = &self.door.counters.handshakes_failed;
+            failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    async fn tell(&self, trunk: TrunkId, flow: Flow, local: SocketAddr) -> Result<(), Unreached> {
         let reached = Inbound::Reached { trunk, flow, local };
         let told = self.door.inbound.send(reached).await;
-        told.map_err(|_| io::Error::other("the gateway has stopped"))
+        told.map_err(|_| no_way(io::Error::other("the gateway has stopped")))
     }
 }
 
-/// All of them, beginning with another one each turn.
-fn from_turn(mut peers: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
-    let first = turn.checked_rem(peers.len()).unwrap_or(0);
-    peers.rotate_left(first);
-    peers
+const fn no_way(error: io::Error) -> Unreached {
+    Unreached {
+        fault: Fault::NoWay,
+        error,
+    }
+}
+
+fn unconnected(error: io::Error) -> Unreached {
+    let fault = if error.kind() == io::ErrorKind::ConnectionRefused {
+        Fault::Refused
+    } else if error.kind() == io::ErrorKind::TimedOut {
+        Fault::NoAnswer
+    } else {
+        Fault::NoWay
+    };
+    Unreached { fault, error }
 }
 
 /// Which of our addresses is reached at `here`, and as what: one that listens there or everywhere, else
@@ -157,23 +200,10 @@ async fn within<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 
 /// For a connection, and for its handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
-const ADDRESSES_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_that_led_nowhere_is_tried_last_the_next_time() {
-        let all: Vec<SocketAddr> = ["192.0.2.1:5060", "192.0.2.2:5060", "[2001:db8::1]:5060"]
-            .map(|at| at.parse().unwrap())
-            .to_vec();
-        let first = |turn| from_turn(all.clone(), turn).first().copied();
-        let firsts: Vec<_> = (0..4).filter_map(first).collect();
-        assert_eq!(firsts, [all[0], all[1], all[2], all[0]]);
-        assert_eq!(from_turn(all.clone(), 2), [all[2], all[0], all[1]]);
-        assert_eq!(from_turn(Vec::new(), 5), []);
-    }
 
     #[test]
     fn peers_are_told_an_address_where_something_listens() {

@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::UnixTime;
 
 use super::tls::TlsIdentity;
 use super::{FIRST_BYTES, Inbound, TransportCounters, canonical};
@@ -151,13 +152,30 @@ impl Door {
         identity: &TlsIdentity,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
-        let handshake = TlsAcceptor::from(identity.server()).accept(stream);
+        let held = identity.held();
+        let handshake = TlsAcceptor::from(Arc::clone(&held.server)).accept(stream);
         let Ok(Ok(stream)) = timeout(FIRST_BYTES, handshake).await else {
             self.counters
                 .handshakes_failed
                 .fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        if !chain.is_empty() {
+            match held.peers.of(chain, UnixTime::now()) {
+                Ok(trunks) => {
+                    let proven = Inbound::Proven(connection, trunks);
+                    if self.inbound.send(proven).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Err(why) => {
+                    tracing::info!(%peer, why, "a certificate counts for nothing");
+                    let refused = &self.counters.certificates_refused;
+                    refused.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
         let over = StreamTransport::Tls;
         self.serve(stream, peer, connection, over).await
     }

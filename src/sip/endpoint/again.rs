@@ -10,8 +10,9 @@ use std::time::Instant;
 use crate::sip::compose::has_header;
 use crate::sip::dialog::{Cancel, OwnOffer, Stage};
 use crate::sip::digest::Challenge;
+use crate::sip::endpoint::calling::UNHEARD_MAX;
 use crate::sip::endpoint::{ClientEntry, Endpoint, Purpose};
-use crate::sip::event::{DialogId, Flow, TrunkId};
+use crate::sip::event::{DialogId, Flow, SipEvent, TrunkId};
 use crate::sip::message::Response;
 use crate::sip::session;
 use crate::sip::transaction::TransactionId;
@@ -91,12 +92,23 @@ impl Endpoint {
     ) -> Option<Vec<(&'static str, String)>> {
         let cnonce = self.tokens.fresh();
         let entry = self.clients.get(&id)?;
-        let trunk = self.trunks.get(self.trunk_for(entry.purpose)?.0)?;
+        let asks = self.trunk_for(entry.purpose)?;
+        let trunk = self.trunks.get(asks.0)?;
         if !(trunk.is_at(entry.head.flow) && trunk.is_at(flow)) {
             return None;
         }
         let (credentials, realm) = trunk.credentials()?;
-        let challenge = Challenge::find(response.status, &response.headers, Some(realm));
+        let find = |realm| Challenge::find(response.status, &response.headers, realm);
+        let challenge = find(Some(realm));
+        if let (None, Some(other)) = (&challenge, find(None)) {
+            let (asked, ours) = (other.realm, realm.to_owned());
+            self.tell(SipEvent::OtherRealm {
+                trunk: asks,
+                asked,
+                ours,
+            });
+            return None;
+        }
         let mut challenge = challenge?;
         let was_answered = has_header(entry.machine.request(), challenge.header());
         if entry.repeats >= REPEATS_MAX || (was_answered && !challenge.stale) {
@@ -172,13 +184,15 @@ impl Endpoint {
 
     /// The call goes on with another transaction in its INVITE's place.
     fn note_next(&mut self, now: Instant, purpose: Purpose, next: TransactionId) {
-        let ends = now + self.config.timing.patience() + self.config.ring_time_max;
+        let for_ever = self.config.timing.patience() + self.config.ring_time_max;
         let Some(call) = purpose
             .dialog()
             .and_then(|dialog| self.dialogs.get_mut(&dialog))
         else {
             return;
         };
+        let unheard = call.trunk.map_or(for_ever, |_| UNHEARD_MAX);
+        let ends = now + unheard;
         match (purpose, &mut call.own_offer) {
             (Purpose::Invite(_), _) => {
                 call.early.clear();

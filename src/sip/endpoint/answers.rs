@@ -59,7 +59,7 @@ impl Endpoint {
     /// [`SipEvent::Lost`]: crate::sip::event::SipEvent::Lost
     pub fn answer(&mut self, now: Instant, dialog: DialogId, sdp: Bytes) {
         if self.ringing(dialog).is_some() {
-            self.accept_offer(now, dialog, &sdp);
+            self.accept_offer(now, dialog, sdp);
         }
     }
 
@@ -112,7 +112,7 @@ impl Endpoint {
     /// 200 to a re-INVITE or UPDATE.
     pub fn answer_reinvite(&mut self, now: Instant, dialog: DialogId, sdp: Bytes) {
         if self.reinviting(dialog).is_some() {
-            self.accept_offer(now, dialog, &sdp);
+            self.accept_offer(now, dialog, sdp);
         }
     }
 
@@ -169,10 +169,13 @@ impl Endpoint {
                 ..Reply::default()
             },
         );
+        if session.is_some() {
+            self.note_refresh(id);
+        }
         self.settle_dialog(id);
     }
 
-    fn accept_offer(&mut self, now: Instant, id: DialogId, sdp: &[u8]) {
+    fn accept_offer(&mut self, now: Instant, id: DialogId, sdp: Bytes) {
         let timing = self.config.timing;
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
@@ -204,7 +207,7 @@ impl Endpoint {
         let reply = Reply {
             status: 200,
             headers: &headers,
-            body: Some(sdp),
+            body: Some(&sdp),
             opens_dialog: true,
             ..Reply::default()
         };
@@ -212,14 +215,19 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
+        let is_refresh = session.is_some() && dialog.stage == Stage::Confirmed;
         if let Some(bytes) = sent {
             dialog.set_session(now, session);
+            dialog.described = sdp;
             if asked != Asked::AnswerWithoutAck {
                 dialog.await_ack(now, cseq, asked, bytes, &timing);
             }
             if dialog.stage == Stage::Ringing {
                 dialog.stage = Stage::Confirmed;
             }
+        }
+        if is_refresh {
+            self.note_refresh(id);
         }
         self.settle_dialog(id);
     }

@@ -97,7 +97,8 @@ impl Endpoint {
             trunk: Some(trunk),
             unheard: UNHEARD_MAX,
         };
-        let expires = session::asked_of_them(session::INTERVAL_WANTED);
+        let wanted = self.config.session_interval;
+        let expires = session::asked_of_them(wanted.unwrap_or(session::INTERVAL_WANTED));
         let least = session::MIN_SE.to_string();
         let headers = [("Session-Expires", expires.as_str()), ("Min-SE", &least)];
         let from = check_invite(target, from, &headers)?;
@@ -146,6 +147,7 @@ impl Endpoint {
         let stage = calling(TransactionId(0));
         let mut dialog = Dialog::outgoing(now, id, origin, flow, outward.host_port.clone(), stage);
         dialog.trunk = outward.trunk;
+        dialog.described = sdp.map(Bytes::copy_from_slice).unwrap_or_default();
         let head = dialog.request(self.tokens.branch(), flow, None);
         let contact = contact_of(&dialog);
         let headers = [&[("Supported", SUPPORTED)], headers].concat();
@@ -183,4 +185,4 @@ fn check_invite(
 }
 
 /// How long a trunk may say nothing at all to a call; whoever is there says 100 at once.
-const UNHEARD_MAX: Duration = Duration::from_secs(8);
+pub(super) const UNHEARD_MAX: Duration = Duration::from_secs(8);

@@ -1,16 +1,17 @@
 //! What is answered to calls that go out, and requests of ours inside of dialogs.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::sip::compose::{ALLOW, RequestHead, SDP};
+use crate::sip::compose::{ALLOW, RequestHead, SDP, SUPPORTED};
 use crate::sip::dialog::{Cancel, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::answers::contact_of;
 use crate::sip::endpoint::within::q850_of;
 use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::message::Response;
+use crate::sip::registration::retry_after;
 use crate::sip::session::Terms;
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::client::Client;
@@ -47,8 +48,11 @@ impl Endpoint {
             return;
         };
         let (head, contact) = (call.request(branch, flow, None), contact_of(call));
+        let expires = call.session_terms().map(Terms::asked_by_us);
+        let mut extra = vec![("Supported", SUPPORTED)];
+        extra.extend(expires.as_deref().map(|value| ("Session-Expires", value)));
         let purpose = Purpose::Reinvite(dialog);
-        let transaction = self.start_invite(now, head, &contact, &[], Some(&sdp), purpose);
+        let transaction = self.start_invite(now, head, &contact, &extra, Some(&sdp), purpose);
         let ends = now + self.config.timing.patience();
         if let Some(call) = self.dialogs.get_mut(&dialog) {
             call.own_offer = OwnOffer::Pending {
@@ -234,14 +238,17 @@ impl Endpoint {
             (Purpose::Invite(dialog), 200..300) => self.invite_accepted(now, id, dialog, response),
             (Purpose::Invite(dialog), status) => {
                 let trunk = self.dialogs.get(&dialog).and_then(|call| call.trunk);
-                if let (503, Some(trunk)) = (status, trunk) {
+                if let (500 | 503, Some(trunk)) = (status, trunk) {
                     self.spare(now, trunk, response);
                 }
-                self.invite_refused(dialog, status, q850_of(&response.headers), true);
+                let q850 = q850_of(&response.headers);
+                let pause = retry_after(&response.headers);
+                self.invite_refused(dialog, status, q850, true, pause);
             }
             (Purpose::Reinvite(dialog), 200..300) => {
                 self.reinvite_accepted(now, id, dialog, response)
             }
+            (Purpose::Reinvite(dialog), 422) => self.reinvite_too_short(now, dialog, response),
             (Purpose::Reinvite(dialog), status @ 300..) => {
                 self.reinvite_refused(now, dialog, status)
             }
@@ -327,6 +334,7 @@ impl Endpoint {
             return self.counters.refuse("forks");
         }
         let is_first = entry.acks.is_empty();
+        let wanted = self.config.session_interval;
         let (branch, bye_branch) = (self.tokens.branch(), self.tokens.branch());
         let Some(call) = self.dialogs.get_mut(&dialog) else {
             return;
@@ -353,7 +361,7 @@ impl Endpoint {
         call.adopt(response);
         call.stage = Stage::Confirmed;
         call.early = Vec::new();
-        call.set_session(now, Terms::settled(&response.headers));
+        call.set_session(now, Terms::settled(&response.headers, wanted));
         self.dialog_keys.insert(call.key.clone(), dialog);
         let ack = call
             .request(branch, flow, Some(cseq))
@@ -379,6 +387,7 @@ impl Endpoint {
         status: u16,
         q850: Option<u8>,
         heard: bool,
+        pause: Option<Duration>,
     ) {
         let Some(Stage::Calling { cancel, .. }) = self.dialogs.get(&id).map(|dialog| &dialog.stage)
         else {
@@ -395,6 +404,7 @@ impl Endpoint {
                 status,
                 q850,
                 heard,
+                pause,
             });
         }
     }
@@ -419,17 +429,25 @@ impl Endpoint {
             return;
         };
         call.refresh_target(&response.headers);
-        call.own_offer = OwnOffer::None;
+        if let OwnOffer::Pending { sdp, .. } =
+            std::mem::replace(&mut call.own_offer, OwnOffer::None)
+        {
+            call.described = sdp;
+        }
         let confirmed = call.stage == Stage::Confirmed;
-        if let Some(terms) = call.session_terms() {
-            // A 2xx to our own re-INVITE refreshes the session too (RFC 4028 section 10).
-            call.set_session(now, Some(terms));
+        // A 2xx to our own re-INVITE refreshes the session too (RFC 4028 section 10).
+        let terms = call.session_terms().filter(|_| confirmed);
+        if let Some(terms) = terms {
+            call.set_session(now, Some(terms.after(&response.headers)));
         }
         let ack = call
             .request(branch, flow, Some(cseq))
             .compose("ACK", &[], None);
         self.acknowledge(id, "", ack, flow);
         self.settle_dialog(dialog);
+        if terms.is_some() {
+            self.note_refresh(dialog);
+        }
         if confirmed {
             self.tell(SipEvent::Established {
                 dialog,
@@ -460,7 +478,10 @@ impl Endpoint {
                 self.settle_dialog(id);
             }
             408 | 481 => self.lose(now, id),
-            _ => self.tell(SipEvent::ReinviteFailed { dialog: id, status }),
+            _ => {
+                self.count_as_life(now, id);
+                self.tell(SipEvent::ReinviteFailed { dialog: id, status });
+            }
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct EndpointConfig {
     pub retry_after: u32,
     /// How long an INVITE of ours may ring.
     pub ring_time_max: Duration,
+    /// How long a call may go on without a sign of life (RFC 4028), seconds, 90 at least: for calls of which the
+    /// peer asks for nothing like that. `None`: those have no such limit.
+    pub session_interval: Option<u32>,
 }
 
 impl Default for EndpointConfig {
@@ -54,6 +57,7 @@ impl Default for EndpointConfig {
             limits: SipLimits::default(),
             retry_after: 10,
             ring_time_max: Duration::from_secs(180),
+            session_interval: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Who calls whom, as far as it is believed.
 
-use crate::booking::{CallerNumber, Pin};
+use crate::booking::{CallerNumber, Pin, Verstat};
 use crate::sip::address::{NameAddr, Scheme, Target};
 use crate::sip::message::Request;
 
@@ -59,6 +59,20 @@ pub(super) fn caller_of(request: &Request, trusts_identity: bool) -> CallerNumbe
     let caller = if trusts_identity { asserted() } else { None };
     let caller = caller.or_else(|| user_of(&request.from.uri));
     CallerNumber::new(&caller.unwrap_or_default())
+}
+
+/// Whether the network has found that the caller may use his number: said beside that, of the asserted identity first
+/// (3GPP TS 24.229 section 7.2A.20 puts it into the number; some put it behind the URI).
+pub(super) fn verstat_of(request: &Request) -> Option<Verstat> {
+    let asserted = request.headers.list("P-Asserted-Identity").take(2);
+    let asserted = asserted.filter_map(NameAddr::parse);
+    let from = request.headers.first("From").and_then(NameAddr::parse);
+    asserted.chain(from).find_map(|identity| {
+        let target = Target::parse(&identity.uri).ok();
+        let within = target.and_then(|target| target.param("verstat"));
+        let behind = || identity.param("verstat").map(ToOwned::to_owned);
+        Verstat::parse(&within.or_else(behind)?)
+    })
 }
 
 fn user_of(uri: &str) -> Option<String> {

@@ -50,6 +50,7 @@ pub use trunks::{RegistrarSettings, TrunkSettings};
 
 use crate::sip::compose::{Reply, ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
+use crate::sip::doorkeeper::Doorkeeper;
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit, TrunkId};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
@@ -70,6 +71,8 @@ pub struct Endpoint {
     caps: Caps,
     tokens: Tokens,
     connections: HashMap<ConnectionId, Connection>,
+    /// Whose certificate was shown on a connection.
+    proven: HashMap<ConnectionId, Vec<TrunkId>>,
     servers: HashMap<TransactionId, ServerEntry>,
     server_keys: HashMap<String, TransactionId>,
     /// Call-ID, From tag and CSeq of INVITEs under way: a second way to us is a loop (section 8.2.2.2).
@@ -83,6 +86,7 @@ pub struct Endpoint {
     sources: SourceLimits,
     /// What is sent again to each source, so that an INVITE with a forged one is worth little.
     repeats: SourceLimits,
+    doorkeeper: Doorkeeper,
     counters: Counters,
     accepting: bool,
     last_dialog: u64,
@@ -180,10 +184,12 @@ impl Endpoint {
                 limits.sources,
             ),
             repeats: SourceLimits::new(REPEATS_PER_SECOND, REPEATS_BURST, limits.sources),
+            doorkeeper: Doorkeeper::new(seed, limits.sources),
             config,
             tokens,
             trunks,
             connections: HashMap::new(),
+            proven: HashMap::new(),
             servers: HashMap::new(),
             server_keys: HashMap::new(),
             merge_keys: HashMap::new(),

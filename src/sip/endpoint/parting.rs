@@ -43,6 +43,7 @@ impl Endpoint {
     /// connections under calls in progress.
     pub fn handle_closed(&mut self, now: Instant, connection: ConnectionId) {
         self.connections.remove(&connection);
+        self.proven.remove(&connection);
         self.schedule.set(Timer::Connection(connection), None);
         let gone = |flow: Flow| flow.connection() == Some(connection);
         let clients: Vec<TransactionId> = self
@@ -234,6 +235,7 @@ impl Endpoint {
                     status: 408,
                     q850: None,
                     heard: provisional,
+                    pause: None,
                 });
             }
             Cancel::Wanted | Cancel::Sent => {
@@ -272,7 +274,7 @@ impl Endpoint {
         self.client_keys.remove(&entry.key);
         self.settle_client(id);
         match entry.purpose {
-            Purpose::Invite(dialog) => self.invite_refused(dialog, status, None, false),
+            Purpose::Invite(dialog) => self.invite_refused(dialog, status, None, false, None),
             // After a closed connection the call itself may go on.
             Purpose::Reinvite(dialog) if status == 503 => {
                 self.reinvite_refused(now, dialog, status)
@@ -282,6 +284,9 @@ impl Endpoint {
                 self.lose(now, dialog)
             }
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
+            // What was asked of the place before says nothing of this one.
+            Purpose::Register(trunk) | Purpose::Qualify(trunk)
+                if !self.leads_to(trunk, entry.head.flow) => {}
             Purpose::Register(trunk) => self.register_unanswered(now, trunk),
             Purpose::Qualify(trunk) => self.not_qualified(now, trunk),
             Purpose::Acknowledge(_)
@@ -320,7 +325,7 @@ impl Endpoint {
                 self.remove_dialog(id);
                 self.tell(SipEvent::Lost { dialog: id });
             }
-            Stage::Calling { .. } => self.invite_refused(id, 503, None, false),
+            Stage::Calling { .. } => self.invite_refused(id, 503, None, false, None),
         }
     }
 }

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use crate::sip::address::{BadTarget, Scheme, Target};
 use crate::sip::compose::{ALLOW, RELIABLE, Reply, ReplyHead, SDP, SUPPORTED, TIMER};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
+use crate::sip::doorkeeper::{Claim, Proof, Verdict};
+use crate::sip::endpoint::trunks::Trunk;
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
-use crate::sip::event::{Flow, IncomingInvite, SipEvent};
+use crate::sip::event::{Flow, IncomingInvite, SipEvent, TrunkId};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
@@ -18,7 +20,7 @@ use crate::sip::transaction::server_invite::ServerInvite;
 pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) reason: &'static str,
-    pub(super) header: Option<(&'static str, String)>,
+    pub(super) headers: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
@@ -26,7 +28,7 @@ impl Refusal {
         Self {
             status,
             reason,
-            header: None,
+            headers: Vec::new(),
         }
     }
 
@@ -39,7 +41,7 @@ impl Refusal {
         Self {
             status,
             reason,
-            header: Some((name, value.into())),
+            headers: vec![(name, value.into())],
         }
     }
 }
@@ -178,9 +180,10 @@ impl Endpoint {
     }
 
     fn handle_new_invite(&mut self, now: Instant, flow: Flow, request: &Request, size: usize) {
-        if let Err(refusal) = self.admit(now, flow, request) {
-            return self.refuse_request(flow, &request.headers, size, &refusal);
-        }
+        let trunk = match self.admit(now, flow, request) {
+            Ok(trunk) => trunk,
+            Err(refusal) => return self.refuse_request(flow, &request.headers, size, &refusal),
+        };
         // `screen` has looked: both are there.
         let (Ok(target), Some(remote)) = (Target::parse(&request.uri), remote_target(request))
         else {
@@ -193,7 +196,7 @@ impl Endpoint {
             target: remote,
             host_port: self.host_port(flow, request, &target),
             flow,
-            trunk: self.trunk_of(flow).map(|(trunk, _)| trunk),
+            trunk,
             sips: target.scheme == Scheme::Sips,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
@@ -202,19 +205,20 @@ impl Endpoint {
         let waiting = PeerOffer::Waiting {
             transaction,
             cseq: request.cseq,
-            session: Terms::asked(request).unwrap_or_default(),
+            session: self.session_asked(request),
             asked: asked_by(request),
         };
         self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
-        let trunk = self.trunk_of(flow);
-        let trusts = trunk.is_some_and(|(_, trunk)| trunk.trusts_identity());
-        let contact_user = trunk.and_then(|(_, trunk)| trunk.contact_user());
+        let known = trunk.and_then(|trunk| self.trunk_at(trunk));
+        let trusts = known.is_some_and(Trunk::trusts_identity);
+        let contact_user = known.and_then(Trunk::contact_user);
         let invite = IncomingInvite {
             pin: identity::pin_of(request, &target),
             number: identity::number_of(request, &target, contact_user),
             diverted_from: trusts.then(|| identity::diverted_from(request)).flatten(),
             caller: identity::caller_of(request, trusts),
-            trunk: trunk.map(|(id, _)| id),
+            verstat: trusts.then(|| identity::verstat_of(request)).flatten(),
+            trunk,
             call_id: request.call_id.clone(),
             sdp: body_of(request),
             source: flow.peer().ip().to_canonical(),
@@ -259,15 +263,25 @@ impl Endpoint {
         id
     }
 
-    fn admit(&mut self, now: Instant, flow: Flow, request: &Request) -> Result<(), Refusal> {
+    /// The trunk that a new call comes by, if there is room for it.
+    fn admit(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+    ) -> Result<Option<TrunkId>, Refusal> {
         if self.merge_keys.contains_key(&merge_key(request)) {
             return Err(Refusal::plain(482, "merged"));
         }
         if !self.accepting {
             return Err(self.busy("draining"));
         }
-        if !self.is_trusted(flow) && !self.sources.admit(now, flow.peer().ip()) {
+        let trunk = self.whose(now, flow, request);
+        if self.is_too_fast(now, flow, matches!(trunk, Ok(Some(_)))) {
             return Err(self.busy("source rate"));
+        }
+        if self.lacks_certificate(flow) {
+            return Err(Refusal::plain(403, "no certificate of its trunk"));
         }
         if self.dialogs.len() >= self.config.limits.dialogs {
             return Err(self.busy("dialogs"));
@@ -275,7 +289,54 @@ impl Endpoint {
         if self.servers.len() + self.clients.len() >= self.config.limits.transactions {
             return Err(self.busy("transactions"));
         }
-        Ok(())
+        trunk
+    }
+
+    /// Whoever has proven whose call it is has no limit; that he was asked to isn't held against his source either.
+    fn is_too_fast(&mut self, now: Instant, flow: Flow, is_proven: bool) -> bool {
+        if self.is_trusted(flow) {
+            return false;
+        }
+        let source = flow.peer().ip();
+        if is_proven {
+            self.sources.give_back(source);
+        }
+        !is_proven && !self.sources.admit(now, source)
+    }
+
+    /// The trunk that a call comes by. Where several phones share an address, or anybody may be there, each proves
+    /// who it is.
+    fn whose(
+        &mut self,
+        now: Instant,
+        flow: Flow,
+        request: &Request,
+    ) -> Result<Option<TrunkId>, Refusal> {
+        if let Some((trunk, _)) = self.trunk_of(flow) {
+            return Ok(Some(trunk));
+        }
+        let known = self.may_prove(flow);
+        if known.is_empty() {
+            return Ok(None);
+        }
+        let source = flow.peer().ip();
+        let claim = Claim {
+            source,
+            method: "INVITE",
+            uri: &request.uri,
+            authorization: request.headers.first("Authorization"),
+        };
+        let proofs: Vec<&Proof> = known.iter().map(|(_, proof)| proof).collect();
+        match self.doorkeeper.judge(now, &claim, &proofs) {
+            Verdict::Proven(at) => Ok(known.get(at).map(|(trunk, _)| *trunk)),
+            Verdict::Ask { stale, reason } => Err(Refusal {
+                status: 401,
+                reason,
+                headers: self.doorkeeper.challenges(now, source, stale, &proofs),
+            }),
+            Verdict::Malformed => Err(Refusal::plain(400, "malformed credentials")),
+            Verdict::TooOften => Err(self.busy("guesses")),
+        }
     }
 
     fn busy(&self, reason: &'static str) -> Refusal {
@@ -295,16 +356,14 @@ impl Endpoint {
         refusal: &Refusal,
     ) {
         self.refuse(flow, refusal.reason);
-        let header = refusal
-            .header
-            .as_ref()
-            .map(|(name, value)| (*name, value.as_str()));
-        self.reply_once(flow, headers, size, refusal.status, header.as_slice());
+        let extra = refusal.headers.iter();
+        let extra: Vec<(&str, &str)> = extra.map(|(name, value)| (*name, value.as_str())).collect();
+        self.reply_once(flow, headers, size, refusal.status, &extra);
     }
 
     /// Answers without remembering anything: a duplicate gets the same again, an ACK is ignored. To a source
-    /// that may be forged (UDP, not trusted) never more bytes than came: first the optional headers go, then
-    /// the answer.
+    /// that may be forged (UDP, not trusted) never more bytes than came: first the optional headers go, of several
+    /// challenges all but the last one, which everybody understands, then the answer.
     fn reply_once(
         &mut self,
         flow: Flow,
@@ -318,7 +377,10 @@ impl Endpoint {
             .map(|name| headers.first(name).unwrap_or_default().as_bytes());
         let tag = self.tokens.of(&parts);
         let may_be_longer = !self.may_be_forged(flow);
-        for (headers, compact) in [(extra, false), (&[], true)] {
+        let last = extra
+            .get(extra.len().saturating_sub(1)..)
+            .unwrap_or_default();
+        for (headers, compact) in [(extra, false), (last, true), (&[], true)] {
             let bytes = head.compose(&Reply {
                 status,
                 tag: Some(&tag),
@@ -427,7 +489,7 @@ fn remote_target(invite: &Request) -> Option<String> {
 }
 
 fn session_terms(request: &Request) -> Result<(), Refusal> {
-    match Terms::asked(request) {
+    match Terms::asked(request, None) {
         Ok(_) => Ok(()),
         Err(BadInterval::Malformed) => Err(Refusal::plain(400, "malformed")),
         Err(BadInterval::TooSmall) => Err(Refusal::with(

@@ -251,7 +251,9 @@ impl World {
             }
             SipEvent::Info { .. } => *self.infos.entry(dialog).or_default() += 1,
             SipEvent::Provisional { .. }
+            | SipEvent::Refreshed { .. }
             | SipEvent::ReinviteFailed { .. }
+            | SipEvent::OtherRealm { .. }
             | SipEvent::Trunk { .. } => {}
         }
     }

@@ -1,14 +1,16 @@
 //! Trunks: who calls by them is believed more, their registrars are told where we are, and calls of ours go out by
 //! them.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::sip::compose::RequestHead;
 use crate::sip::dialog::Stage;
 use crate::sip::digest::Credentials;
+use crate::sip::doorkeeper::Proof;
 use crate::sip::endpoint::qualify::{Qualify, QualifySettings};
 use crate::sip::endpoint::{Endpoint, Purpose, Timer};
-use crate::sip::event::{ConnectionId, Flow, SipEvent, TrunkId, TrunkState};
+use crate::sip::event::{ConnectionId, Flow, SipEvent, StreamTransport, TrunkId, TrunkState};
 use crate::sip::message::Response;
 use crate::sip::registration::{Meaning, Registration, retry_after};
 use crate::sip::timers::earliest;
@@ -18,6 +20,11 @@ use crate::sip::timers::earliest;
 pub struct TrunkSettings {
     /// Networks that its calls come from, beside its registrar's address.
     pub peers: Vec<crate::config::Network>,
+    /// Its address alone doesn't make a call its: it must come over a connection that has shown its certificate, or that
+    /// leads from us to it.
+    pub needs_certificate: bool,
+    /// Its address alone doesn't make a call its: it must prove to know these.
+    pub proves: Option<Proof>,
     /// P-Asserted-Identity from there says who calls (RFC 3325 section 9.1).
     pub trust_identity: bool,
     /// Who is told where we are; `None`: nobody.
@@ -27,6 +34,8 @@ pub struct TrunkSettings {
     /// What the credentials are for; `None`: for the realm by which the registrar has challenged us and taken our
     /// answer.
     pub realm: Option<String>,
+    /// The same for whoever takes our calls, where that is another one.
+    pub dial_realm: Option<String>,
     /// How it is asked whether it is there; `None`: it isn't.
     pub qualify: Option<QualifySettings>,
     /// Its registrar is only asked what it knows of us (RFC 3261 section 10.2.3), nothing is changed there.
@@ -47,8 +56,12 @@ pub(super) struct Trunk {
     settings: TrunkSettings,
     registrar: Option<Registrar>,
     way: Option<Way>,
+    /// Everywhere that its registrar's name leads to.
+    addresses: Vec<IpAddr>,
     /// It has asked for no calls until then.
     not_before: Option<Instant>,
+    /// Where it was reached last, even if it can't be now.
+    last_peer: Option<SocketAddr>,
     pub(super) qualify: Qualify,
 }
 
@@ -85,19 +98,46 @@ impl Trunk {
             settings,
             registrar,
             way: None,
+            addresses: Vec::new(),
             not_before: None,
+            last_peer: None,
             qualify: Qualify::default(),
         }
     }
 
-    /// Does a call from there come by this trunk?
+    /// Does a call from there come by this trunk, as far as addresses tell?
     fn carries(&self, flow: Flow) -> bool {
         let peer = flow.peer().ip();
         self.settings
             .peers
             .iter()
             .any(|network| network.contains(peer))
-            || self.registrar.is_some() && self.way.as_ref().is_some_and(|way| way.is_from(peer))
+            || self.registrar.is_some() && self.may_be_its_registrar(peer)
+    }
+
+    fn may_be_its_registrar(&self, peer: IpAddr) -> bool {
+        self.addresses.contains(&peer.to_canonical())
+            || self.way.as_ref().is_some_and(|way| way.is_from(peer))
+    }
+
+    fn is_known_by_address(&self, flow: Flow) -> bool {
+        let settings = &self.settings;
+        self.owns(flow) || !settings.needs_certificate && settings.proves.is_none()
+    }
+
+    /// Is this the connection that we opened to it?
+    fn owns(&self, flow: Flow) -> bool {
+        let over_tls = |flow: Flow| {
+            matches!(
+                flow,
+                Flow::Stream {
+                    over: StreamTransport::Tls,
+                    ..
+                }
+            )
+        };
+        let way = self.way.as_ref();
+        way.is_some_and(|way| over_tls(flow) && way.flow == flow)
     }
 
     /// Is its own end at the other end of this flow? Whoever may forge addresses must at least know the port.
@@ -110,10 +150,12 @@ impl Trunk {
         }
     }
 
-    /// What its challenges are answered with, and for which realm.
+    /// What challenges of calls by it are answered with, and for which realm.
     pub(super) fn credentials(&self) -> Option<(&Credentials, &str)> {
         let proven = || self.registrar.as_ref()?.registration.proven_realm();
-        let realm = self.settings.realm.as_deref().or_else(proven)?;
+        let settings = &self.settings;
+        let configured = settings.dial_realm.as_deref().or(settings.realm.as_deref());
+        let realm = configured.or_else(proven)?;
         Some((self.settings.credentials.as_ref()?, realm))
     }
 
@@ -151,7 +193,7 @@ impl Trunk {
 }
 
 impl Way {
-    fn is_from(&self, peer: std::net::IpAddr) -> bool {
+    fn is_from(&self, peer: IpAddr) -> bool {
         self.flow.peer().ip().to_canonical() == peer.to_canonical()
     }
 }
@@ -189,26 +231,38 @@ impl Endpoint {
         let Some(reached) = self.trunks.get_mut(trunk.0) else {
             return;
         };
+        let last = reached.last_peer.replace(flow.peer());
+        let is_elsewhere = last.is_some_and(|last| last != flow.peer());
         let before = reached.way.replace(Way { flow, local });
         if let Some(registrar) = &mut reached.registrar {
-            registrar.registration.connected(now);
+            registrar.registration.connected(now, is_elsewhere);
         }
         if reached.settings.qualify.is_some() {
             let peer = |way: &Way| way.flow.peer();
             let is_another = before.as_ref().map(peer) != Some(flow.peer());
             reached.qualify.begin(now, is_another);
         }
+        // What another server wished for says nothing of this one.
+        if is_elsewhere {
+            reached.not_before = None;
+        }
         let before = before.and_then(|way| way.flow.connection());
         let before = before.filter(|connection| flow.connection() != Some(*connection));
-        if !self.move_calls(trunk, before, flow) {
+        if !self.move_calls(trunk, before, flow, is_elsewhere) {
             self.closes.extend(before);
         }
         self.settle_trunk(trunk);
     }
 
     /// Calls by a trunk that are up and whose connection is lost, or was this one, go on by another. True: some are
-    /// still being set up by it, so it is left open.
-    fn move_calls(&mut self, trunk: TrunkId, before: Option<ConnectionId>, to: Flow) -> bool {
+    /// still being set up by it, or another server has them, so it is left open.
+    fn move_calls(
+        &mut self,
+        trunk: TrunkId,
+        before: Option<ConnectionId>,
+        to: Flow,
+        is_elsewhere: bool,
+    ) -> bool {
         let mut is_needed = false;
         let calls = self.dialogs.values_mut();
         for call in calls.filter(|call| call.trunk == Some(trunk)) {
@@ -216,6 +270,9 @@ impl Endpoint {
                 .flow
                 .is_none_or(|flow| before.is_some() && flow.connection() == before);
             match call.stage {
+                Stage::Confirmed if is_left && is_elsewhere && call.flow.is_some() => {
+                    is_needed = true;
+                }
                 Stage::Confirmed if is_left => call.flow = Some(to),
                 Stage::Ringing | Stage::Calling { .. } | Stage::Leaving { .. } => {
                     is_needed |= is_left;
@@ -224,6 +281,20 @@ impl Endpoint {
             }
         }
         is_needed
+    }
+
+    /// Where a trunk's name leads to: calls from there are its calls, if it is registered with.
+    pub fn trunk_located(&mut self, trunk: TrunkId, addresses: &[IpAddr]) {
+        if let Some(trunk) = self.trunks.get_mut(trunk.0) {
+            trunk.addresses = addresses.to_vec();
+        }
+    }
+
+    /// Is this where the trunk's requests go now?
+    pub(super) fn leads_to(&self, trunk: TrunkId, flow: Flow) -> bool {
+        let trunk = self.trunks.get(trunk.0);
+        let way = trunk.and_then(|trunk| trunk.way.as_ref());
+        way.is_none_or(|way| way.flow.peer() == flow.peer())
     }
 
     /// Takes our address back from all registrars: no more calls are wanted.
@@ -251,10 +322,41 @@ impl Endpoint {
             .any(|registrar| registrar.registration.is_parting())
     }
 
-    /// The trunk that somebody on this flow calls by.
+    /// Whoever opened this connection has shown a certificate of these trunks.
+    pub fn handle_proven(&mut self, connection: ConnectionId, trunks: Vec<TrunkId>) {
+        self.proven.insert(connection, trunks);
+    }
+
+    /// The trunk that somebody on this flow calls by: by his certificate, else by his address.
     pub(super) fn trunk_of(&self, flow: Flow) -> Option<(TrunkId, &Trunk)> {
-        let found = self.trunks.iter().position(|trunk| trunk.carries(flow))?;
+        let connection = flow.connection();
+        let proven = connection.and_then(|connection| self.proven.get(&connection)?.first());
+        let by_address = || {
+            let mut all = self.trunks.iter();
+            all.position(|trunk| trunk.carries(flow) && trunk.is_known_by_address(flow))
+        };
+        let found = proven.map(|trunk| trunk.0).or_else(by_address)?;
         Some((TrunkId(found), self.trunks.get(found)?))
+    }
+
+    /// Whose calls may come on this flow, if they prove it.
+    pub(super) fn may_prove(&self, flow: Flow) -> Vec<(TrunkId, Proof)> {
+        let all = self.trunks.iter().enumerate();
+        all.filter(|(_, trunk)| !trunk.settings.needs_certificate && trunk.carries(flow))
+            .filter_map(|(at, trunk)| Some((TrunkId(at), trunk.settings.proves.clone()?)))
+            .collect()
+    }
+
+    /// One of them, by its place.
+    pub(super) fn trunk_at(&self, trunk: TrunkId) -> Option<&Trunk> {
+        self.trunks.get(trunk.0)
+    }
+
+    /// He comes from where a trunk does, without the certificate that it must have.
+    pub(super) fn lacks_certificate(&self, flow: Flow) -> bool {
+        let mut all = self.trunks.iter();
+        self.trunk_of(flow).is_none()
+            && all.any(|trunk| trunk.settings.needs_certificate && trunk.carries(flow))
     }
 
     /// Would a call of ours by this trunk reach it now, as far as is known?
@@ -270,7 +372,7 @@ impl Endpoint {
         Some((flow, local.to_owned()))
     }
 
-    /// A call of ours by it was answered 503: it wants no more for a while (RFC 3261 section 21.5.4).
+    /// A call of ours by it was answered 503, or 500: it wants no more for a while, if it says so (RFC 3261 section 21.5).
     pub(super) fn spare(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
         let pause = retry_after(&response.headers).map(|pause| pause.min(SPARED_MAX));
         if let (Some(trunk), Some(pause)) = (self.trunks.get_mut(trunk.0), pause) {

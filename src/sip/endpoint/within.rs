@@ -12,7 +12,6 @@ use crate::sip::endpoint::requests::{Refusal, asked_by, body_of};
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine};
 use crate::sip::event::{DialogId, Flow, SipEvent};
 use crate::sip::message::{Headers, Method, Request};
-use crate::sip::session::Terms;
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server::Server;
 
@@ -177,7 +176,7 @@ impl Endpoint {
         if !request.body.is_empty() {
             return self.offer_to_gateway(now, request, id, transaction, Asked::AnswerWithoutAck);
         }
-        let session = Terms::asked(request).unwrap_or_default();
+        let session = self.session_asked(request);
         if let Some(dialog) = self.dialogs.get_mut(&id) {
             dialog.refresh_target(&request.headers);
         }
@@ -193,6 +192,7 @@ impl Endpoint {
         transaction: TransactionId,
         asked: Asked,
     ) {
+        let session = self.session_asked(request);
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
@@ -226,7 +226,6 @@ impl Endpoint {
             return;
         }
         dialog.refresh_target(&request.headers);
-        let session = Terms::asked(request).unwrap_or_default();
         dialog.peer_offer = PeerOffer::Waiting {
             transaction,
             cseq: request.cseq,

@@ -128,11 +128,17 @@ fn trunk(server: &Server, number: usize, voice: &Voice) -> String {
         "g722" => "g722",
         _ => "opus",
     };
+    // Either Asterisk gives signs of life, or it knows nothing of them and we do.
+    let timers = if number.is_multiple_of(2) {
+        "always"
+    } else {
+        "no"
+    };
     let encryption = if voice.encrypts { "sdes" } else { "no" };
     format!(
         "[cell{number}]\ntype = endpoint\ncontext = nobody\ntransport = {transport}{family}\naors = cell{number}\n\
          disallow = all\nallow = {codec}\ndirect_media = no\nmoh_passthrough = yes\nmedia_encryption = {encryption}\n\
-         rtp_ipv6 = {ipv6}\n\n\
+         rtp_ipv6 = {ipv6}\ntimers = {timers}\ntimers_min_se = 90\ntimers_sess_expires = 90\n\n\
          [cell{number}]\ntype = aor\ncontact = sip:1000@{host}:{port}\\;transport={transport}\n\n",
         ipv6 = if *ipv6 { "yes" } else { "no" },
     )

@@ -1,29 +1,24 @@
-//! A real Kamailio in front of a node, as a carrier or an SBC would be: it stays in the way by Record-Route.
+//! A real Kamailio in front of a node, as a carrier or an SBC would be: it stays in the way by Record-Route, asks by
+//! OPTIONS of its own whether calls are still there, can end them, and may hide who is behind it.
 
-use std::fs::{self, File};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::families::has_ipv6;
+use crate::kamailio::{Kamailio, vouch_for};
 use crate::ports::port;
-use crate::server::{CERTIFICATE, Server, signal};
+use crate::server::Server;
 
 /// A Kamailio that passes everything on to one node, by what it came by.
 pub(super) struct Proxy {
-    process: Child,
-    folder: tempfile::TempDir,
-    plain: u16,
+    kamailio: Kamailio,
     tls: u16,
 }
 
 impl Proxy {
-    pub(super) fn start(server: &Server) -> Self {
+    /// `hides`: what either side is told of the other is masked.
+    pub(super) fn start(server: &Server, hides: bool) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (plain, tls) = (port(), port());
-        let path = folder.path().display();
         let hosts = if has_ipv6() {
             &["127.0.0.1", "[::1]"][..]
         } else {
@@ -37,110 +32,79 @@ impl Proxy {
             .collect();
         vouch_for(server, folder.path());
         let text = format!(
-            "#!KAMAILIO\n{listen}\
-             #!subst \"/@PLAIN@/{sip}/\"\n#!subst \"/@TLS@/{sips}/\"\n\
-             {CONFIGURATION_HEAD}\
-             modparam(\"tls\", \"certificate\", \"{path}/certificate.pem\")\n\
-             modparam(\"tls\", \"private_key\", \"{path}/key.pem\")\n{CONFIGURATION}",
+            "{listen}#!subst \"/@PLAIN@/{sip}/\"\n#!subst \"/@TLS@/{sips}/\"\n{MODULES}{hiding}{CONFIGURATION}",
             sip = server.sip_port,
             sips = server.tls_port,
+            hiding = if hides { HIDING } else { "" },
         );
-        fs::write(folder.path().join("kamailio.cfg"), text).expect("written");
-        let output = File::create(folder.path().join("log")).expect("made");
-        let process = Command::new("kamailio")
-            .args(["-DD", "-E", "-m", "32", "-f"])
-            .arg(folder.path().join("kamailio.cfg"))
-            .args(["-w", &path.to_string(), "-Y", &path.to_string()])
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("made"))
-            .stderr(output)
-            .spawn()
-            .expect("kamailio is installed (scripts/install-test-deps)");
-        let proxy = Self {
-            process,
-            folder,
-            plain,
+        Self {
+            kamailio: Kamailio::start(folder, plain, &text),
             tls,
-        };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", tls)).is_err() {
-            assert!(Instant::now() < deadline, "{}", proxy.log());
-            sleep(Duration::from_millis(100));
         }
-        proxy
     }
 
     pub(super) fn port(&self, transport: &str) -> u16 {
         match transport {
             "tls" => self.tls,
-            _ => self.plain,
+            _ => self.kamailio.plain,
         }
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    /// Has the proxy asked in the call from this number whether it is still there? Where that isn't answered, or by
+    /// 481, it ends the call. (Its CSeq is an old one on purpose: 500 is the answer, RFC 3261 section 12.2.2.)
+    pub(super) fn has_asked(&self, ends: &str) -> bool {
+        let log = self.kamailio.log();
+        let mut asked = log
+            .lines()
+            .filter_map(|line| line.split_once("asks in the call of "));
+        asked.any(|(_, user)| user.trim().ends_with(ends))
     }
-}
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        signal(self.process.id(), "TERM");
-        let _ended = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("kamailio: {}", self.log());
+    /// Ends the call from this number in both directions.
+    pub(super) fn end(&self, ends: &str) {
+        let all = self.kamailio.ask(&["dlg.list"]);
+        let (mut entry, mut id) = ("", "");
+        for line in all.lines() {
+            let Some((name, value)) = line.trim().split_once(": ") else {
+                continue;
+            };
+            match name {
+                "h_entry" => entry = value,
+                "h_id" => id = value,
+                "from_uri" if value.contains(&format!("{ends}@")) => {
+                    let said = self.kamailio.ask(&["dlg.end_dlg", entry, id]);
+                    assert!(!said.contains("error"), "{said}");
+                    return;
+                }
+                _ => {}
+            }
         }
+        panic!("the proxy knows no call from {ends}: {all}");
     }
 }
 
-/// A certificate of its own. Phones trust what stands in the node's file, which the node itself has read already.
-fn vouch_for(server: &Server, folder: &Path) {
-    let made = Command::new("openssl")
-        .current_dir(folder)
-        .args([
-            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=127.0.0.1",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1,IP:::1",
-        ])
-        .args(["-keyout", "key.pem", "-out", "certificate.pem"])
-        .output();
-    let made = made.expect("openssl is there: PostgreSQL's package needs it too");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-    let all = server.folder.path().join(CERTIFICATE);
-    let both = fs::read_to_string(&all).expect("read")
-        + &fs::read_to_string(folder.join("certificate.pem")).expect("read");
-    fs::write(all, both).expect("written");
-}
+/// It asks no earlier than 30 s after the call was answered.
+pub(super) const ASKED: Duration = Duration::from_secs(75);
 
-const CONFIGURATION_HEAD: &str = r#"
-debug=2
-log_stderror=yes
-children=2
-tcp_children=2
-# Its default, epoll, fails in some containers.
-tcp_poll_method=poll
+const MODULES: &str = r#"
 enable_tls=yes
-mpath="/usr/lib/x86_64-linux-gnu/kamailio/modules/:/usr/lib/aarch64-linux-gnu/kamailio/modules/"
 loadmodule "tls.so"
-loadmodule "tm.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "sl.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "xlog.so"
-loadmodule "nathelper.so"
+loadmodule "dialog.so"
 modparam("tls", "tls_method", "SSLv23")
+modparam("tls", "certificate", "@FOLDER@/certificate.pem")
+modparam("tls", "private_key", "@FOLDER@/key.pem")
+modparam("dialog", "ka_timer", 2)
+modparam("dialog", "ka_interval", 30)
+"#;
+const HIDING: &str = r#"
+loadmodule "topoh.so"
+modparam("topoh", "mask_key", "anything")
+modparam("topoh", "mask_ip", "192.0.2.99")
 "#;
 const CONFIGURATION: &str = r#"
+event_route[tm:local-request] {
+    if (is_method("OPTIONS")) xlog("L_ERR", "asks in the call of $fU\n");
+}
 request_route {
     if (!mf_process_maxfwd_header("10")) {
         sl_send_reply("483", "Too Many Hops");
@@ -161,6 +125,10 @@ request_route {
         if (is_method("ACK") && t_check_trans()) t_relay();
         if (!is_method("ACK")) sl_send_reply("404", "Not here");
         exit;
+    }
+    if (is_method("INVITE")) {
+        dlg_manage();
+        dlg_set_property("ka-dst");
     }
     record_route();
     # The request line stays as it was dialled.

@@ -25,8 +25,8 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     let kept = sqlx::query(
         "INSERT INTO calls (id, kind, organisation, number, caller, started_at, answered_at, ended_at, meeting, participant,
              outcome, pin_attempts, hangup_by, q850, node, sip_call_id, quality, echo, occurrence,
-             asterisk_channel, direction, caller_hash, trunk, loss_ppm, mos_hundredths)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+             asterisk_channel, direction, caller_hash, trunk, loss_ppm, mos_hundredths, verstat)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
          ON CONFLICT (id) DO NOTHING",
     )
     .bind(call.id.to_string())
@@ -54,6 +54,7 @@ pub(super) async fn insert(store: &SqlStore, stored: StoredCall) -> Result<(), S
     .bind(call.trunk)
     .bind(loss_ppm)
     .bind(mos_hundredths)
+    .bind(call.verstat.as_ref().map(word))
     .execute(&mut *transaction)
     .await
     .map_err(error)?;
@@ -144,6 +145,11 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         .map(|word| serde_json::from_value(serde_json::Value::String(word)))
         .transpose()
         .map_err(|_| unreadable("direction"))?;
+    let verstat: Option<String> = get(row, "verstat")?;
+    let verstat = verstat
+        .map(|word| serde_json::from_value(serde_json::Value::String(word)))
+        .transpose()
+        .map_err(|_| unreadable("verstat"))?;
     let call = CallRecord {
         id: CallId(get_uuid(row, "id")?),
         kind: "",
@@ -162,6 +168,7 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         hangup_by: get_word(row, "hangup_by")?,
         q850: get_number(row, "q850")?,
         trunk: get(row, "trunk")?,
+        verstat,
         sip_call_id: get(row, "sip_call_id")?,
         asterisk_channel: get(row, "asterisk_channel")?,
         quality,

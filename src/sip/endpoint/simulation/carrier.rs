@@ -262,7 +262,10 @@ impl Sky {
                 *ended += 1;
                 assert_eq!(*ended, 1, "{event:?}");
             }
-            SipEvent::Provisional { .. } | SipEvent::ReinviteFailed { .. } => {}
+            SipEvent::Provisional { .. }
+            | SipEvent::OtherRealm { .. }
+            | SipEvent::Refreshed { .. }
+            | SipEvent::ReinviteFailed { .. } => {}
             SipEvent::Invite { .. }
             | SipEvent::Cancelled { .. }
             | SipEvent::Acknowledged { .. }

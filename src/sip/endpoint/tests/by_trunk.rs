@@ -3,6 +3,8 @@
 use super::calling::response;
 use super::trunks::{CHALLENGE, REGISTRAR, answer, reach, with_trunk};
 use super::*;
+use crate::config::Secret;
+use crate::sip::Credentials;
 
 const ROGUE: &str = "203.0.113.66:5060";
 const OURS: &str = "Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\"";
@@ -173,10 +175,14 @@ fn nobody_else_is_told_the_credentials() {
                 ["ACK"]
             );
         } else {
-            assert!(matches!(
-                events.as_slice(),
-                [SipEvent::Failed { status: 407, .. }]
-            ));
+            let [
+                SipEvent::OtherRealm { asked, ours, .. },
+                SipEvent::Failed { status: 407, .. },
+            ] = events.as_slice()
+            else {
+                panic!("{events:?}")
+            };
+            assert_eq!((asked.as_str(), ours.as_str()), ("evil", "carrier"));
         }
         for method in ["BYE", "INFO", "INVITE"] {
             let mut bench = Bench::registered();
@@ -312,9 +318,9 @@ fn without_a_registrar_only_the_configured_realm_counts() {
     ] {
         let mut bench = Bench::with(|config| {
             config.trunks = vec![TrunkSettings {
-                credentials: Some(crate::sip::Credentials {
+                credentials: Some(Credentials {
                     user: "gw".to_owned(),
-                    password: crate::config::Secret::new("hunter2"),
+                    password: Secret::new("hunter2"),
                 }),
                 realm: realm.map(ToOwned::to_owned),
                 ..TrunkSettings::default()
@@ -431,7 +437,7 @@ fn the_answer_says_who_gives_signs_of_life() {
     for (expires, allow, expected) in [
         ("90;refresher=uac", "INVITE, UPDATE", Some("UPDATE")),
         ("90;refresher=uas", "INVITE", Some("BYE")),
-        ("90;refresher=uac", "INVITE", None),
+        ("90;refresher=uac", "INVITE", Some("INVITE")),
     ] {
         let mut bench = Bench::registered();
         let (_, invite) = bench.dial_by_trunk();
@@ -503,4 +509,58 @@ fn who_hangs_up_before_the_challenge_calls_nobody() {
     assert_eq!(statuses(&sent), ["ACK"]);
     assert!(bench.events().is_empty());
     assert_eq!(bench.endpoint.counters.dialogs, 0);
+}
+
+#[test]
+fn a_trunk_that_challenges_and_then_says_nothing_is_given_up_as_soon_as_one_that_says_nothing() {
+    let mut bench = Bench::registered();
+    let (_, invite) = bench.dial_by_trunk();
+    bench.hears_trunk(&challenge(&invite, 407, OURS));
+    bench.pass(Duration::from_millis(7_999));
+    assert!(bench.events().is_empty());
+    bench.pass(Duration::from_millis(1));
+    let told = bench.events();
+    assert!(
+        matches!(
+            told.as_slice(),
+            [SipEvent::Failed {
+                status: 408,
+                heard: false,
+                ..
+            }]
+        ),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_proxy_with_a_realm_of_its_own_is_answered_for_that_and_the_registrar_for_its() {
+    let mut bench = Bench::with(|config| {
+        config.trunks = vec![TrunkSettings {
+            credentials: Some(Credentials {
+                user: "gw".to_owned(),
+                password: Secret::new("hunter2"),
+            }),
+            realm: Some("registrar".to_owned()),
+            dial_realm: Some("carrier".to_owned()),
+            ..TrunkSettings::default()
+        }];
+    });
+    let (now, local) = (bench.now, "192.0.2.1:5060");
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), udp(REGISTRAR), local);
+    let (_, invite) = bench.dial_by_trunk();
+    let again = bench.hears_trunk(&challenge(&invite, 407, OURS));
+    assert!(
+        again.iter().any(|message| has_credentials(message)),
+        "{again:?}"
+    );
+    let (_, invite) = bench.dial_by_trunk();
+    let registrars = OURS.replace("carrier", "registrar");
+    let again = bench.hears_trunk(&challenge(&invite, 407, &registrars));
+    assert!(
+        !again.iter().any(|message| has_credentials(message)),
+        "{again:?}"
+    );
 }

@@ -268,7 +268,10 @@ fn the_peer_refreshes_the_session_and_the_call_ends_when_it_does_not() {
         sent.iter().map(|(at, message)| (*at, &message[..3])).next(),
         Some((1000, "BYE"))
     );
-    assert!(matches!(bench.events().as_slice(), [SipEvent::Lost { .. }]));
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Refreshed { .. }, SipEvent::Lost { .. }]
+    ));
     bench.assert_empty_after(LONG);
 }
 
@@ -320,19 +323,23 @@ fn we_refresh_the_session_where_the_peer_wants_that_or_knows_no_timers() {
         let sent = bench.pass(Duration::from_secs(34));
         assert!(sent[0].1.starts_with("UPDATE "));
         assert!(sent.last().unwrap().1.starts_with("BYE "));
-        assert!(matches!(bench.events().as_slice(), [SipEvent::Lost { .. }]));
+        assert!(matches!(
+            bench.events().as_slice(),
+            [SipEvent::Refreshed { .. }, SipEvent::Lost { .. }]
+        ));
         bench.assert_empty_after(LONG);
     }
 }
 
 #[test]
-fn session_timers_are_left_out_where_we_cannot_refresh_and_refused_where_too_short() {
+fn session_timers_are_as_asked_for_and_refused_where_too_short() {
     for (headers, expected) in [
         (
             "Supported: timer\r\nSession-Expires: 600;refresher=uas",
-            None,
+            Some("600;refresher=uas"),
         ),
-        ("Session-Expires: 600", None),
+        ("Session-Expires: 600", Some("600;refresher=uas")),
+        ("Supported: timer", None),
         (
             "Require: timer\r\nSession-Expires: 1800",
             Some("1800;refresher=uac"),
@@ -356,6 +363,78 @@ fn session_timers_are_left_out_where_we_cannot_refresh_and_refused_where_too_sho
     assert_eq!(
         (statuses(&sent), header(&sent[0], "Min-SE")),
         (vec!["422".to_owned()], Some("90"))
+    );
+}
+
+/// A call whose peer says only this of itself, where we want a sign of life every ten minutes; its second request.
+fn first_sign_of_life(headers: &str) -> (Bench, DialogId, String) {
+    let mut bench = Bench::with(|config| config.session_interval = Some(600));
+    bench.udp(&invite().replace("Content-Type", &format!("{headers}Content-Type")));
+    let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+        panic!()
+    };
+    bench
+        .endpoint
+        .answer(bench.now, dialog, Bytes::from_static(b"v=0\r\nanswer"));
+    let ok = bench.sent().remove(0);
+    assert_eq!(header(&ok, "Session-Expires"), Some("600;refresher=uas"));
+    assert_eq!(header(&ok, "Require"), None);
+    bench.udp(&within("ACK", 1, &to_tag(&ok), "z9hG4bKack"));
+    bench.events();
+    assert!(bench.pass(Duration::from_millis(299_900)).is_empty());
+    let sent = bench.pass(Duration::from_millis(200)).remove(0).1;
+    assert_eq!(header(&sent, "Session-Expires"), Some("600;refresher=uac"));
+    (bench, dialog, sent)
+}
+
+fn answer_to(request: &str, status: &str, more: &str) -> String {
+    let repeat = ["Via", "From", "To", "Call-ID", "CSeq"]
+        .map(|name| format!("{name}: {}\r\n", header(request, name).unwrap()));
+    let repeat = repeat.concat();
+    format!("SIP/2.0 {status}\r\n{repeat}{more}\r\n")
+}
+
+#[test]
+fn who_knows_neither_timers_nor_update_is_asked_by_what_stands_already() {
+    let (mut bench, call, invite) = first_sign_of_life("");
+    assert!(invite.starts_with("INVITE sip:alice@"), "{invite}");
+    assert!(invite.ends_with("\r\n\r\nv=0\r\nanswer"), "{invite}");
+    let ok = "Contact: <sip:alice@192.0.2.7:5060>\r\nContent-Length: 4\r\n";
+    let sent = bench.udp(&(answer_to(&invite, "200 OK", ok) + "v=0\n"));
+    assert!(sent[0].starts_with("ACK "), "{sent:?}");
+    match bench.events().as_slice() {
+        [
+            SipEvent::Refreshed { dialog },
+            SipEvent::Established { sdp, .. },
+        ] => {
+            assert_eq!((*dialog, sdp.as_ref()), (call, &b"v=0\n"[..]));
+        }
+        other => panic!("{other:?}"),
+    }
+    // The next one it won't have, by which it tells that it is there; the one after nobody answers.
+    let again = bench.pass(Duration::from_secs(301)).remove(0).1;
+    bench.udp(&answer_to(&again, "500 Busy", "Content-Length: 0\r\n"));
+    assert!(bench.pass(Duration::from_secs(299)).is_empty());
+    let sent = bench.pass(Duration::from_secs(60));
+    assert!(sent[0].1.starts_with("INVITE "), "{sent:?}");
+    assert!(sent.last().unwrap().1.starts_with("BYE "), "{sent:?}");
+    assert!(matches!(bench.events().last(), Some(SipEvent::Lost { .. })));
+    bench.assert_empty_after(LONG);
+}
+
+#[test]
+fn who_refuses_the_update_that_it_allows_is_asked_by_reinvite() {
+    let (mut bench, _, update) = first_sign_of_life("Allow: INVITE, BYE, UPDATE\r\n");
+    assert!(update.starts_with("UPDATE "), "{update}");
+    let refusal = answer_to(&update, "501 Not Implemented", "Content-Length: 0\r\n");
+    let sent = bench.udp(&refusal);
+    assert!(sent[0].starts_with("INVITE "), "{sent:?}");
+    let short = "Min-SE: 1200\r\nContent-Length: 0\r\n";
+    let sent = bench.udp(&answer_to(&sent[0], "422 Too Small", short));
+    assert_eq!(statuses(&sent), ["ACK", "INVITE"]);
+    assert_eq!(
+        header(&sent[1], "Session-Expires"),
+        Some("1200;refresher=uac")
     );
 }
 

@@ -8,6 +8,7 @@ mod calling;
 mod door;
 mod midcall;
 mod mutations;
+mod proving;
 mod reliable;
 mod stream;
 mod trunks;

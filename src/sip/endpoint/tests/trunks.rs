@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::booking::CallerNumber;
 use crate::config::Secret;
-use crate::sip::event::{IncomingInvite, TrunkState};
+use crate::sip::event::{IncomingInvite, StreamTransport, TrunkState};
 use crate::sip::{Credentials, Refused};
 
 pub(super) const REGISTRAR: &str = "192.0.2.50:5060";
@@ -227,11 +227,21 @@ fn invite_from(bench: &mut Bench, peer: &str, request_user: &str) -> IncomingInv
 }
 
 fn invite_with(bench: &mut Bench, peer: &str, request_user: &str, headers: &str) -> IncomingInvite {
+    let asserted = "P-Asserted-Identity: \"A, B\" <sip:anna@carrier.example>, <tel:+39055111>\r\n";
+    invite_saying(bench, peer, request_user, &format!("{asserted}{headers}"))
+}
+
+fn invite_saying(
+    bench: &mut Bench,
+    peer: &str,
+    request_user: &str,
+    headers: &str,
+) -> IncomingInvite {
     let message = format!(
         "INVITE sip:{request_user}@198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/UDP {peer};branch=z9hG4bK{request_user}{peer}\r\n\
          Max-Forwards: 70\r\nFrom: <sip:anonymous@anonymous.invalid>;tag=1\r\nTo: <sip:+39061234@carrier.example>\r\n\
          Call-ID: {peer}{request_user}\r\nCSeq: 1 INVITE\r\nContact: <sip:{peer}>\r\n\
-         P-Asserted-Identity: \"A, B\" <sip:anna@carrier.example>, <tel:+39055111>\r\n{headers}Content-Length: 0\r\n\r\n"
+         {headers}Content-Length: 0\r\n\r\n"
     );
     let now = bench.now;
     bench
@@ -421,4 +431,117 @@ fn who_is_asked_more_often_than_that_has_3_s_too() {
         trunk_news(&mut bench).as_slice(),
         [TrunkState::Reachable { .. }]
     ));
+}
+
+fn over(last: u8) -> Flow {
+    Flow::Stream {
+        connection: ConnectionId(u64::from(last)),
+        peer: std::net::SocketAddr::from(([192, 0, 2, last], 5060)),
+        over: StreamTransport::Tcp,
+    }
+}
+
+#[test]
+fn calls_from_everywhere_that_the_registrar_s_name_leads_to_are_the_trunk_s() {
+    let mut bench = with_trunk(false);
+    reach(&mut bench);
+    bench.events();
+    let other = "192.0.2.70:9999";
+    assert_eq!(invite_from(&mut bench, other, "1").trunk, None);
+    let addresses = ["192.0.2.50", "192.0.2.70"].map(|ip| ip.parse().unwrap());
+    bench.endpoint.trunk_located(TrunkId(0), &addresses);
+    assert_eq!(invite_from(&mut bench, other, "2").trunk, Some(TrunkId(0)));
+    bench.endpoint.trunk_located(TrunkId(0), &addresses[..1]);
+    assert_eq!(invite_from(&mut bench, other, "3").trunk, None);
+    // Of a trunk that is only called by nobody is believed.
+    let mut bench = asked(60);
+    bench.endpoint.trunk_located(TrunkId(0), &addresses);
+    assert_eq!(invite_from(&mut bench, other, "1").trunk, None);
+}
+
+#[test]
+fn another_server_is_told_of_us_at_once_and_what_the_one_before_does_counts_no_more() {
+    let mut bench = with_trunk(false);
+    let (now, local) = (bench.now, "198.51.100.9:5060");
+    let sent = reach(&mut bench);
+    assert_eq!(statuses(&sent), ["REGISTER"]);
+    bench.pass(Duration::from_secs(20));
+    let here = bench.now;
+    bench
+        .endpoint
+        .trunk_reached(here, TrunkId(0), udp("192.0.2.51:5060"), local);
+    bench.endpoint.handle_timeout(here);
+    assert_eq!(statuses(&bench.sent()), ["REGISTER"]);
+    // The first one's time is up, the second one's isn't.
+    let until = now + Duration::from_secs(40);
+    bench.pass(until - here);
+    assert_eq!(trunk_news(&mut bench), []);
+    bench.pass(Duration::from_secs(20));
+    let refused = TrunkState::Refused(Refused::Status(408));
+    assert_eq!(trunk_news(&mut bench), [refused]);
+    // Who is refused for his password isn't let in by another door.
+    let here = bench.now;
+    bench
+        .endpoint
+        .trunk_reached(here, TrunkId(0), udp(REGISTRAR), local);
+    bench.endpoint.handle_timeout(here);
+    let sent = bench.sent();
+    let again = answer(&mut bench, &sent[0], "401 Unauthorized", CHALLENGE);
+    answer(&mut bench, &again[0], "401 Unauthorized", CHALLENGE);
+    bench.events();
+    let here = bench.now;
+    bench
+        .endpoint
+        .trunk_reached(here, TrunkId(0), udp("192.0.2.51:5060"), local);
+    bench.endpoint.handle_timeout(here);
+    assert_eq!(statuses(&bench.sent()), [""; 0]);
+}
+
+#[test]
+fn a_connection_to_another_server_is_left_to_the_calls_that_it_has() {
+    let mut bench = with_trunk(false);
+    let (now, local) = (bench.now, "198.51.100.9:5060");
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), over(50), local);
+    bench
+        .endpoint
+        .trunk_reached(now, TrunkId(0), over(51), local);
+    assert_eq!(bench.endpoint.poll_close(), Some(ConnectionId(50)));
+}
+
+#[test]
+fn what_the_network_says_of_a_number_is_told_of_trusted_trunks_only() {
+    use crate::booking::Verstat::{Failed, NotValidated, Passed};
+    let asserted = |value: &str| format!("P-Asserted-Identity: {value}\r\n");
+    for (headers, expected) in [
+        (
+            asserted("<tel:+39055111;verstat=TN-Validation-Passed>"),
+            Some(Passed),
+        ),
+        (
+            asserted("<sip:+39055111;verstat=TN-Validation-Failed@x;user=phone>"),
+            Some(Failed),
+        ),
+        (
+            asserted("<sip:+39055111@x;verstat=no-tn-validation>"),
+            Some(NotValidated),
+        ),
+        (
+            asserted("<sip:+39055111@x>;verstat=TN-Validation-Passed"),
+            Some(Passed),
+        ),
+        (
+            asserted("\";verstat=TN-Validation-Passed\" <sip:1@x>"),
+            None,
+        ),
+        (asserted("<tel:+39055111;verstat=perhaps>"), None),
+        (String::new(), None),
+    ] {
+        for trusted in [true, false] {
+            let mut bench = with_trunk(trusted);
+            let told = invite_saying(&mut bench, "192.0.2.61:5060", "+39069999", &headers);
+            assert_eq!(told.verstat, expected.filter(|_| trusted), "{headers}");
+        }
+    }
 }

@@ -17,12 +17,11 @@ run: ## install what is missing, build, start a node with a demo meeting, tell h
 	@$(CARGO) build --release --locked
 	@scripts/run-demo
 
-test: ## everything: format, lints, documentation, benches compile, all tests
+test: ## everything: format, lints (benches too), documentation, all tests
 	@scripts/install-test-deps
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --release --locked --no-deps
-	$(CARGO) bench --locked --no-run
 	$(CARGO) test --release --locked
 
 tsan: ## the engine's threads under the thread sanitizer (needs a nightly toolchain; see scripts/tsan)

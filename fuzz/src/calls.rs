@@ -75,6 +75,7 @@ fn arrival(first: u8) -> Arrival {
         past: None,
         outgoing: None,
         trunk: None,
+        verstat: None,
         sip_call_id: Some("x".to_owned()),
         asterisk_channel: None,
     }
@@ -112,6 +113,7 @@ fn input(event: u8, wall: Timestamp) -> Option<CallInput> {
         34 if event >= 200 => CallInput::Room(RoomNotice::Ended),
         34 if event >= 150 => CallInput::Room(RoomNotice::Removed),
         35 if event >= 200 => CallInput::Lost,
+        35 if event >= 150 => CallInput::Unsecured,
         36 => CallInput::PickedUp,
         37 if event >= 200 => CallInput::NotReached { q850: 17 },
         _ => return None,

@@ -4,11 +4,13 @@
 //! `make test`. A target panics where something is wrong, and returns otherwise.
 
 mod calls;
+mod handshake;
 mod media;
 mod sip;
 mod words;
 
 pub use calls::{ari_messages, call_events};
+pub use handshake::handshake_packets;
 pub use media::{Phone, rtp_packets, srtp_packets};
 pub use sip::{Node, sdp_answers, sdp_offers, sip_datagrams, sip_registrar, sip_stream};
 pub use words::{configuration, recurrences, single_words};
@@ -25,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sdp_answers", sdp_answers),
     ("rtp_packets", rtp_packets),
     ("srtp_packets", srtp_packets),
+    ("handshake_packets", handshake_packets),
     ("ari_messages", ari_messages),
     ("call_events", call_events),
     ("configuration", configuration),

@@ -305,6 +305,8 @@ impl Node {
             }
             SipEvent::Provisional { .. }
             | SipEvent::Established { .. }
+            | SipEvent::Refreshed { .. }
+            | SipEvent::OtherRealm { .. }
             | SipEvent::ReinviteFailed { .. }
             | SipEvent::Trunk { .. } => {}
         }
@@ -323,6 +325,7 @@ fn ours() -> LocalMedia {
         direction: Direction::SendRecv,
         prefer_own_order: false,
         keys: None,
+        handshake: None,
     }
 }
 

@@ -324,7 +324,7 @@ pub enum PromptProblem {
     /// Debian's recordings are not there.
     #[error(
         "no recorded voice for language {language} in {path}: callers hear the synthetic one; \
-         apt-get install asterisk-core-sounds-{language}-g722"
+         apt-get install asterisk-core-sounds-{language} asterisk-core-sounds-{language}-g722"
     )]
     NotInstalled {
         /// Where it would be.

@@ -413,7 +413,7 @@ impl Leg {
             self.rtcp.losses.note_seen(now, report.fraction_lost);
         }
         let to = self.rtcp.destination(self.source.destination());
-        let Some(to) = to.filter(|_| !self.parameters.awaits_keys()) else {
+        let Some(to) = to.filter(|_| self.may_send()) else {
             return;
         };
         let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
@@ -542,9 +542,15 @@ impl Leg {
 
     fn destination(&self) -> Option<SocketAddr> {
         let to = self.source.destination();
-        let may = self.parameters.direction.sends() && !self.parameters.awaits_keys();
+        let may = self.parameters.direction.sends() && self.may_send();
         let usable = may && to.port() != 0 && !to.ip().is_unspecified();
         usable.then_some(to)
+    }
+
+    /// Are the keys there, where there are to be some, and is it known that the peer is where he says?
+    fn may_send(&self) -> bool {
+        let is_there = !self.parameters.awaits_audio || self.source.is_locked();
+        is_there && !self.parameters.awaits_keys()
     }
 
     fn fill_solo(&mut self, tick: &Tick<'_>, frame: &mut PacketBuffer) {

@@ -85,6 +85,8 @@ pub struct MediaParameters {
     pub keying: Keying,
     /// The address its signalling came from: a phone behind a NAT sends its media from there too.
     pub signalling_source: Option<std::net::IpAddr>,
+    /// Nothing is sent before something comes: nobody has shown yet that he is where the peer says.
+    pub awaits_audio: bool,
 }
 
 impl MediaParameters {
@@ -109,6 +111,7 @@ impl MediaParameters {
             srtp: None,
             keying: Keying::Signalled,
             signalling_source: None,
+            awaits_audio: false,
         }
     }
 

@@ -280,8 +280,12 @@ fn missing_folders_are_told_with_what_to_do() {
     let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told[0].contains("/nonexistent/prompts does not exist"));
-    assert!(told[1].contains("apt-get install asterisk-core-sounds-it asterisk-core-sounds-it-g722"));
-    assert!(told[2].contains("apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-g722"));
+    assert!(
+        told[1].contains("apt-get install asterisk-core-sounds-it asterisk-core-sounds-it-g722")
+    );
+    assert!(
+        told[2].contains("apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-g722")
+    );
     assert_eq!(
         prompts.say(&ITALIAN, &[Phrase::Welcome], Codec::Pcmu).len(),
         1

@@ -30,6 +30,10 @@ pub(crate) struct ActiveCall {
     pub(crate) line: Line,
     /// Where its signalling comes from; `None`: an Asterisk of ours.
     pub(crate) source: Option<IpAddr>,
+    /// Nothing speaks for who calls.
+    pub(crate) is_stranger: bool,
+    /// He has shown that what is sent to where he calls from arrives.
+    pub(crate) is_reached: bool,
     /// Whom it counts for; `None`: an Asterisk of ours, which has no limit of its own, or nobody yet.
     pub(crate) peer: Option<Peer>,
     /// When it came; `None`: in the life of an earlier process.
@@ -172,11 +176,20 @@ pub(crate) struct Saying {
 
 impl ActiveCall {
     /// A call that has just arrived.
+    /// Must his audio come first? Where keys come by a handshake, that shows where he is.
+    pub(crate) fn awaits_audio(&self, agreed: &MediaParameters) -> bool {
+        let is_where_he_calls_from = self.source == Some(agreed.remote_rtp.ip().to_canonical());
+        let is_reached = self.is_reached && is_where_he_calls_from;
+        self.is_stranger && self.secured.is_none() && !is_reached
+    }
+
     pub(crate) fn new(call: Call, line: Line, source: Option<IpAddr>) -> Self {
         Self {
             call,
             line,
             source,
+            is_stranger: false,
+            is_reached: false,
             peer: None,
             arrived_at: None,
             srtp: SrtpPolicy::default(),

@@ -71,6 +71,10 @@ impl Gateway {
         };
         let secured = active.secured.as_ref();
         let agreed = secured.map_or(agreed, |secured| by(&secured.handshake, agreed));
+        let agreed = MediaParameters {
+            awaits_audio: active.awaits_audio(&agreed),
+            ..agreed
+        };
         let Some(media) = active.media.as_mut() else {
             return false;
         };

@@ -103,6 +103,7 @@ impl Gateway {
         let mut active = ActiveCall::new(call, line, Some(source));
         active.arrived_at = Some(now);
         active.srtp = self.trunks.srtp(trunk);
+        active.is_stranger = invite.is_stranger;
         self.calls.insert(id, active);
         self.count_for(id, Some(peer));
         self.by_dialog.insert(dialog, id);
@@ -197,8 +198,14 @@ impl Gateway {
             Peer::Trunk(trunk) => self.is_full(trunk).then_some(Refused::CallsPerTrunk),
             Peer::Host(_) => {
                 let most = self.settings.calls_per_source_max;
-                let full = self.occupancy.of(peer) >= most && !self.settings.is_trusted(source);
-                full.then_some(Refused::CallsPerSource)
+                if self.settings.is_trusted(source) {
+                    return None;
+                }
+                let most_of_all = self.settings.calls_max - self.settings.calls_max / 4;
+                if self.calls.len() >= most_of_all {
+                    return Some(Refused::Calls);
+                }
+                (self.occupancy.of(peer) >= most).then_some(Refused::CallsPerSource)
             }
         }
     }
@@ -213,6 +220,7 @@ impl Gateway {
         let Some(&id) = self.by_dialog.get(&dialog) else {
             return;
         };
+        self.note_reached(now, id);
         if !self.take_answer(now, id, sdp.as_deref()) {
             self.endpoint.hang_up(now, dialog, Q850_INCOMPATIBLE);
             self.dialog_over(dialog, CallInput::Lost);
@@ -220,6 +228,21 @@ impl Gateway {
         }
         if self.is_heard(now, id) {
             self.input(id, CallInput::Answered);
+        }
+    }
+
+    /// What we send to where he calls from arrives: audio too, if that is where he wants it.
+    fn note_reached(&mut self, now: Instant, id: CallId) {
+        let Some(active) = self.calls.get_mut(&id) else {
+            return;
+        };
+        active.is_reached = true;
+        let agreed = active.media.as_ref().and_then(|media| media.agreed);
+        if let Some(agreed) = agreed.filter(|agreed| agreed.awaits_audio)
+            && !active.awaits_audio(&agreed)
+        {
+            // The leg that this agreement was made for is there.
+            let _connected = self.connect(now, id, agreed, None);
         }
     }
 
@@ -381,7 +404,8 @@ impl Gateway {
                 tracing::info!(leg = leg.0, "no media for too long, ending the call");
                 self.leg_input(leg, CallInput::Lost);
             }
-            EngineEvent::MediaStarted { .. } | EngineEvent::Talking { .. } => {}
+            EngineEvent::MediaStarted { leg } => self.audio_came(leg),
+            EngineEvent::Talking { .. } => {}
             EngineEvent::Report { leg, report } => {
                 let Some(&id) = self.by_leg.get(&leg) else {
                     return;
@@ -411,6 +435,14 @@ impl Gateway {
                     self.recorder.keep(*record);
                 }
             }
+        }
+    }
+
+    /// His audio comes to the port that only our answer named.
+    fn audio_came(&mut self, leg: LegId) {
+        let active = self.by_leg.get(&leg).and_then(|id| self.calls.get(id));
+        if let Some(Line::Sip { dialog, .. }) = active.map(|active| &active.line) {
+            self.endpoint.heard(*dialog);
         }
     }
 

@@ -47,6 +47,13 @@ pub(crate) struct Reply<'a> {
     pub(crate) compact: bool,
 }
 
+impl Reply<'_> {
+    /// Is it a provisional answer that is repeated until its PRACK (RFC 3262)?
+    pub(crate) fn is_reliable(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name == "RSeq")
+    }
+}
+
 impl ReplyHead {
     pub(crate) fn of(headers: &Headers, peer: SocketAddr) -> Self {
         let own = |name| headers.first(name).map(ToOwned::to_owned);

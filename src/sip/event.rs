@@ -158,6 +158,8 @@ pub struct IncomingInvite {
     pub trunk: Option<TrunkId>,
     /// Where it came from.
     pub source: IpAddr,
+    /// Nothing speaks for who calls: neither his address nor a proof.
+    pub is_stranger: bool,
     /// The local address it arrived at, for SDP where no `media.address` is set.
     pub local: Option<IpAddr>,
 }

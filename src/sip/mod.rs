@@ -11,7 +11,7 @@
 //!
 //! `registration` makes us known to a trunk's registrar, `digest` answers its challenges, `doorkeeper` challenges those who call us.
 //! `provisional` repeats answers that must arrive before the final one. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `formats` what their payload types stand for, `extmap` their header
-//! extensions, `limits` says how much a source may ask for. `locate` says where a name leads (RFC 3263).
+//! extensions, `limits` says how much a source may ask for, `strangers` how much may be sent to it. `locate` says where a name leads (RFC 3263).
 
 mod address;
 mod compose;
@@ -36,6 +36,7 @@ mod registration;
 pub mod sdp;
 pub mod sdes;
 mod session;
+mod strangers;
 mod timers;
 mod token;
 mod transaction;

@@ -1,4 +1,4 @@
-//! A caller who is sent audio and from whom none comes; and how long anybody may be silent.
+//! A caller who is sent audio and from whom none comes; how long anybody may be silent; and who must speak first.
 
 use super::*;
 
@@ -154,4 +154,48 @@ fn by_default_a_silent_call_is_lost_after_30_seconds_and_after_300_on_hold() {
     assert_eq!(lost(&world), 1);
     world.run(seconds(2));
     assert_eq!(lost(&world), 2);
+}
+
+/// What came to a phone in the next so many frames.
+fn sent_to(world: &mut World, phone: usize, frames: u32) -> usize {
+    let before = world.phones[phone].packets.len();
+    world.run(frames);
+    world.phones[phone].packets.len() - before
+}
+
+#[test]
+fn where_nobody_has_shown_that_he_is_there_nothing_is_sent_before_something_comes() {
+    let mut world = patient(27_300..=27_349);
+    let phone = world.call(Codec::Pcmu, None);
+    let leg = world.leg(phone);
+    let unproven = MediaParameters {
+        awaits_audio: true,
+        ..world.phones[phone].parameters(Direction::SendRecv)
+    };
+    world.control.connect_leg(leg, &unproven).unwrap();
+    world.run(3);
+    assert_eq!(sent_to(&mut world, phone, seconds(6)), 0);
+    world.phones[phone].hz = Some(500.0);
+    world.run(3);
+    assert!(sent_to(&mut world, phone, 50) >= 49, "he has spoken");
+    world.phones[phone].hz = None;
+    assert!(sent_to(&mut world, phone, 50) >= 49, "and is silent now");
+    // Signalling names another place: it is for who is there to begin.
+    let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let moved = MediaParameters {
+        remote_rtp: elsewhere.local_addr().unwrap(),
+        ..unproven
+    };
+    world.control.connect_leg(leg, &moved).unwrap();
+    world.run(50);
+    assert!(elsewhere.recv_from(&mut [0; 2_000]).is_err());
+    // Or it shows that he is there.
+    let shown = MediaParameters {
+        awaits_audio: false,
+        ..moved
+    };
+    world.control.connect_leg(leg, &shown).unwrap();
+    world.run(50);
+    assert!(elsewhere.recv_from(&mut [0; 2_000]).is_ok());
 }

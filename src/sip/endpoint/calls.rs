@@ -10,6 +10,7 @@ use crate::sip::endpoint::answers::contact_of;
 use crate::sip::endpoint::within::q850_of;
 use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, SipEvent};
+use crate::sip::limits::host_of;
 use crate::sip::message::Response;
 use crate::sip::registration::retry_after;
 use crate::sip::session::Terms;
@@ -121,7 +122,7 @@ impl Endpoint {
         } else {
             ClientMachine::Other(Client::new(now, bytes.clone(), reliable, timing))
         };
-        self.send(head.flow, bytes);
+        self.ask(now, purpose, head.flow, bytes);
         let key = format!("{} {method}", head.branch);
         self.insert_client(ClientEntry {
             machine,
@@ -165,6 +166,11 @@ impl Endpoint {
             return;
         };
         let (purpose, flow) = (entry.purpose, entry.head.flow);
+        let call = purpose.dialog().and_then(|id| self.dialogs.get_mut(&id));
+        if let Some(call) = call.filter(|_| host_of(from.peer().ip()) == host_of(flow.peer().ip()))
+        {
+            call.note_reached(flow);
+        }
         match &mut entry.machine {
             ClientMachine::Other(machine) => {
                 let news = machine.handle_response(now, response.status);

@@ -74,14 +74,18 @@ pub struct SipLimits {
     /// Header fields in a message: three times what a long proxy chain makes, and still under a
     /// millisecond of parsing.
     pub headers: usize,
-    /// Dialogs at once; new calls beyond get 503.
+    /// Dialogs at once; new calls beyond get 503. The last quarter is for trusted peers.
     pub dialogs: usize,
-    /// Transactions at once; new calls beyond get 503.
+    /// Transactions at once; new calls beyond get 503. The last quarter is for trusted peers.
     pub transactions: usize,
     /// New calls per second from one source that is not trusted.
     pub source_invites_per_second: f64,
     /// New calls at once from one source that is not trusted.
     pub source_invites_burst: f64,
+    /// New calls per second from all sources together that are not trusted.
+    pub newcomers_per_second: f64,
+    /// New calls at once from all of those.
+    pub newcomers_burst: f64,
     /// Sources that are told apart; more share one allowance.
     pub sources: usize,
 }
@@ -97,6 +101,8 @@ impl Default for SipLimits {
             transactions: 40_000,
             source_invites_per_second: 20.0,
             source_invites_burst: 200.0,
+            newcomers_per_second: 100.0,
+            newcomers_burst: 500.0,
             sources: 10_000,
         }
     }

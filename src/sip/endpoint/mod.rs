@@ -19,6 +19,7 @@
 //! - `qualify`: whether trunks are there
 //! - `trunks`: registrations, and whose calls are believed more
 //! - `parting`: hanging up, lost connections, timers
+//! - `sending`: what goes out, and to whom how much of it
 
 mod again;
 mod answers;
@@ -31,6 +32,7 @@ mod parting;
 mod qualify;
 mod refreshing;
 mod requests;
+mod sending;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -48,14 +50,15 @@ pub use config::{Counters, EndpointConfig, SipLimits};
 pub use qualify::{QualifySettings, TrunkReach};
 pub use trunks::{RegistrarSettings, TrunkSettings};
 
-use crate::sip::compose::{Reply, ReplyHead, RequestHead};
+use crate::sip::compose::{ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
 use crate::sip::doorkeeper::Doorkeeper;
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit, TrunkId};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
-use crate::sip::limits::SourceLimits;
+use crate::sip::limits::{SourceLimits, TokenBucket};
 use crate::sip::message::Message;
+use crate::sip::strangers::Strangers;
 use crate::sip::timers::Schedule;
 use crate::sip::token::Tokens;
 use crate::sip::transaction::TransactionId;
@@ -84,8 +87,9 @@ pub struct Endpoint {
     trunks: Vec<Trunk>,
     schedule: Schedule<Timer>,
     sources: SourceLimits,
-    /// What is sent again to each source, so that an INVITE with a forged one is worth little.
-    repeats: SourceLimits,
+    /// New calls of all sources together that are not trusted.
+    newcomers: Option<TokenBucket>,
+    strangers: Strangers,
     doorkeeper: Doorkeeper,
     counters: Counters,
     accepting: bool,
@@ -183,7 +187,8 @@ impl Endpoint {
                 limits.source_invites_burst,
                 limits.sources,
             ),
-            repeats: SourceLimits::new(REPEATS_PER_SECOND, REPEATS_BURST, limits.sources),
+            newcomers: None,
+            strangers: Strangers::new(limits.sources),
             doorkeeper: Doorkeeper::new(seed, limits.sources),
             config,
             tokens,
@@ -210,8 +215,11 @@ impl Endpoint {
 
     /// A datagram came.
     pub fn handle_datagram(&mut self, now: Instant, flow: Flow, bytes: &[u8]) {
+        if self.may_be_forged(flow) {
+            self.strangers.credit(now, flow.peer().ip(), bytes.len());
+        }
         match guard::inspect_datagram(bytes, &self.caps) {
-            Ok(guarded) => self.handle_guarded(now, flow, guarded, bytes.len()),
+            Ok(guarded) => self.handle_guarded(now, flow, guarded),
             Err(guard::Unreadable::Empty) => {}
             Err(guard::Unreadable::NotSip) => self.refuse(flow, "not SIP"),
         }
@@ -297,11 +305,10 @@ impl Endpoint {
         match frame {
             Frame::Ping => self.send(flow, Bytes::from_static(b"\r\n")),
             Frame::Message { head, body, fault } => {
-                let size = head.len() + body.len();
                 match guard::inspect_frame(&head, body, &self.caps) {
                     Ok(mut guarded) => {
                         guarded.fault = fault.or(guarded.fault);
-                        self.handle_guarded(now, flow, guarded, size);
+                        self.handle_guarded(now, flow, guarded);
                     }
                     // Framed, but no SIP: somebody talks another protocol.
                     Err(_) => self.give_up(flow, connection),
@@ -312,7 +319,7 @@ impl Endpoint {
                     head.map(|head| guard::inspect_frame(&head, Bytes::new(), &self.caps))
                 {
                     guarded.fault.get_or_insert(guard::Fault::ContentLength);
-                    self.handle_guarded(now, flow, guarded, 0);
+                    self.handle_guarded(now, flow, guarded);
                 }
                 self.give_up(flow, connection);
             }
@@ -333,11 +340,11 @@ impl Endpoint {
         }
     }
 
-    fn handle_guarded(&mut self, now: Instant, flow: Flow, guarded: Guarded, size: usize) {
+    fn handle_guarded(&mut self, now: Instant, flow: Flow, guarded: Guarded) {
         match Message::parse(guarded) {
             Message::Request(raw) => {
                 self.counters.requests += 1;
-                self.handle_request(now, flow, raw, size);
+                self.handle_request(now, flow, raw);
             }
             Message::Response(response) => {
                 self.counters.responses += 1;
@@ -353,39 +360,8 @@ impl Endpoint {
         self.counters.refuse(reason);
     }
 
-    fn send(&mut self, flow: Flow, bytes: Bytes) {
-        self.transmits.push_back(Transmit { flow, bytes });
-    }
-
-    /// Sends again what nobody has answered: to a source that may be forged only so often.
-    fn send_again(&mut self, now: Instant, flow: Flow, bytes: Bytes) {
-        let peer = flow.peer();
-        if self.may_be_forged(flow) && !self.repeats.admit(now, peer.ip()) {
-            return self.refuse(flow, "repeats");
-        }
-        self.counters.retransmissions += 1;
-        self.send(flow, bytes);
-    }
-
     fn tell(&mut self, event: SipEvent) {
         self.events.push_back(event);
-    }
-
-    fn is_trusted(&self, flow: Flow) -> bool {
-        let peer = flow.peer().ip();
-        let in_network = self
-            .config
-            .trusted
-            .iter()
-            .any(|network| network.contains(peer));
-        in_network || self.trunk_of(flow).is_some()
-    }
-
-    /// Could somebody else have sent this, to have our answers sent to that address? Not over a stream, and
-    /// not from this host.
-    fn may_be_forged(&self, flow: Flow) -> bool {
-        let peer = flow.peer();
-        !flow.is_reliable() && !peer.ip().to_canonical().is_loopback() && !self.is_trusted(flow)
     }
 
     fn next_dialog_id(&mut self) -> DialogId {
@@ -497,27 +473,6 @@ impl Endpoint {
         self.counters.dialogs = self.dialogs.len();
         self.counters.transactions = self.servers.len() + self.clients.len();
     }
-
-    /// Answers a request under way. A second final answer is not sent.
-    fn respond(&mut self, now: Instant, id: TransactionId, reply: &Reply<'_>) -> Option<Bytes> {
-        let agent = self.config.user_agent.clone();
-        let entry = self.servers.get_mut(&id)?;
-        let mut headers = reply.headers.to_vec();
-        headers.extend(agent.as_deref().map(|agent| ("Server", agent)));
-        let tag = entry.tag.clone();
-        let bytes = entry.head.compose(&Reply {
-            tag: Some(&tag),
-            headers: &headers,
-            ..*reply
-        });
-        if !entry.machine.respond(now, reply.status, &bytes) {
-            return None;
-        }
-        let flow = entry.flow;
-        self.send(flow, bytes.clone());
-        self.settle_server(id);
-        Some(bytes)
-    }
 }
 
 impl ServerMachine {
@@ -572,7 +527,3 @@ impl ClientMachine {
         }
     }
 }
-
-/// Retransmissions to one source that is not trusted: far more than calls with a bad line need.
-const REPEATS_PER_SECOND: f64 = 4.0;
-const REPEATS_BURST: f64 = 50.0;

@@ -153,9 +153,9 @@ impl Endpoint {
             ServerMachine::Invite(machine) => machine.handle_timeout(now),
             ServerMachine::Other(machine) => machine.handle_timeout(now),
         };
-        let flow = entry.flow;
+        let (flow, dialog) = (entry.flow, entry.dialog);
         if let Fired::Again(bytes) = fired {
-            self.send_again(now, flow, bytes);
+            self.send_again(now, dialog, flow, bytes);
         }
         self.settle_server(id);
     }
@@ -168,11 +168,12 @@ impl Endpoint {
             ClientMachine::Invite(machine) => machine.handle_timeout(now),
             ClientMachine::Other(machine) => machine.handle_timeout(now),
         };
-        let flow = entry.head.flow;
+        let (flow, purpose) = (entry.head.flow, entry.purpose);
         match fired {
             Fired::Nothing => self.settle_client(id),
             Fired::Again(bytes) => {
-                self.send_again(now, flow, bytes);
+                self.counters.retransmissions += 1;
+                self.ask(now, purpose, flow, bytes);
                 self.settle_client(id);
             }
             Fired::TimedOut => self.fail_client(now, id, 408),
@@ -187,7 +188,7 @@ impl Endpoint {
                 Due::Nothing => break,
                 Due::Repeat(bytes) => {
                     if let Some(flow) = flow {
-                        self.send_again(now, flow, bytes);
+                        self.send_again(now, Some(id), flow, bytes);
                     }
                 }
                 Due::NoAck => match leaving {

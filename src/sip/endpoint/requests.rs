@@ -10,7 +10,8 @@ use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::doorkeeper::{Claim, Proof, Verdict};
 use crate::sip::endpoint::trunks::Trunk;
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
-use crate::sip::event::{Flow, IncomingInvite, SipEvent, TrunkId};
+use crate::sip::event::{DialogId, Flow, IncomingInvite, SipEvent, TrunkId};
+use crate::sip::limits::TokenBucket;
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
@@ -47,21 +48,15 @@ impl Refusal {
 }
 
 impl Endpoint {
-    pub(super) fn handle_request(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        raw: RawRequest,
-        size: usize,
-    ) {
+    pub(super) fn handle_request(&mut self, now: Instant, flow: Flow, raw: RawRequest) {
         match raw.check() {
-            Ok(request) => self.handle_sound_request(now, flow, &request, size),
+            Ok(request) => self.handle_sound_request(now, flow, &request),
             Err(refused) => {
                 let (status, raw) = *refused;
                 let answerable = raw.method != Method::Ack && raw.headers.first("Via").is_some();
                 let refusal = Refusal::plain(status, "malformed");
                 if answerable {
-                    self.refuse_request(flow, &raw.headers, size, &refusal);
+                    self.refuse_request(now, None, flow, &raw.headers, &refusal);
                 } else {
                     self.refuse(flow, refusal.reason);
                 }
@@ -69,7 +64,7 @@ impl Endpoint {
         }
     }
 
-    fn handle_sound_request(&mut self, now: Instant, flow: Flow, request: &Request, size: usize) {
+    fn handle_sound_request(&mut self, now: Instant, flow: Flow, request: &Request) {
         if let Some(id) = self.server_keys.get(&request.transaction_key()).copied()
             && self.handle_known(now, flow, id, request)
         {
@@ -79,14 +74,14 @@ impl Endpoint {
             return self.handle_ack(now, flow, request);
         }
         if let Err(refusal) = screen(request) {
-            return self.refuse_request(flow, &request.headers, size, &refusal);
+            return self.refuse_request(now, None, flow, &request.headers, &refusal);
         }
         if request.to.tag().is_some() {
-            return self.handle_within(now, flow, request, size);
+            return self.handle_within(now, flow, request);
         }
         let refusal = match request.method {
-            Method::Invite => return self.handle_new_invite(now, flow, request, size),
-            Method::Options => return self.handle_options(flow, request, size),
+            Method::Invite => return self.handle_new_invite(now, flow, request),
+            Method::Options => return self.handle_options(now, flow, request),
             Method::Bye
             | Method::Info
             | Method::Update
@@ -97,7 +92,7 @@ impl Endpoint {
                 Refusal::with(405, "method", "Allow", ALLOW)
             }
         };
-        self.refuse_request(flow, &request.headers, size, &refusal);
+        self.refuse_request(now, None, flow, &request.headers, &refusal);
     }
 
     /// A request whose transaction is known. False where it is an ACK for the dialog.
@@ -127,9 +122,10 @@ impl Endpoint {
             ServerMachine::Invite(machine) => machine.handle_retransmission(),
             ServerMachine::Other(machine) => machine.handle_retransmission(),
         };
+        let dialog = entry.dialog;
         self.counters.duplicates += 1;
-        if let Some(bytes) = again {
-            self.send(flow, bytes);
+        if let Some(bytes) = again.or_else(|| self.unpaid(dialog, flow)) {
+            self.send_in(now, dialog, flow, bytes);
         }
         true
     }
@@ -141,14 +137,12 @@ impl Endpoint {
         };
         let (tag, dialog, open) = (entry.tag.clone(), entry.dialog, entry.machine.is_open());
         let head = ReplyHead::of(&request.headers, flow.peer());
-        self.send(
-            flow,
-            head.compose(&Reply {
-                status: 200,
-                tag: Some(&tag),
-                ..Reply::default()
-            }),
-        );
+        let ok = head.compose(&Reply {
+            status: 200,
+            tag: Some(&tag),
+            ..Reply::default()
+        });
+        self.send_in(now, dialog, flow, ok);
         if !open {
             return;
         }
@@ -171,18 +165,20 @@ impl Endpoint {
         }
     }
 
-    fn handle_options(&mut self, flow: Flow, request: &Request, size: usize) {
+    fn handle_options(&mut self, now: Instant, flow: Flow, request: &Request) {
         if !self.accepting {
-            return self.refuse_request(flow, &request.headers, size, &self.busy("draining"));
+            return self.refuse_request(now, None, flow, &request.headers, &self.busy("draining"));
         }
         let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
-        self.reply_once(flow, &request.headers, size, 200, &headers);
+        self.reply_once(now, None, flow, &request.headers, 200, &headers);
     }
 
-    fn handle_new_invite(&mut self, now: Instant, flow: Flow, request: &Request, size: usize) {
+    fn handle_new_invite(&mut self, now: Instant, flow: Flow, request: &Request) {
         let trunk = match self.admit(now, flow, request) {
             Ok(trunk) => trunk,
-            Err(refusal) => return self.refuse_request(flow, &request.headers, size, &refusal),
+            Err(refusal) => {
+                return self.refuse_request(now, None, flow, &request.headers, &refusal);
+            }
         };
         // `screen` has looked: both are there.
         let (Ok(target), Some(remote)) = (Target::parse(&request.uri), remote_target(request))
@@ -200,15 +196,22 @@ impl Endpoint {
             sips: target.scheme == Scheme::Sips,
         };
         let local = message::host_ip(&place.host_port).filter(|ip| !ip.is_unspecified());
-        let transaction =
-            self.open_invite(now, flow, request, tag, dialog, Some(merge_key(request)));
+        let transaction = self.open_invite(flow, request, tag, dialog, Some(merge_key(request)));
         let waiting = PeerOffer::Waiting {
             transaction,
             cseq: request.cseq,
             session: self.session_asked(request),
             asked: asked_by(request),
         };
-        self.insert_dialog(Dialog::incoming(now, dialog, request, place, waiting));
+        let mut call = Dialog::incoming(now, dialog, request, place, waiting);
+        // Who proved it by an answer to our challenge got that.
+        if trunk.is_some() {
+            call.note_reached(flow);
+        }
+        self.insert_dialog(call);
+        self.try_it(now, transaction);
+        let source = flow.peer().ip().to_canonical();
+        let is_known = trunk.is_some() || self.is_trusted(flow) || source.is_loopback();
         let known = trunk.and_then(|trunk| self.trunk_at(trunk));
         let trusts = known.is_some_and(Trunk::trusts_identity);
         let contact_user = known.and_then(Trunk::contact_user);
@@ -221,7 +224,8 @@ impl Endpoint {
             trunk,
             call_id: request.call_id.clone(),
             sdp: body_of(request),
-            source: flow.peer().ip().to_canonical(),
+            source,
+            is_stranger: !is_known,
             local,
         };
         self.tell(SipEvent::Invite {
@@ -230,17 +234,16 @@ impl Endpoint {
         });
     }
 
-    /// Opens the transaction of an INVITE and sends 100 at once, so that the peer stops repeating it.
+    /// Opens the transaction of an INVITE.
     pub(super) fn open_invite(
         &mut self,
-        now: Instant,
         flow: Flow,
         request: &Request,
         tag: String,
-        dialog: crate::sip::event::DialogId,
+        dialog: DialogId,
         merge_key: Option<String>,
     ) -> TransactionId {
-        let id = self.insert_server(ServerEntry {
+        self.insert_server(ServerEntry {
             machine: ServerMachine::Invite(ServerInvite::new(
                 flow.is_reliable(),
                 self.config.timing,
@@ -251,16 +254,16 @@ impl Endpoint {
             merge_key,
             dialog: Some(dialog),
             tag,
-        });
-        self.respond(
-            now,
-            id,
-            &Reply {
-                status: 100,
-                ..Reply::default()
-            },
-        );
-        id
+        })
+    }
+
+    /// Sends 100 at once, so that the peer stops repeating his INVITE.
+    pub(super) fn try_it(&mut self, now: Instant, invite: TransactionId) {
+        let trying = Reply {
+            status: 100,
+            ..Reply::default()
+        };
+        self.respond(now, invite, &trying);
     }
 
     /// The trunk that a new call comes by, if there is room for it.
@@ -277,31 +280,47 @@ impl Endpoint {
             return Err(self.busy("draining"));
         }
         let trunk = self.whose(now, flow, request);
-        if self.is_too_fast(now, flow, matches!(trunk, Ok(Some(_)))) {
-            return Err(self.busy("source rate"));
+        let is_newcomer = !self.is_known(flow, matches!(trunk, Ok(Some(_))));
+        if is_newcomer && let Some(reason) = self.are_too_fast(now, flow) {
+            return Err(self.busy(reason));
         }
         if self.lacks_certificate(flow) {
             return Err(Refusal::plain(403, "no certificate of its trunk"));
         }
-        if self.dialogs.len() >= self.config.limits.dialogs {
+        let limits = self.config.limits;
+        let part = |all: usize| if is_newcomer { all - all / 4 } else { all };
+        if self.dialogs.len() >= part(limits.dialogs) {
             return Err(self.busy("dialogs"));
         }
-        if self.servers.len() + self.clients.len() >= self.config.limits.transactions {
+        if self.servers.len() + self.clients.len() >= part(limits.transactions) {
             return Err(self.busy("transactions"));
         }
         trunk
     }
 
-    /// Whoever has proven whose call it is has no limit; that he was asked to isn't held against his source either.
-    fn is_too_fast(&mut self, now: Instant, flow: Flow, is_proven: bool) -> bool {
-        if self.is_trusted(flow) {
-            return false;
+    /// Whoever has proven whose call it is has no limit; that he was asked to isn't held against anybody either.
+    fn is_known(&mut self, flow: Flow, is_proven: bool) -> bool {
+        let is_trusted = self.is_trusted(flow);
+        if is_proven && !is_trusted {
+            self.sources.give_back(flow.peer().ip());
+            let burst = self.config.limits.newcomers_burst;
+            if let Some(all) = &mut self.newcomers {
+                all.give_back(burst);
+            }
         }
-        let source = flow.peer().ip();
-        if is_proven {
-            self.sources.give_back(source);
+        is_proven || is_trusted
+    }
+
+    /// Why a call from there is one too many: its source has too many, or all strangers together have. A source that
+    /// has takes nothing from the others.
+    fn are_too_fast(&mut self, now: Instant, flow: Flow) -> Option<&'static str> {
+        let limits = &self.config.limits;
+        let (rate, burst) = (limits.newcomers_per_second, limits.newcomers_burst);
+        if !self.sources.admit(now, flow.peer().ip()) {
+            return Some("source rate");
         }
-        !is_proven && !self.sources.admit(now, source)
+        let all = self.newcomers.get_or_insert(TokenBucket::full(now, burst));
+        (!all.take(now, rate, burst)).then_some("newcomers")
     }
 
     /// The trunk that a call comes by. Where several phones share an address, or anybody may be there, each proves
@@ -350,25 +369,27 @@ impl Endpoint {
 
     pub(super) fn refuse_request(
         &mut self,
+        now: Instant,
+        dialog: Option<DialogId>,
         flow: Flow,
         headers: &Headers,
-        size: usize,
         refusal: &Refusal,
     ) {
         self.refuse(flow, refusal.reason);
         let extra = refusal.headers.iter();
         let extra: Vec<(&str, &str)> = extra.map(|(name, value)| (*name, value.as_str())).collect();
-        self.reply_once(flow, headers, size, refusal.status, &extra);
+        self.reply_once(now, dialog, flow, headers, refusal.status, &extra);
     }
 
-    /// Answers without remembering anything: a duplicate gets the same again, an ACK is ignored. To a source
-    /// that may be forged (UDP, not trusted) never more bytes than came: first the optional headers go, of several
-    /// challenges all but the last one, which everybody understands, then the answer.
+    /// Answers without remembering anything: a duplicate gets the same again, an ACK is ignored. Where it would be
+    /// more than came from there, first the optional headers go, of several challenges all but the last one, which
+    /// everybody understands, then the answer.
     fn reply_once(
         &mut self,
+        now: Instant,
+        dialog: Option<DialogId>,
         flow: Flow,
         headers: &Headers,
-        size: usize,
         status: u16,
         extra: &[(&str, &str)],
     ) {
@@ -376,23 +397,30 @@ impl Endpoint {
         let parts = ["Call-ID", "From", "CSeq"]
             .map(|name| headers.first(name).unwrap_or_default().as_bytes());
         let tag = self.tokens.of(&parts);
-        let may_be_longer = !self.may_be_forged(flow);
         let last = extra
             .get(extra.len().saturating_sub(1)..)
             .unwrap_or_default();
-        for (headers, compact) in [(extra, false), (last, true), (&[], true)] {
-            let bytes = head.compose(&Reply {
+        let composed = |headers, compact| {
+            head.compose(&Reply {
                 status,
                 tag: Some(&tag),
                 headers,
                 compact,
                 ..Reply::default()
-            });
-            if may_be_longer || bytes.len() <= size {
-                return self.send(flow, bytes);
-            }
-        }
-        self.refuse(flow, "answer longer than request");
+            })
+        };
+        let peer = flow.peer().ip();
+        let is_weighed = self.is_weighed(dialog, flow);
+        let fits = |bytes: &Bytes| !is_weighed || self.strangers.covers(now, peer, bytes.len());
+        let whole = composed(extra, false);
+        let bytes = if fits(&whole) {
+            whole
+        } else {
+            Some(composed(last, true))
+                .filter(fits)
+                .unwrap_or_else(|| composed(&[], true))
+        };
+        self.send_in(now, dialog, flow, bytes);
     }
 }
 

@@ -16,31 +16,18 @@ use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server::Server;
 
 impl Endpoint {
-    pub(super) fn handle_within(
-        &mut self,
-        now: Instant,
-        flow: Flow,
-        request: &Request,
-        size: usize,
-    ) {
+    pub(super) fn handle_within(&mut self, now: Instant, flow: Flow, request: &Request) {
         let Some(id) = self.find_dialog(request) else {
-            return self.refuse_request(
-                flow,
-                &request.headers,
-                size,
-                &Refusal::plain(481, "no such call"),
-            );
+            let refusal = Refusal::plain(481, "no such call");
+            return self.refuse_request(now, None, flow, &request.headers, &refusal);
         };
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
+        dialog.note_request(flow);
         if dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
-            return self.refuse_request(
-                flow,
-                &request.headers,
-                usize::MAX,
-                &Refusal::plain(500, "old CSeq"),
-            );
+            let refusal = Refusal::plain(500, "old CSeq");
+            return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
         let ends = request.method == Method::Bye;
         if !ends
@@ -49,7 +36,7 @@ impl Endpoint {
                 .take(now, REQUESTS_PER_SECOND, REQUESTS_BURST)
         {
             let refusal = Refusal::with(500, "requests in one call", "Retry-After", "1");
-            return self.refuse_request(flow, &request.headers, usize::MAX, &refusal);
+            return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
         // Gaps are fine (section 12.2.2). The way back is the one the peer used last.
         dialog.remote_cseq = Some(request.cseq);
@@ -80,6 +67,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
+        dialog.note_request(flow);
         let news = match &dialog.peer_offer {
             PeerOffer::Answered(answered) if answered.cseq == request.cseq => answered.news,
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => return,
@@ -166,7 +154,8 @@ impl Endpoint {
 
     fn handle_reinvite(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
         let tag = self.local_tag(id);
-        let transaction = self.open_invite(now, flow, request, tag, id, None);
+        let transaction = self.open_invite(flow, request, tag, id, None);
+        self.try_it(now, transaction);
         self.offer_to_gateway(now, request, id, transaction, asked_by(request));
     }
 

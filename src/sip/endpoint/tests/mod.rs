@@ -10,6 +10,7 @@ mod midcall;
 mod mutations;
 mod proving;
 mod reliable;
+mod strangers;
 mod stream;
 mod trunks;
 
@@ -48,11 +49,22 @@ impl Bench {
         Self::with(|_| {})
     }
 
+    /// Whose peer nothing speaks for.
+    fn of_a_stranger(change: impl FnOnce(&mut EndpointConfig)) -> Self {
+        Self::with(|config| {
+            config.trusted.clear();
+            change(config);
+        })
+    }
+
     fn with(change: impl FnOnce(&mut EndpointConfig)) -> Self {
         let mut config = EndpointConfig {
             udp_contacts: vec![PerFamily::both("198.51.100.1:5060".to_owned())],
             tcp_contact: PerFamily::both("198.51.100.1:5060".to_owned()),
             tls_contact: PerFamily::both("sip.example.org:5061".to_owned()),
+            trusted: ["192.0.2.0/24", "2001:db8::/32"]
+                .map(|network| network.parse().unwrap())
+                .to_vec(),
             ..EndpointConfig::default()
         };
         change(&mut config);

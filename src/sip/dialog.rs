@@ -8,10 +8,11 @@ use bytes::Bytes;
 use crate::sip::address::{self, NameAddr};
 use crate::sip::compose::RequestHead;
 use crate::sip::event::{DialogId, Flow, TrunkId};
-use crate::sip::limits::{TokenBucket, host_of};
+use crate::sip::limits::TokenBucket;
 use crate::sip::message::{Headers, Request, Response};
 use crate::sip::provisional::{self, Provisional};
 use crate::sip::session::{self, Session, Terms};
+use crate::sip::strangers::Reach;
 use crate::sip::timers::earliest;
 use crate::sip::transaction::{Timing, TransactionId};
 
@@ -40,10 +41,7 @@ pub(crate) struct Dialog {
     pub(crate) flow: Option<Flow>,
     /// Called by a SIPS URI: ours is one too (RFC 3261 section 12.1.1).
     pub(crate) sips: bool,
-    /// The host that our tag was told first: whoever repeats it from there has got what is sent there.
-    told: IpAddr,
-    /// The host that has shown that what is sent there arrives.
-    reached: Option<IpAddr>,
+    pub(crate) reach: Reach,
     local_cseq: u32,
     pub(crate) remote_cseq: Option<u32>,
     pub(crate) stage: Stage,
@@ -210,8 +208,7 @@ impl Dialog {
             host_port: place.host_port,
             sips: place.sips,
             flow: Some(place.flow),
-            told: host_of(place.flow.peer().ip()),
-            reached: None,
+            reach: Reach::of_a_caller(place.flow),
             local_cseq: 0,
             remote_cseq: Some(request.cseq),
             stage: Stage::Ringing,
@@ -255,8 +252,7 @@ impl Dialog {
             host_port,
             sips: false,
             flow: Some(flow),
-            told: host_of(flow.peer().ip()),
-            reached: None,
+            reach: Reach::Chosen,
             local_cseq: origin.cseq,
             remote_cseq: None,
             stage,
@@ -288,29 +284,6 @@ impl Dialog {
         self.routes.reverse();
         self.refresh_target(&response.headers);
         self.learn(&response.headers);
-    }
-
-    /// A request of the peer came this way. What he repeats to somebody else's address shows nothing: he knows our
-    /// tag by now.
-    pub(crate) fn note_request(&mut self, flow: Flow) {
-        if host_of(flow.peer().ip()) == self.told {
-            self.note_reached(flow);
-        }
-    }
-
-    /// Audio of the peer came to the port that only our answer named.
-    pub(crate) fn note_audio(&mut self) {
-        self.reached.get_or_insert(self.told);
-    }
-
-    /// What is sent this way arrives.
-    pub(crate) fn note_reached(&mut self, flow: Flow) {
-        self.reached = Some(host_of(flow.peer().ip()));
-    }
-
-    /// Does what is sent this way go to nobody who didn't ask for it? Whom we call, we have chosen.
-    pub(crate) fn reaches(&self, flow: Flow) -> bool {
-        self.ours || self.reached == Some(host_of(flow.peer().ip()))
     }
 
     /// What the peer says of itself; who says nothing can't.

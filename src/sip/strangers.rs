@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::sip::event::Flow;
 use crate::sip::limits::host_of;
 
 /// One account for each host; those that there is no room for share one.
@@ -95,6 +96,66 @@ impl Account {
     }
 }
 
+/// Whether what is sent to the peer of a call is known to arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// It is we who call: nobody has us do it.
+    Chosen,
+    /// Our tag was told there first: whoever repeats it from there has got it.
+    Told(IpAddr),
+    /// The host that was told our tag, and the one that has shown that what is sent there arrives.
+    Shown { told: IpAddr, by: IpAddr },
+}
+
+impl Reach {
+    pub(crate) fn of_a_caller(flow: Flow) -> Self {
+        Self::Told(host(flow))
+    }
+
+    /// A request of the peer came this way. What he repeats from somebody else's address shows nothing: he knows
+    /// our tag by now.
+    pub(crate) fn note_request(&mut self, flow: Flow) {
+        if self.told() == Some(host(flow)) {
+            self.note_arrival(flow);
+        }
+    }
+
+    /// Audio of the peer came to the port that only our answer named.
+    pub(crate) fn note_audio(&mut self) {
+        if let Self::Told(told) = *self {
+            *self = Self::Shown { told, by: told };
+        }
+    }
+
+    /// What was sent this way arrived.
+    pub(crate) fn note_arrival(&mut self, flow: Flow) {
+        if let Some(told) = self.told() {
+            let by = host(flow);
+            *self = Self::Shown { told, by };
+        }
+    }
+
+    /// Does what is sent this way go to nobody who didn't ask for it?
+    pub(crate) fn covers(&self, flow: Flow) -> bool {
+        match self {
+            Self::Chosen => true,
+            Self::Told(_) => false,
+            Self::Shown { by, .. } => *by == host(flow),
+        }
+    }
+
+    const fn told(&self) -> Option<IpAddr> {
+        match self {
+            Self::Chosen => None,
+            Self::Told(told) | Self::Shown { told, .. } => Some(*told),
+        }
+    }
+}
+
+fn host(flow: Flow) -> IpAddr {
+    host_of(flow.peer().ip())
+}
+
 /// What is kept of a host that has sent more: nobody can save up for one burst.
 const BYTES_MAX: usize = 64 * 1024;
 /// As long as an answer may be repeated, twice.
@@ -106,7 +167,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
-    fn host(n: u8) -> IpAddr {
+    fn ip(n: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, n])
     }
 
@@ -114,14 +175,14 @@ mod tests {
     fn no_host_gets_more_than_came_from_it() {
         let now = Instant::now();
         let mut strangers = Strangers::new(9);
-        assert!(!strangers.spend(now, host(1), 1));
-        strangers.credit(now, host(1), 500);
-        strangers.credit(now, host(1), 400);
-        assert!(!strangers.spend(now, host(2), 1));
-        assert!(!strangers.spend(now, host(1), 901));
-        assert!(strangers.spend(now, host(1), 600));
-        assert!(strangers.spend(now, host(1), 300));
-        assert!(!strangers.spend(now, host(1), 1));
+        assert!(!strangers.spend(now, ip(1), 1));
+        strangers.credit(now, ip(1), 500);
+        strangers.credit(now, ip(1), 400);
+        assert!(!strangers.spend(now, ip(2), 1));
+        assert!(!strangers.spend(now, ip(1), 901));
+        assert!(strangers.spend(now, ip(1), 600));
+        assert!(strangers.spend(now, ip(1), 300));
+        assert!(!strangers.spend(now, ip(1), 1));
     }
 
     #[test]
@@ -129,12 +190,12 @@ mod tests {
         let now = Instant::now();
         let mut strangers = Strangers::new(9);
         for _ in 0..1000 {
-            strangers.credit(now, host(1), 8000);
+            strangers.credit(now, ip(1), 8000);
         }
-        assert!(!strangers.spend(now, host(1), BYTES_MAX + 1));
-        assert!(strangers.spend(now, host(1), BYTES_MAX));
-        strangers.credit(now, host(1), 100);
-        assert!(!strangers.spend(now + KEPT_FOR, host(1), 100));
+        assert!(!strangers.spend(now, ip(1), BYTES_MAX + 1));
+        assert!(strangers.spend(now, ip(1), BYTES_MAX));
+        strangers.credit(now, ip(1), 100);
+        assert!(!strangers.spend(now + KEPT_FOR, ip(1), 100));
     }
 
     #[test]
@@ -142,14 +203,14 @@ mod tests {
         let now = Instant::now();
         let mut strangers = Strangers::new(2);
         for n in 1..=4 {
-            strangers.credit(now, host(n), 100);
+            strangers.credit(now, ip(n), 100);
         }
         assert_eq!(strangers.accounts.len(), 2);
-        assert!(strangers.spend(now, host(1), 100));
-        assert!(strangers.spend(now, host(3), 200));
-        assert!(!strangers.spend(now, host(4), 1));
+        assert!(strangers.spend(now, ip(1), 100));
+        assert!(strangers.spend(now, ip(3), 200));
+        assert!(!strangers.spend(now, ip(4), 1));
         let later = now + KEPT_FOR;
-        strangers.credit(later, host(5), 100);
+        strangers.credit(later, ip(5), 100);
         assert_eq!(strangers.accounts.len(), 1);
     }
 }

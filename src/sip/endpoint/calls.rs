@@ -169,7 +169,7 @@ impl Endpoint {
         let call = purpose.dialog().and_then(|id| self.dialogs.get_mut(&id));
         if let Some(call) = call.filter(|_| host_of(from.peer().ip()) == host_of(flow.peer().ip()))
         {
-            call.note_reached(flow);
+            call.reach.note_arrival(flow);
         }
         match &mut entry.machine {
             ClientMachine::Other(machine) => {

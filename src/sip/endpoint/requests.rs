@@ -206,7 +206,7 @@ impl Endpoint {
         let mut call = Dialog::incoming(now, dialog, request, place, waiting);
         // Who proved it by an answer to our challenge got that.
         if trunk.is_some() {
-            call.note_reached(flow);
+            call.reach.note_arrival(flow);
         }
         self.insert_dialog(call);
         self.try_it(now, transaction);

@@ -16,7 +16,7 @@ impl Endpoint {
     /// Audio of this call's peer has come to a port that he knows from our answer.
     pub fn heard(&mut self, dialog: DialogId) {
         if let Some(call) = self.dialogs.get_mut(&dialog) {
-            call.note_audio();
+            call.reach.note_audio();
         }
     }
 
@@ -67,7 +67,7 @@ impl Endpoint {
     /// Must what goes there be paid for by what came from there?
     pub(super) fn is_weighed(&self, dialog: Option<DialogId>, flow: Flow) -> bool {
         let call = dialog.and_then(|id| self.dialogs.get(&id));
-        self.may_be_forged(flow) && !call.is_some_and(|call| call.reaches(flow))
+        self.may_be_forged(flow) && !call.is_some_and(|call| call.reach.covers(flow))
     }
 
     /// Could somebody else have sent this, to have our answers sent to that address? Not over a stream, and

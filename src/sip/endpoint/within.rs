@@ -24,7 +24,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
-        dialog.note_request(flow);
+        dialog.reach.note_request(flow);
         if dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
             let refusal = Refusal::plain(500, "old CSeq");
             return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
@@ -67,7 +67,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
-        dialog.note_request(flow);
+        dialog.reach.note_request(flow);
         let news = match &dialog.peer_offer {
             PeerOffer::Answered(answered) if answered.cseq == request.cseq => answered.news,
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => return,

@@ -2,25 +2,27 @@
 //! Owned by one media thread at a time; moved, never shared.
 
 mod codecs;
+mod consent;
 mod figures;
 mod gate;
 mod hold;
 mod inbound;
 mod liveness;
 mod losses;
+mod outbound;
 mod reporting;
 mod treated;
 
 pub use codecs::CodecSet;
 pub use inbound::Sifted;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::media::clip::Rendition;
 use crate::media::codec::Codec;
 use crate::media::command::{EngineEvent, LegKind, LegSlot, Refusals};
+use crate::media::leg::consent::Consent;
 use crate::media::leg::figures::Received;
 use crate::media::leg::gate::Gate;
 use crate::media::leg::hold::Hold;
@@ -30,10 +32,10 @@ use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
 use crate::media::prefetch::prefetch;
 use crate::media::receive::FrameKind;
-use crate::media::rtcp::{NtpClock, REPORT_BYTES_MAX, RtcpReport, SenderInfo};
+use crate::media::rtcp::NtpClock;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
 use crate::media::source::SourceLock;
-use crate::media::srtp::{Kind, Srtp};
+use crate::media::srtp::Srtp;
 use crate::media::treatment::Treatment;
 use crate::media::voice::Voice;
 use crate::units::{FRAME, LegId};
@@ -69,6 +71,7 @@ pub struct Leg {
     prompted_at: Option<Instant>,
     refused: Refusals,
     gate: Gate,
+    consent: Consent,
 }
 
 /// Where the sound comes from that a leg in a bridge is sent.
@@ -190,6 +193,7 @@ impl Leg {
             prompted_at: None,
             refused: Refusals::default(),
             gate: Gate::new(now),
+            consent: Consent::default(),
             parameters,
         }
     }
@@ -207,6 +211,9 @@ impl Leg {
         std::mem::swap(&mut self.srtp, &mut update.srtp);
         self.packetiser.change(&update.parameters, update.origin);
         self.source.expect(&update.parameters);
+        if update.parameters.remote_rtp != self.parameters.remote_rtp {
+            self.consent.move_on();
+        }
         self.hold.update(update.parameters.direction);
         self.liveness.begin(now);
         self.rtcp.described = update.parameters.remote_rtcp;
@@ -360,85 +367,12 @@ impl Leg {
             return;
         }
         if self.echo && !self.player.is_playing() {
-            self.codecs_echo(frame);
+            self.codecs.encode_echo(frame);
             self.send(frame, slot, sink);
         } else {
             self.send_solo(tick, slot, frame, sink);
         }
         self.send_report(tick.now, slot, sink);
-    }
-
-    /// Sends what is encoded already: the prompt, else music, else silence.
-    pub(super) fn send_solo(
-        &mut self,
-        tick: &Tick<'_>,
-        slot: LegSlot,
-        frame: &mut PacketBuffer,
-        sink: &mut impl Transmit,
-    ) {
-        self.hears = Hears::Fresh;
-        self.fill_solo(tick, frame);
-        if self.player.is_playing() && self.player.at_start() {
-            self.packetiser.mark();
-        }
-        self.advance_player(tick.now);
-        self.send(frame, slot, sink);
-    }
-
-    /// Sends an encoded frame under this leg's header, where audio flows that way.
-    pub(super) fn send(
-        &mut self,
-        frame: &mut PacketBuffer,
-        slot: LegSlot,
-        sink: &mut impl Transmit,
-    ) {
-        let Some(to) = self.destination() else {
-            self.packetiser.skip_frames(1, |_| {});
-            return;
-        };
-        let (sent, srtp) = (&mut self.sent, &mut self.srtp);
-        self.packetiser.send_frame(frame, |packet| {
-            *sent += 1;
-            protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
-        });
-    }
-
-    /// Sends an RTCP report where one is due.
-    pub(super) fn send_report(&mut self, now: Instant, slot: LegSlot, sink: &mut impl Transmit) {
-        if !self.rtcp.schedule.take_due(now) {
-            return;
-        }
-        let reception = self.codecs.receiver.report_block(now);
-        if let Some(report) = &reception {
-            self.rtcp.losses.note_seen(now, report.fraction_lost);
-        }
-        let to = self.rtcp.destination(self.source.destination());
-        let Some(to) = to.filter(|_| self.may_send()) else {
-            return;
-        };
-        let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
-            ntp: self.config.clock.at(now),
-            rtp: self.packetiser.timestamp(),
-            packets: self.packetiser.packets(),
-            octets: self.packetiser.octets(),
-        });
-        let report = RtcpReport {
-            ssrc: self.packetiser.ssrc(),
-            sender_info,
-            reception,
-            cname: self.rtcp.cname.as_str(),
-            bye: false,
-        };
-        let mut buffer = [0; REPORT_BYTES_MAX];
-        if let Some(packet) = report
-            .write(&mut buffer)
-            .and_then(|length| buffer.get(..length))
-        {
-            let muxed = self.rtcp.muxed;
-            protected(&mut self.srtp, Kind::Rtcp, packet, |packet| {
-                sink.rtcp(slot, to, muxed, packet);
-            });
-        }
     }
 
     /// The whisper's sound for this frame, at the leg's own rate, and the player goes on.
@@ -450,7 +384,8 @@ impl Leg {
 
     /// The player goes one frame on.
     pub(super) fn advance_player(&mut self, now: Instant) {
-        if self.player.is_playing() {
+        // Who isn't sent anything yet is told it when he is.
+        if self.player.is_playing() && self.may_send() {
             if self.destination().is_some() {
                 self.prompted_at.get_or_insert(now);
             }
@@ -529,66 +464,6 @@ impl Leg {
     #[must_use]
     pub const fn parameters(&self) -> &MediaParameters {
         &self.parameters
-    }
-
-    fn skip(&mut self, frames: u32, slot: LegSlot, sink: &mut impl Transmit) {
-        let (to, srtp) = (self.destination(), &mut self.srtp);
-        self.packetiser.skip_frames(frames, |packet| {
-            if let Some(to) = to {
-                protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
-            }
-        });
-    }
-
-    fn destination(&self) -> Option<SocketAddr> {
-        let to = self.source.destination();
-        let may = self.parameters.direction.sends() && self.may_send();
-        let usable = may && to.port() != 0 && !to.ip().is_unspecified();
-        usable.then_some(to)
-    }
-
-    /// Are the keys there, where there are to be some, and is it known that the peer is where he says?
-    fn may_send(&self) -> bool {
-        let is_there = !self.parameters.awaits_audio || self.source.is_locked();
-        is_there && !self.parameters.awaits_keys()
-    }
-
-    fn fill_solo(&mut self, tick: &Tick<'_>, frame: &mut PacketBuffer) {
-        let codec = self.parameters.codec;
-        let prompt = self.player.current();
-        if let Some(payload) = prompt
-            .filter(|(r, _)| r.codec == codec)
-            .and_then(|(r, n)| r.frame(n))
-        {
-            frame.set_payload(payload);
-            return;
-        }
-        let same_rate = prompt.filter(|(r, _)| r.codec.sample_rate() == codec.sample_rate());
-        if let Some(pcm) = same_rate.and_then(|(r, n)| r.frame_pcm(n)) {
-            self.codecs.encode(pcm, frame);
-            return;
-        }
-        let music = self
-            .music
-            .as_ref()
-            .filter(|music| prompt.is_none() && music.codec == codec);
-        let payload = music.and_then(|music| {
-            let position = tick.frame().checked_rem(music.frames() as u64)?;
-            music.frame(usize::try_from(position).ok()?)
-        });
-        frame.set_payload(payload.unwrap_or_else(|| tick.silence.payload(codec)));
-    }
-
-    fn codecs_echo(&mut self, frame: &mut PacketBuffer) {
-        self.codecs.encode_echo(frame);
-    }
-}
-
-/// A packet as it goes onto the wire.
-fn protected(srtp: &mut Option<Box<Srtp>>, kind: Kind, packet: &[u8], send: impl FnOnce(&[u8])) {
-    match srtp {
-        Some(srtp) => srtp.protect(kind, packet, send),
-        None => send(packet),
     }
 }
 

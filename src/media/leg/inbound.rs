@@ -110,6 +110,7 @@ impl Leg {
         let Some(report) = received.about_us else {
             return;
         };
+        self.consent.note_report();
         self.rtcp.losses.note_told(now, report.fraction_lost);
         if let Some(round_trip) = report.round_trip(self.config.clock.at(now)) {
             self.rtcp.round_trip = Some(round_trip);
@@ -118,6 +119,7 @@ impl Leg {
 
     fn receive(&mut self, now: Instant, packet: &[u8]) {
         if !self.parameters.direction.receives() {
+            self.consent.note_packet();
             self.liveness.heard(now);
             return;
         }
@@ -127,6 +129,7 @@ impl Leg {
             | PacketVerdict::Duplicate
             | PacketVerdict::Late
             | PacketVerdict::Overflow => {
+                self.consent.note_packet();
                 self.liveness.heard(now);
                 self.liveness.heard_audio();
             }

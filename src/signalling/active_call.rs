@@ -18,6 +18,7 @@ use crate::media::codec::Codec;
 use crate::media::parameters::MediaParameters;
 use crate::signalling::quality::QualityWindow;
 use crate::sip::event::{DialogId, TrunkId};
+use crate::sip::limits::host_of;
 use crate::sip::sdp::LocalMedia;
 use crate::units::{DialplanPlace, LegId, Voice};
 
@@ -175,14 +176,18 @@ pub(crate) struct Saying {
 }
 
 impl ActiveCall {
-    /// A call that has just arrived.
     /// Must his audio come first? Where keys come by a handshake, that shows where he is.
     pub(crate) fn awaits_audio(&self, agreed: &MediaParameters) -> bool {
-        let is_where_he_calls_from = self.source == Some(agreed.remote_rtp.ip().to_canonical());
-        let is_reached = self.is_reached && is_where_he_calls_from;
+        let is_reached = self.is_reached && self.calls_from(agreed.remote_rtp.ip());
         self.is_stranger && self.secured.is_none() && !is_reached
     }
 
+    /// Is that where his signalling comes from?
+    pub(crate) fn calls_from(&self, ip: IpAddr) -> bool {
+        self.source.map(host_of) == Some(host_of(ip))
+    }
+
+    /// A call that has just arrived.
     pub(crate) fn new(call: Call, line: Line, source: Option<IpAddr>) -> Self {
         Self {
             call,

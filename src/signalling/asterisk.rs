@@ -586,7 +586,6 @@ fn parameters(codec: Codec, remote: SocketAddr) -> MediaParameters {
             clock: 8_000,
         }),
         signalling_source: Some(remote.ip()),
-        awaits_audio: false,
         ..MediaParameters::plain(codec, remote)
     }
 }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use super::active_call::{ActiveCall, Secured};
+use super::active_call::{ActiveCall, Line, Secured};
 use super::counters::HandshakeEnd;
 use super::gateway::Gateway;
 use super::occupancy;
@@ -226,6 +226,9 @@ impl Gateway {
             if agreed.srtp.is_some() && !had_keys {
                 tracing::debug!(call = %id, "keys by a handshake");
                 self.counters.handshake_ended(HandshakeEnd::Completed);
+                if let Line::Sip { dialog, .. } = active.line {
+                    self.endpoint.heard(dialog);
+                }
             }
         }
         if !secured.handshake.is_under_way() && std::mem::take(&mut secured.acknowledged) {

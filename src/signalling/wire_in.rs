@@ -201,13 +201,21 @@ impl Gateway {
                 if self.settings.is_trusted(source) {
                     return None;
                 }
-                let most_of_all = self.settings.calls_max - self.settings.calls_max / 4;
-                if self.calls.len() >= most_of_all {
+                if self.is_full_for_strangers() {
                     return Some(Refused::Calls);
                 }
                 (self.occupancy.of(peer) >= most).then_some(Refused::CallsPerSource)
             }
         }
+    }
+
+    /// The last quarter is for trusted peers; and no more than a quarter is for calls whose callers haven't shown
+    /// yet that they are there.
+    fn is_full_for_strangers(&self) -> bool {
+        let quarter = self.settings.calls_max / 4;
+        let unshown = |active: &&ActiveCall| active.is_stranger && !active.is_reached;
+        self.calls.len() >= self.settings.calls_max - quarter
+            || self.calls.values().filter(unshown).count() > quarter
     }
 
     /// Has this trunk as many calls as it may have, both ways together?
@@ -238,9 +246,12 @@ impl Gateway {
         };
         active.is_reached = true;
         let agreed = active.media.as_ref().and_then(|media| media.agreed);
-        if let Some(agreed) = agreed.filter(|agreed| agreed.awaits_audio)
-            && !active.awaits_audio(&agreed)
-        {
+        let Some(agreed) = agreed.filter(|agreed| agreed.awaits_audio) else {
+            return;
+        };
+        if active.awaits_audio(&agreed) {
+            tracing::info!(call = %id, "a stranger wants his audio elsewhere than he calls from: he gets none before some comes from there");
+        } else {
             // The leg that this agreement was made for is there.
             let _connected = self.connect(now, id, agreed, None);
         }
@@ -441,7 +452,10 @@ impl Gateway {
     /// His audio comes to the port that only our answer named.
     fn audio_came(&mut self, leg: LegId) {
         let active = self.by_leg.get(&leg).and_then(|id| self.calls.get(id));
-        if let Some(Line::Sip { dialog, .. }) = active.map(|active| &active.line) {
+        let Some(active) = active else { return };
+        let agreed = active.media.as_ref().and_then(|media| media.agreed);
+        let is_his = agreed.is_some_and(|agreed| active.calls_from(agreed.remote_rtp.ip()));
+        if let (Line::Sip { dialog, .. }, true) = (&active.line, is_his) {
             self.endpoint.heard(*dialog);
         }
     }

@@ -252,7 +252,7 @@ impl Dialog {
             host_port,
             sips: false,
             flow: Some(flow),
-            reach: Reach::Chosen,
+            reach: Reach::of_a_callee(flow),
             local_cseq: origin.cseq,
             remote_cseq: None,
             stage,

@@ -30,11 +30,6 @@ impl TokenBucket {
         }
     }
 
-    /// What was taken last counts for nothing.
-    pub(crate) fn give_back(&mut self, burst: f64) {
-        self.tokens = (self.tokens + 1.0).min(burst);
-    }
-
     fn level(&self, now: Instant, per_second: f64, burst: f64) -> f64 {
         let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
         (self.tokens + elapsed * per_second).min(burst)
@@ -88,7 +83,7 @@ impl SourceLimits {
     pub(crate) fn give_back(&mut self, source: IpAddr) {
         let bucket = self.buckets.get_mut(&host_of(source));
         if let Some(bucket) = bucket.or(self.overflow.as_mut()) {
-            bucket.give_back(self.burst);
+            bucket.tokens = (bucket.tokens + 1.0).min(self.burst);
         }
     }
 

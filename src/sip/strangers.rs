@@ -98,57 +98,50 @@ impl Account {
 
 /// Whether what is sent to the peer of a call is known to arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    /// It is we who call: nobody has us do it.
-    Chosen,
-    /// Our tag was told there first: whoever repeats it from there has got it.
-    Told(IpAddr),
-    /// The host that was told our tag, and the one that has shown that what is sent there arrives.
-    Shown { told: IpAddr, by: IpAddr },
+pub(crate) struct Reach {
+    /// The host that was told our tag first: who repeats it from there has got it.
+    told: IpAddr,
+    /// The one that has shown that what is sent there arrives.
+    shown: Option<IpAddr>,
 }
 
 impl Reach {
+    /// We call: nobody has us do it.
+    pub(crate) fn of_a_callee(flow: Flow) -> Self {
+        Self {
+            told: host(flow),
+            shown: Some(host(flow)),
+        }
+    }
+
     pub(crate) fn of_a_caller(flow: Flow) -> Self {
-        Self::Told(host(flow))
+        Self {
+            told: host(flow),
+            shown: None,
+        }
     }
 
     /// A request of the peer came this way. What he repeats from somebody else's address shows nothing: he knows
     /// our tag by now.
     pub(crate) fn note_request(&mut self, flow: Flow) {
-        if self.told() == Some(host(flow)) {
+        if self.told == host(flow) {
             self.note_arrival(flow);
         }
     }
 
-    /// Audio of the peer came to the port that only our answer named.
+    /// Audio of the peer came from there to the port that only our answer named.
     pub(crate) fn note_audio(&mut self) {
-        if let Self::Told(told) = *self {
-            *self = Self::Shown { told, by: told };
-        }
+        self.shown.get_or_insert(self.told);
     }
 
     /// What was sent this way arrived.
     pub(crate) fn note_arrival(&mut self, flow: Flow) {
-        if let Some(told) = self.told() {
-            let by = host(flow);
-            *self = Self::Shown { told, by };
-        }
+        self.shown = Some(host(flow));
     }
 
     /// Does what is sent this way go to nobody who didn't ask for it?
     pub(crate) fn covers(&self, flow: Flow) -> bool {
-        match self {
-            Self::Chosen => true,
-            Self::Told(_) => false,
-            Self::Shown { by, .. } => *by == host(flow),
-        }
-    }
-
-    const fn told(&self) -> Option<IpAddr> {
-        match self {
-            Self::Chosen => None,
-            Self::Told(told) | Self::Shown { told, .. } => Some(*told),
-        }
+        self.shown == Some(host(flow))
     }
 }
 

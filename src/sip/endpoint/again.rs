@@ -26,6 +26,7 @@ impl Purpose {
             | Self::Acknowledge(dialog)
             | Self::Info(dialog)
             | Self::Refresh(dialog)
+            | Self::Look(dialog)
             | Self::Bye(dialog) => Some(dialog),
             Self::Register(_) | Self::Qualify(_) | Self::Branch(_) | Self::Anything => None,
         }
@@ -208,6 +209,7 @@ impl Endpoint {
                 | Purpose::Acknowledge(_)
                 | Purpose::Info(_)
                 | Purpose::Refresh(_)
+                | Purpose::Look(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
                 | Purpose::Qualify(_)

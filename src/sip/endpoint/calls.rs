@@ -166,10 +166,15 @@ impl Endpoint {
             return;
         };
         let (purpose, flow) = (entry.purpose, entry.head.flow);
+        // Who knows nothing of the call isn't its peer.
+        let is_known = !matches!(response.status, 404 | 408 | 481);
+        let is_from_there = host_of(from.peer().ip()) == host_of(flow.peer().ip());
         let call = purpose.dialog().and_then(|id| self.dialogs.get_mut(&id));
-        if let Some(call) = call.filter(|_| host_of(from.peer().ip()) == host_of(flow.peer().ip()))
-        {
+        if let Some(call) = call.filter(|_| is_known && is_from_there) {
             call.reach.note_arrival(flow);
+            if matches!(purpose, Purpose::Look(_)) {
+                call.flow = Some(flow);
+            }
         }
         match &mut entry.machine {
             ClientMachine::Other(machine) => {
@@ -209,6 +214,7 @@ impl Endpoint {
             // The peer knows nothing of the call, or is gone (RFC 3261 section 12.2.1.2).
             Purpose::Info(dialog) if matches!(response.status, 408 | 481) => self.lose(now, dialog),
             Purpose::Info(_)
+            | Purpose::Look(_)
             | Purpose::Branch(_)
             | Purpose::Anything
             | Purpose::Acknowledge(_)
@@ -263,6 +269,7 @@ impl Endpoint {
                 | Purpose::Acknowledge(_)
                 | Purpose::Info(_)
                 | Purpose::Refresh(_)
+                | Purpose::Look(_)
                 | Purpose::Bye(_)
                 | Purpose::Register(_)
                 | Purpose::Qualify(_)

@@ -87,8 +87,9 @@ pub struct Endpoint {
     trunks: Vec<Trunk>,
     schedule: Schedule<Timer>,
     sources: SourceLimits,
-    /// New calls of all sources together that are not trusted.
-    newcomers: Option<TokenBucket>,
+    /// New calls of all sources together that are not trusted: by connections, and by datagrams, which anybody can
+    /// make up.
+    newcomers: [Option<TokenBucket>; 2],
     strangers: Strangers,
     doorkeeper: Doorkeeper,
     counters: Counters,
@@ -124,6 +125,8 @@ struct ServerEntry {
     /// The dialog whose answer it waits for.
     dialog: Option<DialogId>,
     tag: String,
+    /// What was answered had to be paid for by what came.
+    is_weighed: bool,
 }
 
 enum ServerMachine {
@@ -156,6 +159,8 @@ enum Purpose {
     Acknowledge(DialogId),
     Info(DialogId),
     Refresh(DialogId),
+    /// OPTIONS: is he where his requests come from?
+    Look(DialogId),
     Bye(DialogId),
     Register(TrunkId),
     /// OPTIONS.
@@ -187,7 +192,7 @@ impl Endpoint {
                 limits.source_invites_burst,
                 limits.sources,
             ),
-            newcomers: None,
+            newcomers: [None, None],
             strangers: Strangers::new(limits.sources),
             doorkeeper: Doorkeeper::new(seed, limits.sources),
             config,
@@ -476,6 +481,13 @@ impl Endpoint {
 }
 
 impl ServerMachine {
+    fn handle_retransmission(&self) -> Option<Bytes> {
+        match self {
+            Self::Invite(machine) => machine.handle_retransmission(),
+            Self::Other(machine) => machine.handle_retransmission(),
+        }
+    }
+
     fn respond(&mut self, now: Instant, status: u16, bytes: &Bytes) -> bool {
         match self {
             Self::Invite(machine) => machine.respond(now, status, bytes),

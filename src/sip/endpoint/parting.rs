@@ -153,9 +153,12 @@ impl Endpoint {
             ServerMachine::Invite(machine) => machine.handle_timeout(now),
             ServerMachine::Other(machine) => machine.handle_timeout(now),
         };
-        let (flow, dialog) = (entry.flow, entry.dialog);
-        if let Fired::Again(bytes) = fired {
-            self.send_again(now, dialog, flow, bytes);
+        let (flow, is_weighed) = (entry.flow, entry.is_weighed);
+        if let Fired::Again(bytes) = fired
+            && !is_weighed
+        {
+            self.counters.retransmissions += 1;
+            self.send(flow, bytes);
         }
         self.settle_server(id);
     }
@@ -172,8 +175,7 @@ impl Endpoint {
         match fired {
             Fired::Nothing => self.settle_client(id),
             Fired::Again(bytes) => {
-                self.counters.retransmissions += 1;
-                self.ask(now, purpose, flow, bytes);
+                self.ask_repeatedly(purpose, flow, bytes);
                 self.settle_client(id);
             }
             Fired::TimedOut => self.fail_client(now, id, 408),
@@ -188,8 +190,11 @@ impl Endpoint {
                 Due::Nothing => break,
                 Due::Repeat(bytes) => {
                     if let Some(flow) = flow {
-                        self.send_again(now, Some(id), flow, bytes);
+                        self.send_again(Some(id), flow, bytes);
                     }
+                }
+                Due::NoAck if flow.is_some_and(|flow| self.is_weighed(Some(id), flow)) => {
+                    self.never_was_there(id);
                 }
                 Due::NoAck => match leaving {
                     Stage::Leaving { bye } => self.send_bye(now, id, bye.unwrap_or(NORMAL)),
@@ -215,6 +220,16 @@ impl Endpoint {
             }
         }
         self.settle_dialog(id);
+    }
+
+    /// Nobody has shown that he got our answer: there is nobody to say goodbye to.
+    fn never_was_there(&mut self, id: DialogId) {
+        let call = self.dialogs.get(&id);
+        let is_leaving = call.is_some_and(|call| matches!(call.stage, Stage::Leaving { .. }));
+        self.remove_dialog(id);
+        if !is_leaving {
+            self.tell(SipEvent::Lost { dialog: id });
+        }
     }
 
     /// Our INVITE rang too long: CANCEL. Its CANCEL stayed without effect: forget it.
@@ -293,6 +308,7 @@ impl Endpoint {
             Purpose::Acknowledge(_)
             | Purpose::Info(_)
             | Purpose::Refresh(_)
+            | Purpose::Look(_)
             | Purpose::Branch(_)
             | Purpose::Anything => {}
         }

@@ -11,7 +11,7 @@ use crate::sip::doorkeeper::{Claim, Proof, Verdict};
 use crate::sip::endpoint::trunks::Trunk;
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
 use crate::sip::event::{DialogId, Flow, IncomingInvite, SipEvent, TrunkId};
-use crate::sip::limits::TokenBucket;
+use crate::sip::limits::{TokenBucket, host_of};
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
@@ -103,6 +103,10 @@ impl Endpoint {
         id: TransactionId,
         request: &Request,
     ) -> bool {
+        if self.is_from_elsewhere(flow, id) {
+            self.refuse(flow, "repeated from elsewhere");
+            return true;
+        }
         if request.method == Method::Cancel {
             self.handle_cancel(now, flow, id, request);
             return true;
@@ -110,6 +114,7 @@ impl Endpoint {
         let Some(entry) = self.servers.get_mut(&id) else {
             return false;
         };
+        let (is_weighed, dialog) = (entry.is_weighed, entry.dialog);
         if request.method == Method::Ack {
             let ServerMachine::Invite(machine) = &mut entry.machine else {
                 return true;
@@ -118,16 +123,22 @@ impl Endpoint {
             self.settle_server(id);
             return absorbed;
         }
-        let again = match &entry.machine {
-            ServerMachine::Invite(machine) => machine.handle_retransmission(),
-            ServerMachine::Other(machine) => machine.handle_retransmission(),
-        };
-        let dialog = entry.dialog;
+        let again = entry.machine.handle_retransmission();
         self.counters.duplicates += 1;
-        if let Some(bytes) = again.or_else(|| self.unpaid(dialog, flow)) {
-            self.send_in(now, dialog, flow, bytes);
+        if is_weighed && self.is_weighed(dialog, flow) {
+            self.repeat_to_stranger(now, id, request);
+        } else if let Some(bytes) = again {
+            self.send(flow, bytes);
         }
         true
+    }
+
+    /// Somebody repeats a request from another host than it came from: our answer is for that one alone, and tells
+    /// what only he may know.
+    fn is_from_elsewhere(&self, flow: Flow, id: TransactionId) -> bool {
+        let host = |flow: Flow| host_of(flow.peer().ip());
+        let first = self.servers.get(&id).map(|entry| host(entry.flow));
+        self.may_be_forged(flow) && first != Some(host(flow))
     }
 
     /// CANCEL of an INVITE that we know (RFC 3261 section 9.2): 200 in any case, 487 if it came in time.
@@ -254,6 +265,7 @@ impl Endpoint {
             merge_key,
             dialog: Some(dialog),
             tag,
+            is_weighed: false,
         })
     }
 
@@ -280,12 +292,17 @@ impl Endpoint {
             return Err(self.busy("draining"));
         }
         let trunk = self.whose(now, flow, request);
-        let is_newcomer = !self.is_known(flow, matches!(trunk, Ok(Some(_))));
-        if is_newcomer && let Some(reason) = self.are_too_fast(now, flow) {
-            return Err(self.busy(reason));
+        let is_newcomer = !self.take_for_known(flow, matches!(trunk, Ok(Some(_))));
+        if is_newcomer && !self.sources.admit(now, flow.peer().ip()) {
+            return Err(self.busy("source rate"));
         }
+        // Who is to prove who he is gets to that, however many others there are.
+        let trunk = trunk?;
         if self.lacks_certificate(flow) {
             return Err(Refusal::plain(403, "no certificate of its trunk"));
+        }
+        if is_newcomer && self.are_too_many(now, flow) {
+            return Err(self.busy("newcomers"));
         }
         let limits = self.config.limits;
         let part = |all: usize| if is_newcomer { all - all / 4 } else { all };
@@ -295,32 +312,30 @@ impl Endpoint {
         if self.servers.len() + self.clients.len() >= part(limits.transactions) {
             return Err(self.busy("transactions"));
         }
-        trunk
+        Ok(trunk)
     }
 
-    /// Whoever has proven whose call it is has no limit; that he was asked to isn't held against anybody either.
-    fn is_known(&mut self, flow: Flow, is_proven: bool) -> bool {
+    /// Whoever has proven whose call it is has no limit; that he was asked to isn't held against his source either.
+    fn take_for_known(&mut self, flow: Flow, is_proven: bool) -> bool {
         let is_trusted = self.is_trusted(flow);
         if is_proven && !is_trusted {
             self.sources.give_back(flow.peer().ip());
-            let burst = self.config.limits.newcomers_burst;
-            if let Some(all) = &mut self.newcomers {
-                all.give_back(burst);
-            }
         }
         is_proven || is_trusted
     }
 
-    /// Why a call from there is one too many: its source has too many, or all strangers together have. A source that
-    /// has takes nothing from the others.
-    fn are_too_fast(&mut self, now: Instant, flow: Flow) -> Option<&'static str> {
+    /// Are there too many new calls of strangers? Those whose address may be made up keep out none of the others.
+    fn are_too_many(&mut self, now: Instant, flow: Flow) -> bool {
         let limits = &self.config.limits;
         let (rate, burst) = (limits.newcomers_per_second, limits.newcomers_burst);
-        if !self.sources.admit(now, flow.peer().ip()) {
-            return Some("source rate");
-        }
-        let all = self.newcomers.get_or_insert(TokenBucket::full(now, burst));
-        (!all.take(now, rate, burst)).then_some("newcomers")
+        let [by_connection, by_datagram] = &mut self.newcomers;
+        let kind = if flow.is_reliable() {
+            by_connection
+        } else {
+            by_datagram
+        };
+        let all = kind.get_or_insert(TokenBucket::full(now, burst));
+        !all.take(now, rate, burst)
     }
 
     /// The trunk that a call comes by. Where several phones share an address, or anybody may be there, each proves
@@ -416,9 +431,11 @@ impl Endpoint {
         let bytes = if fits(&whole) {
             whole
         } else {
+            // Without a challenge nobody could answer it.
+            let least = if status == 401 { last } else { &[] };
             Some(composed(last, true))
                 .filter(fits)
-                .unwrap_or_else(|| composed(&[], true))
+                .unwrap_or_else(|| composed(least, true))
         };
         self.send_in(now, dialog, flow, bytes);
     }

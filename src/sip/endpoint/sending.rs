@@ -7,9 +7,10 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::sip::compose::Reply;
-use crate::sip::dialog::PeerOffer;
+use crate::sip::dialog::{PeerOffer, Stage};
 use crate::sip::endpoint::{Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, Transmit};
+use crate::sip::message::{Method, Request};
 use crate::sip::transaction::TransactionId;
 
 impl Endpoint {
@@ -42,26 +43,56 @@ impl Endpoint {
         true
     }
 
-    /// Sends again what nobody has answered.
-    pub(super) fn send_again(
-        &mut self,
-        now: Instant,
-        dialog: Option<DialogId>,
-        flow: Flow,
-        bytes: Bytes,
-    ) {
-        if self.send_in(now, dialog, flow, bytes) {
+    /// Sends again what nobody has answered. To who may be made up nothing goes by itself: where he is there, he
+    /// asks again.
+    pub(super) fn send_again(&mut self, dialog: Option<DialogId>, flow: Flow, bytes: Bytes) {
+        if !self.is_weighed(dialog, flow) {
             self.counters.retransmissions += 1;
+            self.send(flow, bytes);
         }
     }
 
-    /// Sends a request of ours. What isn't for a call that came in, nobody has asked us for.
+    /// Sends a request of ours. What belongs to no call that is there yet, nobody has had us send.
     pub(super) fn ask(&mut self, now: Instant, purpose: Purpose, flow: Flow, bytes: Bytes) {
-        let call = purpose.dialog().and_then(|id| self.dialogs.get(&id));
-        match call.filter(|call| !call.ours).map(|call| call.id) {
-            Some(theirs) => drop(self.send_in(now, Some(theirs), flow, bytes)),
+        match self.call_of(purpose) {
+            Some(call) => drop(self.send_in(now, Some(call), flow, bytes)),
             None => self.send(flow, bytes),
         }
+    }
+
+    /// As [`Self::ask`], once more.
+    pub(super) fn ask_repeatedly(&mut self, purpose: Purpose, flow: Flow, bytes: Bytes) {
+        match self.call_of(purpose) {
+            Some(call) => self.send_again(Some(call), flow, bytes),
+            None => {
+                self.counters.retransmissions += 1;
+                self.send(flow, bytes);
+            }
+        }
+    }
+
+    fn call_of(&self, purpose: Purpose) -> Option<DialogId> {
+        let call = purpose.dialog();
+        call.filter(|id| self.dialogs.contains_key(id))
+    }
+
+    /// The peer's request came this way: ours go there too from now on. Where he may be made up, that is asked first,
+    /// while his request pays for it, and ours go the way they went.
+    pub(super) fn follow(&mut self, now: Instant, id: DialogId, flow: Flow) {
+        let may_be_made_up = self.is_weighed(Some(id), flow);
+        let Some(call) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        if !may_be_made_up || call.flow.is_none() {
+            call.flow = Some(flow);
+            return;
+        }
+        if call.stage != Stage::Confirmed {
+            return;
+        }
+        let branch = self.tokens.branch();
+        let head = call.request(branch, flow, None);
+        self.start_other(now, head, "OPTIONS", &[], None, Purpose::Look(id));
     }
 
     /// Must what goes there be paid for by what came from there?
@@ -84,8 +115,8 @@ impl Endpoint {
     }
 
     /// Answers a request under way. A second final answer is not sent. A stranger is left without provisional
-    /// ones that nobody has to have: they would use up what the final one needs, and he asks again if it is long
-    /// in coming.
+    /// ones that nobody has to have: they would use up what the final one needs, and have him ask no more, which
+    /// is all that has it sent again.
     pub(super) fn respond(
         &mut self,
         now: Instant,
@@ -95,14 +126,16 @@ impl Endpoint {
         let entry = self.servers.get(&id)?;
         let (flow, dialog) = (entry.flow, entry.dialog);
         let bytes = self.composed(now, id, reply, self.is_weighed(dialog, flow))?;
+        let is_weighed = self.is_weighed(dialog, flow);
+        if is_weighed && reply.status < 200 && !reply.is_reliable() {
+            return None;
+        }
         let entry = self.servers.get_mut(&id)?;
         if !entry.machine.respond(now, reply.status, &bytes) {
             return None;
         }
-        let can_wait = reply.status < 200 && !reply.is_reliable();
-        if !(can_wait && self.is_weighed(dialog, flow)) {
-            self.send_in(now, dialog, flow, bytes.clone());
-        }
+        entry.is_weighed = is_weighed;
+        self.send_in(now, dialog, flow, bytes.clone());
         self.settle_server(id);
         Some(bytes)
     }
@@ -137,11 +170,29 @@ impl Endpoint {
         }))
     }
 
-    /// The 2xx of a call that hasn't shown yet that it got it: its INVITE has come again, and pays for it.
-    pub(super) fn unpaid(&self, dialog: Option<DialogId>, flow: Flow) -> Option<Bytes> {
-        let call = self.dialogs.get(&dialog?)?;
-        match &call.peer_offer {
-            PeerOffer::Answered(answered) if self.is_weighed(dialog, flow) => {
+    /// A request of a stranger has come again: what was answered to it, if what came pays for that.
+    pub(super) fn repeat_to_stranger(
+        &mut self,
+        now: Instant,
+        id: TransactionId,
+        request: &Request,
+    ) {
+        let Some(entry) = self.servers.get(&id) else {
+            return;
+        };
+        let (flow, dialog) = (entry.flow, entry.dialog);
+        let last = entry.machine.handle_retransmission();
+        if let Some(bytes) = last.or_else(|| self.unacknowledged(dialog?, request)) {
+            self.send_in(now, dialog, flow, bytes);
+        }
+    }
+
+    /// The 2xx to this INVITE, whose ACK hasn't come.
+    fn unacknowledged(&self, dialog: DialogId, request: &Request) -> Option<Bytes> {
+        match &self.dialogs.get(&dialog)?.peer_offer {
+            PeerOffer::Answered(answered)
+                if request.method == Method::Invite && answered.cseq == request.cseq =>
+            {
                 Some(answered.ok.clone())
             }
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => None,

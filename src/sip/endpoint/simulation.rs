@@ -144,28 +144,7 @@ impl World {
                 side.endpoint.handle_datagram(now, side.flow, &bytes);
                 self.drain(at);
             }
-            Happens::Call => {
-                let side = &mut self.sides[0];
-                let sdp = Some(Bytes::from_static(b"v=0\r\n"));
-                let dialog = side
-                    .endpoint
-                    .invite(
-                        now,
-                        side.flow,
-                        "sip:100@192.0.2.2",
-                        "<sip:a@192.0.2.1>",
-                        sdp,
-                        &[],
-                    )
-                    .unwrap();
-                side.calls.entry(dialog).or_default().started += 1;
-                // Some callers lose patience, before or after the answer.
-                if !self.steady && self.dice.roll(4) == 0 {
-                    let delay = self.dice.roll(3000);
-                    self.plan(delay, Happens::HangUp { side: 0, dialog });
-                }
-                self.drain(0);
-            }
+            Happens::Call => self.call(),
             Happens::Answer(dialog) => {
                 self.sides[1]
                     .endpoint
@@ -209,6 +188,30 @@ impl World {
                 self.drain(side);
             }
         }
+    }
+
+    /// Side 0 calls; some callers lose patience, before or after the answer.
+    fn call(&mut self) {
+        let now = self.now;
+        let side = &mut self.sides[0];
+        let sdp = Some(Bytes::from_static(b"v=0\r\n"));
+        let dialog = side
+            .endpoint
+            .invite(
+                now,
+                side.flow,
+                "sip:100@192.0.2.2",
+                "<sip:a@192.0.2.1>",
+                sdp,
+                &[],
+            )
+            .unwrap();
+        side.calls.entry(dialog).or_default().started += 1;
+        if !self.steady && self.dice.roll(4) == 0 {
+            let delay = self.dice.roll(3000);
+            self.plan(delay, Happens::HangUp { side: 0, dialog });
+        }
+        self.drain(0);
     }
 
     fn drain(&mut self, side: usize) {

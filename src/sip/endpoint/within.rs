@@ -38,10 +38,12 @@ impl Endpoint {
             let refusal = Refusal::with(500, "requests in one call", "Retry-After", "1");
             return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
-        // Gaps are fine (section 12.2.2). The way back is the one the peer used last.
+        // Gaps are fine (section 12.2.2).
         dialog.remote_cseq = Some(request.cseq);
-        dialog.flow = Some(flow);
         let leaving = matches!(dialog.stage, Stage::Leaving { .. });
+        if !ends {
+            self.follow(now, id, flow);
+        }
         match request.method {
             Method::Bye => self.handle_bye(now, flow, request, id),
             _ if leaving => self.answer_within(now, flow, request, id, 481, &[]),
@@ -73,8 +75,8 @@ impl Endpoint {
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => return,
         };
         dialog.peer_offer = PeerOffer::None;
-        dialog.flow = Some(flow);
         let stage = dialog.stage.clone();
+        self.follow(now, id, flow);
         self.settle_dialog(id);
         let sdp = body_of(request);
         match stage {
@@ -257,6 +259,7 @@ impl Endpoint {
             merge_key: None,
             dialog: Some(id),
             tag: self.local_tag(id),
+            is_weighed: false,
         };
         self.insert_server(entry)
     }

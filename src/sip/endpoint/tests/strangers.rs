@@ -1,40 +1,53 @@
 //! Who calls by UDP without anybody's word for him: no more goes to him than came, until he shows that he is there.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use super::*;
 use crate::sip::dialog::REQUESTS_BURST;
 
 const OTHER: &str = "192.0.2.99:5060";
 
-/// Somebody whose datagrams are counted, and what goes back to him.
+/// What comes from each address, and what goes there.
 struct Scales {
     bench: Bench,
-    came: usize,
-    went: usize,
+    came: BTreeMap<SocketAddr, usize>,
+    went: BTreeMap<SocketAddr, usize>,
 }
 
 impl Scales {
     fn new() -> Self {
         Self {
             bench: Bench::of_a_stranger(|_| {}),
-            came: 0,
-            went: 0,
+            came: BTreeMap::new(),
+            went: BTreeMap::new(),
         }
     }
 
     fn from(&mut self, peer: &str, message: &str) -> Vec<String> {
-        self.came += message.len();
-        let bytes = message.as_bytes();
+        let flow = udp(peer);
+        let came = self.came.entry(flow.peer()).or_default();
+        *came = came.saturating_add(message.len());
         let now = self.bench.now;
-        self.bench.endpoint.handle_datagram(now, udp(peer), bytes);
-        let sent = self.bench.sent();
-        self.weigh(&sent);
-        sent
+        self.bench
+            .endpoint
+            .handle_datagram(now, flow, message.as_bytes());
+        self.sent()
     }
 
-    fn weigh(&mut self, sent: &[String]) {
-        self.went += sent.iter().map(String::len).sum::<usize>();
-        let (came, went) = (self.came, self.went);
-        assert!(went <= came, "{went} bytes for {came}");
+    /// Weighed.
+    fn sent(&mut self) -> Vec<String> {
+        let transmits = std::iter::from_fn(|| self.bench.endpoint.poll_transmit());
+        let mut messages = Vec::new();
+        for transmit in transmits {
+            let peer = transmit.flow.peer();
+            let went = self.went.entry(peer).or_default();
+            *went += transmit.bytes.len();
+            let came = self.came.get(&peer).copied().unwrap_or(0);
+            assert!(*went <= came, "{went} bytes to {peer} for {came}");
+            messages.push(String::from_utf8(transmit.bytes.to_vec()).unwrap());
+        }
+        messages
     }
 
     fn answer(&mut self, sdp_bytes: usize) -> (DialogId, Vec<String>) {
@@ -45,15 +58,20 @@ impl Scales {
         assert!(invite.is_stranger);
         let (now, sdp) = (self.bench.now, "x".repeat(sdp_bytes));
         self.bench.endpoint.answer(now, *dialog, sdp.into());
-        let sent = self.bench.sent();
-        self.weigh(&sent);
+        let sent = self.sent();
         (*dialog, sent)
     }
 
     fn pass(&mut self, time: Duration) -> Vec<String> {
-        let sent: Vec<String> = self.bench.pass(time).into_iter().map(|(_, m)| m).collect();
-        self.weigh(&sent);
-        sent
+        let end = self.bench.now + time;
+        let mut all = Vec::new();
+        while let Some(at) = self.bench.endpoint.poll_timeout().filter(|at| *at <= end) {
+            self.bench.now = self.bench.now.max(at);
+            self.bench.endpoint.handle_timeout(self.bench.now);
+            all.extend(self.sent());
+        }
+        self.bench.now = end;
+        all
     }
 }
 
@@ -63,6 +81,16 @@ fn long_invite() -> String {
     invite().replace(
         "Max-Forwards",
         &format!("Subject: {subject}\r\nMax-Forwards"),
+    )
+}
+
+/// An answer of the peer to a request of ours.
+fn answer_to(request: &str, status: &str) -> String {
+    let kept = ["Via", "From", "To", "Call-ID", "CSeq"];
+    let lines = kept.map(|name| format!("{name}: {}\r\n", header(request, name).unwrap()));
+    format!(
+        "SIP/2.0 {status}\r\n{}Content-Length: 0\r\n\r\n",
+        lines.concat()
     )
 }
 
@@ -100,8 +128,7 @@ fn nothing_that_a_stranger_sends_brings_more_than_it_weighs_however_long_one_wai
                     .bench
                     .endpoint
                     .answer(now, dialog, vec![b'x'; 300].into());
-                let sent = scales.bench.sent();
-                scales.weigh(&sent);
+                scales.sent();
             }
             scales.pass(Duration::from_millis(300 * repeat));
         }
@@ -153,11 +180,119 @@ fn an_answer_that_weighs_more_than_its_invite_comes_when_that_comes_again() {
 }
 
 #[test]
-fn where_an_answer_is_long_in_coming_who_asks_again_is_told_that_it_is() {
+fn what_answers_an_invite_is_told_to_nobody_who_repeats_it_from_elsewhere() {
     let mut scales = Scales::new();
     scales.from(PEER, &long_invite());
-    assert_eq!(statuses(&scales.from(PEER, &long_invite())), ["100"]);
+    let cancel = long_invite().replace("INVITE", "CANCEL");
+    for message in [long_invite(), cancel.clone()] {
+        assert!(scales.from(OTHER, &message).is_empty());
+    }
     assert_eq!(statuses(&scales.answer(300).1), ["200"]);
+    for message in [long_invite(), cancel] {
+        assert!(scales.from(OTHER, &message).is_empty());
+    }
+    assert_eq!(
+        scales.bench.endpoint.counters().refused["repeated from elsewhere"],
+        4
+    );
+}
+
+#[test]
+fn to_who_may_be_made_up_nothing_goes_by_itself() {
+    for refused in [false, true] {
+        let mut scales = Scales::new();
+        for _ in 0..5 {
+            scales.from(PEER, &long_invite());
+        }
+        let dialog = match scales.bench.events().as_slice() {
+            [SipEvent::Invite { dialog, .. }] => *dialog,
+            other => panic!("{other:?}"),
+        };
+        let (now, endpoint) = (scales.bench.now, &mut scales.bench.endpoint);
+        if refused {
+            endpoint.reject(now, dialog, 404, None, None);
+        } else {
+            endpoint.answer(now, dialog, Bytes::from_static(b"v=0"));
+        }
+        assert_eq!(scales.sent().len(), 1);
+        assert_eq!(scales.from(PEER, &long_invite()).len(), 1, "he asks again");
+        assert!(scales.pass(LONG).is_empty(), "refused: {refused}");
+        scales.bench.assert_empty_after(LONG);
+    }
+}
+
+#[test]
+fn a_call_that_goes_on_from_elsewhere_is_found_there_and_hung_up() {
+    let mut scales = Scales::new();
+    scales.from(PEER, &long_invite());
+    let (dialog, sent) = scales.answer(300);
+    let tag = to_tag(&sent[0]);
+    // Its proxy doesn't stay in the way: the telephone itself acknowledges.
+    let asked = scales.from(OTHER, &within("ACK", 1, &tag, "z9hG4bKack"));
+    assert_eq!(statuses(&asked), ["OPTIONS"]);
+    let answer = |status: &str| answer_to(&asked[0], status);
+    scales.from(OTHER, &answer("200 OK"));
+    scales.bench.pass(Duration::from_secs(120));
+    scales.bench.endpoint.hang_up(scales.bench.now, dialog, 16);
+    assert_eq!(statuses(&scales.bench.sent()), ["BYE"]);
+    assert_eq!(scales.bench.pass(LONG).len(), 10, "and repeated");
+}
+
+#[test]
+fn who_knows_nothing_of_the_call_isnt_its_peer() {
+    let mut scales = Scales::new();
+    scales.from(PEER, &long_invite());
+    let (dialog, sent) = scales.answer(300);
+    let tag = to_tag(&sent[0]);
+    let asked = scales.from(OTHER, &within("ACK", 1, &tag, "z9hG4bKack"));
+    let unknown = answer_to(&asked[0], "481 Call/Transaction Does Not Exist");
+    scales.from(OTHER, &unknown);
+    scales.bench.endpoint.hang_up(scales.bench.now, dialog, 16);
+    scales.sent();
+    assert!(scales.pass(LONG).is_empty());
+}
+
+#[test]
+fn an_answer_that_must_arrive_is_paid_for_like_all_others() {
+    let mut scales = Scales::new();
+    let required = long_invite().replace("Max-Forwards", "Require: 100rel\r\nMax-Forwards");
+    scales.from(PEER, &required);
+    let dialog = match scales.bench.events().as_slice() {
+        [SipEvent::Invite { dialog, .. }] => *dialog,
+        other => panic!("{other:?}"),
+    };
+    let now = scales.bench.now;
+    scales.bench.endpoint.ring(now, dialog);
+    let rings = scales.sent();
+    assert_eq!(statuses(&rings), ["180"]);
+    let rseq = header(&rings[0], "RSeq").unwrap();
+    let prack = within("PRACK", 2, &to_tag(&rings[0]), "z9hG4bKpr");
+    let prack = prack.replace("Contact", &format!("RAck: {rseq} 1 INVITE\r\nContact"));
+    assert_eq!(statuses(&scales.from(PEER, &prack)), ["200"]);
+    // It showed that he is there.
+    scales
+        .bench
+        .endpoint
+        .answer(now, dialog, vec![b'x'; 3_000].into());
+    assert_eq!(statuses(&scales.bench.sent()), ["200"]);
+}
+
+#[test]
+fn over_a_connection_nobody_is_made_up() {
+    let mut bench = Bench::of_a_stranger(|_| {});
+    assert_eq!(
+        statuses(&bench.tcp(invite().replace("UDP", "TCP").as_bytes())),
+        ["100"]
+    );
+    let events = bench.events();
+    let [SipEvent::Invite { dialog, invite }] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert!(invite.is_stranger);
+    bench
+        .endpoint
+        .answer(bench.now, *dialog, vec![b'x'; 3_000].into());
+    assert_eq!(statuses(&bench.sent()), ["200"]);
 }
 
 #[test]
@@ -185,15 +320,15 @@ fn a_tag_that_comes_from_somebody_elses_address_shows_nothing_of_him() {
     let (dialog, sent) = scales.answer(300);
     let tag = to_tag(&sent[0]);
     scales.from(PEER, &within("ACK", 1, &tag, "z9hG4bKack"));
-    (scales.came, scales.went) = (0, 0);
+    // He has shown that he is there; the other one hasn't.
+    scales.came.insert(udp(PEER).peer(), usize::MAX);
     for cseq in 0..REQUESTS_BURST as u32 + 50 {
         let branch = format!("z9hG4bK{cseq}");
         scales.from(OTHER, &within("OPTIONS", 2 + cseq, &tag, &branch));
     }
     scales.bench.endpoint.hang_up(scales.bench.now, dialog, 16);
-    let sent = scales.bench.sent();
-    scales.weigh(&sent);
-    scales.pass(LONG);
+    scales.sent();
+    assert_eq!(statuses(&scales.pass(LONG)), vec!["BYE"; 10], "to him");
 }
 
 #[test]

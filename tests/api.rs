@@ -64,7 +64,7 @@ use voicebridge::booking::{
 use voicebridge::call::RoomTerms;
 use voicebridge::call::roster::{
     DialOrder, DurationHistogram, Gauges, LiveCalls, LiveError, LiveFuture, MutedBy, Participant,
-    ParticipantState, Quality, Readiness, TargetLeft, TrunkStanding,
+    ParticipantState, Quality, Readiness, SipTraffic, TargetLeft, TrunkStanding,
 };
 
 use voicebridge::units::DialplanPlace;
@@ -270,6 +270,11 @@ impl LiveCalls for Roster {
             media_busy: vec![0.25, 0.5],
             packets_dropped: vec![("unknown_source", 3)],
             concealed_frames: 7,
+            sip: SipTraffic {
+                dialogs: 2,
+                transactions: 5,
+                retransmissions: 6,
+            },
             trunks: vec![TrunkStanding {
                 name: "carrier".to_owned(),
                 up: true,
@@ -1642,6 +1647,9 @@ async fn health_and_metrics_tell_the_truth_without_a_key() {
         "voicebridge_media_packets_dropped_total{reason=\"unknown_source\"} 3",
         "voicebridge_concealed_frames_total 7",
         "voicebridge_one_way_audio_total 0",
+        "voicebridge_sip_dialogs 2",
+        "voicebridge_sip_transactions 5",
+        "voicebridge_sip_retransmissions_total 6",
         "voicebridge_trunk_up{name=\"carrier\"} 1",
         "voicebridge_trunk_calls{name=\"carrier\"} 4",
         "voicebridge_trunk_round_trip_seconds{name=\"carrier\"} 0.0125",

@@ -63,6 +63,7 @@ impl Collector for Snapshot {
         self.encode_calls(&mut encoder)?;
         self.encode_events(&mut encoder)?;
         self.encode_media(&mut encoder)?;
+        self.encode_sip(&mut encoder)?;
         self.encode_peers(&mut encoder)
     }
 }
@@ -226,6 +227,17 @@ impl Snapshot {
             "reason",
             &live.handshake_packets_dropped,
         )
+    }
+
+    fn encode_sip(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let sip = &self.gauges.sip;
+        let help = "SIP dialogs now";
+        gauge(to, "voicebridge_sip_dialogs", help, sip.dialogs as u64)?;
+        let (name, help) = ("voicebridge_sip_transactions", "SIP transactions now");
+        gauge(to, name, help, sip.transactions as u64)?;
+        let name = "voicebridge_sip_retransmissions";
+        let help = "SIP messages sent again because nobody answered";
+        counter(to, name, help, sip.retransmissions)
     }
 
     fn encode_peers(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

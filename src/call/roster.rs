@@ -307,6 +307,8 @@ pub struct Gauges {
     pub one_way_audio: u64,
     /// Calls not admitted for want of capacity, since start, by reason.
     pub admission_refused: Vec<(&'static str, u64)>,
+    /// What SIP holds and has repeated.
+    pub sip: SipTraffic,
     /// Trunks.
     pub trunks: Vec<TrunkStanding>,
     /// From a call's arrival to the first byte of its first prompt, since start, by kind.
@@ -315,6 +317,17 @@ pub struct Gauges {
     pub asterisks: Vec<(String, bool)>,
     /// What happened with them, since start: name, event, how often.
     pub asterisk_events: Vec<(String, &'static str, u64)>,
+}
+
+/// What SIP holds now, and what it has repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SipTraffic {
+    /// Dialogs now: calls as their signalling sees them, those that are being left among them.
+    pub dialogs: usize,
+    /// Transactions now; what comes again is known by them for half a minute.
+    pub transactions: usize,
+    /// Messages that were sent again because nobody answered, since start.
+    pub retransmissions: u64,
 }
 
 /// How a trunk stands.

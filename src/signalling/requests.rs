@@ -15,7 +15,7 @@ use crate::booking::{CallerNumber, HangupBy, MeetingId, ParticipantId};
 use crate::call::CallInput;
 use crate::call::roster::{
     DialOrder, Gauges, LiveCalls, LiveError, LiveFuture, Participant, ParticipantState, Quality,
-    Readiness,
+    Readiness, SipTraffic,
 };
 use crate::call::{RoomTerms, Seat, SeatState};
 use crate::units::DialplanPlace;
@@ -379,13 +379,14 @@ impl Gateway {
         self.give_room_back();
         self.engine.watch_load(clock::now());
         let mut gauges = self.counters.gauges();
-        gauges.admission_refused.extend(
-            self.endpoint
-                .counters()
-                .refused
-                .iter()
-                .map(|(why, count)| (*why, *count)),
-        );
+        let sip = self.endpoint.counters();
+        let refused = sip.refused.iter().map(|(why, count)| (*why, *count));
+        gauges.admission_refused.extend(refused);
+        gauges.sip = SipTraffic {
+            dialogs: sip.dialogs,
+            transactions: sip.transactions,
+            retransmissions: sip.retransmissions,
+        };
         gauges.admission_refused.extend(self.transport.refused());
         gauges.legs = self.legs_by_kind();
         gauges.asterisks = self.asterisks.connected();

@@ -22,41 +22,8 @@ struct Attack {
     whole: bool,
 }
 
-/// The figures that `/metrics` tell.
-fn metric(server: &Server, name: &str) -> u64 {
-    let all = server.metrics();
-    let mut lines = all.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
-}
-
 fn wrong_pins(server: &Server) -> u64 {
-    metric(
-        server,
-        "voicebridge_pin_attempts_total{result=\"wrong_pin\"}",
-    )
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let mut lines = status.lines();
-    let line = lines.find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.expect("a number")
-}
-
-/// Once the prompts are ready, which are made in the background.
-fn settled_kib(pid: u32) -> u64 {
-    let mut before = 0;
-    for _ in 0..30 {
-        let now = resident_kib(pid);
-        if now.abs_diff(before) < 256 {
-            return now;
-        }
-        before = now;
-        std::thread::sleep(Duration::from_secs(2));
-    }
-    before
+    server.metric("voicebridge_pin_attempts_total{result=\"wrong_pin\"}")
 }
 
 /// Guesses without end; nobody else's PIN is hit but by a miracle.
@@ -154,7 +121,7 @@ impl Attack {
         server.remember(&[&bridge]);
         join_as_a_stranger(&ear, &server, "+390798000000", &ours.guest);
         wait_for_participants(&server, &ours.id, 0);
-        let memory = self.whole.then(|| settled_kib(server.pid()));
+        let memory = self.whole.then(|| server.settled_kib());
         let calls = self.guesses.div_ceil(3);
         let began = Instant::now();
         let took = self.attack(&server, &ear, calls, ours, &bridge);
@@ -189,7 +156,7 @@ impl Attack {
         std::thread::scope(|scope| {
             let crowd: Vec<_> = (0..self.at_once).map(|_| scope.spawn(one)).collect();
             let asked = "voicebridge_pin_challenges_total{result=\"asked\"}";
-            while metric(server, asked) == 0 {
+            while server.metric(asked) == 0 {
                 std::thread::sleep(Duration::from_millis(20));
             }
             for n in 1..=3 {
@@ -201,7 +168,7 @@ impl Attack {
             while tenth < 10 {
                 std::thread::sleep(Duration::from_millis(50));
                 if next.load(Ordering::Relaxed) >= calls * tenth / 10 {
-                    print!("{} ", resident_kib(server.pid()));
+                    print!("{} ", server.resident_kib());
                     tenth += 1;
                 }
             }
@@ -219,15 +186,9 @@ impl Attack {
 
     fn check(&self, server: &Server, calls: u32, took: &[Duration]) {
         let wrong = wrong_pins(server);
-        let remaining = metric(server, "voicebridge_failure_budget_remaining");
-        let passed = metric(
-            server,
-            "voicebridge_pin_challenges_total{result=\"passed\"}",
-        );
-        let failed = metric(
-            server,
-            "voicebridge_pin_challenges_total{result=\"failed\"}",
-        );
+        let remaining = server.metric("voicebridge_failure_budget_remaining");
+        let passed = server.metric("voicebridge_pin_challenges_total{result=\"passed\"}");
+        let failed = server.metric("voicebridge_pin_challenges_total{result=\"failed\"}");
         println!(
             "{} guesses by {calls} calls from {} numbers against a budget of {}: {wrong} evaluated and wrong, {remaining} left; \
              digits: {passed} passed, {failed} failed",
@@ -267,7 +228,7 @@ impl Attack {
         ear: &Ear,
     ) {
         let until = Instant::now() + Duration::from_secs(60);
-        while metric(server, "voicebridge_legs{kind=\"sip\"}") > 0 {
+        while server.metric("voicebridge_legs{kind=\"sip\"}") > 0 {
             assert!(Instant::now() < until, "legs are left");
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -276,7 +237,7 @@ impl Attack {
         let Some(memory) = memory else { return };
         let mut grown = u64::MAX;
         while grown > MEMORY_KIB && Instant::now() < until {
-            grown = resident_kib(server.pid()).saturating_sub(memory);
+            grown = server.resident_kib().saturating_sub(memory);
             std::thread::sleep(Duration::from_millis(500));
         }
         println!("memory: {memory} KiB before, {grown} more afterwards");

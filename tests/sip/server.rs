@@ -234,6 +234,36 @@ impl Server {
         answer.body_mut().read_to_string().expect("text")
     }
 
+    /// One of the figures that `/metrics` tell; 0 where it isn't told yet.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let all = self.metrics();
+        let mut lines = all.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    }
+
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+        kib.expect("a number")
+    }
+
+    /// Once the prompts are ready, which are made in the background.
+    pub(crate) fn settled_kib(&self) -> u64 {
+        let mut before = 0;
+        for _ in 0..30 {
+            let now = self.resident_kib();
+            if now.abs_diff(before) < 256 {
+                return now;
+            }
+            before = now;
+            sleep(Duration::from_secs(2));
+        }
+        before
+    }
+
     pub(crate) fn delete(&self, path: &str) {
         ureq::delete(self.url(path))
             .header("Authorization", format!("Bearer {}", self.key))

@@ -1,8 +1,7 @@
 //! A node under load: 100 calls in one meeting and 25 meetings of four, at the same time.
 //!
 //! The phones run in this process on the same cores, so what they see late may be their own fault or the
-//! machine's. Witnesses tell it from the server's: a bare timer thread that the server's ticks are compared
-//! with, one more on each core (a virtual core may stand still alone), and a timer on the phones' thread.
+//! machine's: witnesses tell it from the server's.
 
 #![allow(
     clippy::disallowed_methods,
@@ -14,11 +13,12 @@ mod ports;
 #[allow(dead_code, reason = "the other tests of the program use the rest")]
 #[path = "sip/server.rs"]
 mod server;
+#[path = "support/witnesses.rs"]
+mod witnesses;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,7 @@ use tokio::task::LocalSet;
 use voicebridge::media::codec::Codec;
 use voicebridge::probe::{Heard, Phone, Target};
 use voicebridge::units::Key;
+use witnesses::{SLICE, Ticks, Witness, Witnesses};
 
 #[test]
 fn a_hundred_in_one_meeting_and_twenty_five_meetings_of_four_are_served_in_time() {
@@ -46,19 +47,9 @@ fn a_hundred_in_one_meeting_and_twenty_five_meetings_of_four_are_served_in_time(
         let run = Arc::clone(&run);
         move || place_all(seats, &run)
     });
-    let mut timers = vec![thread::spawn({
-        let run = Arc::clone(&run);
-        move || run.bare.watch(&run)
-    })];
-    timers.extend((0..cores()).map(|core| {
-        let run = Arc::clone(&run);
-        thread::spawn(move || {
-            stay_on(core);
-            run.cores.watch(&run);
-        })
-    }));
+    let timers = run.witnesses.watch();
     wait_until_in(&run, &phones, calls);
-    run.begin();
+    run.witnesses.begin();
     let before = Sample::take(&server);
     sleep(WARM_UP);
     let warm = Sample::take(&server);
@@ -69,7 +60,7 @@ fn a_hundred_in_one_meeting_and_twenty_five_meetings_of_four_are_served_in_time(
         .chain([&wide])
         .map(|meeting| joined(&server, meeting))
         .sum();
-    run.end.set(Instant::now()).expect("set here only");
+    run.witnesses.end();
     let seen = phones.join().expect("the phones ran to their end");
     for timer in timers {
         timer.join().expect("the timer ran to its end");
@@ -123,12 +114,12 @@ impl Seat {
         up = up && phone.talk(KEYING).await.expect("sockets work");
         run.placed.fetch_add(1, Ordering::Relaxed);
         let mut seen = Seen::default();
-        while up && run.end.get().is_none() {
+        while up && !run.witnesses.has_ended() {
             let before = phone.heard();
             let began = Instant::now();
             phone.be_silent(self.is_silent(&run, began));
             up = phone.talk(SLICE).await.expect("sockets work");
-            if run.is_measured(began) && run.end.get().is_none() {
+            if run.witnesses.is_measured(began) && !run.witnesses.has_ended() {
                 seen.add(began, &before, &phone.heard());
             }
         }
@@ -138,10 +129,10 @@ impl Seat {
     }
 
     fn is_silent(&self, run: &Run, now: Instant) -> bool {
-        let Some(begin) = run.begin.get() else {
+        let Some(begin) = run.witnesses.began() else {
             return true;
         };
-        let slot = now.saturating_duration_since(*begin).as_secs() / TURN_SECONDS;
+        let slot = now.saturating_duration_since(begin).as_secs() / TURN_SECONDS;
         slot % self.turns != self.turn
     }
 }
@@ -178,42 +169,17 @@ impl Seen {
 #[derive(Default)]
 struct Run {
     placed: AtomicUsize,
-    begin: OnceLock<Instant>,
-    end: OnceLock<Instant>,
-    bare: Witness,
-    cores: Witness,
-    phones: Witness,
+    witnesses: Arc<Witnesses>,
 }
 
 impl Run {
-    fn begin(&self) {
-        self.begin.set(Instant::now()).expect("set here only");
-    }
-
-    fn is_measured(&self, at: Instant) -> bool {
-        self.begin.get().is_some_and(|begin| at >= *begin)
-    }
-
-    /// Was a witness held up so badly, about the time of this slice, that a gap proves nothing?
-    fn machine_stalled(&self, slice: Instant) -> bool {
-        self.witnesses().iter().any(|(_, w)| w.stalled(slice))
-    }
-
-    const fn witnesses(&self) -> [(&str, &Witness); 3] {
-        [
-            ("bare timer", &self.bare),
-            ("core", &self.cores),
-            ("phones", &self.phones),
-        ]
-    }
-
     /// When it was that anything stood still, and when the phones had gaps.
     fn tell_stalls(&self, seen: &[Seen]) {
-        let begin = *self.begin.get().expect("the run began");
+        let begin = self.witnesses.began().expect("the run began");
         let offset = |at: Instant| at.saturating_duration_since(begin).as_millis();
-        for (name, witness) in self.witnesses() {
-            for (woken, lateness) in witness.stalls.lock().expect("ended").iter() {
-                eprintln!("at {} ms: {name} {lateness:?} late", offset(*woken));
+        for (name, witness) in self.witnesses.all() {
+            for stall in witness.stalls() {
+                eprintln!("at {} ms: {name} {:?} late", offset(stall.back), stall.late);
             }
         }
         let mut slices = BTreeMap::new();
@@ -233,74 +199,6 @@ impl Run {
     }
 }
 
-/// A timer that does nothing but notice how late it is woken.
-#[derive(Default)]
-struct Witness {
-    ticks: AtomicU64,
-    late: AtomicU64,
-    stalls: Mutex<Vec<(Instant, Duration)>>,
-}
-
-impl Witness {
-    fn watch(&self, run: &Run) {
-        let mut next = Instant::now() + TICK;
-        while run.end.get().is_none() {
-            sleep(next.saturating_duration_since(Instant::now()));
-            next = self.woke(run, next);
-        }
-    }
-
-    async fn watch_phones(run: Arc<Run>) {
-        let mut next = Instant::now() + TICK;
-        while run.end.get().is_none() {
-            tokio::time::sleep_until(next.into()).await;
-            next = run.phones.woke(&run, next);
-        }
-    }
-
-    /// Counts a wake-up, as the engine does: what is missed meanwhile is not counted. The next one's time.
-    fn woke(&self, run: &Run, due: Instant) -> Instant {
-        let now = Instant::now();
-        let lateness = now.saturating_duration_since(due);
-        if run.is_measured(due) {
-            self.ticks.fetch_add(1, Ordering::Relaxed);
-            self.late
-                .fetch_add(u64::from(lateness > TICK), Ordering::Relaxed);
-            if lateness > STALL {
-                let mut stalls = self.stalls.lock().expect("nobody panics with it");
-                stalls.push((now, lateness));
-            }
-        }
-        due + TICK * (1 + (lateness.as_nanos() / TICK.as_nanos()) as u32)
-    }
-
-    fn stalled(&self, slice: Instant) -> bool {
-        let stalls = self.stalls.lock().expect("nobody panics with it");
-        stalls.iter().any(|(woken, lateness)| {
-            *woken + STALL_REACH >= slice && *woken - *lateness <= slice + SLICE + STALL_REACH
-        })
-    }
-
-    fn late_share(&self) -> f64 {
-        self.late.load(Ordering::Relaxed) as f64 / self.ticks.load(Ordering::Relaxed) as f64
-    }
-}
-
-fn cores() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Binds the calling thread to one core; where that is not allowed it stays free.
-fn stay_on(core: usize) {
-    // SAFETY: a cpu_set_t of zeros is an empty set; CPU_SET writes inside it, for `core` is below 1,024
-    // on any machine that tests run on; the kernel only reads it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
-    }
-}
-
 /// All phones on one thread, a few dialling at a time.
 fn place_all(seats: Vec<Seat>, run: &Arc<Run>) -> Vec<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -308,7 +206,7 @@ fn place_all(seats: Vec<Seat>, run: &Arc<Run>) -> Vec<Seen> {
         .build()
         .expect("a runtime");
     LocalSet::new().block_on(&runtime, async {
-        tokio::task::spawn_local(Witness::watch_phones(Arc::clone(run)));
+        tokio::task::spawn_local(Arc::clone(&run.witnesses).watch_phones());
         let mut phones = Vec::new();
         for seat in seats {
             phones.push(tokio::task::spawn_local(seat.call(Arc::clone(run))));
@@ -359,53 +257,18 @@ struct Sample {
     at: Instant,
     cpu: Duration,
     resident_kib: u64,
-    wakes: f64,
-    in_time: f64,
-    within_20_ms: f64,
+    ticks: Ticks,
 }
 
 impl Sample {
     fn take(server: &Server) -> Self {
-        let mut answer = ureq::get(format!("http://127.0.0.1:{}/metrics", server.http_port))
-            .call()
-            .expect("answered");
-        let metrics = answer.body_mut().read_to_string().expect("text");
-        // All media threads together.
-        let bucket = |bound: &str| -> f64 {
-            let name = format!("voicebridge_tick_lateness_seconds_bucket{{le=\"{bound}\",");
-            let lines = metrics.lines().filter(|line| line.starts_with(&name));
-            let counts = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            counts
-                .reduce(|a, b| a + b)
-                .unwrap_or_else(|| panic!("no bucket {bound} in:\n{metrics}"))
-        };
         Self {
             at: Instant::now(),
-            cpu: cpu(server.pid()),
-            resident_kib: resident_kib(server.pid()),
-            wakes: bucket("+Inf"),
-            in_time: bucket("0.005"),
-            within_20_ms: bucket("0.02"),
+            cpu: server.cpu(),
+            resident_kib: server.resident_kib(),
+            ticks: Ticks::told(&server.metrics()),
         }
     }
-}
-
-/// User and system time so far: fields 14 and 15 of proc(5)'s stat, after the name in parentheses.
-fn cpu(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
-    let (_, rest) = stat.rsplit_once(')').expect("a name");
-    let ticks = rest.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|n| n.parse::<u64>().expect("a number")).sum();
-    // SAFETY: sysconf only reads a constant of the system.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Duration::from_secs_f64(ticks as f64 / per_second as f64)
-}
-
-fn resident_kib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let number = line.and_then(|l| l.split_whitespace().next());
-    number.and_then(|n| n.parse().ok()).expect("VmRSS in kB")
 }
 
 /// What a run found.
@@ -436,10 +299,12 @@ struct Figures {
 impl Figures {
     fn of(run: &Run, seen: &[Seen], before: &Sample, warm: &Sample, after: &Sample) -> Self {
         let gaps: Vec<Instant> = seen.iter().flat_map(|s| s.gaps.iter().copied()).collect();
-        let wakes = after.wakes - before.wakes;
+        let wakes = after.ticks.all - before.ticks.all;
+        let within_20_ms = after.ticks.within_20_ms - before.ticks.within_20_ms;
         let cpu = (after.cpu - before.cpu).as_secs_f64();
         let seconds = (after.at - before.at).as_secs_f64();
-        let stalls = |witness: &Witness| witness.stalls.lock().expect("ended").len();
+        let witnesses = &run.witnesses;
+        let stalls = |(_, witness): &(_, &Witness)| witness.stalls().len();
         Self {
             calls_up: seen.iter().filter(|s| s.up).count(),
             packets_least: seen.iter().map(|s| s.packets).min().unwrap_or(0),
@@ -450,15 +315,15 @@ impl Figures {
                 .map(|s| s.loud_frames as f64 / (seconds * PACKETS_PER_SECOND))
                 .fold(f64::INFINITY, f64::min),
             gaps: gaps.len(),
-            gaps_by_server: gaps.iter().filter(|g| !run.machine_stalled(**g)).count(),
+            gaps_by_server: gaps.iter().filter(|g| !witnesses.explain(**g)).count(),
             longest_gap_since_call_began: seen.iter().map(|s| s.longest).max().unwrap_or_default(),
             server_ticks: wakes,
-            server_late_share: 1.0 - (after.in_time - before.in_time) / wakes,
-            server_over_20_ms: wakes - (after.within_20_ms - before.within_20_ms),
-            bare_timer_late_share: run.bare.late_share(),
-            core_timers_late_share: run.cores.late_share(),
-            phones_timer_late_share: run.phones.late_share(),
-            witness_stalls: run.witnesses().iter().map(|(_, w)| stalls(w)).sum(),
+            server_late_share: after.ticks.late_share_since(&before.ticks),
+            server_over_20_ms: wakes - within_20_ms,
+            bare_timer_late_share: witnesses.bare.late_share(),
+            core_timers_late_share: witnesses.cores.late_share(),
+            phones_timer_late_share: witnesses.phones.late_share(),
+            witness_stalls: witnesses.all().iter().map(stalls).sum(),
             resident_kib_warm: warm.resident_kib,
             resident_kib_end: after.resident_kib,
             cpu_share_of_one_core: cpu / seconds,
@@ -502,12 +367,7 @@ const BEFORE_KEYS: Duration = Duration::from_millis(500);
 /// Ten keys of 180 ms, and time to be told who else is there.
 const KEYING: Duration = Duration::from_secs(6);
 const BETWEEN_CALLS: Duration = Duration::from_millis(20);
-const SLICE: Duration = Duration::from_millis(100);
 const TURN_SECONDS: u64 = 3;
-const TICK: Duration = Duration::from_millis(5);
-/// A gap of 60 ms is 40 ms more than the packets' own 20; a witness this late was not scheduled either.
-const STALL: Duration = Duration::from_millis(20);
-const STALL_REACH: Duration = Duration::from_millis(60);
 const PACKETS_PER_SECOND: f64 = 50.0;
 /// Slices begin and end up to a tenth of a second off at either end, and a machine that stands still for
 /// half a second costs a percent.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -20,6 +21,7 @@ pub(crate) struct Server {
     pub(crate) http_port: u16,
     pub(crate) key: String,
     media: u16,
+    media_count: u16,
     secrets: std::sync::Mutex<Vec<String>>,
     log_level: &'static str,
 }
@@ -36,24 +38,39 @@ impl Server {
     /// Starts a node with the defaults and, after them, `extra` (TOML sections other than `sip.listen`,
     /// `http`, `media`, `node`).
     pub(crate) fn start(extra: &str) -> Self {
-        Self::start_with_log(extra, "trace", &["127.0.0.1"])
+        Self::start_with_log(extra, "trace", &["127.0.0.1"], MEDIA_PORTS)
     }
 
     /// As [`Self::start`], for callers by IPv4 and IPv6.
     pub(crate) fn of_both_families(extra: &str) -> Self {
-        Self::start_with_log(extra, "debug", &["0.0.0.0", "[::]"])
+        Self::start_with_log(extra, "debug", &["0.0.0.0", "[::]"], MEDIA_PORTS)
     }
 
     /// As [`Self::start`], for more calls than there is room for in a log of everything.
     pub(crate) fn start_quiet(extra: &str) -> Self {
-        Self::start_with_log(extra, "info", &["127.0.0.1"])
+        Self::start_with_log(extra, "info", &["127.0.0.1"], MEDIA_PORTS)
     }
 
-    fn start_with_log(extra: &str, log_level: &'static str, hosts: &[&str]) -> Self {
+    /// As [`Self::start_quiet`], at another address of this machine.
+    pub(crate) fn start_at(host: IpAddr, extra: &str) -> Self {
+        Self::start_with_log(extra, "info", &[&host.to_string()], MEDIA_PORTS)
+    }
+
+    /// As [`Self::start_quiet`], with ports for the audio of so many calls at once.
+    pub(crate) fn start_for(calls: u16, extra: &str) -> Self {
+        Self::start_with_log(extra, "info", &["127.0.0.1"], 2 * calls)
+    }
+
+    fn start_with_log(
+        extra: &str,
+        log_level: &'static str,
+        hosts: &[&str],
+        media_count: u16,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [sip_port, tls_port, http_port] = [port(), port(), port()];
         write_certificate(folder.path());
-        let media = ports(MEDIA_PORTS);
+        let media = ports(media_count);
         let listen: Vec<String> = hosts
             .iter()
             .flat_map(|host| {
@@ -74,7 +91,7 @@ impl Server {
             data = folder.path().join("data"),
             certificate = folder.path().join(CERTIFICATE),
             key = folder.path().join(CERTIFICATE_KEY),
-            last = media + MEDIA_PORTS - 1,
+            last = media + media_count - 1,
         );
         fs::write(folder.path().join("voicebridge.toml"), config).expect("config written");
         let key = create_key(
@@ -90,6 +107,7 @@ impl Server {
             http_port,
             key: key.clone(),
             media,
+            media_count,
             secrets: vec![key].into(),
             log_level,
         };
@@ -226,7 +244,7 @@ impl Server {
 
     /// Those that calls may get for their audio.
     pub(crate) fn media_ports(&self) -> impl Iterator<Item = u16> {
-        (self.media..self.media + MEDIA_PORTS).step_by(2)
+        (self.media..self.media + self.media_count).step_by(2)
     }
 
     pub(crate) fn metrics(&self) -> String {
@@ -248,6 +266,15 @@ impl Server {
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
         let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
         kib.expect("a number")
+    }
+
+    /// User and system time so far: fields 14 and 15 of proc(5)'s stat, after the name in parentheses.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("it runs");
+        let (_, rest) = stat.rsplit_once(')').expect("a name");
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        let ticks: u32 = ticks.map(|n| n.parse::<u32>().expect("a number")).sum();
+        ticks * PROC_TICK
     }
 
     /// Once the prompts are ready, which are made in the background.
@@ -451,5 +478,7 @@ pub(crate) fn in_seconds(offset: i64) -> String {
     stamp(jiff_now() + offset)
 }
 
+/// What Linux counts times in that it tells in /proc.
+const PROC_TICK: Duration = Duration::from_millis(10);
 /// Enough for 210 calls: the load test has 200.
 const MEDIA_PORTS: u16 = 420;

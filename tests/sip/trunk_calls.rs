@@ -419,7 +419,7 @@ impl Carrier {
     }
 
     /// The trunk that leads here.
-    fn trunk(&self, name: &str, more: &str) -> String {
+    pub(crate) fn trunk(&self, name: &str, more: &str) -> String {
         let here = self.0.local_addr().expect("it is bound");
         format!("[[sip.trunk]]\nname = {name:?}\ndial = \"sip:{{number}}@{here}\"\n{more}")
     }

@@ -1,7 +1,7 @@
 //! SIP as bytes, without a stack on our side: what tests of the protocol itself say and hear.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,12 +35,16 @@ impl Target {
     }
 
     pub(crate) fn udp(&self) -> Wire {
-        let any = if self.address.is_ipv4() {
-            "0.0.0.0:0"
+        self.udp_from(if self.address.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
         } else {
-            "[::]:0"
-        };
-        let socket = UdpSocket::bind(any).expect("a socket");
+            Ipv6Addr::UNSPECIFIED.into()
+        })
+    }
+
+    /// As [`Self::udp`], from one of this machine's addresses.
+    pub(crate) fn udp_from(&self, from: IpAddr) -> Wire {
+        let socket = UdpSocket::bind((from, 0)).expect("a socket");
         socket.connect(self.address).expect("a way there");
         socket.set_read_timeout(Some(STEP)).expect("a timeout");
         Wire::new(Way::Udp(socket))

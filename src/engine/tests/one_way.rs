@@ -156,6 +156,17 @@ fn by_default_a_silent_call_is_lost_after_30_seconds_and_after_300_on_hold() {
     assert_eq!(lost(&world), 2);
 }
 
+/// The phone's report on what came to it (RFC 3550 section 6.4.2).
+fn report_from(world: &World, phone: usize) {
+    let phone = &world.phones[phone];
+    let received = phone.packets.last().unwrap();
+    let rtcp_port = SocketAddr::new(phone.to.ip(), phone.to.port() + 1);
+    let mut report = vec![0x81, 201, 0, 7, 0, 0, 0, 7];
+    report.extend(&received.1[8..12]);
+    report.extend([0; 20]);
+    phone.rtcp.send_to(&report, rtcp_port).unwrap();
+}
+
 /// What came to a phone in the next so many frames.
 fn sent_to(world: &mut World, phone: usize, frames: u32) -> usize {
     let before = world.phones[phone].packets.len();
@@ -179,7 +190,11 @@ fn where_nobody_has_shown_that_he_is_there_nothing_is_sent_before_something_come
     world.run(3);
     assert!(sent_to(&mut world, phone, 50) >= 49, "he has spoken");
     world.phones[phone].hz = None;
-    assert!(sent_to(&mut world, phone, 50) >= 49, "and is silent now");
+    let sent = sent_to(&mut world, phone, 400);
+    assert!((249..=251).contains(&sent), "and is silent now: {sent}");
+    report_from(&world, phone);
+    world.run(1);
+    assert!(sent_to(&mut world, phone, 400) >= 399, "he has got it");
     // Signalling names another place: it is for who is there to begin.
     let elsewhere = UdpSocket::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();

@@ -172,6 +172,8 @@ pub(crate) enum Due {
 /// What the 2xx to an INVITE settles for the caller's side.
 pub(crate) struct Origin {
     pub(crate) uri: String,
+    /// Passed by what is sent before it.
+    pub(crate) routes: Vec<String>,
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) call_id: String,
@@ -248,7 +250,7 @@ impl Dialog {
             local: origin.from,
             remote: origin.to,
             target: origin.uri,
-            routes: Vec::new(),
+            routes: origin.routes,
             host_port,
             sips: false,
             flow: Some(flow),
@@ -296,6 +298,7 @@ impl Dialog {
     pub(crate) fn branch_of(&self, response: &Response, now: Instant) -> Self {
         let origin = Origin {
             uri: self.target.clone(),
+            routes: Vec::new(),
             from: self.local.clone(),
             to: String::new(),
             call_id: self.key.call_id.clone(),

@@ -35,6 +35,7 @@ mod provisional;
 mod registration;
 pub mod sdp;
 pub mod sdes;
+mod service_route;
 mod session;
 mod strangers;
 mod timers;

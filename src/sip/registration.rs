@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::sip::address::{NameAddr, Target};
 use crate::sip::digest::{Challenge, Credentials};
 use crate::sip::message::{Headers, Response};
+use crate::sip::service_route::service_route;
 use crate::sip::timers::earliest;
 
 /// See the module's text.
@@ -24,6 +25,8 @@ pub(crate) struct Registration {
     state: State,
     /// Until when the registrar knows us.
     good_until: Option<Instant>,
+    /// The way on from the registrar for our calls (RFC 3608).
+    service_route: Vec<String>,
     failures: u32,
     /// The last answer was a refusal that another server would give as well.
     is_refused: bool,
@@ -94,6 +97,7 @@ impl Registration {
             wanted: EXPIRES_WANTED,
             state: State::Cut { not_before: None },
             good_until: None,
+            service_route: Vec::new(),
             failures: 0,
             is_refused: false,
         }
@@ -147,6 +151,11 @@ impl Registration {
     /// The realm that the registrar has challenged us for and taken our answer.
     pub(crate) fn proven_realm(&self) -> Option<&str> {
         self.proven.as_deref()
+    }
+
+    /// The routes that our calls' first requests are to be given; it holds as long as the registration.
+    pub(crate) fn service_route(&self) -> &[String] {
+        &self.service_route
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -222,6 +231,7 @@ impl Registration {
             return self.refused(now, Refused::OtherContact, None, random);
         };
         (self.failures, self.is_refused) = (0, false);
+        self.service_route = service_route(&response.headers);
         if let Some(challenge) = &self.challenge {
             self.proven = Some(challenge.realm.clone());
         }

@@ -40,6 +40,8 @@ struct Outward {
     /// Of our Via and Contact.
     host_port: String,
     trunk: Option<TrunkId>,
+    /// What the INVITE has to pass on its way (RFC 3608).
+    routes: Vec<String>,
     /// How long nothing at all may be heard of it.
     unheard: Duration,
 }
@@ -71,6 +73,7 @@ impl Endpoint {
             flow,
             host_port,
             trunk: None,
+            routes: Vec::new(),
             unheard: self.config.timing.patience() + self.config.ring_time_max,
         };
         let from = check_invite(target, from, headers)?;
@@ -95,6 +98,7 @@ impl Endpoint {
             flow,
             host_port,
             trunk: Some(trunk),
+            routes: self.service_route(trunk),
             unheard: UNHEARD_MAX,
         };
         let wanted = self.config.session_interval;
@@ -133,6 +137,7 @@ impl Endpoint {
         let tag = self.tokens.fresh();
         let origin = Origin {
             uri: target.to_owned(),
+            routes: outward.routes,
             from: format!("<{}>;tag={tag}", from.uri),
             to: format!("<{target}>"),
             call_id: self.tokens.fresh(),

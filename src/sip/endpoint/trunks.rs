@@ -372,6 +372,15 @@ impl Endpoint {
         Some((flow, local.to_owned()))
     }
 
+    /// What its registrar wants our calls by it to pass (RFC 3608).
+    pub(super) fn service_route(&self, trunk: TrunkId) -> Vec<String> {
+        let trunk = self.trunks.get(trunk.0);
+        let registrar = trunk.and_then(|trunk| trunk.registrar.as_ref());
+        registrar.map_or_else(Vec::new, |registrar| {
+            registrar.registration.service_route().to_vec()
+        })
+    }
+
     /// A call of ours by it was answered 503, or 500: it wants no more for a while, if it says so (RFC 3261 section 21.5).
     pub(super) fn spare(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
         let pause = retry_after(&response.headers).map(|pause| pause.min(SPARED_MAX));

@@ -7,7 +7,7 @@ use crate::config::Secret;
 use crate::sip::Credentials;
 
 const ROGUE: &str = "203.0.113.66:5060";
-const OURS: &str = "Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\"";
+pub(super) const OURS: &str = "Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\"";
 
 impl Bench {
     /// A trunk that has registered with its password.
@@ -22,7 +22,7 @@ impl Bench {
     }
 
     /// A call by it; its dialog and the INVITE.
-    fn dial_by_trunk(&mut self) -> (DialogId, String) {
+    pub(super) fn dial_by_trunk(&mut self) -> (DialogId, String) {
         let (target, from) = ("sip:+39061@carrier.example", "<sip:gw@carrier.example>");
         let begun = self
             .endpoint
@@ -45,7 +45,7 @@ impl Bench {
         self.sent()
     }
 
-    fn hears_trunk(&mut self, message: &str) -> Vec<String> {
+    pub(super) fn hears_trunk(&mut self, message: &str) -> Vec<String> {
         self.hears_from(REGISTRAR, message)
     }
 
@@ -62,7 +62,7 @@ impl Bench {
     }
 }
 
-fn with_line(message: &str, line: &str) -> String {
+pub(super) fn with_line(message: &str, line: &str) -> String {
     message.replacen("Contact:", &format!("{line}\r\nContact:"), 1)
 }
 
@@ -74,7 +74,7 @@ fn without_body(message: &str) -> String {
     )
 }
 
-fn challenge(request: &str, status: u16, challenge: &str) -> String {
+pub(super) fn challenge(request: &str, status: u16, challenge: &str) -> String {
     let name = if status == 407 {
         "Proxy-Authenticate"
     } else {

@@ -10,6 +10,7 @@ mod midcall;
 mod mutations;
 mod proving;
 mod reliable;
+mod service_route;
 mod strangers;
 mod stream;
 mod trunks;

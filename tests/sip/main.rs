@@ -30,6 +30,7 @@ mod interop;
 mod kamailio;
 mod listeners;
 mod locating;
+mod mutations;
 mod mutual_tls;
 mod neighbours;
 mod one_way;
@@ -46,6 +47,11 @@ mod torture;
 mod trunk_calls;
 mod trunks;
 mod wire;
+#[path = "../support/changed.rs"]
+mod changed;
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../seeded/mod.rs"]
+mod seeded;
 #[allow(dead_code, reason = "the load test uses the rest")]
 #[path = "../support/witnesses.rs"]
 mod witnesses;

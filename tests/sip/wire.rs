@@ -27,7 +27,10 @@ impl Target {
             };
         }
         // Long enough to say that it rings.
-        let server = Server::start("limits.ring_ms = 100");
+        Self::of(Server::start("limits.ring_ms = 100"))
+    }
+
+    pub(crate) fn of(server: Server) -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], server.sip_port)),
             server: Some(server),

@@ -58,6 +58,7 @@ impl Server {
 
     /// As [`Self::start_quiet`], with ports for the audio of so many calls at once.
     pub(crate) fn start_for(calls: u16, extra: &str) -> Self {
+        open_many_files();
         Self::start_with_log(extra, "info", &["127.0.0.1"], 2 * calls)
     }
 
@@ -261,11 +262,7 @@ impl Server {
     }
 
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
-        kib.expect("a number")
+        resident_kib(self.pid())
     }
 
     /// User and system time so far: fields 14 and 15 of proc(5)'s stat, after the name in parentheses.
@@ -472,6 +469,26 @@ pub(crate) fn stamp(second: i64) -> String {
     jiff::Timestamp::from_second(second)
         .expect("in range")
         .to_string()
+}
+
+/// Of one process.
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse().ok());
+    kib.expect("a number")
+}
+
+/// This process, and the nodes that it starts from now on, may have as many files open as the system lets them.
+pub(crate) fn open_many_files() {
+    // SAFETY: both calls are given a whole `rlimit`, which the first one fills in and the second one reads.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
 }
 
 pub(crate) fn in_seconds(offset: i64) -> String {

@@ -140,8 +140,9 @@ fn request(method: &str, number: u32, from: &UdpSocket) -> String {
     )
 }
 
-/// To a port that nobody listens at.
-const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\n";
+/// To a port that nobody listens at, and without audio: who isn't on this machine gets none before his ACK.
+const OFFER: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 8\r\n\
+    a=inactive\r\n";
 /// Their addresses are 127.64.0.7 and so on.
 const FIRST_NETWORK: u8 = 64;
 const TURN: Duration = Duration::from_millis(1);

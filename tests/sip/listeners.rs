@@ -33,7 +33,7 @@ pub(crate) struct Stays {
     pub(crate) gaps: usize,
     /// And those while something did.
     pub(crate) gaps_explained: usize,
-    pub(crate) longest_gap: Duration,
+    pub(crate) longest_gap_since_call_began: Duration,
     /// How late the witnesses were at most.
     pub(crate) machine_late: Duration,
     /// Of the node's ticks, and of the bare thread's, more than a tick late.
@@ -99,7 +99,7 @@ impl Listeners {
             }),
             gaps: gaps.len() - explained,
             gaps_explained: explained,
-            longest_gap: stays
+            longest_gap_since_call_began: stays
                 .iter()
                 .map(|s| s.longest_gap)
                 .max()
@@ -200,9 +200,7 @@ impl Stay {
         self.loud_frames += after.loud_frames - before.loud_frames;
         let gaps = after.gaps - before.gaps;
         self.gaps.extend((0..gaps).map(|_| slice));
-        if after.longest_gap > before.longest_gap {
-            self.longest_gap = after.longest_gap;
-        }
+        self.longest_gap = after.longest_gap;
     }
 }
 

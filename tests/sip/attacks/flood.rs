@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "what was measured is told")]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ struct Flood {
 #[expect(dead_code, reason = "some are there to be printed")]
 struct Effect {
     answers: Answers,
+    /// What the node refused, by reason.
+    refused: BTreeMap<String, u64>,
     trunk: Brought,
     stays: Stays,
     kib_before: u64,
@@ -86,6 +89,7 @@ fn two_thousand_invites_a_second_for_a_minute_cost_no_call_and_no_call_by_a_trun
     effect.check();
     let late = effect.stays.late_beyond_the_machine();
     assert!(late < LATE_SHARE_MAX, "ticks were late: {late}");
+    assert!(effect.refused.contains_key("newcomers"));
     // The last that were let in never acknowledged: 32 s until they are given up, and their BYEs 32 s later.
     let tables = ["voicebridge_sip_dialogs", "voicebridge_sip_transactions"];
     wait_until("empty", Duration::from_secs(70), || {
@@ -150,6 +154,7 @@ impl Flood {
         sleep((ended + afterwards).saturating_duration_since(Instant::now()));
         Effect {
             answers,
+            refused: refused(server),
             trunk,
             stays,
             kib_before,
@@ -166,13 +171,27 @@ impl Effect {
         let answered = self.trunk.share_answered();
         assert!(answered >= ANSWERED_SHARE_MIN, "by the trunk: {answered}");
         assert_eq!(self.trunk.dropped, 0, "calls by the trunk were cut off");
-        for (status, times) in self.answers.finals("INVITE") {
-            assert!([200, 503].contains(&status), "{status} {times} times");
+        let finals = self.answers.finals("INVITE");
+        for (status, times) in &finals {
+            assert!([200, 503].contains(status), "{status} {times} times");
         }
         assert_eq!(self.answers.without_retry_after, 0, "when to come again");
+        let counted = self.refused.contains_key("calls");
+        assert!(counted || !finals.contains_key(&503), "{:?}", self.refused);
         let grown = self.kib_most.saturating_sub(self.kib_before);
         assert!(grown <= GROWTH_KIB_MAX, "memory grew by {grown} KiB");
     }
+}
+
+fn refused(server: &Server) -> BTreeMap<String, u64> {
+    let metrics = server.metrics();
+    let lines = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("voicebridge_admission_refused_total{reason=\""));
+    let told = lines.filter_map(|line| line.split_once("\"} "));
+    told.map(|(reason, times)| (reason.to_owned(), times.parse().expect("a number")))
+        .filter(|(_, times)| *times > 0)
+        .collect()
 }
 
 const TRUNK: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));

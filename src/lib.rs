@@ -4,6 +4,7 @@
 //! (`tests/architecture.rs` checks that).
 
 pub mod units;
+mod token_bucket;
 pub mod config;
 pub mod media;
 pub mod handshake;

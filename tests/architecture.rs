@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 const TESTS_ONLY: &str = "#[cfg(test)]";
 
 /// A module may import those before it.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "units",
+    "token_bucket",
     "config",
     "media",
     "handshake",

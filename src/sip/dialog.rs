@@ -8,13 +8,13 @@ use bytes::Bytes;
 use crate::sip::address::{self, NameAddr};
 use crate::sip::compose::RequestHead;
 use crate::sip::event::{DialogId, Flow, TrunkId};
-use crate::sip::limits::TokenBucket;
 use crate::sip::message::{Headers, Request, Response};
 use crate::sip::provisional::{self, Provisional};
 use crate::sip::session::{self, Session, Terms};
 use crate::sip::strangers::Reach;
 use crate::sip::timers::earliest;
 use crate::sip::transaction::{Timing, TransactionId};
+use crate::token_bucket::TokenBucket;
 
 /// What tells dialogs apart (RFC 3261 section 12): Call-ID and both tags.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -4,37 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// Lets `burst` through at once and `per_second` in the long run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TokenBucket {
-    tokens: f64,
-    filled: Instant,
-}
-
-impl TokenBucket {
-    pub(crate) fn full(now: Instant, burst: f64) -> Self {
-        Self {
-            tokens: burst,
-            filled: now,
-        }
-    }
-
-    pub(crate) fn take(&mut self, now: Instant, per_second: f64, burst: f64) -> bool {
-        self.tokens = self.level(now, per_second, burst);
-        self.filled = now;
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            true
-        } else {
-            false
-        }
-    }
-
-    fn level(&self, now: Instant, per_second: f64, burst: f64) -> f64 {
-        let elapsed = now.saturating_duration_since(self.filled).as_secs_f64();
-        (self.tokens + elapsed * per_second).min(burst)
-    }
-}
+use crate::token_bucket::TokenBucket;
 
 /// New calls per source address; IPv6 sources count by /64, since one host has all of it.
 #[derive(Debug)]
@@ -83,7 +53,7 @@ impl SourceLimits {
     pub(crate) fn give_back(&mut self, source: IpAddr) {
         let bucket = self.buckets.get_mut(&host_of(source));
         if let Some(bucket) = bucket.or(self.overflow.as_mut()) {
-            bucket.tokens = (bucket.tokens + 1.0).min(self.burst);
+            bucket.give_back(self.burst);
         }
     }
 

@@ -56,7 +56,7 @@ use crate::sip::doorkeeper::Doorkeeper;
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent, Transmit, TrunkId};
 use crate::sip::framing::{Frame, StreamFramer};
 use crate::sip::guard::{self, Caps, Guarded};
-use crate::sip::limits::{SourceLimits, TokenBucket};
+use crate::sip::limits::SourceLimits;
 use crate::sip::message::Message;
 use crate::sip::strangers::Strangers;
 use crate::sip::timers::Schedule;
@@ -66,6 +66,7 @@ use crate::sip::transaction::client::Client;
 use crate::sip::transaction::client_invite::ClientInvite;
 use crate::sip::transaction::server::Server;
 use crate::sip::transaction::server_invite::ServerInvite;
+use crate::token_bucket::TokenBucket;
 use trunks::Trunk;
 
 /// All SIP of a node, without sockets and clock.

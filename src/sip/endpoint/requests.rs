@@ -11,11 +11,12 @@ use crate::sip::doorkeeper::{Claim, Proof, Verdict};
 use crate::sip::endpoint::trunks::Trunk;
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
 use crate::sip::event::{DialogId, Flow, IncomingInvite, SipEvent, TrunkId};
-use crate::sip::limits::{TokenBucket, host_of};
+use crate::sip::limits::host_of;
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
 use crate::sip::transaction::server_invite::ServerInvite;
+use crate::token_bucket::TokenBucket;
 
 /// An answer that needs no transaction.
 pub(super) struct Refusal {

@@ -461,8 +461,13 @@ fn answer(request: &str, status: &str, lines: &str, body: &str) -> String {
     } else {
         "Content-Type: application/sdp\r\n"
     };
+    let contact = if lines.contains("Contact:") {
+        ""
+    } else {
+        "Contact: <sip:carrier@127.0.0.1:9>\r\n"
+    };
     format!(
-        "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}{tag}\r\n{}\r\n{}\r\nContact: <sip:carrier@127.0.0.1:9>\r\n\
+        "SIP/2.0 {status}\r\n{}\r\n{}\r\n{to}{tag}\r\n{}\r\n{}\r\n{contact}\
          {lines}{content}Content-Length: {}\r\n\r\n{body}",
         value("Via:"),
         value("From:"),

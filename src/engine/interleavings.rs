@@ -269,7 +269,7 @@ impl World {
                     call.due.clear();
                 }
                 EngineEvent::PlayFinished { leg, .. }
-                | EngineEvent::MediaStarted { leg }
+                | EngineEvent::MediaStarted { leg, .. }
                 | EngineEvent::MediaLost { leg }
                 | EngineEvent::Talking { leg, .. }
                 | EngineEvent::Handshake { leg, .. }

@@ -2,7 +2,7 @@
 //! what is finished out. Things are made and dropped on the control side; a media thread only
 //! takes them over and gives them back.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -264,6 +264,8 @@ pub enum EngineEvent {
     MediaStarted {
         /// Whose.
         leg: LegId,
+        /// Where it comes from.
+        from: IpAddr,
     },
     /// Nothing was heard of the peer for the configured time. Told once.
     MediaLost {

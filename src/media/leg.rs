@@ -211,9 +211,6 @@ impl Leg {
         std::mem::swap(&mut self.srtp, &mut update.srtp);
         self.packetiser.change(&update.parameters, update.origin);
         self.source.expect(&update.parameters);
-        if update.parameters.remote_rtp != self.parameters.remote_rtp {
-            self.consent.move_on();
-        }
         self.hold.update(update.parameters.direction);
         self.liveness.begin(now);
         self.rtcp.described = update.parameters.remote_rtcp;
@@ -293,7 +290,10 @@ impl Leg {
         }
         if let Some(alive) = self.liveness.news.take() {
             return Some(if alive {
-                EngineEvent::MediaStarted { leg }
+                EngineEvent::MediaStarted {
+                    leg,
+                    from: self.source.destination().ip(),
+                }
             } else {
                 EngineEvent::MediaLost { leg }
             });

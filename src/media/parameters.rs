@@ -1,6 +1,6 @@
 //! What offer and answer agreed on for one leg's audio (RFC 3264), as the media side needs it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::media::codec::Codec;
 use crate::media::srtp::SrtpKeys;
@@ -84,9 +84,32 @@ pub struct MediaParameters {
     /// How they come: where they come by a handshake, nothing is sent or taken before they are there.
     pub keying: Keying,
     /// The address its signalling came from: a phone behind a NAT sends its media from there too.
-    pub signalling_source: Option<std::net::IpAddr>,
-    /// Nothing is sent before something comes: nobody has shown yet that he is where the peer says.
-    pub awaits_audio: bool,
+    pub signalling_source: Option<IpAddr>,
+    /// Where audio may go that nothing has come from.
+    pub proven: Proven,
+}
+
+/// Where audio may flow freely. Elsewhere what comes from there pays for it, lest somebody has it sent to a third.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proven {
+    /// Wherever the peer is: somebody speaks for him.
+    Anywhere,
+    /// To this address alone, which has shown that what is sent there arrives.
+    At(IpAddr),
+    /// Nowhere yet.
+    Nowhere,
+}
+
+impl Proven {
+    /// May audio flow there?
+    #[must_use]
+    pub fn covers(self, address: IpAddr) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::At(proven) => proven.to_canonical() == address.to_canonical(),
+            Self::Nowhere => false,
+        }
+    }
 }
 
 impl MediaParameters {
@@ -111,7 +134,7 @@ impl MediaParameters {
             srtp: None,
             keying: Keying::Signalled,
             signalling_source: None,
-            awaits_audio: false,
+            proven: Proven::Anywhere,
         }
     }
 

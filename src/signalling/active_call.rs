@@ -15,10 +15,9 @@ use crate::config::SrtpPolicy;
 use crate::engine::LegReport;
 use crate::handshake::Handshake;
 use crate::media::codec::Codec;
-use crate::media::parameters::MediaParameters;
+use crate::media::parameters::{MediaParameters, Proven};
 use crate::signalling::quality::QualityWindow;
 use crate::sip::event::{DialogId, TrunkId};
-use crate::sip::limits::host_of;
 use crate::sip::sdp::LocalMedia;
 use crate::units::{DialplanPlace, LegId, Voice};
 
@@ -33,6 +32,8 @@ pub(crate) struct ActiveCall {
     pub(crate) source: Option<IpAddr>,
     /// Nothing speaks for who calls.
     pub(crate) is_stranger: bool,
+    /// Somebody else may have given his address.
+    pub(crate) may_be_made_up: bool,
     /// He has shown that what is sent to where he calls from arrives.
     pub(crate) is_reached: bool,
     /// Whom it counts for; `None`: an Asterisk of ours, which has no limit of its own, or nobody yet.
@@ -153,6 +154,8 @@ pub(crate) struct Secured {
     pub(crate) due: Option<Instant>,
     /// The caller has our answer, and is greeted as soon as he can hear it.
     pub(crate) acknowledged: bool,
+    /// Where it came to its end: what is sent there arrives.
+    pub(crate) shaken_at: Option<IpAddr>,
 }
 
 /// SIP's offers and answers (RFC 3264).
@@ -176,15 +179,17 @@ pub(crate) struct Saying {
 }
 
 impl ActiveCall {
-    /// Must his audio come first? Where keys come by a handshake, that shows where he is.
-    pub(crate) fn awaits_audio(&self, agreed: &MediaParameters) -> bool {
-        let is_reached = self.is_reached && self.calls_from(agreed.remote_rtp.ip());
-        self.is_stranger && self.secured.is_none() && !is_reached
-    }
-
-    /// Is that where his signalling comes from?
-    pub(crate) fn calls_from(&self, ip: IpAddr) -> bool {
-        self.source.map(host_of) == Some(host_of(ip))
+    /// Where audio may be sent freely.
+    pub(crate) fn proven(&self) -> Proven {
+        let shown = match &self.secured {
+            Some(secured) => secured.shaken_at,
+            None => self.source.filter(|_| self.is_reached),
+        };
+        match shown {
+            _ if !self.is_stranger => Proven::Anywhere,
+            Some(address) => Proven::At(address),
+            None => Proven::Nowhere,
+        }
     }
 
     /// A call that has just arrived.
@@ -194,6 +199,7 @@ impl ActiveCall {
             line,
             source,
             is_stranger: false,
+            may_be_made_up: false,
             is_reached: false,
             peer: None,
             arrived_at: None,

@@ -72,7 +72,7 @@ impl Gateway {
         let secured = active.secured.as_ref();
         let agreed = secured.map_or(agreed, |secured| by(&secured.handshake, agreed));
         let agreed = MediaParameters {
-            awaits_audio: active.awaits_audio(&agreed),
+            proven: active.proven(),
             ..agreed
         };
         let Some(media) = active.media.as_mut() else {
@@ -180,6 +180,7 @@ impl Gateway {
                     handshake,
                     due: None,
                     acknowledged: false,
+                    shaken_at: None,
                 }));
             }
         }
@@ -215,19 +216,31 @@ impl Gateway {
         let Some(active) = self.calls.get_mut(&id) else {
             return;
         };
+        let Some(secured) = &mut active.secured else {
+            return;
+        };
+        let has_keys = secured.handshake.keys().is_some();
+        let remote = secured.handshake.remote().map(|remote| remote.ip());
+        if has_keys {
+            secured.shaken_at = secured.shaken_at.or(remote);
+        }
+        let proven = active.proven();
         let (Some(secured), Some(media)) = (&mut active.secured, &mut active.media) else {
             return;
         };
         if let Some(agreed) = &mut media.agreed {
-            let had_keys = agreed.srtp.is_some();
-            *agreed = by(&secured.handshake, *agreed);
+            let are_new = has_keys && agreed.srtp.is_none();
+            *agreed = MediaParameters {
+                proven,
+                ..by(&secured.handshake, *agreed)
+            };
             // Whatever it says of itself, it is there until the call is over.
             let _connected = self.engine.connect_leg(media.leg, agreed);
-            if agreed.srtp.is_some() && !had_keys {
+            if are_new {
                 tracing::debug!(call = %id, "keys by a handshake");
                 self.counters.handshake_ended(HandshakeEnd::Completed);
-                if let Line::Sip { dialog, .. } = active.line {
-                    self.endpoint.heard(dialog);
+                if let (Line::Sip { dialog, .. }, true) = (&active.line, remote == active.source) {
+                    self.endpoint.heard(*dialog);
                 }
             }
         }

@@ -88,7 +88,9 @@ impl Gateway {
         let source = invite.source;
         let trunk = invite.trunk;
         let peer = Peer::of(trunk, source);
-        let refused = self.refusal().or_else(|| self.refusal_to(peer, source));
+        let refused = self
+            .refusal()
+            .or_else(|| self.refusal_to(peer, source, invite.may_be_made_up));
         let dialled = self.dialled(&invite);
         let number = Dialled::find(&self.bookings.numbers(), dialled);
         let served = number.served && self.trunks.brings(trunk, dialled);
@@ -104,6 +106,7 @@ impl Gateway {
         active.arrived_at = Some(now);
         active.srtp = self.trunks.srtp(trunk);
         active.is_stranger = invite.is_stranger;
+        active.may_be_made_up = invite.may_be_made_up;
         self.calls.insert(id, active);
         self.count_for(id, Some(peer));
         self.by_dialog.insert(dialog, id);
@@ -193,7 +196,7 @@ impl Gateway {
     }
 
     /// Why this peer, who calls from `source`, can have no further call.
-    fn refusal_to(&self, peer: Peer, source: IpAddr) -> Option<Refused> {
+    fn refusal_to(&self, peer: Peer, source: IpAddr, may_be_made_up: bool) -> Option<Refused> {
         match peer {
             Peer::Trunk(trunk) => self.is_full(trunk).then_some(Refused::CallsPerTrunk),
             Peer::Host(_) => {
@@ -201,7 +204,9 @@ impl Gateway {
                 if self.settings.is_trusted(source) {
                     return None;
                 }
-                if self.is_full_for_strangers() {
+                let quarter = self.settings.calls_max / 4;
+                let is_full = self.calls.len() >= self.settings.calls_max - quarter;
+                if is_full || may_be_made_up && self.unshown() > quarter {
                     return Some(Refused::Calls);
                 }
                 (self.occupancy.of(peer) >= most).then_some(Refused::CallsPerSource)
@@ -209,13 +214,10 @@ impl Gateway {
         }
     }
 
-    /// The last quarter is for trusted peers; and no more than a quarter is for calls whose callers haven't shown
-    /// yet that they are there.
-    fn is_full_for_strangers(&self) -> bool {
-        let quarter = self.settings.calls_max / 4;
-        let unshown = |active: &&ActiveCall| active.is_stranger && !active.is_reached;
-        self.calls.len() >= self.settings.calls_max - quarter
-            || self.calls.values().filter(unshown).count() > quarter
+    /// Calls whose callers may be made up, and haven't shown yet that they aren't.
+    fn unshown(&self) -> usize {
+        let unshown = |active: &&ActiveCall| active.may_be_made_up && !active.is_reached;
+        self.calls.values().filter(unshown).count()
     }
 
     /// Has this trunk as many calls as it may have, both ways together?
@@ -239,19 +241,14 @@ impl Gateway {
         }
     }
 
-    /// What we send to where he calls from arrives: audio too, if that is where he wants it.
+    /// What we send to where he calls from arrives: audio too, if that is where he is.
     fn note_reached(&mut self, now: Instant, id: CallId) {
         let Some(active) = self.calls.get_mut(&id) else {
             return;
         };
         active.is_reached = true;
         let agreed = active.media.as_ref().and_then(|media| media.agreed);
-        let Some(agreed) = agreed.filter(|agreed| agreed.awaits_audio) else {
-            return;
-        };
-        if active.awaits_audio(&agreed) {
-            tracing::info!(call = %id, "a stranger wants his audio elsewhere than he calls from: he gets none before some comes from there");
-        } else {
+        if let Some(agreed) = agreed.filter(|agreed| agreed.proven != active.proven()) {
             // The leg that this agreement was made for is there.
             let _connected = self.connect(now, id, agreed, None);
         }
@@ -415,7 +412,7 @@ impl Gateway {
                 tracing::info!(leg = leg.0, "no media for too long, ending the call");
                 self.leg_input(leg, CallInput::Lost);
             }
-            EngineEvent::MediaStarted { leg } => self.audio_came(leg),
+            EngineEvent::MediaStarted { leg, from } => self.audio_came(leg, from),
             EngineEvent::Talking { .. } => {}
             EngineEvent::Report { leg, report } => {
                 let Some(&id) = self.by_leg.get(&leg) else {
@@ -449,12 +446,11 @@ impl Gateway {
         }
     }
 
-    /// His audio comes to the port that only our answer named.
-    fn audio_came(&mut self, leg: LegId) {
+    /// Audio comes to the port that only our answer named: from where he calls, then he has got that.
+    fn audio_came(&mut self, leg: LegId, from: IpAddr) {
         let active = self.by_leg.get(&leg).and_then(|id| self.calls.get(id));
         let Some(active) = active else { return };
-        let agreed = active.media.as_ref().and_then(|media| media.agreed);
-        let is_his = agreed.is_some_and(|agreed| active.calls_from(agreed.remote_rtp.ip()));
+        let is_his = active.source.map(|source| source.to_canonical()) == Some(from.to_canonical());
         if let (Line::Sip { dialog, .. }, true) = (&active.line, is_his) {
             self.endpoint.heard(*dialog);
         }

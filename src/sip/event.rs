@@ -160,6 +160,8 @@ pub struct IncomingInvite {
     pub source: IpAddr,
     /// Nothing speaks for who calls: neither his address nor a proof.
     pub is_stranger: bool,
+    /// Somebody else may have given his address.
+    pub may_be_made_up: bool,
     /// The local address it arrived at, for SDP where no `media.address` is set.
     pub local: Option<IpAddr>,
 }

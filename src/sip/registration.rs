@@ -106,6 +106,9 @@ impl Registration {
     /// There is a way to the registrar; `is_elsewhere`: to another server of its than before, which is told of us at
     /// once. After a refusal another way changes nothing: the pause is kept.
     pub(crate) fn connected(&mut self, now: Instant, is_elsewhere: bool) {
+        if is_elsewhere {
+            self.service_route.clear();
+        }
         match self.state {
             State::Cut { not_before } => {
                 let not_before = not_before.filter(|_| !is_elsewhere || self.is_refused);
@@ -153,9 +156,13 @@ impl Registration {
         self.proven.as_deref()
     }
 
-    /// The routes that our calls' first requests are to be given; it holds as long as the registration.
-    pub(crate) fn service_route(&self) -> &[String] {
-        &self.service_route
+    /// The routes that our calls' first requests are to be given; they hold as long as the registration.
+    pub(crate) fn service_route(&self, now: Instant) -> &[String] {
+        if self.is_registered(now) {
+            &self.service_route
+        } else {
+            &[]
+        }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

@@ -14,7 +14,7 @@ use sdp_types::{Attribute, Connection, Media, Origin, Session};
 
 use crate::handshake::Peer;
 use crate::media::codec::Codec;
-use crate::media::parameters::{Direction, Keying, MediaParameters, TelephoneEvent};
+use crate::media::parameters::{Direction, Keying, MediaParameters, Proven, TelephoneEvent};
 use crate::media::srtp::SrtpKeys;
 use crate::sip::connection;
 use crate::sip::dtls::{self, InUse, LocalHandshake};
@@ -312,7 +312,7 @@ fn negotiate(
         srtp,
         keying,
         signalling_source: None,
-        awaits_audio: false,
+        proven: Proven::Anywhere,
     })
 }
 

@@ -103,6 +103,7 @@ pub(crate) struct Reach {
     told: IpAddr,
     /// The one that has shown that what is sent there arrives.
     shown: Option<IpAddr>,
+    looked: Option<Instant>,
 }
 
 impl Reach {
@@ -111,6 +112,7 @@ impl Reach {
         Self {
             told: host(flow),
             shown: Some(host(flow)),
+            looked: None,
         }
     }
 
@@ -118,15 +120,28 @@ impl Reach {
         Self {
             told: host(flow),
             shown: None,
+            looked: None,
         }
     }
 
-    /// A request of the peer came this way. What he repeats from somebody else's address shows nothing: he knows
-    /// our tag by now.
+    /// A request of the peer came this way, with our tag. Wherever it comes from, who was told that has got it. From
+    /// somebody else's address it shows nothing of that: the peer knows our tag by now.
     pub(crate) fn note_request(&mut self, flow: Flow) {
         if self.told == host(flow) {
             self.note_arrival(flow);
+        } else {
+            self.shown.get_or_insert(self.told);
         }
+    }
+
+    /// May it be asked now whether he is there? Once in a while.
+    pub(crate) fn may_look(&mut self, now: Instant) -> bool {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= LOOK_EVERY;
+        let may = self.looked.is_none_or(is_due);
+        if may {
+            self.looked = Some(now);
+        }
+        may
     }
 
     /// Audio of the peer came from there to the port that only our answer named.
@@ -153,6 +168,8 @@ fn host(flow: Flow) -> IpAddr {
 const BYTES_MAX: usize = 64 * 1024;
 /// As long as an answer may be repeated, twice.
 const KEPT_FOR: Duration = Duration::from_secs(64);
+/// As long as its answer may take (RFC 3261 section 17.1.2.2).
+const LOOK_EVERY: Duration = Duration::from_secs(32);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -364,7 +364,7 @@ fn a_packet_for_a_caller_who_has_left_never_reaches_the_next_one_in_his_place() 
     world.tick_thread(owner);
     assert_eq!(world.sum(|thread| thread.strays), 10);
     assert_eq!(
-        world.count(|event| *event == EngineEvent::MediaStarted { leg: next }),
+        world.count(|event| matches!(event, EngineEvent::MediaStarted { leg, .. } if *leg == next)),
         0
     );
 }

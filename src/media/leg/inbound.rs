@@ -42,12 +42,12 @@ impl Leg {
                 if is_newest && !by_checks {
                     leg.source.trust(now, from);
                 }
-                leg.receive(now, packet);
+                leg.receive(now, from, packet);
             });
             return;
         }
         match self.source.check(now, from, packet) {
-            SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, packet),
+            SourceVerdict::Own | SourceVerdict::Locked => self.receive(now, from, packet),
             SourceVerdict::Learning => self.refused.note(Refusal::Unproven),
             SourceVerdict::Foreign => self.refused.note(Refusal::Foreign),
         }
@@ -110,16 +110,16 @@ impl Leg {
         let Some(report) = received.about_us else {
             return;
         };
-        self.consent.note_report();
+        self.consent.note_report(from.ip().to_canonical());
         self.rtcp.losses.note_told(now, report.fraction_lost);
         if let Some(round_trip) = report.round_trip(self.config.clock.at(now)) {
             self.rtcp.round_trip = Some(round_trip);
         }
     }
 
-    fn receive(&mut self, now: Instant, packet: &[u8]) {
+    fn receive(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) {
+        self.let_pay(from, packet);
         if !self.parameters.direction.receives() {
-            self.consent.note_packet();
             self.liveness.heard(now);
             return;
         }
@@ -129,13 +129,20 @@ impl Leg {
             | PacketVerdict::Duplicate
             | PacketVerdict::Late
             | PacketVerdict::Overflow => {
-                self.consent.note_packet();
                 self.liveness.heard(now);
                 self.liveness.heard_audio();
             }
             PacketVerdict::Malformed
             | PacketVerdict::UnknownPayloadType
             | PacketVerdict::Strange => {}
+        }
+    }
+    /// It pays for what is sent there, where that is to be paid for.
+    fn let_pay(&mut self, from: SocketAddr, packet: &[u8]) {
+        let host = from.ip().to_canonical();
+        let is_there = self.source.destination().ip() == host;
+        if is_there && !self.parameters.proven.covers(host) {
+            self.consent.note_packet(host, packet.len());
         }
     }
 }

@@ -1,10 +1,12 @@
 //! What goes out: prompts, music and the mix, under the leg's own header, and its reports.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use crate::media::command::LegSlot;
+use crate::media::leg::consent::Consent;
 use crate::media::leg::{Hears, Leg, Tick};
+use crate::media::parameters::{MediaParameters, Proven};
 use crate::media::rtcp::{REPORT_BYTES_MAX, RtcpReport, SenderInfo};
 use crate::media::sender::{PacketBuffer, Transmit};
 use crate::media::srtp::{Kind, Srtp};
@@ -38,10 +40,11 @@ impl Leg {
             self.packetiser.skip_frames(1, |_| {});
             return;
         };
-        self.consent.spend();
         let (sent, srtp) = (&mut self.sent, &mut self.srtp);
+        let mut account = Account::of(&mut self.consent, &self.parameters, to);
         self.packetiser.send_frame(frame, |packet| {
             *sent += 1;
+            account.note(packet);
             protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
         });
     }
@@ -61,7 +64,7 @@ impl Leg {
             self.rtcp.losses.note_seen(now, report.fraction_lost);
         }
         let to = self.rtcp.destination(self.source.destination());
-        let Some(to) = to.filter(|_| self.may_send()) else {
+        let Some(to) = to.filter(|to| self.may_send_to(to.ip())) else {
             return;
         };
         let sender_info = (self.packetiser.packets() > 0).then(|| SenderInfo {
@@ -83,6 +86,7 @@ impl Leg {
             .and_then(|length| buffer.get(..length))
         {
             let muxed = self.rtcp.muxed;
+            Account::of(&mut self.consent, &self.parameters, to).note(packet);
             protected(&mut self.srtp, Kind::Rtcp, packet, |packet| {
                 sink.rtcp(slot, to, muxed, packet);
             });
@@ -90,11 +94,15 @@ impl Leg {
     }
 
     pub(super) fn skip(&mut self, frames: u32, slot: LegSlot, sink: &mut impl Transmit) {
-        let (to, srtp) = (self.destination(), &mut self.srtp);
+        let Some(to) = self.destination() else {
+            self.packetiser.skip_frames(frames, |_| {});
+            return;
+        };
+        let srtp = &mut self.srtp;
+        let mut account = Account::of(&mut self.consent, &self.parameters, to);
         self.packetiser.skip_frames(frames, |packet| {
-            if let Some(to) = to {
-                protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
-            }
+            account.note(packet);
+            protected(srtp, Kind::Rtp, packet, |packet| sink.rtp(slot, to, packet));
         });
     }
 
@@ -105,10 +113,16 @@ impl Leg {
         usable.then_some(to)
     }
 
-    /// Are the keys there, where there are to be some, and is it known that the peer is where he says?
+    /// May audio be sent to where the peer is?
     pub(super) fn may_send(&self) -> bool {
-        let is_there = !self.parameters.awaits_audio || self.consent.covers_a_frame();
-        is_there && !self.parameters.awaits_keys()
+        self.may_send_to(self.source.destination().ip())
+    }
+
+    /// Are the keys there, where there are to be some? And is it known that somebody is there who wants it?
+    fn may_send_to(&self, address: IpAddr) -> bool {
+        let is_wanted =
+            self.parameters.proven.covers(address) || self.consent.covers(address.to_canonical());
+        is_wanted && !self.parameters.awaits_keys()
     }
 
     fn fill_solo(&mut self, tick: &Tick<'_>, frame: &mut PacketBuffer) {
@@ -135,6 +149,27 @@ impl Leg {
             music.frame(usize::try_from(position).ok()?)
         });
         frame.set_payload(payload.unwrap_or_else(|| tick.silence.payload(codec)));
+    }
+}
+
+/// What packets to one address are charged to, if to anything.
+struct Account<'a> {
+    consent: Option<&'a mut Consent>,
+    host: IpAddr,
+}
+
+impl<'a> Account<'a> {
+    fn of(consent: &'a mut Consent, parameters: &MediaParameters, to: SocketAddr) -> Self {
+        Self {
+            consent: (parameters.proven != Proven::Anywhere).then_some(consent),
+            host: to.ip().to_canonical(),
+        }
+    }
+
+    fn note(&mut self, packet: &[u8]) {
+        if let Some(consent) = &mut self.consent {
+            consent.spend(self.host, packet.len());
+        }
     }
 }
 

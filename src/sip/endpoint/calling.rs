@@ -98,7 +98,7 @@ impl Endpoint {
             flow,
             host_port,
             trunk: Some(trunk),
-            routes: self.service_route(trunk),
+            routes: self.service_route(now, trunk),
             unheard: UNHEARD_MAX,
         };
         let wanted = self.config.session_interval;

@@ -166,8 +166,11 @@ impl Endpoint {
             return;
         };
         let (purpose, flow) = (entry.purpose, entry.head.flow);
-        // Who knows nothing of the call isn't its peer.
-        let is_known = !matches!(response.status, 404 | 408 | 481);
+        // Who knows nothing of the call isn't its peer, and any server may want to know more of who asks.
+        let is_known = matches!(
+            response.status,
+            200..300 | 405 | 415 | 488 | 491 | 500 | 501
+        );
         let is_from_there = host_of(from.peer().ip()) == host_of(flow.peer().ip());
         let call = purpose.dialog().and_then(|id| self.dialogs.get_mut(&id));
         if let Some(call) = call.filter(|_| is_known && is_from_there) {

@@ -134,12 +134,12 @@ impl Endpoint {
         true
     }
 
-    /// Somebody repeats a request from another host than it came from: our answer is for that one alone, and tells
-    /// what only he may know.
+    /// Somebody repeats a request from another host than it came from, by whatever transport: our answer is for that
+    /// one alone, and tells what only he may know.
     fn is_from_elsewhere(&self, flow: Flow, id: TransactionId) -> bool {
         let host = |flow: Flow| host_of(flow.peer().ip());
         let first = self.servers.get(&id).map(|entry| host(entry.flow));
-        self.may_be_forged(flow) && first != Some(host(flow))
+        first != Some(host(flow)) && !self.is_trusted(flow)
     }
 
     /// CANCEL of an INVITE that we know (RFC 3261 section 9.2): 200 in any case, 487 if it came in time.
@@ -238,6 +238,7 @@ impl Endpoint {
             sdp: body_of(request),
             source,
             is_stranger: !is_known,
+            may_be_made_up: !is_known && self.may_be_forged(flow),
             local,
         };
         self.tell(SipEvent::Invite {
@@ -325,7 +326,7 @@ impl Endpoint {
         is_proven || is_trusted
     }
 
-    /// Are there too many new calls of strangers? Those whose address may be made up keep out none of the others.
+    /// Are there too many new calls of strangers? Those whose address may be made up are counted apart.
     fn are_too_many(&mut self, now: Instant, flow: Flow) -> bool {
         let limits = &self.config.limits;
         let (rate, burst) = (limits.newcomers_per_second, limits.newcomers_burst);

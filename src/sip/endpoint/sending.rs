@@ -77,9 +77,10 @@ impl Endpoint {
     }
 
     /// The peer's request came this way: ours go there too from now on. Where he may be made up, that is asked first,
-    /// while his request pays for it, and ours go the way they went.
+    /// if what is left of what came pays for it, and ours go the way they went; in a trunk's call they do anyhow.
     pub(super) fn follow(&mut self, now: Instant, id: DialogId, flow: Flow) {
         let may_be_made_up = self.is_weighed(Some(id), flow);
+        let is_crowded = self.is_crowded();
         let Some(call) = self.dialogs.get_mut(&id) else {
             return;
         };
@@ -87,12 +88,19 @@ impl Endpoint {
             call.flow = Some(flow);
             return;
         }
-        if call.stage != Stage::Confirmed {
+        let may_move = call.stage == Stage::Confirmed && call.trunk.is_none();
+        if !may_move || is_crowded || !call.reach.may_look(now) {
             return;
         }
         let branch = self.tokens.branch();
         let head = call.request(branch, flow, None);
         self.start_other(now, head, "OPTIONS", &[], None, Purpose::Look(id));
+    }
+
+    /// Are so many transactions under way that the rest are for who is trusted?
+    pub(super) fn is_crowded(&self) -> bool {
+        let all = self.config.limits.transactions;
+        self.servers.len() + self.clients.len() >= all - all / 4
     }
 
     /// Must what goes there be paid for by what came from there?

@@ -373,11 +373,11 @@ impl Endpoint {
     }
 
     /// What its registrar wants our calls by it to pass (RFC 3608).
-    pub(super) fn service_route(&self, trunk: TrunkId) -> Vec<String> {
+    pub(super) fn service_route(&self, now: Instant, trunk: TrunkId) -> Vec<String> {
         let trunk = self.trunks.get(trunk.0);
         let registrar = trunk.and_then(|trunk| trunk.registrar.as_ref());
         registrar.map_or_else(Vec::new, |registrar| {
-            registrar.registration.service_route().to_vec()
+            registrar.registration.service_route(now).to_vec()
         })
     }
 

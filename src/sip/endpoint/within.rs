@@ -30,6 +30,14 @@ impl Endpoint {
             return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
         let ends = request.method == Method::Bye;
+        let is_stranger = dialog.trunk.is_none() && !self.is_trusted(flow);
+        if !ends && is_stranger && self.is_crowded() {
+            let refusal = Refusal::with(500, "transactions", "Retry-After", "1");
+            return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
+        }
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
         if !ends
             && !dialog
                 .requests
@@ -41,9 +49,6 @@ impl Endpoint {
         // Gaps are fine (section 12.2.2).
         dialog.remote_cseq = Some(request.cseq);
         let leaving = matches!(dialog.stage, Stage::Leaving { .. });
-        if !ends {
-            self.follow(now, id, flow);
-        }
         match request.method {
             Method::Bye => self.handle_bye(now, flow, request, id),
             _ if leaving => self.answer_within(now, flow, request, id, 481, &[]),
@@ -58,6 +63,10 @@ impl Endpoint {
             Method::Refer => self.answer_within(now, flow, request, id, 603, &[]),
             Method::Cancel => self.answer_within(now, flow, request, id, 481, &[]),
             Method::Ack | Method::Other | Method::Unknown => {}
+        }
+        // His request pays for its answer first.
+        if !ends {
+            self.follow(now, id, flow);
         }
     }
 

@@ -62,7 +62,7 @@ fn a_plain_phone_gets_its_first_codec_and_its_keys() {
         srtp: None,
         keying: Keying::Signalled,
         signalling_source: None,
-        awaits_audio: false,
+        proven: Proven::Anywhere,
     };
     assert_eq!(parameters, expected);
 }

@@ -216,7 +216,8 @@ fn nobody_else_is_told_the_credentials() {
     let options = format!(
         "OPTIONS sip:x@198.51.100.1 SIP/2.0\r\nVia: SIP/2.0/UDP {ROGUE};branch=z9hG4bKmove\r\n\
          From: <sip:+39061@carrier.example>;tag=pt\r\nTo: <sip:gw@carrier.example>;tag={tag}\r\n\
-         Call-ID: {call_id}\r\nCSeq: 5 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+         Call-ID: {call_id}\r\nCSeq: 5 OPTIONS\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(600)
     );
     assert_eq!(statuses(&bench.hears_from(ROGUE, &options)), ["200"]);
     bench.endpoint.hang_up(bench.now, dialog, 16);

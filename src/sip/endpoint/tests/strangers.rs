@@ -190,10 +190,20 @@ fn what_answers_an_invite_is_told_to_nobody_who_repeats_it_from_elsewhere() {
     assert_eq!(statuses(&scales.answer(300).1), ["200"]);
     for message in [long_invite(), cancel] {
         assert!(scales.from(OTHER, &message).is_empty());
+        // Nor by a connection, which he can't have made up.
+        let flow = Flow::Stream {
+            connection: TCP,
+            peer: OTHER.parse().unwrap(),
+            over: StreamTransport::Tcp,
+        };
+        let now = scales.bench.now;
+        let endpoint = &mut scales.bench.endpoint;
+        endpoint.handle_stream(now, flow, message.as_bytes());
+        assert!(scales.sent().is_empty());
     }
     assert_eq!(
         scales.bench.endpoint.counters().refused["repeated from elsewhere"],
-        4
+        6
     );
 }
 
@@ -247,9 +257,60 @@ fn who_knows_nothing_of_the_call_isnt_its_peer() {
     let asked = scales.from(OTHER, &within("ACK", 1, &tag, "z9hG4bKack"));
     let unknown = answer_to(&asked[0], "481 Call/Transaction Does Not Exist");
     scales.from(OTHER, &unknown);
+    // Who was told the tag has got it, whoever repeats it.
+    scales.came.insert(udp(PEER).peer(), usize::MAX);
     scales.bench.endpoint.hang_up(scales.bench.now, dialog, 16);
-    scales.sent();
-    assert!(scales.pass(LONG).is_empty());
+    assert_eq!(statuses(&scales.sent()), ["BYE"]);
+    let went = scales.went[&udp(OTHER).peer()];
+    assert_eq!(statuses(&scales.pass(LONG)), vec!["BYE"; 10]);
+    assert_eq!(scales.went[&udp(OTHER).peer()], went, "to him");
+}
+
+#[test]
+fn who_calls_on_from_elsewhere_is_answered_before_he_is_asked() {
+    let mut scales = Scales::new();
+    scales.from(PEER, &long_invite());
+    let (_, sent) = scales.answer(300);
+    let tag = to_tag(&sent[0]);
+    scales.from(PEER, &within("ACK", 1, &tag, "z9hG4bKack"));
+    let filled =
+        |message: String| message.replace("Contact", &format!("X: {}\r\nContact", "x".repeat(600)));
+    let asks = filled(within("OPTIONS", 2, &tag, "z9hG4bK2"));
+    assert_eq!(statuses(&scales.from(OTHER, &asks)), ["200", "OPTIONS"]);
+    let asks = filled(within("OPTIONS", 3, &tag, "z9hG4bK3"));
+    assert_eq!(
+        statuses(&scales.from(OTHER, &asks)),
+        ["200"],
+        "he was asked"
+    );
+}
+
+#[test]
+fn where_transactions_run_short_strangers_calls_wait_and_end() {
+    let mut bench = Bench::of_a_stranger(|config| config.limits.transactions = 40);
+    bench.udp(&long_invite());
+    let dialog = match bench.events().as_slice() {
+        [SipEvent::Invite { dialog, .. }] => *dialog,
+        other => panic!("{other:?}"),
+    };
+    bench
+        .endpoint
+        .answer(bench.now, dialog, Bytes::from_static(b"v=0"));
+    let tag = to_tag(&bench.sent()[0]);
+    bench.udp(&within("ACK", 1, &tag, "z9hG4bKack"));
+    let ask = |n| within("OPTIONS", n, &tag, &format!("z9hG4bK{n}"));
+    let answers: Vec<String> = (2..60).flat_map(|n| bench.udp(&ask(n))).collect();
+    let taken = answers
+        .iter()
+        .filter(|answer| answer.starts_with("SIP/2.0 200"))
+        .count();
+    assert_eq!(taken, 29, "30 with the INVITE's");
+    let refused = answers.last().unwrap();
+    assert!(refused.starts_with("SIP/2.0 500") && header(refused, "Retry-After").is_some());
+    assert_eq!(
+        statuses(&bench.udp(&within("BYE", 60, &tag, "z9hG4bKbye"))),
+        ["200"]
+    );
 }
 
 #[test]

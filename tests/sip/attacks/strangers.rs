@@ -171,8 +171,8 @@ fn report(stream: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// What one packet from there has sent there: 20 ms of audio each, and a report may be due.
-const PER_PACKET: usize = 7;
+/// What one packet from there has sent there: three of its size, and a report may be due.
+const PER_PACKET: usize = 4;
 const CALLS: u8 = 40;
 /// One more than a quarter, by when it is full.
 const SILENT: u8 = CALLS / 4 + 1;

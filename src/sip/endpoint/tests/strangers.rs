@@ -24,6 +24,15 @@ impl Scales {
         }
     }
 
+    /// A call that is answered; its dialog and our tag.
+    fn answered() -> (Self, DialogId, String) {
+        let mut scales = Self::new();
+        scales.from(PEER, &long_invite());
+        let (dialog, sent) = scales.answer(300);
+        let tag = to_tag(&sent[0]);
+        (scales, dialog, tag)
+    }
+
     fn from(&mut self, peer: &str, message: &str) -> Vec<String> {
         let flow = udp(peer);
         let came = self.came.entry(flow.peer()).or_default();
@@ -233,10 +242,7 @@ fn to_who_may_be_made_up_nothing_goes_by_itself() {
 
 #[test]
 fn a_call_that_goes_on_from_elsewhere_is_found_there_and_hung_up() {
-    let mut scales = Scales::new();
-    scales.from(PEER, &long_invite());
-    let (dialog, sent) = scales.answer(300);
-    let tag = to_tag(&sent[0]);
+    let (mut scales, dialog, tag) = Scales::answered();
     // Its proxy doesn't stay in the way: the telephone itself acknowledges.
     let asked = scales.from(OTHER, &within("ACK", 1, &tag, "z9hG4bKack"));
     assert_eq!(statuses(&asked), ["OPTIONS"]);
@@ -250,10 +256,7 @@ fn a_call_that_goes_on_from_elsewhere_is_found_there_and_hung_up() {
 
 #[test]
 fn who_knows_nothing_of_the_call_isnt_its_peer() {
-    let mut scales = Scales::new();
-    scales.from(PEER, &long_invite());
-    let (dialog, sent) = scales.answer(300);
-    let tag = to_tag(&sent[0]);
+    let (mut scales, dialog, tag) = Scales::answered();
     let asked = scales.from(OTHER, &within("ACK", 1, &tag, "z9hG4bKack"));
     let unknown = answer_to(&asked[0], "481 Call/Transaction Does Not Exist");
     scales.from(OTHER, &unknown);
@@ -268,10 +271,7 @@ fn who_knows_nothing_of_the_call_isnt_its_peer() {
 
 #[test]
 fn who_calls_on_from_elsewhere_is_answered_before_he_is_asked() {
-    let mut scales = Scales::new();
-    scales.from(PEER, &long_invite());
-    let (_, sent) = scales.answer(300);
-    let tag = to_tag(&sent[0]);
+    let (mut scales, _, tag) = Scales::answered();
     scales.from(PEER, &within("ACK", 1, &tag, "z9hG4bKack"));
     let filled =
         |message: String| message.replace("Contact", &format!("X: {}\r\nContact", "x".repeat(600)));
@@ -358,10 +358,7 @@ fn over_a_connection_nobody_is_made_up() {
 
 #[test]
 fn a_lost_ack_costs_nobody_his_call_whose_audio_has_come() {
-    let mut scales = Scales::new();
-    scales.from(PEER, &long_invite());
-    let (dialog, sent) = scales.answer(300);
-    let tag = to_tag(&sent[0]);
+    let (mut scales, dialog, tag) = Scales::answered();
     let mut bench = scales.bench;
     assert!(bench.pass(Duration::from_secs(1)).is_empty());
     bench.endpoint.heard(dialog);
@@ -376,10 +373,7 @@ fn a_lost_ack_costs_nobody_his_call_whose_audio_has_come() {
 
 #[test]
 fn a_tag_that_comes_from_somebody_elses_address_shows_nothing_of_him() {
-    let mut scales = Scales::new();
-    scales.from(PEER, &long_invite());
-    let (dialog, sent) = scales.answer(300);
-    let tag = to_tag(&sent[0]);
+    let (mut scales, dialog, tag) = Scales::answered();
     scales.from(PEER, &within("ACK", 1, &tag, "z9hG4bKack"));
     // He has shown that he is there; the other one hasn't.
     scales.came.insert(udp(PEER).peer(), usize::MAX);

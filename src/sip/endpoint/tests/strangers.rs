@@ -358,7 +358,7 @@ fn over_a_connection_nobody_is_made_up() {
 
 #[test]
 fn a_lost_ack_costs_nobody_his_call_whose_audio_has_come() {
-    let (mut scales, dialog, tag) = Scales::answered();
+    let (scales, dialog, tag) = Scales::answered();
     let mut bench = scales.bench;
     assert!(bench.pass(Duration::from_secs(1)).is_empty());
     bench.endpoint.heard(dialog);

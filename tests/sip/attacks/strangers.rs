@@ -48,6 +48,37 @@ fn have_audio_sent_elsewhere() {
 }
 
 #[test]
+fn a_phone_behind_a_nat_hears_all_of_it_though_it_is_silent() {
+    in_a_network_of_its_own(
+        "attacks::strangers::a_phone_behind_a_nat_hears_all_of_it_though_it_is_silent",
+        call_from_behind_a_nat,
+    );
+}
+
+fn call_from_behind_a_nat() {
+    let server = Server::start_at(NODE, "");
+    let mut caller = wire(&server, 1);
+    let outside = UdpSocket::bind((stranger(1), 0)).expect("a port");
+    outside.set_nonblocking(true).expect("set");
+    let offer = OFFER.replace("IN IP4 127.0.0.1", "IN IP4 192.168.1.5");
+    let up = caller.call(&offer, &[&padding()]);
+    let to = SocketAddr::from((NODE, audio_port(&up)));
+    for sequence in 1..=20 {
+        outside.send_to(&audio(sequence), to).expect("sent");
+        sleep(Duration::from_millis(20));
+    }
+    let _while_he_spoke = heard(&outside);
+    let each: Vec<usize> = (0..6)
+        .map(|_| {
+            sleep(Duration::from_secs(1));
+            heard(&outside).len()
+        })
+        .collect();
+    assert!(each.iter().all(|all| (40..=60).contains(all)), "{each:?}");
+    caller.hang_up(&up);
+}
+
+#[test]
 fn strangers_who_do_not_acknowledge_take_a_quarter_of_the_calls_and_all_of_them_three() {
     in_a_network_of_its_own(
         "attacks::strangers::strangers_who_do_not_acknowledge_take_a_quarter_of_the_calls_and_all_of_them_three",

@@ -192,6 +192,11 @@ impl ActiveCall {
         }
     }
 
+    /// Is that the very address that his signalling comes from?
+    pub(crate) fn calls_from(&self, address: IpAddr) -> bool {
+        self.source.map(|source| source.to_canonical()) == Some(address.to_canonical())
+    }
+
     /// A call that has just arrived.
     pub(crate) fn new(call: Call, line: Line, source: Option<IpAddr>) -> Self {
         Self {

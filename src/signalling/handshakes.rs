@@ -225,6 +225,7 @@ impl Gateway {
             secured.shaken_at = secured.shaken_at.or(remote);
         }
         let proven = active.proven();
+        let is_his = remote.is_some_and(|remote| active.calls_from(remote));
         let (Some(secured), Some(media)) = (&mut active.secured, &mut active.media) else {
             return;
         };
@@ -239,7 +240,7 @@ impl Gateway {
             if are_new {
                 tracing::debug!(call = %id, "keys by a handshake");
                 self.counters.handshake_ended(HandshakeEnd::Completed);
-                if let (Line::Sip { dialog, .. }, true) = (&active.line, remote == active.source) {
+                if let (Line::Sip { dialog, .. }, true) = (&active.line, is_his) {
                     self.endpoint.heard(*dialog);
                 }
             }

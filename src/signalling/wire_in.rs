@@ -450,8 +450,7 @@ impl Gateway {
     fn audio_came(&mut self, leg: LegId, from: IpAddr) {
         let active = self.by_leg.get(&leg).and_then(|id| self.calls.get(id));
         let Some(active) = active else { return };
-        let is_his = active.source.map(|source| source.to_canonical()) == Some(from.to_canonical());
-        if let (Line::Sip { dialog, .. }, true) = (&active.line, is_his) {
+        if let (Line::Sip { dialog, .. }, true) = (&active.line, active.calls_from(from)) {
             self.endpoint.heard(*dialog);
         }
     }

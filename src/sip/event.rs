@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::booking::{CallerNumber, Pin, Verstat};
+use crate::sip::limits::host_of;
 use crate::sip::registration::Refused;
 
 /// One INVITE dialog, ours or theirs. Never reused within a process.
@@ -78,6 +79,11 @@ impl Flow {
         match self {
             Self::Udp { peer, .. } | Self::Stream { peer, .. } => peer,
         }
+    }
+
+    /// What the peer counts as, of all sources.
+    pub(crate) fn host(self) -> IpAddr {
+        host_of(self.peer().ip())
     }
 
     /// The connection, of a stream.

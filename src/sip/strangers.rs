@@ -110,15 +110,15 @@ impl Reach {
     /// We call: nobody has us do it.
     pub(crate) fn of_a_callee(flow: Flow) -> Self {
         Self {
-            told: host(flow),
-            shown: Some(host(flow)),
+            told: flow.host(),
+            shown: Some(flow.host()),
             looked: None,
         }
     }
 
     pub(crate) fn of_a_caller(flow: Flow) -> Self {
         Self {
-            told: host(flow),
+            told: flow.host(),
             shown: None,
             looked: None,
         }
@@ -127,7 +127,7 @@ impl Reach {
     /// A request of the peer came this way, with our tag. Wherever it comes from, who was told that has got it. From
     /// somebody else's address it shows nothing of that: the peer knows our tag by now.
     pub(crate) fn note_request(&mut self, flow: Flow) {
-        if self.told == host(flow) {
+        if self.told == flow.host() {
             self.note_arrival(flow);
         } else {
             self.shown.get_or_insert(self.told);
@@ -151,17 +151,13 @@ impl Reach {
 
     /// What was sent this way arrived.
     pub(crate) fn note_arrival(&mut self, flow: Flow) {
-        self.shown = Some(host(flow));
+        self.shown = Some(flow.host());
     }
 
     /// Does what is sent this way go to nobody who didn't ask for it?
     pub(crate) fn covers(&self, flow: Flow) -> bool {
-        self.shown == Some(host(flow))
+        self.shown == Some(flow.host())
     }
-}
-
-fn host(flow: Flow) -> IpAddr {
-    host_of(flow.peer().ip())
 }
 
 /// What is kept of a host that has sent more: nobody can save up for one burst.

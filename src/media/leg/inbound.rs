@@ -137,11 +137,12 @@ impl Leg {
             | PacketVerdict::Strange => {}
         }
     }
+
     /// It pays for what is sent there, where that is to be paid for.
     fn let_pay(&mut self, from: SocketAddr, packet: &[u8]) {
         let host = from.ip().to_canonical();
-        let is_there = self.source.destination().ip() == host;
-        if is_there && !self.parameters.proven.covers(host) {
+        let is_free = self.parameters.proven.covers(host);
+        if !is_free && self.source.destination().ip() == host {
             self.consent.note_packet(host, packet.len());
         }
     }

@@ -10,7 +10,6 @@ use crate::sip::endpoint::answers::contact_of;
 use crate::sip::endpoint::within::q850_of;
 use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
 use crate::sip::event::{DialogId, Flow, SipEvent};
-use crate::sip::limits::host_of;
 use crate::sip::message::Response;
 use crate::sip::registration::retry_after;
 use crate::sip::session::Terms;
@@ -171,7 +170,7 @@ impl Endpoint {
             response.status,
             200..300 | 405 | 415 | 488 | 491 | 500 | 501
         );
-        let is_from_there = host_of(from.peer().ip()) == host_of(flow.peer().ip());
+        let is_from_there = from.host() == flow.host();
         let call = purpose.dialog().and_then(|id| self.dialogs.get_mut(&id));
         if let Some(call) = call.filter(|_| is_known && is_from_there) {
             call.reach.note_arrival(flow);

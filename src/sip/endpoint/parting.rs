@@ -157,8 +157,7 @@ impl Endpoint {
         if let Fired::Again(bytes) = fired
             && !is_weighed
         {
-            self.counters.retransmissions += 1;
-            self.send(flow, bytes);
+            self.repeat(flow, bytes);
         }
         self.settle_server(id);
     }

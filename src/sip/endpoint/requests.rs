@@ -8,10 +8,10 @@ use crate::sip::address::{BadTarget, Scheme, Target};
 use crate::sip::compose::{ALLOW, RELIABLE, Reply, ReplyHead, SDP, SUPPORTED, TIMER};
 use crate::sip::dialog::{Asked, Dialog, PeerOffer, Place, Stage, contact_uri};
 use crate::sip::doorkeeper::{Claim, Proof, Verdict};
+use crate::sip::endpoint::sending::but_the_last_quarter;
 use crate::sip::endpoint::trunks::Trunk;
 use crate::sip::endpoint::{Endpoint, ServerEntry, ServerMachine, identity};
 use crate::sip::event::{DialogId, Flow, IncomingInvite, SipEvent, TrunkId};
-use crate::sip::limits::host_of;
 use crate::sip::message::{self, Headers, Method, RawRequest, Request};
 use crate::sip::session::{BadInterval, MIN_SE, Terms};
 use crate::sip::transaction::TransactionId;
@@ -115,7 +115,7 @@ impl Endpoint {
         let Some(entry) = self.servers.get_mut(&id) else {
             return false;
         };
-        let (is_weighed, dialog) = (entry.is_weighed, entry.dialog);
+        let (is_weighed, dialog, first) = (entry.is_weighed, entry.dialog, entry.flow);
         if request.method == Method::Ack {
             let ServerMachine::Invite(machine) = &mut entry.machine else {
                 return true;
@@ -127,7 +127,10 @@ impl Endpoint {
         let again = entry.machine.handle_retransmission();
         self.counters.duplicates += 1;
         if is_weighed && self.is_weighed(dialog, flow) {
-            self.repeat_to_stranger(now, id, request);
+            // It is all that has a stranger's answer sent again, if what came pays for that.
+            if let Some(bytes) = again.or_else(|| self.unacknowledged(dialog?, request)) {
+                self.send_in(now, dialog, first, bytes);
+            }
         } else if let Some(bytes) = again {
             self.send(flow, bytes);
         }
@@ -137,9 +140,8 @@ impl Endpoint {
     /// Somebody repeats a request from another host than it came from, by whatever transport: our answer is for that
     /// one alone, and tells what only he may know.
     fn is_from_elsewhere(&self, flow: Flow, id: TransactionId) -> bool {
-        let host = |flow: Flow| host_of(flow.peer().ip());
-        let first = self.servers.get(&id).map(|entry| host(entry.flow));
-        first != Some(host(flow)) && !self.is_trusted(flow)
+        let first = self.servers.get(&id).map(|entry| entry.flow.host());
+        first != Some(flow.host()) && !self.is_trusted(flow)
     }
 
     /// CANCEL of an INVITE that we know (RFC 3261 section 9.2): 200 in any case, 487 if it came in time.
@@ -307,7 +309,13 @@ impl Endpoint {
             return Err(self.busy("newcomers"));
         }
         let limits = self.config.limits;
-        let part = |all: usize| if is_newcomer { all - all / 4 } else { all };
+        let part = |all| {
+            if is_newcomer {
+                but_the_last_quarter(all)
+            } else {
+                all
+            }
+        };
         if self.dialogs.len() >= part(limits.dialogs) {
             return Err(self.busy("dialogs"));
         }

@@ -47,9 +47,14 @@ impl Endpoint {
     /// asks again.
     pub(super) fn send_again(&mut self, dialog: Option<DialogId>, flow: Flow, bytes: Bytes) {
         if !self.is_weighed(dialog, flow) {
-            self.counters.retransmissions += 1;
-            self.send(flow, bytes);
+            self.repeat(flow, bytes);
         }
+    }
+
+    /// Sends what nobody has answered once more.
+    pub(super) fn repeat(&mut self, flow: Flow, bytes: Bytes) {
+        self.counters.retransmissions += 1;
+        self.send(flow, bytes);
     }
 
     /// Sends a request of ours. What belongs to no call that is there yet, nobody has had us send.
@@ -64,10 +69,7 @@ impl Endpoint {
     pub(super) fn ask_repeatedly(&mut self, purpose: Purpose, flow: Flow, bytes: Bytes) {
         match self.call_of(purpose) {
             Some(call) => self.send_again(Some(call), flow, bytes),
-            None => {
-                self.counters.retransmissions += 1;
-                self.send(flow, bytes);
-            }
+            None => self.repeat(flow, bytes),
         }
     }
 
@@ -99,8 +101,8 @@ impl Endpoint {
 
     /// Are so many transactions under way that the rest are for who is trusted?
     pub(super) fn is_crowded(&self) -> bool {
-        let all = self.config.limits.transactions;
-        self.servers.len() + self.clients.len() >= all - all / 4
+        let under_way = self.servers.len() + self.clients.len();
+        under_way >= but_the_last_quarter(self.config.limits.transactions)
     }
 
     /// Must what goes there be paid for by what came from there?
@@ -133,11 +135,11 @@ impl Endpoint {
     ) -> Option<Bytes> {
         let entry = self.servers.get(&id)?;
         let (flow, dialog) = (entry.flow, entry.dialog);
-        let bytes = self.composed(now, id, reply, self.is_weighed(dialog, flow))?;
         let is_weighed = self.is_weighed(dialog, flow);
         if is_weighed && reply.status < 200 && !reply.is_reliable() {
             return None;
         }
+        let bytes = self.composed(now, id, reply, is_weighed)?;
         let entry = self.servers.get_mut(&id)?;
         if !entry.machine.respond(now, reply.status, &bytes) {
             return None;
@@ -178,25 +180,8 @@ impl Endpoint {
         }))
     }
 
-    /// A request of a stranger has come again: what was answered to it, if what came pays for that.
-    pub(super) fn repeat_to_stranger(
-        &mut self,
-        now: Instant,
-        id: TransactionId,
-        request: &Request,
-    ) {
-        let Some(entry) = self.servers.get(&id) else {
-            return;
-        };
-        let (flow, dialog) = (entry.flow, entry.dialog);
-        let last = entry.machine.handle_retransmission();
-        if let Some(bytes) = last.or_else(|| self.unacknowledged(dialog?, request)) {
-            self.send_in(now, dialog, flow, bytes);
-        }
-    }
-
     /// The 2xx to this INVITE, whose ACK hasn't come.
-    fn unacknowledged(&self, dialog: DialogId, request: &Request) -> Option<Bytes> {
+    pub(super) fn unacknowledged(&self, dialog: DialogId, request: &Request) -> Option<Bytes> {
         match &self.dialogs.get(&dialog)?.peer_offer {
             PeerOffer::Answered(answered)
                 if request.method == Method::Invite && answered.cseq == request.cseq =>
@@ -206,6 +191,11 @@ impl Endpoint {
             PeerOffer::Answered(_) | PeerOffer::None | PeerOffer::Waiting { .. } => None,
         }
     }
+}
+
+/// What there is of a limit for who isn't trusted.
+pub(super) const fn but_the_last_quarter(all: usize) -> usize {
+    all - all / 4
 }
 
 /// What an answer may go without.

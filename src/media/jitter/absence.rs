@@ -33,11 +33,15 @@ impl JitterBuffer {
             .map_or(absence.since, |came| came.max(absence.since))
     }
 
-    /// So many ticks were not played when they were due, and won't be.
+    /// So many ticks were not played when they were due, and won't be. None at all leaves what is late where it is:
+    /// it may be gone back to.
     pub fn skip(&mut self, ticks: u32) {
         let Position::Playing(play) = self.position else {
             return;
         };
+        if ticks == 0 {
+            return;
+        }
         let play = play + i64::from(ticks);
         self.position = Position::Playing(play);
         while self.head().is_some_and(|(_, head)| head.end() <= play) {

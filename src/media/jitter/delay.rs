@@ -75,6 +75,12 @@ impl DelayEstimator {
         self.histogram.delay().min(most).max(self.floor.at(now))
     }
 
+    /// Is a packet that was so much slower one of those that the delay is there for? All of the bin that the target
+    /// lies in is: where each other packet is slower by the same, half of what is said lies there.
+    pub(super) const fn covers(target: i64, relative: i64) -> bool {
+        relative < target + BIN
+    }
+
     /// By how much packets come later for the sender's slow clock, in microseconds per second.
     pub(super) fn later(&self) -> i64 {
         self.trend.later()

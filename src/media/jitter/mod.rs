@@ -431,7 +431,8 @@ impl JitterBuffer {
         let on_time = self
             .held(late)
             .is_some_and(|(_, slot)| slot.timestamp <= play);
-        self.target(micros) >= head.relative || late > 1 || !on_time
+        let is_meant = DelayEstimator::covers(self.target(micros), head.relative);
+        is_meant || late > 1 || !on_time
     }
 
     /// Nothing is held.

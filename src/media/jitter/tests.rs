@@ -29,11 +29,15 @@ impl Scene {
     }
 
     fn insert_at(&mut self, number: u64, timestamp: u32) -> Inserted {
+        self.insert_of(number, timestamp, PTIME)
+    }
+
+    fn insert_of(&mut self, number: u64, timestamp: u32, ticks: u32) -> Inserted {
         self.buffer.insert(
             self.now,
             ExtSeqNo(number),
             RtpTicks(timestamp),
-            PTIME,
+            ticks,
             None,
             &[number as u8; 160],
         )
@@ -41,12 +45,13 @@ impl Scene {
 
     /// Pulls one frame's worth, fills in what is missing, and says what it was.
     pub(super) fn pull(&mut self) -> Vec<Next> {
+        self.buffer.skip(0);
         let (mut staged, mut all) = (0, Vec::new());
         while staged < PTIME {
             let (next, _) = self.buffer.next(self.now, staged);
             all.push(next);
             let ticks = match next {
-                Next::Packet { skip, .. } => PTIME - skip,
+                Next::Packet { slot, skip } => self.buffer.slots[slot].ticks - skip,
                 Next::Missing { ticks, .. } | Next::Pause { ticks } => {
                     let ticks = ticks.unwrap_or(PTIME).min(PTIME - staged);
                     self.buffer.advance(ticks);
@@ -337,4 +342,37 @@ fn a_stream_that_stopped_begins_anew_without_a_gap() {
     assert_eq!(scene.pull(), [Next::Stopped]);
     scene.insert_at(1, 400 * PTIME);
     assert_eq!(scene.played(), Some(1));
+}
+
+/// A phone that wakes up every 4 ms sends every other packet of 10 ms two milliseconds late.
+#[test]
+fn whose_every_other_packet_is_slower_is_heard_whole_wherever_in_the_frame_they_come() {
+    for slower in (0..6_000).step_by(170) {
+        for phase in (0..20_000).step_by(1_000) {
+            let missing = missing_in_ten_seconds(slower, phase);
+            assert!(missing <= 10, "{slower} us, {phase} us: {missing}");
+        }
+    }
+}
+
+/// Of packets of 10 ms, each other one so much slower, pulled so long after the first: holes from the third second on.
+fn missing_in_ten_seconds(slower: u64, phase: u64) -> usize {
+    let mut scene = Scene::new();
+    let begin = scene.now;
+    let (mut number, mut missing) = (0, 0);
+    for frame in 0..650 {
+        let pulled = 20_000 * frame + phase;
+        while 10_000 * number + slower * (number % 2) <= pulled {
+            scene.now = begin + Duration::from_micros(10_000 * number + slower * (number % 2));
+            scene.insert_of(number, number as u32 * PTIME / 2, PTIME / 2);
+            number += 1;
+        }
+        scene.now = begin + Duration::from_micros(pulled);
+        let holes = scene.pull().into_iter();
+        let holes = holes
+            .filter(|next| matches!(next, Next::Missing { .. }))
+            .count();
+        missing += if frame >= 150 { holes } else { 0 };
+    }
+    missing
 }

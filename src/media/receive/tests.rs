@@ -60,6 +60,7 @@ impl Scene {
     }
 
     fn pull(&mut self) -> FrameKind {
+        self.receiver.skip_frames(0);
         let kind = self.receiver.pull_frame(self.now);
         self.now += Duration::from_millis(20);
         kind

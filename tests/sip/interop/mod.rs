@@ -16,6 +16,7 @@
 //! hold: afterwards it is its own count of what it receives that tells.)
 
 mod asterisk;
+mod caller;
 mod kamailio;
 mod linphone;
 mod refresh;
@@ -28,11 +29,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::baresip::{
-    G722, LEVEL_ERROR_DB, OPUS, PCMA, PCMU, Phone, Recording, SENT_DBFS, SEPARATION_DB, Voice,
+    G722, LEVEL_ERROR_DB, OPUS, PCMA, PCMU, Phone, SENT_DBFS, SEPARATION_DB, Voice,
 };
 use crate::families::has_ipv6;
 use crate::server::{Meeting, Server};
 use asterisk::SwitchBoard;
+use caller::Caller;
 use kamailio::{ASKED, Proxy};
 use linphone::Linphone;
 
@@ -64,7 +66,7 @@ fn call_in_all_cells(is_refreshed: fn(usize) -> bool) {
         board: SwitchBoard::start(&server, &all),
     };
     let report = Mutex::new(Vec::new());
-    let groups: Vec<(usize, &[Cell])> = all.chunks(TONES_HZ.len()).enumerate().collect();
+    let groups: Vec<(usize, &[Cell])> = all.chunks(TONES.len()).enumerate().collect();
     for some in groups.chunks(GROUPS_AT_ONCE) {
         thread::scope(|scope| {
             for (number, group) in some {
@@ -238,11 +240,6 @@ struct Member<'a> {
     out_of_reach: bool,
 }
 
-enum Caller {
-    Baresip(Phone),
-    Linphone(Linphone),
-}
-
 impl Member<'_> {
     /// Who isn't answered is told of with the others.
     fn enter(&mut self, meeting: &Meeting) {
@@ -261,12 +258,14 @@ impl<'a> Group<'a> {
             ..PCMU
         };
         let listener = Phone::calling(server, &listening, server.sip_port, "1000");
-        let members = cells.iter().zip(TONES_HZ).enumerate();
-        let members = members.map(|(place, (cell, tone_hz))| {
-            let ends = format!("{:04}", 1 + number * TONES_HZ.len() + place);
+        let members = cells.iter().zip(TONES).enumerate();
+        let members = members.map(|(place, (cell, (tone_hz, on_ms, off_ms)))| {
+            let ends = format!("{:04}", 1 + number * TONES.len() + place);
             let user = format!("+390699{ends}");
             let voice = Voice {
                 tone_hz,
+                on_ms,
+                off_ms,
                 ..cell.voice
             };
             let direct = match voice.transport {
@@ -484,13 +483,27 @@ impl<'a> Group<'a> {
                 if is_so(self, &self.members[at]) {
                     self.members[at].steps.push(step);
                 } else if Instant::now() > deadline {
-                    let level = self.level(&self.members[at]);
-                    let said = self.members[at].phone.last_said();
-                    self.members[at].missed = Some(format!("NOT {step} ({level:.1?}) {said}"));
+                    let told = self.tell(&self.members[at]);
+                    self.members[at].missed = Some(format!("NOT {step} {told}"));
                 }
             }
             sleep(LOOK);
         }
+    }
+
+    /// What both sides have to say of his call.
+    fn tell(&self, member: &Member) -> String {
+        let level = self.level(member);
+        let said = member.phone.last_said();
+        let people = self
+            .server
+            .get(&format!("/v1/meetings/{}/participants", self.meeting.id));
+        let metrics = self.server.metrics();
+        let refused = metrics.lines().filter(|line| {
+            line.starts_with("voicebridge_media_packets_refused_total") && !line.ends_with(" 0")
+        });
+        let refused: Vec<&str> = refused.collect();
+        format!("({level:.1?}) {said}\n{people:#}\n{refused:#?}")
     }
 
     fn level(&self, member: &Member) -> Option<f64> {
@@ -518,91 +531,18 @@ fn is_as_sent(level: f64) -> bool {
     (level - SENT_DBFS).abs() <= LEVEL_ERROR_DB
 }
 
-impl From<Phone> for Caller {
-    fn from(phone: Phone) -> Self {
-        Self::Baresip(phone)
-    }
-}
-
-impl Caller {
-    fn enter(&mut self, meeting: &Meeting) {
-        match self {
-            Self::Baresip(phone) => phone.enter(meeting),
-            Self::Linphone(phone) => phone.enter(meeting),
-        }
-    }
-
-    fn key_in(&mut self, keys: &str) {
-        match self {
-            Self::Baresip(phone) => phone.key_in(keys),
-            Self::Linphone(phone) => phone.key_in(keys),
-        }
-    }
-
-    fn level(&self, tone_hz: f64) -> Option<f64> {
-        let heard: Option<Recording> = match self {
-            Self::Baresip(phone) => phone.has_heard(WINDOW_SECONDS),
-            Self::Linphone(phone) => phone.has_heard(WINDOW_SECONDS),
-        };
-        Some(heard?.level_of(tone_hz))
-    }
-
-    fn hold(&mut self, on: bool) {
-        match self {
-            Self::Baresip(phone) => phone.write(if on { "x" } else { "X" }),
-            Self::Linphone(phone) => phone.hold(on),
-        }
-    }
-
-    /// Is there audio for it after a hold?
-    fn receives(&self) -> bool {
-        match self {
-            Self::Baresip(phone) => {
-                let said = phone.said();
-                let shown = said.lines().rev().find_map(|line| {
-                    let (_, rates) = line.split_once("audio=")?;
-                    let (_, received) = rates.split_once('/')?;
-                    received.split_whitespace().next()?.parse::<u32>().ok()
-                });
-                shown.is_some_and(|rate| rate > 5_000)
-            }
-            Self::Linphone(_) => self.level(LISTENER_HZ).is_some_and(is_as_sent),
-        }
-    }
-
-    fn hang_up(&mut self) {
-        match self {
-            Self::Baresip(phone) => phone.write("b"),
-            Self::Linphone(phone) => phone.write("terminate"),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        match self {
-            Self::Baresip(phone) => phone.said().contains(" terminated (duration"),
-            Self::Linphone(phone) => phone.said().contains(" ended ("),
-        }
-    }
-
-    fn last_said(&self) -> String {
-        let said = match self {
-            Self::Baresip(phone) => phone.said(),
-            Self::Linphone(phone) => phone.said(),
-        };
-        let lines = said.lines().filter(|line| !line.contains("(bit/s)"));
-        let last: Vec<&str> = lines
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-            .take(20)
-            .collect();
-        last.into_iter().rev().collect::<Vec<_>>().join(" | ")
-    }
-}
-
 /// What RFC 3551 lets phones choose from, and what they do choose.
 const PACKETS_MS: [u32; 5] = [20, 10, 30, 40, 60];
-const TONES_HZ: [f64; 6] = [500.0, 1_050.0, 1_850.0, 2_150.0, 2_500.0, 2_900.0];
+/// Frequencies, bursts and pauses. No two keep time with each other, nor with the listener: who sends in the rhythm of
+/// what he is sent returns an echo, as far as anybody can tell, and is damped.
+const TONES: [(f64, u32, u32); 6] = [
+    (500.0, 450, 302),
+    (1_050.0, 387, 258),
+    (1_850.0, 339, 226),
+    (2_150.0, 266, 178),
+    (2_500.0, 240, 160),
+    (2_900.0, 218, 146),
+];
 /// So that other tests have something of the machine too.
 const GROUPS_AT_ONCE: usize = 7;
 /// The end of the number that listeners call from.

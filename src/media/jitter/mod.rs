@@ -176,6 +176,9 @@ impl JitterBuffer {
         }
         let mut full = false;
         while self.count == self.slots.len() || !self.has_room(payload.len()) {
+            if let Some((_, oldest)) = self.head() {
+                self.received.lose(oldest.sequence);
+            }
             self.take_head();
             full = true;
         }
@@ -276,6 +279,16 @@ impl JitterBuffer {
     pub const fn advance(&mut self, ticks: u32) {
         if let Position::Playing(play) = &mut self.position {
             *play += ticks as i64;
+        }
+    }
+
+    /// So many ticks, up to the packet in a slot that [`Self::next`] named, were had from a copy within that packet:
+    /// what was lost need not come any more.
+    pub fn made_good(&mut self, ticks: u32, slot: usize) {
+        self.advance(ticks);
+        let next = self.slots.get(slot).map(|next| next.sequence);
+        if let (Some(next), Position::Playing(play)) = (next, self.position) {
+            self.received.make_good(next, play);
         }
     }
 
@@ -489,12 +502,12 @@ impl JitterBuffer {
         self.margin.take(micros, slack, offset.max(0));
     }
 
-    /// Something later was already played, or its turn is further back than could be gone back to.
+    /// It or something later was already played, or its turn is further back than could be gone back to.
     fn is_over(&self, slot: &Slot) -> bool {
         if self
             .received
             .played
-            .is_some_and(|played| slot.sequence < played)
+            .is_some_and(|played| slot.sequence <= played)
         {
             return true;
         }

@@ -64,6 +64,24 @@ impl Received {
         }
     }
 
+    /// All before `next` was had from a copy, up to `end` on the extended timestamps.
+    pub(super) fn make_good(&mut self, next: ExtSeqNo, end: i64) {
+        let last = next.0.checked_sub(1).map(ExtSeqNo);
+        self.played = self.played.max(last);
+        self.end = end;
+    }
+
+    /// A packet that waited had to go: what it would have filled is missing, not silent.
+    pub(super) fn lose(&mut self, sequence: ExtSeqNo) {
+        let back = self
+            .highest
+            .and_then(|highest| highest.0.checked_sub(sequence.0));
+        let back = back.and_then(|back| u32::try_from(back).ok());
+        if let Some(bit) = back.and_then(|back| 1_u128.checked_shl(back)) {
+            self.bits &= !bit;
+        }
+    }
+
     /// A packet is handed out, from `begin` to `end` on the extended timestamps.
     pub(super) fn play(&mut self, now: Instant, sequence: ExtSeqNo, begin: i64, end: i64) {
         let follows = self.played.is_some_and(|played| sequence.0 == played.0 + 1);

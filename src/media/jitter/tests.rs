@@ -115,6 +115,43 @@ fn a_lost_packet_is_missing_for_its_length_and_the_next_one_is_named() {
 }
 
 #[test]
+fn what_was_made_good_from_a_copy_is_not_played_again_when_it_comes_after_all() {
+    let mut scene = Scene::new();
+    scene.insert(0);
+    scene.insert(2);
+    assert_eq!(scene.played(), Some(0));
+    let (next, _) = scene.buffer.next(scene.now, 0);
+    let Next::Missing {
+        ticks: Some(ticks),
+        next: Some(slot),
+    } = next
+    else {
+        panic!("{next:?}");
+    };
+    scene.buffer.made_good(ticks, slot);
+    scene.now += Duration::from_millis(5);
+    assert_eq!(scene.insert(1), Inserted::Late);
+    scene.now += Duration::from_millis(15);
+    assert_eq!(scene.played(), Some(2));
+    assert!(!scene.buffer.pauses_unsaid());
+}
+
+#[test]
+fn what_had_to_go_for_others_is_missing_and_no_pause() {
+    let mut scene = Scene::new();
+    scene.insert_of(0, 0, 8);
+    let (next, _) = scene.buffer.next(scene.now, 0);
+    assert!(matches!(next, Next::Packet { .. }), "{next:?}");
+    for number in 1..=32 {
+        let inserted = scene.insert_of(number, number as u32 * 8, 8);
+        assert_eq!(inserted, Inserted::Stored);
+    }
+    assert_eq!(scene.insert_of(33, 33 * 8, 8), Inserted::Overflow);
+    let (next, _) = scene.buffer.next(scene.now, 0);
+    assert!(matches!(next, Next::Missing { .. }), "{next:?}");
+}
+
+#[test]
 fn a_gap_in_timestamps_alone_is_a_pause() {
     let mut scene = Scene::new();
     scene.insert_at(0, 0);

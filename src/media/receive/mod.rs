@@ -446,8 +446,11 @@ impl Receiver {
     }
 
     fn advance(&mut self, samples: usize) {
-        self.jitter
-            .advance(u32::try_from(samples / self.samples_per_tick()).unwrap_or(0));
+        self.jitter.advance(self.ticks_of(samples));
+    }
+
+    fn ticks_of(&self, samples: usize) -> u32 {
+        u32::try_from(samples / self.samples_per_tick()).unwrap_or(0)
     }
 
     /// Makes the delay longer or shorter by up to 10 ms: in a pause at once, in a voice after some
@@ -515,9 +518,9 @@ const fn jitter_config(codec: Codec, config: ReceiverConfig) -> JitterConfig {
     let (packets_max, payload_max, bytes_max) = match codec {
         // 60 ms at 64 kbit/s; 26 packets of 10 ms; half a second of any.
         Codec::Pcmu | Codec::Pcma | Codec::G722 => (26, 480, 4_096),
-        // The largest frame of RFC 6716 section 3.2.1 with its first byte; 320 ms in 20 ms packets of
-        // 200 kbit/s, 120 ms of the largest.
-        Codec::Opus => (16, 1_276, 8_192),
+        // The largest frame of RFC 6716 section 3.2.1 with its first byte; 26 packets of 10 ms; 320 ms in
+        // packets of 200 kbit/s, 120 ms of the largest.
+        Codec::Opus => (26, 1_276, 8_192),
     };
     JitterConfig {
         clock: codec.rtp_clock(),

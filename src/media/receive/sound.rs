@@ -86,11 +86,13 @@ impl Receiver {
 
     /// Something is lost: from the copy in the next packet if there is one, else made up.
     pub(super) fn make_good(&mut self, missing: usize, needed: usize, next: Option<usize>) {
-        if let Some(samples) = next.and_then(|slot| self.decode_copy(slot, missing)) {
+        if let Some((slot, samples)) =
+            next.and_then(|slot| Some((slot, self.decode_copy(slot, missing)?)))
+        {
             self.staging.commit(samples, FrameKind::Voice);
             self.counts.fec_frames += 1;
             self.concealed = 0;
-            self.advance(samples);
+            self.jitter.made_good(self.ticks_of(samples), slot);
             return;
         }
         let made = self.conceal(missing.min(needed));

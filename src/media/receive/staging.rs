@@ -121,7 +121,7 @@ impl Staging {
     }
 
     /// Makes the first samples the frame, filled up with silence; says what most of it is made of. A
-    /// voice that sets in within what was left out or made up counts however short it is.
+    /// voice that sets in within silence, or within what was left out or made up, counts however short it is.
     pub(super) fn take(&mut self, samples: usize) -> FrameKind {
         let count = samples.min(self.length);
         if let Some(missing) = self.samples.get_mut(count..samples) {
@@ -256,7 +256,10 @@ impl Staging {
                 self.runs.rotate_left(1);
             }
         }
-        let made_up = matches!(most.kind, FrameKind::Skipped | FrameKind::ComfortNoise);
+        let made_up = matches!(
+            most.kind,
+            FrameKind::Silence | FrameKind::Skipped | FrameKind::ComfortNoise
+        );
         if made_up && voice {
             FrameKind::Voice
         } else {
@@ -323,6 +326,16 @@ mod tests {
         for kind in [FrameKind::Voice, FrameKind::Concealed, FrameKind::Silence] {
             assert_eq!(staging.take(160), kind);
             staging.release();
+        }
+    }
+
+    #[test]
+    fn a_word_that_sets_in_within_silence_is_a_voice() {
+        for silence in [20, 140] {
+            let mut staging = Staging::new(SampleRate::Hz8000);
+            staging.fill_silence(silence);
+            staging.commit(160 - silence, FrameKind::Voice);
+            assert_eq!(staging.take(160), FrameKind::Voice, "{silence}");
         }
     }
 

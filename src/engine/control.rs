@@ -326,6 +326,12 @@ impl Control {
         self.events.pop_front()
     }
 
+    /// How many legs there is room for.
+    #[must_use]
+    pub const fn legs_max(&self) -> usize {
+        self.config.legs_max
+    }
+
     /// How many legs there are.
     #[must_use]
     pub fn legs(&self) -> usize {

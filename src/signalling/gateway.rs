@@ -171,7 +171,7 @@ impl Gateway {
                 Some(wake) = ears.wakes.recv() => self.handle_wake(wake),
                 request = ears.requests.recv() => match request {
                     Some(Request::Shutdown(done)) => {
-                        self.shut_down(done, ears.asterisks).await;
+                        self.shut_down(done, ears).await;
                         return;
                     }
                     Some(request) => self.handle_request(request),
@@ -187,7 +187,7 @@ impl Gateway {
         }
     }
 
-    fn handle_burst(&mut self, inbound: &mut mpsc::Receiver<Inbound>) {
+    pub(super) fn handle_burst(&mut self, inbound: &mut mpsc::Receiver<Inbound>) {
         for _ in 0..BURST {
             let Ok(message) = inbound.try_recv() else {
                 return;

@@ -57,7 +57,7 @@ use crate::call::Speaker;
 use crate::config::{AsteriskConfig, HostPort, ListenAddress, PerFamily, TrunkConfig};
 use crate::engine::Control;
 use crate::handshake::Identity;
-use crate::sip::{Endpoint, EndpointConfig};
+use crate::sip::{Endpoint, EndpointConfig, SipLimits};
 use asterisk::Asterisks;
 use events::Reporter;
 use gateway::{Ears, Gateway, Machines};
@@ -120,6 +120,7 @@ pub async fn start(parts: Parts) -> Result<Running, ListenError> {
         seed,
     } = parts;
     let (transport, inbound) = Transport::bind(&listen, tls.as_ref()).await?;
+    transport.admit(settings.known(), settings.calls_per_source_max);
     let addresses = [
         transport.udp_addresses(),
         transport.tcp_addresses().to_vec(),
@@ -195,7 +196,17 @@ fn endpoint_config(
             .session_timer
             .and_then(|timer| u32::try_from(timer.as_secs()).ok()),
         trunks: trunks.iter().map(trunks::settings).collect(),
+        limits: limits(settings.calls_max),
         ..EndpointConfig::default()
+    }
+}
+
+/// A call that rings or parts is a dialog too.
+fn limits(calls: usize) -> SipLimits {
+    let usual = SipLimits::default();
+    SipLimits {
+        dialogs: usual.dialogs.max(calls + calls / 2),
+        ..usual
     }
 }
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::active_call::{ActiveCall, Line};
-use super::asterisk_link::News;
-use super::gateway::Gateway;
+use super::gateway::{Ears, Gateway};
 use super::occupancy::Peer;
 use super::settings::GatewaySettings;
 use super::{clock, counters};
@@ -241,7 +240,7 @@ impl Gateway {
             // Who doesn't wait any more was told that nobody is called.
             Request::Dial(_, reply) if reply.is_closed() => {}
             Request::Dial(order, reply) => answer(reply, self.dial(*order)),
-            Request::Reload(settings) => self.settings = *settings,
+            Request::Reload(settings) => self.reload(*settings),
             Request::Drain(reply) => {
                 self.draining = true;
                 self.endpoint.set_accepting(false);
@@ -254,6 +253,21 @@ impl Gateway {
         }
     }
 
+    fn reload(&mut self, mut settings: GatewaySettings) {
+        let most = self.engine.legs_max();
+        if settings.calls_max > most {
+            tracing::warn!(
+                most,
+                "limits.calls: there is room for as many as at the start, more need a restart"
+            );
+            settings.calls_max = most;
+        }
+        self.endpoint.set_trusted(settings.trusted.clone());
+        self.transport
+            .admit(settings.known(), settings.calls_per_source_max);
+        self.settings = settings;
+    }
+
     /// Something of his that only the room knows was changed.
     fn remember_participant(&mut self, meeting: MeetingId, participant: ParticipantId) {
         if let Some(call) = self.rooms.call_of(meeting, participant) {
@@ -262,12 +276,8 @@ impl Gateway {
     }
 
     /// Ends all calls but those that another process can take over; their last messages and records leave
-    /// before the gateway does.
-    pub(super) async fn shut_down(
-        mut self,
-        done: oneshot::Sender<()>,
-        mut asterisks: mpsc::Receiver<(usize, News)>,
-    ) {
+    /// before the gateway does, and what gets lost of the messages is sent again for a while.
+    pub(super) async fn shut_down(mut self, done: oneshot::Sender<()>, mut ears: Ears) {
         self.draining = true;
         let (left, ending): (Vec<_>, Vec<_>) = self
             .calls
@@ -286,11 +296,14 @@ impl Gateway {
         self.asterisks.play_music(clock::now());
         let deadline = clock::now() + PARTING;
         while clock::now() < deadline {
-            while let Ok((asterisk, news)) = asterisks.try_recv() {
+            self.handle_burst(&mut ears.inbound);
+            while let Ok((asterisk, news)) = ears.asterisks.try_recv() {
                 self.asterisks.handle_news(clock::now(), asterisk, news);
             }
+            self.endpoint.handle_timeout(clock::now());
             self.settle(clock::now());
-            if self.is_empty_of_its_own() && self.asterisks.are_done() {
+            let has_parted = self.is_empty_of_its_own() && !self.endpoint.is_taking_leave();
+            if has_parted && self.asterisks.are_done() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

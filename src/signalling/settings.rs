@@ -19,6 +19,8 @@ pub struct GatewaySettings {
     pub(super) calls_max: usize,
     pub(super) calls_per_source_max: usize,
     pub(super) trusted: Vec<Network>,
+    /// Where trunks are, as far as that is configured.
+    pub(super) trunk_peers: Vec<Network>,
     pub(super) session_timer: Option<Duration>,
     pub(super) media_address: PerFamily<Option<IpAddr>>,
     /// Audio is received by IPv6 too.
@@ -72,16 +74,23 @@ impl GatewaySettings {
     /// From the configuration; `call_limits` bounds every call.
     #[must_use]
     pub fn new(config: &Config, call_limits: CallLimits) -> Self {
+        let trunk_peers = config.sip.trunks.iter().flat_map(|trunk| &trunk.peers);
         Self {
             call_limits,
             calls_max: config.limits.calls,
             calls_per_source_max: config.limits.calls_per_source,
             trusted: config.sip.trusted.clone(),
+            trunk_peers: trunk_peers.copied().collect(),
             session_timer: config.sip.session_timer,
             media_address: config.media.address,
             has_ipv6: config.has_ipv6(),
             media_shared: config.media.shared.clone(),
         }
+    }
+
+    /// The networks of those for whom the configuration speaks.
+    pub(super) fn known(&self) -> Vec<Network> {
+        [&self.trusted[..], &self.trunk_peers].concat()
     }
 
     /// Is the address in a trusted network?

@@ -40,10 +40,6 @@ impl Control {
         Self::with_rings(config, epoch, silence, room)
     }
 
-    pub(in crate::engine) fn legs_max(&self) -> usize {
-        self.config.legs_max
-    }
-
     pub(in crate::engine) fn port(&mut self, thread: usize) -> &mut ThreadPort {
         &mut self.threads[thread]
     }

@@ -4,6 +4,7 @@
 //! is dropped and counted (its sender repeats it, RFC 3261 section 17.1) and a stream is not read on.
 
 mod binding;
+mod keep_alive;
 mod outgoing;
 mod peers;
 mod resolver;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub(crate) use outgoing::{Outgoing, Unreached};
@@ -29,11 +30,11 @@ pub(crate) use tls::connector;
 pub use tls::{TlsError, TlsIdentity};
 
 use super::clock;
-use crate::config::{ListenAddress, SipTransport};
+use crate::config::{ListenAddress, Network, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit, TrunkId};
 use crate::sip::locate::{LeftAlone, Target};
 use binding::Binding;
-use stream::Door;
+use stream::{Admission, Door};
 
 /// What a socket tells the gateway.
 #[derive(Debug)]
@@ -106,6 +107,7 @@ pub(crate) struct Transport {
     tls: Vec<SocketAddr>,
     connections: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
     counters: Arc<TransportCounters>,
+    admission: watch::Sender<Admission>,
     door: Door,
     identity: Option<Arc<TlsIdentity>>,
     tasks: JoinSet<()>,
@@ -128,8 +130,10 @@ impl Transport {
     ) -> Result<(Self, mpsc::Receiver<Inbound>), ListenError> {
         let (inbound, receiver) = mpsc::channel(INBOUND_QUEUE);
         let counters: Arc<TransportCounters> = Arc::default();
+        let (admission, asked) = watch::channel(Admission::default());
         let plain = Door {
             limits: Arc::default(),
+            admission: asked,
             inbound: inbound.clone(),
             counters: Arc::clone(&counters),
             identity: None,
@@ -140,6 +144,7 @@ impl Transport {
             tls: Vec::new(),
             connections: HashMap::new(),
             counters,
+            admission,
             door: plain.clone(),
             identity: identity.cloned(),
             tasks: JoinSet::new(),
@@ -165,6 +170,11 @@ impl Transport {
             })?;
         }
         Ok((transport, receiver))
+    }
+
+    /// From now on each host may have so many connections, those in `known` networks as many as there are.
+    pub(crate) fn admit(&self, known: Vec<Network>, per_source: usize) {
+        self.admission.send_replace(Admission { known, per_source });
     }
 
     fn listen_udp(&mut self, binding: Binding, inbound: &mpsc::Sender<Inbound>) -> io::Result<()> {

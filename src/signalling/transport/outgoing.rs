@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::resolver::Resolver;
 use super::stream::Door;
-use super::{Inbound, Sought, TlsIdentity, local_address};
+use super::{Inbound, Sought, TlsIdentity, keep_alive, local_address};
 use crate::config::SipTransport;
 use crate::sip::event::{ConnectionId, Flow, StreamTransport, TrunkId};
 use crate::sip::locate::{Fault, Found, NotFound, Target, Wanted};
@@ -92,7 +92,7 @@ impl Outgoing {
     ) -> Result<(), Unreached> {
         let stream = within(TcpStream::connect(peer)).await;
         let stream = stream.map_err(unconnected)?;
-        stream.set_nodelay(true).map_err(no_way)?;
+        keep_alive::prepare(&stream).map_err(no_way)?;
         let local = stream.local_addr().map_err(no_way)?.ip();
         let connection = self.door.next_connection();
         match name {

@@ -10,13 +10,14 @@ use bytes::{Bytes, BytesMut};
 use dashmap::DashMap;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::UnixTime;
 
 use super::tls::TlsIdentity;
-use super::{FIRST_BYTES, Inbound, TransportCounters, canonical};
+use super::{FIRST_BYTES, Inbound, TransportCounters, canonical, keep_alive};
+use crate::config::Network;
 use crate::sip::event::{ConnectionId, Flow, StreamTransport};
 use crate::sip::limits::host_of;
 
@@ -28,6 +29,15 @@ pub(super) struct ConnectionLimits {
     last_id: AtomicU64,
 }
 
+/// From whom how many connections are taken.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// As many as there may be in all: whole offices and carriers come from one host.
+    pub(super) known: Vec<Network>,
+    /// From each other host.
+    pub(super) per_source: usize,
+}
+
 /// A place taken among the connections; given back when dropped.
 struct Place {
     limits: Arc<ConnectionLimits>,
@@ -35,7 +45,7 @@ struct Place {
 }
 
 impl Place {
-    fn take(limits: &Arc<ConnectionLimits>, peer: IpAddr) -> Option<Self> {
+    fn take(limits: &Arc<ConnectionLimits>, admission: &Admission, peer: IpAddr) -> Option<Self> {
         let source = host_of(peer);
         if limits.open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
             limits.open.fetch_sub(1, Ordering::Relaxed);
@@ -47,7 +57,9 @@ impl Place {
             source,
         };
         let from_source = limits.per_source.get(&source).map_or(0, |count| *count);
-        (from_source <= CONNECTIONS_PER_SOURCE_MAX).then_some(place)
+        let is_known = admission.known.iter().any(|network| network.contains(peer));
+        let most = admission.per_source.max(CONNECTIONS_PER_SOURCE_MIN);
+        (is_known || from_source <= most).then_some(place)
     }
 }
 
@@ -67,6 +79,7 @@ impl Drop for Place {
 #[derive(Debug, Clone)]
 pub(super) struct Door {
     pub(super) limits: Arc<ConnectionLimits>,
+    pub(super) admission: watch::Receiver<Admission>,
     pub(super) inbound: mpsc::Sender<Inbound>,
     pub(super) counters: Arc<TransportCounters>,
     /// `None`: plain TCP.
@@ -89,7 +102,8 @@ impl Door {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(place) = Place::take(&self.limits, peer.ip()) else {
+        let place = Place::take(&self.limits, &self.admission.borrow(), peer.ip());
+        let Some(place) = place else {
             self.counters
                 .connections_refused
                 .fetch_add(1, Ordering::Relaxed);
@@ -138,7 +152,7 @@ impl Door {
         peer: SocketAddr,
         connection: ConnectionId,
     ) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+        keep_alive::prepare(&stream)?;
         let over = StreamTransport::Tcp;
         self.serve(stream, peer, connection, over).await
     }
@@ -151,7 +165,7 @@ impl Door {
         connection: ConnectionId,
         identity: &TlsIdentity,
     ) -> io::Result<()> {
-        stream.set_nodelay(true)?;
+        keep_alive::prepare(&stream)?;
         let held = identity.held();
         let handshake = TlsAcceptor::from(Arc::clone(&held.server)).accept(stream);
         let Ok(Ok(stream)) = timeout(FIRST_BYTES, handshake).await else {
@@ -240,10 +254,34 @@ async fn carry(
 }
 
 const CONNECTIONS_MAX: usize = 4_096;
-const CONNECTIONS_PER_SOURCE_MAX: usize = 50;
+/// However few calls one host may have: phones that are silent are connected too.
+const CONNECTIONS_PER_SOURCE_MIN: usize = 50;
 const OUTGOING_QUEUE: usize = 256;
 const READ_BYTES: usize = 4_096;
 /// A quiet connection is kept as long as a call may last without a word on it (RFC 5626 peers send
 /// keep-alives every two minutes, others nothing at all).
 const IDLE: Duration = Duration::from_secs(13 * 3_600);
 const WRITE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_host_has_so_many_connections_and_a_known_one_as_many_as_there_are() {
+        let limits = Arc::default();
+        let admission = |per_source| Admission {
+            known: vec!["198.51.100.0/24".parse().unwrap()],
+            per_source,
+        };
+        let taken = |peer: &str, per_source| {
+            let all: Vec<Place> = (0..300)
+                .map_while(|_| Place::take(&limits, &admission(per_source), peer.parse().unwrap()))
+                .collect();
+            all.len()
+        };
+        assert_eq!(taken("192.0.2.1", 100), 100);
+        assert_eq!(taken("192.0.2.1", 1), CONNECTIONS_PER_SOURCE_MIN);
+        assert_eq!(taken("198.51.100.1", 1), 300);
+    }
+}

@@ -50,6 +50,7 @@ pub use config::{Counters, EndpointConfig, SipLimits};
 pub use qualify::{QualifySettings, TrunkReach};
 pub use trunks::{RegistrarSettings, TrunkSettings};
 
+use crate::config::Network;
 use crate::sip::compose::{ReplyHead, RequestHead};
 use crate::sip::dialog::{Dialog, DialogKey, OwnOffer};
 use crate::sip::doorkeeper::Doorkeeper;
@@ -305,6 +306,11 @@ impl Endpoint {
     /// Whether new calls are taken; while not, they and OPTIONS pings get 503 with Retry-After.
     pub fn set_accepting(&mut self, accepting: bool) {
         self.accepting = accepting;
+    }
+
+    /// Networks whose callers are known, from now on: calls that are up are theirs too.
+    pub fn set_trusted(&mut self, trusted: Vec<Network>) {
+        self.config.trusted = trusted;
     }
 
     fn handle_frame(&mut self, now: Instant, flow: Flow, connection: ConnectionId, frame: Frame) {

@@ -76,6 +76,12 @@ impl Endpoint {
         self.trunks_lost(gone);
     }
 
+    /// Has somebody been told that his call is over who hasn't answered yet?
+    pub fn is_taking_leave(&self) -> bool {
+        let mut calls = self.dialogs.values();
+        calls.any(|call| matches!(call.stage, Stage::Leaving { .. }))
+    }
+
     pub(super) fn send_bye(&mut self, now: Instant, id: DialogId, q850: u8) {
         let branch = self.tokens.branch();
         let Some(dialog) = self.dialogs.get_mut(&id) else {
@@ -335,7 +341,12 @@ impl Endpoint {
             return;
         };
         match dialog.stage {
-            Stage::Confirmed => dialog.flow = None,
+            // The way that its trunk is called by is one for it too; where that is gone itself, the next one.
+            Stage::Confirmed => {
+                let trunk = dialog.trunk.and_then(|trunk| self.trunks.get(trunk.0));
+                let way = trunk.and_then(|trunk| trunk.way()).map(|(flow, _)| flow);
+                dialog.flow = way.filter(|way| Some(*way) != dialog.flow);
+            }
             Stage::Leaving { .. } => self.remove_dialog(id),
             Stage::Ringing => {
                 self.remove_dialog(id);

@@ -265,6 +265,27 @@ fn a_call_whose_connection_was_lost_is_ended_by_the_trunks_next_one() {
 }
 
 #[test]
+fn a_call_whose_own_connection_is_lost_goes_on_by_the_one_that_its_trunk_is_called_by() {
+    let mut bench = Bench::registered();
+    let (dialog, _) = bench.up_by_trunk();
+    let own = Flow::Stream {
+        connection: ConnectionId(9),
+        peer: REGISTRAR.parse().unwrap(),
+        over: StreamTransport::Tcp,
+    };
+    bench.endpoint.dialogs.get_mut(&dialog).unwrap().flow = Some(own);
+    bench.endpoint.handle_closed(bench.now, ConnectionId(9));
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    assert!(bench.endpoint.is_taking_leave());
+    let way = bench.endpoint.way_to(TrunkId(0)).unwrap().0;
+    assert_eq!(bench.endpoint.transmits.front().unwrap().flow, way);
+    let bye = bench.sent();
+    assert_eq!(statuses(&bye), ["BYE"]);
+    bench.hears_trunk(&response(&bye[0], 200, "pt"));
+    assert!(!bench.endpoint.is_taking_leave());
+}
+
+#[test]
 fn another_connection_to_a_trunk_takes_what_is_up_and_leaves_what_rings_its_own() {
     let mut bench = Bench::registered();
     let over = |connection| Flow::Stream {

@@ -104,6 +104,18 @@ fn answer_to(request: &str, status: &str) -> String {
 }
 
 #[test]
+fn whom_the_configuration_is_told_of_later_is_no_stranger_any_more_and_again() {
+    let mut bench = Bench::new();
+    let flow = udp("203.0.113.7:5060");
+    assert!(!bench.endpoint.is_trusted(flow));
+    let network = "203.0.113.0/24".parse().unwrap();
+    bench.endpoint.set_trusted(vec![network]);
+    assert!(bench.endpoint.is_trusted(flow));
+    bench.endpoint.set_trusted(Vec::new());
+    assert!(!bench.endpoint.is_trusted(flow));
+}
+
+#[test]
 fn nothing_that_a_stranger_sends_brings_more_than_it_weighs_however_long_one_waits() {
     let kinds = [
         invite(),

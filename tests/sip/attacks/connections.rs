@@ -104,8 +104,8 @@ impl Host {
 }
 
 const CONNECTIONS: usize = 1_000;
-/// What the node takes from one address.
-const PER_SOURCE: usize = 50;
+/// What the node takes from one address: as many as it has calls from there (`limits.calls_per_source`).
+const PER_SOURCE: usize = 100;
 /// What it waits for the first word, the end of a handshake, or of a message.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// All of them are opened before the node gets to the last one.

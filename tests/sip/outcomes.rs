@@ -121,7 +121,8 @@ fn three_wrong_pins_end_the_call_and_one_does_not() {
 
 #[test]
 fn who_keys_in_nothing_is_asked_again_and_then_let_go() {
-    let server = Server::start("limits.pin_wait_seconds = 30");
+    // He sends no audio either, which must not end his call before.
+    let server = Server::start("limits.pin_wait_seconds = 30\nlimits.media_timeout_seconds = 60");
     expect(&server, Scenario::new("uac-no-digits"), "no_input");
 }
 

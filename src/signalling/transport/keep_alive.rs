@@ -7,7 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// Small messages leave at once, and a peer that is gone is noticed within a minute, whether there is something to be
+/// Small messages leave at once, and a peer that is gone is noticed after a minute, whether there is something to be
 /// sent or not.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -24,8 +24,9 @@ pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
 const SILENCE: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(10);
 const TIMES: u32 = 3;
-/// For so long what is sent may stay without an answer: a SIP transaction has failed by then (RFC 3261 section 17.1.2.2).
-const UNHEARD: Duration = Duration::from_secs(32);
+/// For so long what is sent may stay without an answer. The kernel gives an idle connection up by this too, from its last
+/// word on and at the first question that is unanswered then (tcp(7)): all of them are to be asked.
+const UNHEARD: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -44,5 +45,10 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), AGAIN);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), TIMES);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNHEARD));
+    }
+
+    #[test]
+    fn one_question_that_gets_lost_costs_no_connection() {
+        assert!(UNHEARD >= SILENCE + AGAIN * TIMES);
     }
 }

@@ -424,11 +424,15 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// As the API tells of them.
+    fn people(&self) -> Value {
+        self.server
+            .get(&format!("/v1/meetings/{}/participants", self.meeting.id))
+    }
+
     /// Asks who is in the meeting.
     fn look(&mut self) {
-        let people = self
-            .server
-            .get(&format!("/v1/meetings/{}/participants", self.meeting.id));
+        let people = self.people();
         let items = people["items"].as_array().cloned().unwrap_or_default();
         let joined = items.iter().filter(|item| item["state"] == "joined");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -495,9 +499,7 @@ impl<'a> Group<'a> {
     fn tell(&self, member: &Member) -> String {
         let level = self.level(member);
         let said = member.phone.last_said();
-        let people = self
-            .server
-            .get(&format!("/v1/meetings/{}/participants", self.meeting.id));
+        let people = self.people();
         let metrics = self.server.metrics();
         let refused = metrics.lines().filter(|line| {
             line.starts_with("voicebridge_media_packets_refused_total") && !line.ends_with(" 0")

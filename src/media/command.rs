@@ -322,7 +322,9 @@ pub struct LegReport {
     pub duplicated: u64,
     /// Packets that were dropped because too many waited.
     pub overflowed: u64,
-    /// Frames that were concealed.
+    /// Frames of 20 ms that something was to be heard in.
+    pub frames: u64,
+    /// Of these, those that were concealed.
     pub concealed_frames: u64,
     /// Packets neither used nor answered.
     pub refused: Refusals,
@@ -439,6 +441,7 @@ impl Default for LegReport {
             late: 0,
             duplicated: 0,
             overflowed: 0,
+            frames: 0,
             concealed_frames: 0,
             refused: Refusals::default(),
             sent: 0,

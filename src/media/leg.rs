@@ -269,9 +269,12 @@ impl Leg {
         self.reseated = true;
     }
 
-    /// Nobody fetched its packets from `since` to `until`: they didn't come late by the network's doing.
-    pub const fn note_absence(&mut self, since: Instant, until: Instant) {
+    /// Nobody fetched its packets from `since` to `until`: they didn't come late by the network's doing, nor did the
+    /// peer fall silent.
+    pub fn note_absence(&mut self, since: Instant, until: Instant) {
         self.codecs.receiver.note_absence(since, until);
+        self.liveness
+            .stand_still(until.saturating_duration_since(since));
     }
 
     /// Not summed, or summed again.
@@ -342,8 +345,8 @@ impl Leg {
         let talks = voice.active && self.may_speak() && !self.treatment.is_only_echo();
         self.talking.follow(talks);
         let direction = self.parameters.direction;
-        let announced = self.codecs.receiver.has_announced_silence();
-        let timeout = if direction.receives() && !announced {
+        let sends = direction.receives() && !self.codecs.receiver.may_be_silent();
+        let timeout = if sends {
             self.config.media_timeout
         } else {
             self.config.hold_timeout

@@ -66,6 +66,17 @@ impl VoiceDetector {
         self.voice
     }
 
+    /// Judges one 20 ms frame that was made up for what is lost, or for a key: a voice may go on in it, but it says
+    /// nothing about the noise on the line.
+    pub fn process_made_up(&mut self, frame: &[i16]) -> Voice {
+        let plain = Halves::of(frame);
+        let loudest = self.loudest(frame, &plain);
+        self.voice.active = self.decide(loudest);
+        self.voice.level = plain.level();
+        self.skipped = 0;
+        self.voice
+    }
+
     /// Takes one 20 ms frame of made-up noise: it has a level, but nobody talks in it, and it says
     /// nothing about the noise on the line.
     pub fn process_comfort(&mut self, frame: &[i16]) -> Voice {
@@ -92,7 +103,7 @@ impl VoiceDetector {
     /// A 20 ms frame that is as loud as its sender says was left out.
     pub fn process_told(&mut self, level: Decibels) -> Voice {
         // A room that got quieter is followed at once, as a voice in it may be quieter too.
-        let fall = (level.0 - self.floor).min(0.0) * FALL;
+        let fall = (self.of_room(level.0) - self.floor).min(0.0) * FALL;
         self.floor = (self.floor + fall).max(FLOOR_LEAST);
         self.voice.noise_floor = Decibels(self.floor);
         self.process_skipped(Some(level))
@@ -153,6 +164,7 @@ impl VoiceDetector {
     /// Falls fast, rises slowly, and while somebody seems to talk slower still: a voice pauses, noise
     /// doesn't. The ceiling keeps a steady tone a voice for as long as it lasts.
     fn follow_floor(&mut self, loudest: f32, active: bool) {
+        let loudest = self.of_room(loudest);
         let step = if loudest < self.floor {
             (loudest - self.floor) * FALL
         } else if active {
@@ -163,6 +175,16 @@ impl VoiceDetector {
             (loudest - self.floor).min(RISE * frames)
         };
         self.floor = (self.floor + step).clamp(FLOOR_LEAST, FLOOR_MOST);
+    }
+
+    /// Where a frame so loud lets the floor fall to. No room is as silent as zeros are: they are a phone's that is
+    /// muted, or that leaves out what it takes for no speech, and its noise is there again afterwards.
+    const fn of_room(&self, level: f32) -> f32 {
+        if level < NO_ROOM {
+            self.floor.min(FLOOR_START)
+        } else {
+            level
+        }
     }
 }
 
@@ -352,6 +374,7 @@ const LEAST_TO_STAY: f32 = -51.0;
 const FLOOR_START: f32 = -60.0;
 const FLOOR_LEAST: f32 = -75.0;
 const FLOOR_MOST: f32 = -35.0;
+const NO_ROOM: f32 = -85.0;
 /// dB by which filtering might make a half louder.
 const MARGIN: f32 = 1.0;
 /// dB by which the louder half of a frame is louder than all of it, at most.
@@ -446,6 +469,38 @@ mod tests {
         let after = detector.voice();
         assert!(!after.active && (after.level.0 + 45.0).abs() < 1.5);
         assert_eq!(after.noise_floor, before.noise_floor);
+    }
+
+    #[test]
+    fn a_rooms_noise_is_no_voice_after_a_key_or_a_loss_and_a_mute_tells_nothing_of_the_room() {
+        let settled = || {
+            let mut random = Random::new(4);
+            let mut detector = VoiceDetector::new(RATE);
+            for _ in 0..1_500 {
+                detector.process(&noise(&mut random, -44.0));
+            }
+            (detector, random)
+        };
+        let (mut detector, mut random) = settled();
+        for _ in 0..50 {
+            detector.process_made_up(&[0; 160]);
+        }
+        for n in 0..500 {
+            let voice = detector.process(&noise(&mut random, -44.0));
+            assert!(!voice.active, "frame {n}");
+        }
+        let muted: [fn(&mut VoiceDetector) -> Voice; 2] = [
+            |detector| detector.process(&[0; 160]),
+            |detector| detector.process_told(Decibels(-127.0)),
+        ];
+        for mute in muted {
+            let (mut detector, _) = settled();
+            for _ in 0..500 {
+                mute(&mut detector);
+            }
+            let floor = detector.process_skipped(None).noise_floor;
+            assert!((floor.0 - FLOOR_START).abs() < 1.0, "{floor:?}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ fn between(before: &LegReport, now: &LegReport) -> Quality {
     let loss = lost / expected;
     let burst_ratio = burst_ratio(lost, since(now.loss_runs, before.loss_runs), loss);
     let delay_ms = now.buffer_ms + now.round_trip_ms.unwrap_or(0.0) / 2.0;
+    let frames = since(now.frames, before.frames);
     let concealed = since(now.concealed_frames, before.concealed_frames);
     Quality {
         loss,
@@ -56,7 +57,7 @@ fn between(before: &LegReport, now: &LegReport) -> Quality {
         buffer_ms: now.buffer_ms,
         round_trip_ms: now.round_trip_ms,
         burst_ratio,
-        concealed: (concealed / received.max(1.0)).min(1.0),
+        concealed: concealed / frames.max(1.0),
         one_way: now.one_way,
         mos: mos((lost + late) / expected, burst_ratio, delay_ms, now.codec),
         gain_db: now.gain.0,
@@ -155,6 +156,19 @@ mod tests {
         assert_eq!(between(&none, &single).burst_ratio, 1.0);
         assert!((between(&none, &burst).burst_ratio - 4.75).abs() < 0.01);
         assert!(between(&none, &burst).mos < between(&none, &single).mos);
+    }
+
+    #[test]
+    fn what_is_concealed_is_a_share_of_the_time_however_long_the_packets_are() {
+        for packets in [50, 17] {
+            let report = LegReport {
+                received: packets,
+                frames: 50,
+                concealed_frames: 5,
+                ..LegReport::default()
+            };
+            assert_eq!(between(&LegReport::default(), &report).concealed, 0.1);
+        }
     }
 
     #[test]

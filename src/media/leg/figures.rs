@@ -14,6 +14,7 @@ pub(super) struct Received {
     overflowed: u64,
     strange: u64,
     malformed: u64,
+    frames: u64,
     concealed_frames: u64,
 }
 
@@ -32,6 +33,7 @@ impl Leg {
             duplicated: received.duplicated,
             overflowed: received.overflowed,
             refused: self.refusals(&received),
+            frames: received.frames,
             concealed_frames: received.concealed_frames,
             sent: self.sent,
             prompted_at: self.prompted_at,
@@ -58,6 +60,7 @@ impl Leg {
             overflowed: self.earlier.overflowed + now.overflowed,
             strange: self.earlier.strange + now.strange,
             malformed: self.earlier.malformed + now.malformed,
+            frames: self.earlier.frames + now.frames,
             concealed_frames: self.earlier.concealed_frames + now.concealed_frames,
         }
     }

@@ -48,6 +48,12 @@ impl Liveness {
         }
     }
 
+    /// Nobody listened for so long.
+    pub(super) fn stand_still(&mut self, absence: Duration) {
+        self.last_heard += absence;
+        self.unanswered = self.unanswered.map(|since| since + absence);
+    }
+
     /// Audio came, by RTP that could be used.
     pub(super) const fn heard_audio(&mut self) {
         self.unanswered = None;
@@ -124,6 +130,7 @@ const FRAMES_TO_END: u8 = 38;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::seeded;
 
     fn shown(talking: &mut Talking, voice: bool, frames: usize) -> usize {
         (0..frames)
@@ -132,6 +139,22 @@ mod tests {
                 talking.current()
             })
             .count()
+    }
+
+    #[test]
+    fn who_was_not_listened_to_is_not_lost_for_it() {
+        let start = seeded::start();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let timeout = Duration::from_secs(30);
+        let mut liveness = Liveness::new(start);
+        liveness.expect_audio(at(10), true);
+        liveness.stand_still(Duration::from_secs(100));
+        liveness.check(at(110), timeout);
+        liveness.expect_audio(at(110), true);
+        assert_eq!((liveness.news, liveness.is_one_way()), (None, false));
+        liveness.check(at(131), timeout);
+        liveness.expect_audio(at(119), true);
+        assert_eq!((liveness.news, liveness.is_one_way()), (Some(false), true));
     }
 
     #[test]

@@ -151,9 +151,7 @@ impl Receiver {
         self.fill(now, length);
         self.correct(now, length);
         self.kind = self.staging.take(length);
-        if self.kind == FrameKind::Concealed {
-            self.counts.concealed_frames += 1;
-        }
+        self.counts.note_frame(self.kind);
         let delay = self.keys.is_pressed().then(|| self.jitter.delay());
         let patched = self.staging.frame_is_patched();
         if self
@@ -169,9 +167,10 @@ impl Receiver {
                 Loudness::Told(level) => self.voice.process_told(level),
             },
             FrameKind::ComfortNoise => self.voice.process_comfort(self.staging.frame()),
-            FrameKind::Silence | FrameKind::Concealed | FrameKind::Voice => {
-                self.voice.process(self.staging.frame())
+            FrameKind::Silence | FrameKind::Concealed => {
+                self.voice.process_made_up(self.staging.frame())
             }
+            FrameKind::Voice => self.voice.process(self.staging.frame()),
         };
         self.unheard.end_frame(voice.active);
         self.kind
@@ -241,12 +240,6 @@ impl Receiver {
         self.comfort.is_on() || self.jitter.pauses_unsaid()
     }
 
-    /// Has the sender announced silence (RFC 3389)?
-    #[must_use]
-    pub const fn has_announced_silence(&self) -> bool {
-        self.comfort.is_on()
-    }
-
     /// The SSRC of the peer's stream; `None` before the first packet.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {
@@ -265,6 +258,7 @@ impl Receiver {
             malformed: self.counts.malformed,
             overflowed: self.counts.overflowed,
             strange: self.counts.strange,
+            frames: self.counts.frames,
             concealed_frames: self.counts.concealed_frames,
             fec_frames: self.counts.fec_frames,
             jitter_ms: self.stream.jitter() * 1000.0 / self.parameters.codec.rtp_clock() as f32,
@@ -376,10 +370,11 @@ impl Receiver {
         let level = (self.parameters.audio_level.zip(rtp.extension))
             .and_then(|(id, extension)| AudioLevel::read(id, extension));
         let arrival = self.jitter.ticks_at(now);
-        // Both wrap at 32 bit; only differences count (RFC 3550 appendix A.8).
-        self.stream.note_transit(i64::from(
-            (arrival as u32).wrapping_sub(header.timestamp.0) as i32
-        ));
+        let transit = (arrival as u32)
+            .wrapping_sub(header.timestamp.0)
+            .cast_signed();
+        let clock = self.parameters.codec.rtp_clock();
+        self.stream.note_transit(transit, clock);
         match self
             .jitter
             .insert(now, sequence, header.timestamp, ticks, level, rtp.payload)

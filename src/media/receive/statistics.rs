@@ -1,6 +1,6 @@
 //! What is counted about a received stream.
 
-use super::PacketVerdict;
+use super::{FrameKind, PacketVerdict};
 use crate::units::ExtSeqNo;
 
 /// Counts since the leg began.
@@ -22,7 +22,9 @@ pub struct ReceiveStatistics {
     pub overflowed: u64,
     /// Packets of what may have been another stream.
     pub strange: u64,
-    /// Frames that were made up, wholly or for the most part.
+    /// Frames of 20 ms that something was to be heard in.
+    pub frames: u64,
+    /// Of these, those that were made up, wholly or for the most part.
     pub concealed_frames: u64,
     /// Losses made good from the packet after them.
     pub fec_frames: u64,
@@ -90,6 +92,7 @@ pub(super) struct Counts {
     pub(super) malformed: u64,
     pub(super) overflowed: u64,
     pub(super) strange: u64,
+    pub(super) frames: u64,
     pub(super) concealed_frames: u64,
     pub(super) fec_frames: u64,
     pub(super) corrections: u64,
@@ -97,6 +100,17 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    pub(super) const fn note_frame(&mut self, kind: FrameKind) {
+        match kind {
+            FrameKind::Silence | FrameKind::ComfortNoise => {}
+            FrameKind::Skipped | FrameKind::Voice => self.frames += 1,
+            FrameKind::Concealed => {
+                self.frames += 1;
+                self.concealed_frames += 1;
+            }
+        }
+    }
+
     pub(super) const fn note(&mut self, verdict: PacketVerdict) {
         match verdict {
             PacketVerdict::Accepted | PacketVerdict::Key => {}

@@ -70,12 +70,17 @@ impl Stream {
         }
     }
 
-    /// RFC 3550 appendix A.8; `transit` is arrival less timestamp in ticks.
-    pub(super) fn note_transit(&mut self, transit: i64) {
+    /// RFC 3550 appendix A.8; `transit` is arrival less timestamp, in ticks of which `clock` are a second. It wraps at
+    /// 32 bit. Where it jumps, the sender's clock began anew: that is no jitter.
+    pub(super) fn note_transit(&mut self, transit: i32, clock: u32) {
         if let Some(current) = &mut self.current {
-            let step = current.transit.map_or(0, |last| (transit - last).abs());
+            let step = current
+                .transit
+                .map_or(0, |last| transit.wrapping_sub(last).unsigned_abs());
             current.transit = Some(transit);
-            current.jitter += (step as f32 - current.jitter) / 16.0;
+            if step < clock {
+                current.jitter += (step as f32 - current.jitter) / 16.0;
+            }
         }
     }
 
@@ -190,7 +195,7 @@ struct Current {
     last_heard: Instant,
     /// Length of the last audio packet.
     between: Duration,
-    transit: Option<i64>,
+    transit: Option<i32>,
     jitter: f32,
     sender_report: Option<(Instant, NtpTime)>,
 }
@@ -393,8 +398,12 @@ mod tests {
         let mut scene = Scene::new();
         scene.packet(1, 1, true);
         for n in 0..200 {
-            scene.stream.note_transit(n % 2 * 80);
+            scene
+                .stream
+                .note_transit((n % 2 * 80_i32).wrapping_add(i32::MAX), 8_000);
         }
+        assert!((scene.stream.jitter() - 80.0).abs() < 1.0);
+        scene.stream.note_transit(-1_000_000, 8_000);
         assert!((scene.stream.jitter() - 80.0).abs() < 1.0);
         scene
             .stream

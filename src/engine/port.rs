@@ -87,6 +87,7 @@ impl ThreadPort {
             .name(format!("media-{index}"))
             .stack_size(STACK_BYTES);
         let run = move || {
+            let _last = LastResort;
             MediaThread::prepare();
             thread.run(sleeper, &stop);
         };
@@ -192,6 +193,18 @@ pub(super) fn links(epoch: Instant, config: &EngineConfig) -> Vec<Links> {
         all[to].from.extend(out);
     }
     all
+}
+
+/// A media thread that panics takes the process along: its callers would be left in silence for good, and new ones put
+/// there too, while whoever watches over the process starts another, which finds Asterisk's callers again.
+struct LastResort;
+
+impl Drop for LastResort {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 /// How much each of a thread's rings holds.

@@ -39,9 +39,10 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// It is the trunk that can't, not whom we call: RFC 3263 section 4.3.
+    /// It is the trunk that can't, not whom we call: RFC 3263 section 4.3. A 500 may be what a proxy makes of one
+    /// server's 503 (RFC 3261 section 16.7, step 6), and says nothing of other calls.
     const fn is_the_trunks(self) -> bool {
-        self.status == 503 || !self.heard || (self.status == 500 && self.pause.is_some())
+        self.status == 503 || !self.heard
     }
 
     /// How long to wait before the same is asked once more: after two requests that met (RFC 3261 section 14.1), and where
@@ -521,6 +522,27 @@ mod tests {
         for (status, seconds) in [(500, None), (500, Some(60)), (486, Some(3)), (404, Some(3))] {
             assert_eq!(pause(status, seconds), None, "{status}");
         }
-        assert!(of(500, Some(3)).is_the_trunks() && !of(500, None).is_the_trunks());
+    }
+
+    #[test]
+    fn only_a_503_and_no_answer_at_all_say_something_of_the_trunk_itself() {
+        for (status, heard, seconds, expected) in [
+            (503, true, Some(30), true),
+            (503, true, None, true),
+            (503, false, None, true),
+            (408, false, None, true),
+            (500, true, Some(3), false),
+            (500, true, Some(300), false),
+            (500, true, None, false),
+            (486, true, Some(3), false),
+        ] {
+            let failure = Failure {
+                status,
+                q850: None,
+                heard,
+                pause: seconds.map(Duration::from_secs),
+            };
+            assert_eq!(failure.is_the_trunks(), expected, "{failure:?}");
+        }
     }
 }

@@ -195,6 +195,12 @@ pub(crate) fn has_header(request: &[u8], name: &str) -> bool {
         .any(|line| names(line, name))
 }
 
+/// The value of the header of this name in a request of ours.
+pub(crate) fn header_of<'a>(request: &'a [u8], name: &str) -> Option<&'a str> {
+    let mut lines = split_head(request).0.split("\r\n");
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
 fn names(line: &str, name: &str) -> bool {
     line.strip_prefix(name)
         .is_some_and(|rest| rest.starts_with(':'))
@@ -337,6 +343,8 @@ mod tests {
         let headers = [("Contact", "<sip:c>"), ("Authorization", "Digest old")];
         let before = head.compose("INVITE", &headers, Some(b"v=0\r\n\r\nCSeq: 1"));
         assert!(has_header(&before, "Authorization") && !has_header(&before, "Author"));
+        assert_eq!(header_of(&before, "Authorization"), Some("Digest old"));
+        assert_eq!(header_of(&before, "Author"), None);
         (head.cseq, head.branch) = (8, "z9hG4bK2".to_owned());
         let again = head.compose_again("INVITE", &before, &[("Authorization", "Digest new")]);
         let expected = head.compose(

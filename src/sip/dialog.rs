@@ -1,16 +1,16 @@
 //! Dialogs (RFC 3261 section 12): who talks to whom, in which state, and what is under way.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::sip::address::{self, NameAddr};
 use crate::sip::compose::RequestHead;
+use crate::sip::early::Early;
 use crate::sip::event::{DialogId, Flow, TrunkId};
 use crate::sip::message::{Headers, Request, Response};
 use crate::sip::provisional::{self, Provisional};
-use crate::sip::session::{self, Session, Terms};
+use crate::sip::session::{self, Refresher, Session, Terms};
 use crate::sip::strangers::Reach;
 use crate::sip::timers::earliest;
 use crate::sip::transaction::{Timing, TransactionId};
@@ -79,9 +79,19 @@ pub(crate) enum Stage {
     },
     /// A 2xx went out or came in.
     Confirmed,
-    /// We hung up; the gateway hears no more of it. `bye`: to be sent when the ACK has come, which the
-    /// called side must wait for (RFC 3261 section 15).
-    Leaving { bye: Option<u8> },
+    /// We hung up, for this cause; the gateway hears no more of it.
+    Leaving { q850: u8, bye: Bye },
+}
+
+/// What has become of our BYE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bye {
+    /// It is sent when the ACK has come, which the called side must wait for (RFC 3261 section 15).
+    AfterAck,
+    /// It is under way. If its connection breaks, it goes once more by the next one, until then.
+    Sent { until: Instant },
+    /// Nothing leads to the trunk: it goes by the next way there, until then.
+    Unsent { until: Instant },
 }
 
 /// Of an INVITE of ours that is to be taken back: only after a provisional answer (section 9.1).
@@ -167,6 +177,8 @@ pub(crate) enum Due {
     NoAnswer(TransactionId),
     /// Our INVITE rang, or its CANCEL was ignored, for too long.
     CallingTooLong,
+    /// No way was found for our BYE.
+    NoWay,
 }
 
 /// What the 2xx to an INVITE settles for the caller's side.
@@ -276,7 +288,9 @@ impl Dialog {
     /// The dialog that a 2xx to our INVITE makes of this one (RFC 3261 section 12.1.2); for each branch of a
     /// fork another.
     pub(crate) fn adopt(&mut self, response: &Response) {
-        self.key.remote_tag = response.to.tag().unwrap_or_default().to_owned();
+        let tag = response.to.tag().unwrap_or_default();
+        self.remote_cseq = *self.remote_cseq_of(tag);
+        self.key.remote_tag = tag.to_owned();
         self.remote = response.headers.first("To").unwrap_or_default().to_owned();
         self.routes = response
             .headers
@@ -294,26 +308,27 @@ impl Dialog {
         self.knows_timers = session::knows_timers(headers);
     }
 
-    /// A throw-away copy that only serves to acknowledge and end another branch of a fork.
-    pub(crate) fn branch_of(&self, response: &Response, now: Instant) -> Self {
+    /// A throw-away dialog with another branch of this INVITE's fork, whose last request of ours had this number.
+    /// It needs nothing of the call, which may be over.
+    pub(crate) fn branch_of(
+        now: Instant,
+        id: DialogId,
+        invite: &RequestHead,
+        last_cseq: u32,
+        response: &Response,
+    ) -> Self {
         let origin = Origin {
-            uri: self.target.clone(),
+            uri: invite.uri.clone(),
             routes: Vec::new(),
-            from: self.local.clone(),
+            from: invite.from.clone(),
             to: String::new(),
-            call_id: self.key.call_id.clone(),
-            tag: self.key.local_tag.clone(),
-            cseq: self.local_cseq,
+            call_id: invite.call_id.clone(),
+            tag: String::new(),
+            cseq: last_cseq,
         };
-        let mut branch = Self::outgoing(
-            now,
-            self.id,
-            origin,
-            self.flow.unwrap_or(NOWHERE),
-            self.host_port.clone(),
-            Stage::Confirmed,
-        );
-        branch.flow = self.flow;
+        let host_port = invite.sent_by.clone();
+        let stage = Stage::Confirmed;
+        let mut branch = Self::outgoing(now, id, origin, invite.flow, host_port, stage);
         branch.adopt(response);
         branch
     }
@@ -323,64 +338,25 @@ impl Dialog {
     pub(crate) fn early_request(
         &mut self,
         now: Instant,
+        invite: &RequestHead,
         answer: &Response,
         branch: String,
-        flow: Flow,
     ) -> RequestHead {
-        let mut early = self.branch_of(answer, now);
-        let head = early.request(branch, flow, None);
+        let mut early = Self::branch_of(now, self.id, invite, self.local_cseq, answer);
+        let head = early.request(branch, invite.flow, None);
         self.local_cseq = early.local_cseq;
         head
+    }
+
+    /// The number of our last request.
+    pub(crate) const fn last_cseq(&self) -> u32 {
+        self.local_cseq
     }
 
     /// The number of our next request.
     pub(crate) const fn next_cseq(&mut self) -> u32 {
         self.local_cseq += 1;
         self.local_cseq
-    }
-
-    /// Takes note of a provisional answer; true: it is to be acknowledged (RFC 3262 section 4). Those that come
-    /// before their turn aren't, so they come again.
-    pub(crate) fn note_early(&mut self, answer: &Response) -> bool {
-        let tag = answer.to.tag().unwrap_or_default();
-        let known = self.early.iter().position(|early| early.tag == tag);
-        let place = known.unwrap_or(self.early.len());
-        if known.is_none() {
-            if place >= EARLY_MAX || tag.is_empty() {
-                return false;
-            }
-            self.early.push(Early {
-                tag: tag.to_owned(),
-                acknowledged: None,
-                sdp: None,
-            });
-        }
-        let Some(early) = self.early.get_mut(place) else {
-            return false;
-        };
-        let number = reliable_number(&answer.headers);
-        let is_next = number.is_some_and(|number| {
-            let last = early.acknowledged;
-            last.is_none_or(|last| last.checked_add(1) == Some(number))
-        });
-        if is_next {
-            early.acknowledged = number;
-        }
-        if (is_next || number.is_none()) && !answer.body.is_empty() {
-            early.sdp = Some(answer.body.clone());
-        }
-        is_next
-    }
-
-    /// The description that came with a final answer, or with a provisional one of the same branch: who has sent
-    /// it there reliably needn't repeat it (RFC 3262 section 5).
-    pub(crate) fn description(&self, answer: &Response) -> Bytes {
-        let tag = answer.to.tag().unwrap_or_default();
-        let early = self.early.iter().find(|early| early.tag == tag);
-        match early.and_then(|early| early.sdp.clone()) {
-            Some(sdp) if answer.body.is_empty() => sdp,
-            Some(_) | None => answer.body.clone(),
-        }
     }
 
     /// Target refresh by INVITE, UPDATE and their 2xx (RFC 3261 section 12.2).
@@ -477,15 +453,19 @@ impl Dialog {
             OwnOffer::Pending { ends, .. } => Some(*ends),
             OwnOffer::None => None,
         };
-        let calling = match self.stage {
+        let stage = match self.stage {
             Stage::Calling { ends, .. } => Some(ends),
+            Stage::Leaving {
+                bye: Bye::Unsent { until },
+                ..
+            } => Some(until),
             Stage::Ringing | Stage::Confirmed | Stage::Leaving { .. } => None,
         };
         earliest([
             answered,
             self.provisional.deadline(),
             own,
-            calling,
+            stage,
             self.session.map(|session| session.deadline()),
         ])
     }
@@ -528,33 +508,27 @@ impl Dialog {
                 session::Due::Nothing => {}
                 session::Due::Refresh => return Due::Refresh,
                 session::Due::Expired => {
-                    self.session = None;
-                    return Due::Expired;
+                    let terms = session.terms;
+                    // Without a way we could say nothing: whether anybody is there, the media tell.
+                    let is_cut_off = self.flow.is_none() && terms.refresher == Refresher::Us;
+                    self.session = is_cut_off.then(|| Session::begin(now, terms));
+                    if !is_cut_off {
+                        return Due::Expired;
+                    }
                 }
             }
         }
-        if matches!(self.stage, Stage::Calling { ends, .. } if ends <= now) {
-            return Due::CallingTooLong;
+        match self.stage {
+            Stage::Calling { ends, .. } if ends <= now => Due::CallingTooLong,
+            Stage::Leaving {
+                bye: Bye::Unsent { until },
+                ..
+            } if until <= now => Due::NoWay,
+            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed | Stage::Leaving { .. } => {
+                Due::Nothing
+            }
         }
-        Due::Nothing
     }
-}
-
-/// What one branch of an INVITE of ours has said before its final answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Early {
-    tag: String,
-    /// The number of the last answer that was acknowledged.
-    acknowledged: Option<u32>,
-    sdp: Option<Bytes>,
-}
-
-/// The number of a provisional answer that wants to be acknowledged (RFC 3262 section 7.1).
-fn reliable_number(headers: &Headers) -> Option<u32> {
-    if !headers.lists_token("Require", "100rel") {
-        return None;
-    }
-    headers.first("RSeq")?.trim().parse().ok()
 }
 
 /// Where a dialog stands in the world.
@@ -581,12 +555,3 @@ pub(crate) const MEDIA_CHANGES_PER_SECOND: f64 = 1.0;
 /// Requests within one call, at once and per second: keys by INFO come at ten a second.
 pub(crate) const REQUESTS_BURST: f64 = 100.0;
 pub(crate) const REQUESTS_PER_SECOND: f64 = 20.0;
-
-/// Branches of a fork whose provisional answers are looked at.
-const EARLY_MAX: usize = 8;
-
-/// Stands in where a connection is closed; nothing is ever sent there.
-const NOWHERE: Flow = Flow::Udp {
-    socket: usize::MAX,
-    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-};

@@ -10,7 +10,7 @@
 //! 6. `endpoint`: all of them together, behind one set of `handle_*`, actions and `poll_*`
 //!
 //! `registration` makes us known to a trunk's registrar, `digest` answers its challenges, `doorkeeper` challenges those who call us.
-//! `provisional` repeats answers that must arrive before the final one. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `formats` what their payload types stand for, `extmap` their header
+//! `provisional` repeats answers that must arrive before the final one, `early` knows what those say at whom a call of ours rings. `session` says whose turn it is to show that a call lives. `compose` writes what goes out, `sdp` reads and writes offers and answers, `connection` whereto, `sdes` their keys, `formats` what their payload types stand for, `extmap` their header
 //! extensions, `limits` says how much a source may ask for, `strangers` how much may be sent to it. `locate` says where a name leads (RFC 3263).
 
 mod address;
@@ -21,6 +21,7 @@ mod digest;
 pub mod dtls;
 mod doorkeeper;
 pub mod dtmf_info;
+mod early;
 pub mod endpoint;
 pub mod event;
 mod extmap;

@@ -331,9 +331,9 @@ impl Registration {
 }
 
 /// Seconds for our contact: of the contact itself, else for all (RFC 3261 section 10.2.4). A registrar that
-/// lists contacts but not ours has not taken us.
+/// lists contacts but none of our user has not taken us.
 fn granted(headers: &Headers, ours: &str) -> Option<u32> {
-    let for_all = headers
+    let for_all: Option<u32> = headers
         .first("Expires")
         .and_then(|seconds| seconds.trim().parse().ok());
     let contacts: Vec<NameAddr> = headers
@@ -344,18 +344,29 @@ fn granted(headers: &Headers, ours: &str) -> Option<u32> {
     if contacts.is_empty() {
         return Some(for_all.unwrap_or(EXPIRES_WANTED));
     }
-    // A single one is ours, as the registrar sees us from its side of a NAT.
-    let mine = match contacts.as_slice() {
-        [only] => only,
-        several => several
-            .iter()
-            .find(|contact| place(&contact.uri) == place(ours))?,
+    let of_it = |contact: &NameAddr| -> u32 {
+        let seconds = contact.param("expires");
+        let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+        seconds.or(for_all).unwrap_or(EXPIRES_WANTED)
     };
-    let seconds = mine
-        .param("expires")
-        .and_then(|seconds| seconds.parse().ok());
-    let seconds = seconds.or(for_all).unwrap_or(EXPIRES_WANTED);
+    let is_ours = |contact: &&NameAddr| place(&contact.uri) == place(ours);
+    // A single one is ours, as the registrar sees us from its side of a NAT. Where that rewrites several, ours is the
+    // latest of our user's and so the longest.
+    let seconds = match contacts.as_slice() {
+        [only] => of_it(only),
+        several => match several.iter().find(is_ours) {
+            Some(mine) => of_it(mine),
+            None => {
+                let of_our_user = |contact: &&NameAddr| user(&contact.uri) == user(ours);
+                several.iter().filter(of_our_user).map(of_it).max()?
+            }
+        },
+    };
     (seconds > 0).then_some(seconds)
+}
+
+fn user(uri: &str) -> Option<String> {
+    Some(Target::parse(uri).ok()?.user)
 }
 
 /// User, host and port; parameters that a registrar adds don't matter.
@@ -522,8 +533,7 @@ mod tests {
         assert_eq!(it.expires(), 1_800);
         let never = it.handle_response(now, &brief, OURS, 0);
         assert_eq!(never, Meaning::Refused(Refused::Status(423)));
-        let other =
-            "Contact: <sip:gw@198.51.100.9>;expires=60, <sip:gw@198.51.100.8>;expires=60\r\n";
+        let other = "Contact: <sip:gv@198.51.100.9>;expires=60, <sip:gx@192.0.2.1>;expires=60\r\n";
         let other = response(200, other);
         let refused = it.handle_response(now, &other, OURS, 0);
         assert_eq!(refused, Meaning::Refused(Refused::OtherContact));
@@ -538,6 +548,33 @@ mod tests {
         assert_eq!((it.deadline(), it.is_registered(now)), (None, false));
         it.connected(now, false);
         assert_eq!(it.deadline(), Some(now));
+    }
+
+    #[test]
+    fn a_registrar_that_rewrites_addresses_and_lists_several_has_taken_us() {
+        let now = seeded::start();
+        for (headers, seconds) in [
+            // From before a restart, and of now.
+            (
+                "Contact: <sip:gw@10.0.0.1:1>;expires=40, <sip:gw@10.0.0.1:2>;expires=60\r\n",
+                60,
+            ),
+            (
+                "Contact: <sip:gw@10.0.0.1:1>\r\nContact: <sip:other@10.0.0.2>;expires=90\r\nExpires: 50\r\n",
+                50,
+            ),
+        ] {
+            let mut it = asked(now);
+            let taken = it.handle_response(now, &response(200, headers), OURS, 0);
+            assert_eq!(taken, Meaning::Registered, "{headers}");
+            let end = now + Duration::from_secs(seconds);
+            assert!(it.is_registered(end - Duration::from_secs(1)), "{headers}");
+            assert!(!it.is_registered(end), "{headers}");
+        }
+        let mut it = asked(now);
+        let gone = "Contact: <sip:gw@10.0.0.1:1>;expires=0, <sip:gw@10.0.0.1:2>;expires=0\r\n";
+        let refused = it.handle_response(now, &response(200, gone), OURS, 0);
+        assert_eq!(refused, Meaning::Refused(Refused::OtherContact));
     }
 
     #[test]

@@ -190,9 +190,13 @@ pub(crate) fn asked_of_them(seconds: u32) -> String {
 
 /// What a 422 asks for at least.
 pub(crate) fn least(answer: &Headers) -> Option<u32> {
-    let value = answer.first("Min-SE")?.split(';').next()?;
-    let least: u32 = value.trim().parse().ok()?;
+    let least = seconds_of(answer.first("Min-SE")?)?;
     (least <= INTERVAL_MAX).then_some(least)
+}
+
+/// The seconds that a Min-SE or Session-Expires begins with.
+pub(crate) fn seconds_of(value: &str) -> Option<u32> {
+    value.split(';').next()?.trim().parse().ok()
 }
 
 /// Does who sends this know of timers?

@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use crate::sip::compose::has_header;
+use crate::sip::compose::{has_header, header_of};
 use crate::sip::dialog::{Cancel, OwnOffer, Stage};
 use crate::sip::digest::Challenge;
 use crate::sip::endpoint::calling::UNHEARD_MAX;
@@ -132,10 +132,10 @@ impl Endpoint {
     ) -> Option<Vec<(&'static str, String)>> {
         let entry = self.clients.get(&id)?;
         let least = session::least(&response.headers)?;
-        let asks = matches!(entry.purpose, Purpose::Invite(_))
-            && has_header(entry.machine.request(), "Session-Expires");
-        let is_longer = least > session::INTERVAL_WANTED;
-        (asks && is_longer && entry.repeats < REPEATS_MAX).then(|| {
+        let asked = header_of(entry.machine.request(), "Session-Expires");
+        let is_longer = least > asked.and_then(session::seconds_of)?;
+        let is_invite = matches!(entry.purpose, Purpose::Invite(_));
+        (is_invite && is_longer && entry.repeats < REPEATS_MAX).then(|| {
             vec![
                 ("Session-Expires", session::asked_of_them(least)),
                 ("Min-SE", least.to_string()),

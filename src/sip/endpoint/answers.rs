@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::sip::compose::{ALLOW, RELIABLE, Reply, SDP, SUPPORTED, TIMER};
-use crate::sip::dialog::{Asked, Dialog, PeerOffer, Stage};
+use crate::sip::dialog::{Asked, Dialog, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::Endpoint;
 use crate::sip::event::{DialogId, Flow};
 use crate::sip::provisional::Provisional;
@@ -218,6 +218,10 @@ impl Endpoint {
         let is_refresh = session.is_some() && dialog.stage == Stage::Confirmed;
         if let Some(bytes) = sent {
             dialog.set_session(now, session);
+            // An offer of ours that waits its turn would take back what is agreed now.
+            if let OwnOffer::Later { sdp: waits, .. } = &mut dialog.own_offer {
+                *waits = sdp.clone();
+            }
             dialog.described = sdp;
             if asked != Asked::AnswerWithoutAck {
                 dialog.await_ack(now, cseq, asked, bytes, &timing);

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::sip::compose::{ALLOW, RequestHead, SDP, SUPPORTED};
-use crate::sip::dialog::{Cancel, OwnOffer, PeerOffer, Stage};
+use crate::sip::compose::{ALLOW, RequestHead, SDP, SUPPORTED, header_of};
+use crate::sip::dialog::{Cancel, Dialog, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::answers::contact_of;
 use crate::sip::endpoint::within::q850_of;
 use crate::sip::endpoint::{ClientEntry, ClientMachine, Endpoint, Purpose};
@@ -123,6 +123,7 @@ impl Endpoint {
         };
         self.ask(now, purpose, head.flow, bytes);
         let key = format!("{} {method}", head.branch);
+        let last_cseq = head.cseq;
         self.insert_client(ClientEntry {
             machine,
             head,
@@ -130,6 +131,8 @@ impl Endpoint {
             purpose,
             repeats,
             acks: Vec::new(),
+            trunk: None,
+            last_cseq,
         })
     }
 
@@ -252,7 +255,8 @@ impl Endpoint {
             (Purpose::Invite(dialog), 200..300) => self.invite_accepted(now, id, dialog, response),
             (Purpose::Invite(dialog), status) => {
                 let trunk = self.dialogs.get(&dialog).and_then(|call| call.trunk);
-                if let (500 | 503, Some(trunk)) = (status, trunk) {
+                // A proxy passes on as 500 what one server behind it says of itself (RFC 3261 section 16.7, step 6).
+                if let (503, Some(trunk)) = (status, trunk) {
                     self.spare(now, trunk, response);
                 }
                 let q850 = q850_of(&response.headers);
@@ -322,13 +326,14 @@ impl Endpoint {
         }
         let number = response.headers.first("RSeq").unwrap_or_default().trim();
         let acknowledged = format!("{number} {} INVITE", entry.head.cseq);
-        let head = call.early_request(now, response, self.tokens.branch(), entry.head.flow);
+        let head = call.early_request(now, &entry.head, response, self.tokens.branch());
         let headers = [("RAck", acknowledged.as_str())];
         let purpose = Purpose::Acknowledge(dialog);
         self.start_other(now, head, "PRACK", &headers, None, purpose);
     }
 
-    /// A 2xx to our INVITE: the first opens the dialog, others come from branches of a fork and are ended.
+    /// A 2xx to our INVITE: the first opens the dialog, others come from branches of a fork and are ended, be the call
+    /// itself over or not.
     fn invite_accepted(
         &mut self,
         now: Instant,
@@ -340,6 +345,7 @@ impl Endpoint {
             return;
         };
         let (flow, cseq) = (entry.head.flow, entry.head.cseq);
+        let invite = entry.machine.request().clone();
         let tag = response.to.tag().unwrap_or_default();
         if let Some((_, ack)) = entry.acks.iter().find(|(known, _)| known == tag) {
             let ack = ack.clone();
@@ -350,20 +356,11 @@ impl Endpoint {
         }
         let is_first = entry.acks.is_empty();
         let wanted = self.config.session_interval;
-        let (branch, bye_branch) = (self.tokens.branch(), self.tokens.branch());
-        let Some(call) = self.dialogs.get_mut(&dialog) else {
-            return;
+        let branch = self.tokens.branch();
+        let Some(call) = self.dialogs.get_mut(&dialog).filter(|_| is_first) else {
+            return self.end_branch(now, id, dialog, response);
         };
-        if !is_first {
-            let (mut other, trunk) = (call.branch_of(response, now), call.trunk);
-            let ack = other
-                .request(branch, flow, Some(cseq))
-                .compose("ACK", &[], None);
-            let bye = other.request(bye_branch, flow, None);
-            self.acknowledge(id, tag, ack, flow);
-            let purpose = Purpose::Branch(trunk);
-            return self.start_other(now, bye, "BYE", &[], None, purpose);
-        }
+        (entry.trunk, entry.last_cseq) = (call.trunk, call.last_cseq());
         let cancelled = matches!(
             call.stage,
             Stage::Calling {
@@ -378,15 +375,27 @@ impl Endpoint {
         call.early = Vec::new();
         call.set_session(now, Terms::settled(&response.headers, wanted));
         self.dialog_keys.insert(call.key.clone(), dialog);
-        let ack = call
-            .request(branch, flow, Some(cseq))
-            .compose("ACK", &[], None);
+        let ack = acknowledge(&call.request(branch, flow, Some(cseq)), &invite);
         self.acknowledge(id, tag, ack, flow);
         self.settle_dialog(dialog);
         if cancelled {
             return self.send_bye(now, dialog, 16);
         }
         self.tell(SipEvent::Established { dialog, sdp });
+    }
+
+    fn end_branch(&mut self, now: Instant, id: TransactionId, dialog: DialogId, answer: &Response) {
+        let (branch, bye_branch) = (self.tokens.branch(), self.tokens.branch());
+        let Some(entry) = self.clients.get(&id) else {
+            return;
+        };
+        let (flow, cseq, trunk) = (entry.head.flow, entry.head.cseq, entry.trunk);
+        let mut other = Dialog::branch_of(now, dialog, &entry.head, entry.last_cseq, answer);
+        let ack = other.request(branch, flow, Some(cseq));
+        let ack = acknowledge(&ack, entry.machine.request());
+        let bye = other.request(bye_branch, flow, None);
+        self.acknowledge(id, answer.to.tag().unwrap_or_default(), ack, flow);
+        self.start_other(now, bye, "BYE", &[], None, Purpose::Branch(trunk));
     }
 
     fn acknowledge(&mut self, id: TransactionId, tag: &str, ack: Bytes, flow: Flow) {
@@ -435,6 +444,7 @@ impl Endpoint {
             return;
         };
         let (flow, cseq) = (entry.head.flow, entry.head.cseq);
+        let invite = entry.machine.request().clone();
         if let Some((_, ack)) = entry.acks.first() {
             let ack = ack.clone();
             return self.send(flow, ack);
@@ -455,9 +465,7 @@ impl Endpoint {
         if let Some(terms) = terms {
             call.set_session(now, Some(terms.after(&response.headers)));
         }
-        let ack = call
-            .request(branch, flow, Some(cseq))
-            .compose("ACK", &[], None);
+        let ack = acknowledge(&call.request(branch, flow, Some(cseq)), &invite);
         self.acknowledge(id, "", ack, flow);
         self.settle_dialog(dialog);
         if terms.is_some() {
@@ -499,6 +507,17 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// The ACK to a 2xx: nobody can ask for credentials by an answer to it, so it has those of its INVITE (RFC 3261
+/// section 22.1).
+fn acknowledge(head: &RequestHead, invite: &[u8]) -> Bytes {
+    let names = ["Authorization", "Proxy-Authorization"];
+    let credentials: Vec<(&str, &str)> = names
+        .into_iter()
+        .filter_map(|name| Some((name, header_of(invite, name)?)))
+        .collect();
+    head.compose("ACK", &credentials, None)
 }
 
 /// The ACK to a refusal goes the INVITE's way, branch included (RFC 3261 section 17.1.1.3).

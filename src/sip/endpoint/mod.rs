@@ -145,6 +145,10 @@ struct ClientEntry {
     repeats: u8,
     /// ACKs to the 2xx of each branch, to be repeated when the 2xx is.
     acks: Vec<(String, Bytes)>,
+    /// The trunk of its call, and the number that this used last, as they were when the first branch answered: others
+    /// may answer when it is over.
+    trunk: Option<TrunkId>,
+    last_cseq: u32,
 }
 
 enum ClientMachine {

@@ -3,13 +3,11 @@
 use std::time::Instant;
 
 use crate::sip::compose::Reply;
-use crate::sip::dialog::{Cancel, Due, OwnOffer, PeerOffer, Stage};
+use crate::sip::dialog::{Bye, Cancel, Due, OwnOffer, PeerOffer, Stage};
 use crate::sip::endpoint::{ClientMachine, Endpoint, Purpose, ServerMachine, Timer};
 use crate::sip::event::{ConnectionId, DialogId, Flow, SipEvent};
 use crate::sip::transaction::{Fired, TransactionId};
 
-/// Q.850: normal clearing.
-const NORMAL: u8 = 16;
 /// What an INVITE is refused with whose provisional answer was never acknowledged (RFC 3262 section 3).
 const NO_PRACK: u16 = 504;
 /// Q.850: recovery on timer expiry.
@@ -31,7 +29,10 @@ impl Endpoint {
             },
             Stage::Confirmed => match call.peer_offer {
                 // The called side must not send BYE before the ACK (RFC 3261 section 15).
-                PeerOffer::Answered(_) => call.stage = Stage::Leaving { bye: Some(q850) },
+                PeerOffer::Answered(_) => {
+                    let bye = Bye::AfterAck;
+                    call.stage = Stage::Leaving { q850, bye };
+                }
                 PeerOffer::None | PeerOffer::Waiting { .. } => self.send_bye(now, dialog, q850),
             },
             Stage::Leaving { .. } => {}
@@ -76,18 +77,39 @@ impl Endpoint {
         self.trunks_lost(gone);
     }
 
-    /// Has somebody been told that his call is over who hasn't answered yet?
+    /// Is somebody being told that his call is over, or that he isn't called any more, who hasn't answered yet?
     pub fn is_taking_leave(&self) -> bool {
         let mut calls = self.dialogs.values();
-        calls.any(|call| matches!(call.stage, Stage::Leaving { .. }))
+        calls.any(|call| {
+            matches!(
+                call.stage,
+                Stage::Leaving { .. }
+                    | Stage::Calling {
+                        cancel: Cancel::Wanted | Cancel::Sent,
+                        ..
+                    }
+            )
+        })
     }
 
     pub(super) fn send_bye(&mut self, now: Instant, id: DialogId, q850: u8) {
         let branch = self.tokens.branch();
+        let patience = self.config.timing.patience();
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
-        dialog.stage = Stage::Leaving { bye: None };
+        // However often its ways break: the time for it is counted from the first one on.
+        let until = match dialog.stage {
+            Stage::Leaving {
+                bye: Bye::Sent { until } | Bye::Unsent { until },
+                ..
+            } => until,
+            Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed | Stage::Leaving { .. } => {
+                now + patience
+            }
+        };
+        let bye = Bye::Sent { until };
+        dialog.stage = Stage::Leaving { q850, bye };
         dialog.set_session(now, None);
         if matches!(dialog.own_offer, OwnOffer::Later { .. }) {
             dialog.own_offer = OwnOffer::None;
@@ -105,7 +127,7 @@ impl Endpoint {
             );
         }
         let Some(head) = head else {
-            return self.remove_dialog(id);
+            return self.await_way(id);
         };
         let reason = format!("Q.850;cause={q850}");
         self.start_other(
@@ -117,6 +139,46 @@ impl Endpoint {
             Purpose::Bye(id),
         );
         self.settle_dialog(id);
+    }
+
+    /// Our BYE can't be sent: in a call by a trunk it waits for the next way there.
+    fn await_way(&mut self, id: DialogId) {
+        let call = self.dialogs.get_mut(&id);
+        let Some(call) = call.filter(|call| call.trunk.is_some()) else {
+            return self.remove_dialog(id);
+        };
+        if let Stage::Leaving {
+            q850,
+            bye: Bye::Sent { until },
+        } = call.stage
+        {
+            let bye = Bye::Unsent { until };
+            call.stage = Stage::Leaving { q850, bye };
+        }
+        self.settle_dialog(id);
+    }
+
+    /// The connection that our BYE went by is gone, and maybe our BYE with it.
+    fn bye_lost(&mut self, now: Instant, id: DialogId, by: Flow) {
+        if self.dialogs.get(&id).and_then(|call| call.flow) == Some(by) {
+            self.leave_way(id);
+        }
+        self.await_way(id);
+        self.send_waiting_bye(now, id);
+    }
+
+    /// Sends a BYE that has waited for a way, if there is one now.
+    pub(super) fn send_waiting_bye(&mut self, now: Instant, id: DialogId) {
+        let Some(call) = self.dialogs.get(&id).filter(|call| call.flow.is_some()) else {
+            return;
+        };
+        if let Stage::Leaving {
+            q850,
+            bye: Bye::Unsent { .. },
+        } = call.stage
+        {
+            self.send_bye(now, id, q850);
+        }
     }
 
     /// Takes an INVITE of ours back (RFC 3261 section 9.1).
@@ -202,7 +264,7 @@ impl Endpoint {
                     self.never_was_there(id);
                 }
                 Due::NoAck => match leaving {
-                    Stage::Leaving { bye } => self.send_bye(now, id, bye.unwrap_or(NORMAL)),
+                    Stage::Leaving { q850, .. } => self.send_bye(now, id, q850),
                     Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed => self.lose(now, id),
                 },
                 Due::NoPrack => {
@@ -222,6 +284,7 @@ impl Endpoint {
                     }
                 }
                 Due::CallingTooLong => self.stop_calling(now, id),
+                Due::NoWay => self.remove_dialog(id),
             }
         }
         self.settle_dialog(id);
@@ -304,6 +367,7 @@ impl Endpoint {
             Purpose::Info(dialog) | Purpose::Refresh(dialog) if status == 408 => {
                 self.lose(now, dialog)
             }
+            Purpose::Bye(dialog) if status == 503 => self.bye_lost(now, dialog, entry.head.flow),
             Purpose::Bye(dialog) => self.remove_dialog(dialog),
             // What was asked of the place before says nothing of this one.
             Purpose::Register(trunk) | Purpose::Qualify(trunk)
@@ -337,16 +401,12 @@ impl Endpoint {
     }
 
     fn dialog_lost_its_way(&mut self, id: DialogId) {
-        let Some(dialog) = self.dialogs.get_mut(&id) else {
+        let Some(dialog) = self.dialogs.get(&id) else {
             return;
         };
         match dialog.stage {
-            // The way that its trunk is called by is one for it too; where that is gone itself, the next one.
-            Stage::Confirmed => {
-                let trunk = dialog.trunk.and_then(|trunk| self.trunks.get(trunk.0));
-                let way = trunk.and_then(|trunk| trunk.way()).map(|(flow, _)| flow);
-                dialog.flow = way.filter(|way| Some(*way) != dialog.flow);
-            }
+            Stage::Confirmed => self.leave_way(id),
+            Stage::Leaving { .. } if dialog.trunk.is_some() => self.leave_way(id),
             Stage::Leaving { .. } => self.remove_dialog(id),
             Stage::Ringing => {
                 self.remove_dialog(id);
@@ -354,6 +414,16 @@ impl Endpoint {
             }
             Stage::Calling { .. } => self.invite_refused(id, 503, None, false, None),
         }
+    }
+
+    /// The way that its trunk is called by is one for a call too; where that is gone itself, the next one.
+    fn leave_way(&mut self, id: DialogId) {
+        let Some(dialog) = self.dialogs.get_mut(&id) else {
+            return;
+        };
+        let trunk = dialog.trunk.and_then(|trunk| self.trunks.get(trunk.0));
+        let way = trunk.and_then(|trunk| trunk.way()).map(|(flow, _)| flow);
+        dialog.flow = way.filter(|way| Some(*way) != dialog.flow);
     }
 }
 

@@ -31,7 +31,7 @@ impl Endpoint {
         let Some(dialog) = self.dialogs.get_mut(&id) else {
             return;
         };
-        // Without a way the session lapses, unless the peer comes back by then.
+        // Without a way it is tried again later: the peer may come back, or the media end the call.
         let (Some(flow), Some(terms)) = (dialog.flow, dialog.session_terms()) else {
             return;
         };

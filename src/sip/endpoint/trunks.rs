@@ -248,22 +248,25 @@ impl Endpoint {
         }
         let before = before.and_then(|way| way.flow.connection());
         let before = before.filter(|connection| flow.connection() != Some(*connection));
-        if !self.move_calls(trunk, before, flow, is_elsewhere) {
+        if !self.move_calls(now, trunk, before, flow, is_elsewhere) {
             self.closes.extend(before);
         }
         self.settle_trunk(trunk);
     }
 
-    /// Calls by a trunk that are up and whose connection is lost, or was this one, go on by another. True: some are
-    /// still being set up by it, or another server has them, so it is left open.
+    /// Calls by a trunk that are up and whose connection is lost, or was this one, go on by another; those that were
+    /// to be ended meanwhile are. True: some are still being set up by it, or another server has them, so it is left
+    /// open.
     fn move_calls(
         &mut self,
+        now: Instant,
         trunk: TrunkId,
         before: Option<ConnectionId>,
         to: Flow,
         is_elsewhere: bool,
     ) -> bool {
         let mut is_needed = false;
+        let mut leaving = Vec::new();
         let calls = self.dialogs.values_mut();
         for call in calls.filter(|call| call.trunk == Some(trunk)) {
             let is_left = call
@@ -274,11 +277,18 @@ impl Endpoint {
                     is_needed = true;
                 }
                 Stage::Confirmed if is_left => call.flow = Some(to),
+                Stage::Leaving { .. } if call.flow.is_none() => {
+                    call.flow = Some(to);
+                    leaving.push(call.id);
+                }
                 Stage::Ringing | Stage::Calling { .. } | Stage::Leaving { .. } => {
                     is_needed |= is_left;
                 }
                 Stage::Confirmed => {}
             }
+        }
+        for id in leaving {
+            self.send_waiting_bye(now, id);
         }
         is_needed
     }
@@ -381,7 +391,7 @@ impl Endpoint {
         })
     }
 
-    /// A call of ours by it was answered 503, or 500: it wants no more for a while, if it says so (RFC 3261 section 21.5).
+    /// A call of ours by it was answered 503: it wants no more for a while, if it says so (RFC 3261 section 21.5.4).
     pub(super) fn spare(&mut self, now: Instant, trunk: TrunkId, response: &Response) {
         let pause = retry_after(&response.headers).map(|pause| pause.min(SPARED_MAX));
         if let (Some(trunk), Some(pause)) = (self.trunks.get_mut(trunk.0), pause) {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::sip::address;
 use crate::sip::compose::{ALLOW, Reply, ReplyHead, SDP, SUPPORTED};
 use crate::sip::dialog::{
-    Asked, DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer,
+    Asked, Bye, DialogKey, MEDIA_CHANGES_BURST, MEDIA_CHANGES_PER_SECOND, OwnOffer, PeerOffer,
     REQUESTS_BURST, REQUESTS_PER_SECOND, Stage,
 };
 use crate::sip::endpoint::requests::{Refusal, asked_by, body_of};
@@ -25,7 +25,8 @@ impl Endpoint {
             return;
         };
         dialog.reach.note_request(flow);
-        if dialog.remote_cseq.is_some_and(|last| request.cseq <= last) {
+        let last = *dialog.remote_cseq_of(request.peer_tag());
+        if last.is_some_and(|last| request.cseq <= last) {
             let refusal = Refusal::plain(500, "old CSeq");
             return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
@@ -47,7 +48,10 @@ impl Endpoint {
             return self.refuse_request(now, Some(id), flow, &request.headers, &refusal);
         }
         // Gaps are fine (section 12.2.2).
-        dialog.remote_cseq = Some(request.cseq);
+        *dialog.remote_cseq_of(request.peer_tag()) = Some(request.cseq);
+        if matches!(dialog.stage, Stage::Calling { .. }) {
+            return self.handle_early(now, flow, request, id);
+        }
         let leaving = matches!(dialog.stage, Stage::Leaving { .. });
         match request.method {
             Method::Bye => self.handle_bye(now, flow, request, id),
@@ -56,10 +60,7 @@ impl Endpoint {
             Method::Update => self.handle_update(now, flow, request, id),
             Method::Prack => self.handle_prack(now, flow, request, id),
             Method::Info => self.handle_info(now, flow, request, id),
-            Method::Options => {
-                let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
-                self.answer_within(now, flow, request, id, 200, &headers);
-            }
+            Method::Options => self.tell_abilities(now, flow, request, id),
             Method::Refer => self.answer_within(now, flow, request, id, 603, &[]),
             Method::Cancel => self.answer_within(now, flow, request, id, 481, &[]),
             Method::Ack | Method::Other | Method::Unknown => {}
@@ -67,6 +68,39 @@ impl Endpoint {
         // His request pays for its answer first.
         if !ends {
             self.follow(now, id, flow);
+            self.send_waiting_bye(now, id);
+        }
+    }
+
+    /// In an early dialog of an INVITE of ours (RFC 3261 section 12.1). 481 to what may be asked there would end the
+    /// call; BYE is not for the called side (section 15).
+    fn handle_early(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        let has_offer = !request.body.is_empty();
+        let call = self.dialogs.get(&id);
+        let is_answered = call.is_some_and(|call| call.is_answered_early(request.peer_tag()));
+        match request.method {
+            // The gateway takes no offers before the call is up (RFC 3311 section 5.2).
+            Method::Update if has_offer && is_answered => {
+                let seconds = self.tokens.below(11).to_string();
+                let headers = [("Retry-After", seconds.as_str())];
+                self.counters.refuse("offer pending");
+                self.answer_within(now, flow, request, id, 500, &headers);
+            }
+            // It meets our offer: 491.
+            Method::Update if has_offer => self.handle_update(now, flow, request, id),
+            Method::Invite => self.handle_reinvite(now, flow, request, id),
+            // Session timers are settled by the answer to our INVITE.
+            Method::Update => {
+                let transaction = self.open_other(flow, request, id);
+                self.answer_refresh(now, id, transaction, None);
+            }
+            Method::Info => self.answer_within(now, flow, request, id, 200, &[]),
+            Method::Options => self.tell_abilities(now, flow, request, id),
+            Method::Refer => self.answer_within(now, flow, request, id, 603, &[]),
+            Method::Bye | Method::Prack | Method::Cancel => {
+                self.answer_within(now, flow, request, id, 481, &[]);
+            }
+            Method::Ack | Method::Other | Method::Unknown => {}
         }
     }
 
@@ -89,8 +123,11 @@ impl Endpoint {
         self.settle_dialog(id);
         let sdp = body_of(request);
         match stage {
-            Stage::Leaving { bye: Some(q850) } => self.send_bye(now, id, q850),
-            Stage::Leaving { bye: None } => {}
+            Stage::Leaving {
+                q850,
+                bye: Bye::AfterAck,
+            } => self.send_bye(now, id, q850),
+            Stage::Leaving { .. } => {}
             Stage::Ringing | Stage::Calling { .. } | Stage::Confirmed if news || sdp.is_some() => {
                 self.tell(SipEvent::Acknowledged { dialog: id, sdp });
             }
@@ -104,7 +141,14 @@ impl Endpoint {
             local_tag: request.to.tag()?.to_owned(),
             remote_tag: request.peer_tag().to_owned(),
         };
-        self.dialog_keys.get(&key).copied()
+        if let Some(id) = self.dialog_keys.get(&key) {
+            return Some(*id);
+        }
+        // While our INVITE rings, its dialog stands under nobody's tag.
+        let remote_tag = String::new();
+        let id = self.dialog_keys.get(&DialogKey { remote_tag, ..key })?;
+        let call = self.dialogs.get(id)?;
+        call.rings_at(request.peer_tag()).then_some(*id)
     }
 
     fn handle_bye(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
@@ -257,6 +301,11 @@ impl Endpoint {
                 ..Reply::default()
             },
         );
+    }
+
+    fn tell_abilities(&mut self, now: Instant, flow: Flow, request: &Request, id: DialogId) {
+        let headers = [("Allow", ALLOW), ("Accept", SDP), ("Supported", SUPPORTED)];
+        self.answer_within(now, flow, request, id, 200, &headers);
     }
 
     fn open_other(&mut self, flow: Flow, request: &Request, id: DialogId) -> TransactionId {

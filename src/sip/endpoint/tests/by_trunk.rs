@@ -11,7 +11,7 @@ pub(super) const OURS: &str = "Digest realm=\"carrier\", nonce=\"n1\", qop=\"aut
 
 impl Bench {
     /// A trunk that has registered with its password.
-    fn registered() -> Self {
+    pub(super) fn registered() -> Self {
         let mut bench = with_trunk(false);
         let first = reach(&mut bench).remove(0);
         let second = answer(&mut bench, &first, "401 Unauthorized", CHALLENGE).remove(0);
@@ -66,7 +66,7 @@ pub(super) fn with_line(message: &str, line: &str) -> String {
     message.replacen("Contact:", &format!("{line}\r\nContact:"), 1)
 }
 
-fn without_body(message: &str) -> String {
+pub(super) fn without_body(message: &str) -> String {
     let (head, _) = message.split_once("\r\n\r\n").unwrap();
     format!(
         "{}\r\n\r\n",

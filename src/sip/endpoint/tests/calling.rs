@@ -1,5 +1,6 @@
 //! Calls that go out.
 
+use super::by_trunk::{OURS, challenge, with_line, without_body};
 use super::*;
 
 const SDP: &[u8] = b"v=0\r\nours";
@@ -282,6 +283,80 @@ fn an_offer_that_meets_one_of_the_peer_comes_again_later() {
     );
     assert!(matches!(bench.events().as_slice(), [SipEvent::Lost { .. }]));
     bench.assert_empty_after(LONG);
+}
+
+#[test]
+fn an_acknowledgement_says_the_credentials_of_its_invite_again() {
+    let mut bench = Bench::registered();
+    let (dialog, first) = bench.dial_by_trunk();
+    let second = bench.hears_trunk(&challenge(&first, 407, OURS)).remove(1);
+    let given = header(&second, "Proxy-Authorization");
+    assert!(given.is_some(), "{second}");
+    let ack = bench.hears_trunk(&response(&second, 200, "pt"));
+    assert_eq!(statuses(&ack), ["ACK"]);
+    assert_eq!(header(&ack[0], "Proxy-Authorization"), given);
+    assert_eq!(header(&ack[0], "Authorization"), None);
+    assert_eq!(bench.hears_trunk(&response(&second, 200, "pt")), ack);
+    let other = bench.hears_trunk(&response(&second, 200, "other"));
+    assert_eq!(statuses(&other), ["ACK", "BYE"]);
+    assert_eq!(header(&other[0], "Proxy-Authorization"), given);
+    assert_eq!(header(&other[1], "Proxy-Authorization"), None);
+    // Within the call too, and whoever asks for none is given none.
+    for asks in [true, false] {
+        let sdp = Bytes::from_static(b"v=0\r\nhold");
+        bench.endpoint.reinvite(bench.now, dialog, sdp);
+        let mut invite = bench.sent().remove(0);
+        if asks {
+            invite = bench.hears_trunk(&challenge(&invite, 401, OURS)).remove(1);
+        }
+        let given = header(&invite, "Authorization");
+        assert_eq!(given.is_some(), asks, "{invite}");
+        let ack = bench.hears_trunk(&response(&invite, 200, "pt"));
+        assert_eq!(statuses(&ack), ["ACK"]);
+        assert_eq!(header(&ack[0], "Authorization"), given);
+        assert_eq!(bench.hears_trunk(&response(&invite, 200, "pt")), ack);
+    }
+}
+
+#[test]
+fn a_session_is_asked_for_longer_than_it_was_asked_for_before() {
+    let mut bench = Bench::registered();
+    bench.endpoint.config.session_interval = Some(600);
+    let (_, first) = bench.dial_by_trunk();
+    assert_eq!(header(&first, "Session-Expires"), Some("600;refresher=uas"));
+    let small =
+        |request: &str| with_line(&without_body(&response(request, 422, "pt")), "Min-SE: 900");
+    let sent = bench.hears_trunk(&small(&first));
+    assert_eq!(statuses(&sent), ["ACK", "INVITE"]);
+    assert_eq!(
+        header(&sent[1], "Session-Expires"),
+        Some("900;refresher=uas")
+    );
+    // So long it was asked for now.
+    assert_eq!(statuses(&bench.hears_trunk(&small(&sent[1]))), ["ACK"]);
+    assert!(matches!(
+        bench.events().as_slice(),
+        [SipEvent::Failed { status: 422, .. }]
+    ));
+}
+
+#[test]
+fn what_one_called_party_s_server_can_t_keeps_no_other_call_from_the_trunk() {
+    let mut bench = Bench::registered();
+    let (_, invite) = bench.dial_by_trunk();
+    let refusal = without_body(&response(&invite, 500, "pt"));
+    bench.hears_trunk(&with_line(&refusal, "Retry-After: 30"));
+    let events = bench.events();
+    let [
+        SipEvent::Failed {
+            status: 500, pause, ..
+        },
+    ] = events.as_slice()
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!(*pause, Some(Duration::from_secs(30)));
+    assert!(bench.endpoint.takes_calls(bench.now, TrunkId(0)));
 }
 
 #[test]

@@ -423,6 +423,28 @@ fn who_knows_neither_timers_nor_update_is_asked_by_what_stands_already() {
 }
 
 #[test]
+fn a_sign_of_life_that_met_an_offer_says_what_was_agreed_meanwhile() {
+    let (mut bench, dialog, invite) = first_sign_of_life("");
+    let refusal = answer_to(&invite, "491 Request Pending", "Content-Length: 0\r\n");
+    assert_eq!(statuses(&bench.udp(&refusal)), ["ACK"]);
+    let (_, tag) = header(&invite, "From")
+        .unwrap()
+        .rsplit_once(";tag=")
+        .unwrap();
+    let offer = within("INVITE", 2, tag, "z9hG4bKre2");
+    let sent = bench.udp(&with_body(&offer, "application/sdp", "v=0\r\nhold"));
+    assert_eq!(statuses(&sent), ["100"]);
+    let held = Bytes::from_static(b"v=0\r\nheld");
+    bench.endpoint.answer_reinvite(bench.now, dialog, held);
+    assert_eq!(statuses(&bench.sent()), ["200"]);
+    bench.udp(&within("ACK", 2, tag, "z9hG4bKack2"));
+    let sent = bench.pass(Duration::from_secs(3));
+    let again = &sent[0].1;
+    assert!(again.starts_with("INVITE sip:alice@"), "{again}");
+    assert!(again.ends_with("\r\n\r\nv=0\r\nheld"), "{again}");
+}
+
+#[test]
 fn who_refuses_the_update_that_it_allows_is_asked_by_reinvite() {
     let (mut bench, _, update) = first_sign_of_life("Allow: INVITE, BYE, UPDATE\r\n");
     assert!(update.starts_with("UPDATE "), "{update}");

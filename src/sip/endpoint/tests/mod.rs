@@ -6,6 +6,8 @@ mod by_trunk;
 mod called;
 mod calling;
 mod door;
+mod early;
+mod leaving;
 mod midcall;
 mod mutations;
 mod proving;

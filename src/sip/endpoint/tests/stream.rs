@@ -148,6 +148,41 @@ fn a_call_in_progress_outlives_its_connection_and_goes_on_over_the_next() {
 }
 
 #[test]
+fn without_a_connection_no_call_ends_for_want_of_our_sign_of_life() {
+    let mut bench = Bench::with(|config| config.session_interval = Some(600));
+    bench.tcp(over_tcp(&invite()).as_bytes());
+    let Some(SipEvent::Invite { dialog, .. }) = bench.events().pop() else {
+        panic!()
+    };
+    let sdp = Bytes::from_static(b"v=0\r\nanswer");
+    bench.endpoint.answer(bench.now, dialog, sdp);
+    let ok = bench.sent().remove(0);
+    assert_eq!(header(&ok, "Session-Expires"), Some("600;refresher=uas"));
+    let tag = to_tag(&ok);
+    bench.tcp(over_tcp(&within("ACK", 1, &tag, "z9hG4bKack")).as_bytes());
+    bench.events();
+    bench.endpoint.handle_closed(bench.now, TCP);
+    let sent = bench.pass(Duration::from_secs(2_000));
+    assert!(sent.is_empty(), "{sent:?}");
+    assert!(bench.events().is_empty());
+    // Once he is back he is asked again.
+    let next = Flow::Stream {
+        connection: ConnectionId(9),
+        peer: PEER.parse().unwrap(),
+        over: StreamTransport::Tcp,
+    };
+    let info = over_tcp(&within("INFO", 2, &tag, "z9hG4bKi"));
+    let now = bench.now;
+    bench.endpoint.handle_stream(now, next, info.as_bytes());
+    assert_eq!(statuses(&bench.sent()), ["200"]);
+    let sent = bench.pass(Duration::from_secs(101));
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert!(sent[0].1.starts_with("INVITE sip:alice@"), "{sent:?}");
+    bench.endpoint.hang_up(bench.now, dialog, 16);
+    bench.assert_empty_after(LONG);
+}
+
+#[test]
 fn without_a_connection_hanging_up_is_silent() {
     let mut bench = Bench::new();
     bench.tcp(over_tcp(&invite()).as_bytes());

@@ -5,6 +5,7 @@
 
 mod binding;
 mod keep_alive;
+mod outbox;
 mod outgoing;
 mod peers;
 mod resolver;
@@ -34,6 +35,7 @@ use crate::config::{ListenAddress, Network, SipTransport};
 use crate::sip::event::{ConnectionId, Flow, Transmit, TrunkId};
 use crate::sip::locate::{LeftAlone, Target};
 use binding::Binding;
+use outbox::Outbox;
 use stream::{Admission, Door};
 
 /// What a socket tells the gateway.
@@ -41,8 +43,8 @@ use stream::{Admission, Door};
 pub(crate) enum Inbound {
     /// One datagram.
     Datagram(Flow, Bytes),
-    /// A connection was accepted; bytes for it go into the sender.
-    Opened(ConnectionId, mpsc::Sender<Bytes>),
+    /// A connection was accepted; bytes for it go into its outbox.
+    Opened(ConnectionId, Outbox),
     /// Whoever opened it has shown a certificate of these trunks.
     Proven(ConnectionId, Vec<TrunkId>),
     /// Bytes of a stream.
@@ -105,7 +107,7 @@ pub(crate) struct Transport {
     udp: Vec<Arc<UdpSocket>>,
     tcp: Vec<SocketAddr>,
     tls: Vec<SocketAddr>,
-    connections: HashMap<ConnectionId, mpsc::Sender<Bytes>>,
+    connections: HashMap<ConnectionId, Outbox>,
     counters: Arc<TransportCounters>,
     admission: watch::Sender<Admission>,
     door: Door,
@@ -202,7 +204,7 @@ impl Transport {
     }
 
     /// Remembers how to write to a connection.
-    pub(crate) fn opened(&mut self, connection: ConnectionId, writer: mpsc::Sender<Bytes>) {
+    pub(crate) fn opened(&mut self, connection: ConnectionId, writer: Outbox) {
         self.connections.insert(connection, writer);
     }
 
@@ -212,7 +214,7 @@ impl Transport {
     }
 
     /// Sends one message. Never waits: what the kernel or a slow reader does not take is counted and
-    /// left to SIP's retransmissions; a connection whose queue is full is closed, and `false` says so.
+    /// left to SIP's retransmissions; a connection for which too much waits is closed, and `false` says so.
     pub(crate) fn send(&mut self, transmit: Transmit) -> bool {
         match transmit.flow {
             Flow::Udp { socket, peer } => {
@@ -229,7 +231,7 @@ impl Transport {
                 let Some(writer) = self.connections.get(&connection) else {
                     return false;
                 };
-                if writer.try_send(transmit.bytes).is_ok() {
+                if writer.put(transmit.bytes) {
                     return true;
                 }
                 self.counters.send_failures.fetch_add(1, Ordering::Relaxed);
@@ -308,3 +310,94 @@ const INBOUND_QUEUE: usize = 8_192;
 
 /// Time a new connection has for its first bytes.
 const FIRST_BYTES: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpStream;
+
+    use super::outbox::{EACH, WAITING_MAX};
+    use super::*;
+    use crate::sip::event::StreamTransport;
+
+    /// A connection over TCP, and the peer's end of it.
+    struct Connected {
+        transport: Transport,
+        /// Its sockets stop when it is gone.
+        _inbound: mpsc::Receiver<Inbound>,
+        flow: Flow,
+        peer: TcpStream,
+    }
+
+    impl Connected {
+        async fn new() -> Self {
+            let listen = ListenAddress {
+                transport: SipTransport::Tcp,
+                address: "127.0.0.1:0".parse().unwrap(),
+            };
+            let bound = Transport::bind(&[listen], None).await;
+            let (mut transport, mut inbound) = bound.unwrap();
+            let peer = TcpStream::connect(transport.tcp_addresses()[0]).await;
+            let peer = peer.unwrap();
+            let Some(Inbound::Opened(connection, writer)) = inbound.recv().await else {
+                panic!("no connection was told")
+            };
+            transport.opened(connection, writer);
+            let flow = Flow::Stream {
+                connection,
+                peer: peer.local_addr().unwrap(),
+                over: StreamTransport::Tcp,
+            };
+            Self {
+                transport,
+                _inbound: inbound,
+                flow,
+                peer,
+            }
+        }
+
+        fn send(&mut self, bytes: &Bytes) -> bool {
+            let (flow, bytes) = (self.flow, bytes.clone());
+            self.transport.send(Transmit { flow, bytes })
+        }
+
+        fn failures(&self) -> u64 {
+            self.transport
+                .counters
+                .send_failures
+                .load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reads_gets_thousands_of_messages_that_are_sent_at_once() {
+        let mut connected = Connected::new().await;
+        let bye = Bytes::from(vec![b'x'; 600]);
+        // What was written takes no place any more: all of it would be too much.
+        for _ in 0..3 {
+            for _ in 0..4_000 {
+                assert!(connected.send(&bye));
+            }
+            let mut taken = vec![0; 4_000 * bye.len()];
+            connected.peer.read_exact(&mut taken).await.unwrap();
+        }
+        assert_eq!(connected.failures(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_closed_when_too_much_waits_for_him() {
+        let mut connected = Connected::new().await;
+        let message = Bytes::from(vec![b'x'; 60_000]);
+        let mut sent = 0;
+        while connected.send(&message) {
+            sent += 1;
+        }
+        assert_eq!(sent, WAITING_MAX / (message.len() + EACH));
+        assert_eq!(connected.failures(), 1);
+        assert!(connected.transport.connections.is_empty());
+        // The rest isn't kept for him.
+        let mut taken = Vec::new();
+        connected.peer.read_to_end(&mut taken).await.unwrap();
+        assert!(taken.is_empty());
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use dashmap::DashMap;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::UnixTime;
 
+use super::outbox::{Queued, outbox};
 use super::tls::TlsIdentity;
 use super::{FIRST_BYTES, Inbound, TransportCounters, canonical, keep_alive};
 use crate::config::Network;
@@ -133,7 +134,7 @@ impl Door {
     ) -> io::Result<()> {
         let stopped = || io::Error::other("the gateway has stopped");
         let connection = flow.connection().ok_or_else(stopped)?;
-        let (writer, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+        let (writer, outgoing) = outbox();
         let opened = Inbound::Opened(connection, writer);
         self.inbound.send(opened).await.map_err(|_| stopped())?;
         let inbound = self.inbound.clone();
@@ -207,7 +208,7 @@ impl Door {
             peer,
             over,
         };
-        let (writer, outgoing) = mpsc::channel(OUTGOING_QUEUE);
+        let (writer, outgoing) = outbox();
         if self
             .inbound
             .send(Inbound::Opened(connection, writer))
@@ -227,7 +228,7 @@ async fn carry(
     stream: impl AsyncRead + AsyncWrite,
     flow: Flow,
     inbound: &mpsc::Sender<Inbound>,
-    mut outgoing: mpsc::Receiver<Bytes>,
+    mut outgoing: Queued,
     mut patience: Duration,
 ) -> io::Result<()> {
     let (mut reader, mut writer) = tokio::io::split(stream);
@@ -241,13 +242,17 @@ async fn carry(
                 patience = IDLE;
                 buffer.reserve(READ_BYTES);
             }
-            message = outgoing.recv() => match message {
-                Some(bytes) => timeout(WRITE, async {
-                    writer.write_all(&bytes).await?;
-                    writer.flush().await
-                })
-                .await??,
-                None => return writer.shutdown().await,
+            message = outgoing.take() => match message {
+                Some(bytes) => {
+                    timeout(WRITE, async {
+                        writer.write_all(&bytes).await?;
+                        writer.flush().await
+                    })
+                    .await??;
+                    outgoing.written(&bytes);
+                }
+                // Who takes nothing doesn't take our farewell either.
+                None => return timeout(WRITE, writer.shutdown()).await?,
             },
         }
     }
@@ -256,7 +261,6 @@ async fn carry(
 const CONNECTIONS_MAX: usize = 4_096;
 /// However few calls one host may have: phones that are silent are connected too.
 const CONNECTIONS_PER_SOURCE_MIN: usize = 50;
-const OUTGOING_QUEUE: usize = 256;
 const READ_BYTES: usize = 4_096;
 /// A quiet connection is kept as long as a call may last without a word on it (RFC 5626 peers send
 /// keep-alives every two minutes, others nothing at all).

@@ -246,6 +246,7 @@ impl From<StoreError> for Problem {
             StoreError::Corrupt(_)
             | StoreError::Newer
             | StoreError::NotEmpty
+            | StoreError::Misfit(_)
             | StoreError::Unavailable(_) => {
                 tracing::error!(%error, "the store failed");
                 unavailable(

@@ -4,6 +4,21 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::Duration;
 
+/// For [`insist`], where one thing that can't be kept must not hold up all that comes after it: an error that won't
+/// pass is an outcome like success.
+///
+/// # Errors
+/// What may pass.
+pub fn settled<T, E>(
+    outcome: Result<T, E>,
+    may_pass: impl FnOnce(&E) -> bool,
+) -> Result<Result<T, E>, E> {
+    match outcome {
+        Err(error) if !may_pass(&error) => Ok(Err(error)),
+        other => other.map(Ok),
+    }
+}
+
 /// Tries again with pauses that grow, until it succeeds. `None`: `is_over` said so after some tries in vain,
 /// because nobody can wait any longer. The first failure is told as a warning, with `what` it was; the others
 /// would say the same.
@@ -49,6 +64,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::booking::StoreError;
     use std::cell::{Cell, RefCell};
 
     #[tokio::test]
@@ -76,6 +92,28 @@ mod tests {
             .zip(at_least)
             .all(|(had, least)| *had >= least);
         assert!(grows, "{pauses:?}");
+    }
+
+    #[tokio::test]
+    async fn what_can_never_be_kept_is_tried_once() {
+        for (error, tries_least) in [
+            (StoreError::Misfit("22021".to_owned()), 1),
+            (StoreError::Away("down".to_owned()), 5),
+        ] {
+            let tries = Cell::new(0);
+            let kept = insist(
+                "it",
+                || true,
+                || {
+                    tries.set(tries.get() + 1);
+                    let outcome: Result<(), _> = Err(error.clone());
+                    async move { settled(outcome, StoreError::may_pass) }
+                },
+            )
+            .await;
+            assert_eq!(tries.get(), tries_least, "{error}");
+            assert_eq!(kept, (tries_least == 1).then_some(Err(error)));
+        }
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::clock;
 use super::gateway::Gateway;
-use crate::booking::persistence::insist;
+use crate::booking::persistence::{insist, settled};
 use crate::booking::service::EventOwner;
 use crate::booking::{
     Bookings, CallerNumber, Event, EventKind, MeetingId, PrivacyPolicy, StoreError,
@@ -109,8 +109,12 @@ async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
     let mut batch = Vec::with_capacity(BATCH);
     while reports.recv_many(&mut batch, BATCH).await > 0 {
         let is_over = || reports.is_closed();
-        let kept = insist("events", is_over, || keep(&bookings, &batch)).await;
-        if kept.is_none() {
+        let attempt = || async { settled(keep(&bookings, &batch).await, StoreError::may_pass) };
+        let kept = insist("events", is_over, attempt).await;
+        if let Some(Err(error)) = &kept {
+            tracing::error!(%error, "events are lost: they can't be kept");
+        }
+        if !matches!(kept, Some(Ok(()))) {
             bookings.count_lost_events(batch.len() as u64);
         }
         batch.clear();

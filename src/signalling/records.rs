@@ -3,8 +3,8 @@
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::booking::persistence::insist;
-use crate::booking::{Bookings, CallRecord};
+use crate::booking::persistence::{insist, settled};
+use crate::booking::{BookingError, Bookings, CallRecord};
 
 /// Takes records from the gateway; never waits.
 #[derive(Debug)]
@@ -40,9 +40,16 @@ impl Recorder {
 async fn write(bookings: Bookings, mut records: mpsc::Receiver<CallRecord>) {
     while let Some(record) = records.recv().await {
         let is_over = || records.is_closed();
-        let kept = insist("a call record", is_over, || bookings.record_call(&record)).await;
-        if kept.is_none() {
-            tracing::warn!(call = %record.id, "a call record is lost: the store is away");
+        let keep = || async {
+            let kept = bookings.record_call(&record).await;
+            settled(kept, BookingError::may_pass)
+        };
+        match insist("a call record", is_over, keep).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!(call = %record.id, %error, "a call record is lost: it can't be kept");
+            }
+            None => tracing::warn!(call = %record.id, "a call record is lost: the store is away"),
         }
     }
 }

@@ -203,7 +203,8 @@ fn find_outside_quotes(text: &str, wanted: char) -> Option<Option<usize>> {
     if quoted { None } else { Some(found) }
 }
 
-/// Percent-decoding (RFC 3261 section 19.1.2); what is no escape stays as it is.
+/// Percent-decoding (RFC 3261 section 19.1.2); what is no escape stays as it is. Control characters become spaces, as
+/// they do where they come unescaped: no number or name has any, and not every store takes them.
 pub(crate) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -223,7 +224,10 @@ pub(crate) fn unescape(text: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let text = String::from_utf8_lossy(&bytes);
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 const fn hex_digit(byte: u8) -> Option<u8> {
@@ -238,6 +242,11 @@ const fn hex_digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_control_character_is_smuggled_in_by_an_escape() {
+        assert_eq!(unescape("39%000%0d%0A%7f%C2%85%C3%A9%2B"), "39 0    é+");
+    }
 
     #[test]
     fn a_quoted_address_in_the_display_name_is_not_the_caller() {

@@ -145,6 +145,14 @@ pub enum BookingError {
     NoRandomness(#[from] NoRandomness),
 }
 
+impl BookingError {
+    /// May the same succeed later?
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        !matches!(self, Self::Store(error) if !error.may_pass())
+    }
+}
+
 /// One finding of [`Bookings::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

@@ -116,6 +116,9 @@ pub(super) fn error(database: &dyn DatabaseError) -> StoreError {
         DEADLOCK | SERIALIZATION | LOCK_NOT_AVAILABLE => StoreError::Locked,
         DISK_FULL => StoreError::DiskFull,
         READ_ONLY | INSUFFICIENT_PRIVILEGE => StoreError::ReadOnly,
+        _ if MISFIT.iter().any(|misfit| code.starts_with(misfit)) => {
+            StoreError::Misfit(format!("PostgreSQL error {code}"))
+        }
         DATA_CORRUPTED | INDEX_CORRUPTED => StoreError::Corrupt(database.message().to_owned()),
         // Messages of other classes may quote values, PINs among them; the code tells enough.
         _ => StoreError::Unavailable(format!("PostgreSQL error {code}")),
@@ -139,6 +142,8 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 const SESSION: &str = "SET application_name = 'voicebridge'; SET statement_timeout = '7s'; SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '10s'";
 /// Connections that broke, a server that ends or begins, one without a place left.
 const AWAY: [&str; 3] = ["08", "57P0", "53300"];
+/// Values that no column takes, such as a text with a NUL, and those that a constraint refuses.
+const MISFIT: [&str; 2] = ["22", "23"];
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION: &str = "40001";
 const DEADLOCK: &str = "40P01";

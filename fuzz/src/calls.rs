@@ -123,6 +123,7 @@ fn input(event: u8, wall: Timestamp) -> Option<CallInput> {
 fn admission(event: u8, wall: Timestamp) -> Admission {
     let hour = Duration::from_secs(3_600);
     Admission {
+        revision: 1,
         meeting: voicebridge::booking::MeetingId(Uuid::from_u128(3)),
         occurrence: None,
         organisation: voicebridge::booking::admission::OrganisationId(Uuid::from_u128(4)),

@@ -48,8 +48,7 @@ use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
 
 use crate::booking::{Bookings, Meeting, MeetingId};
-use crate::call::RoomTerms;
-use crate::call::roster::LiveCalls;
+use crate::call::roster::{self, LiveCalls};
 use crate::config::Config;
 
 use auth::BearerScheme;
@@ -79,18 +78,10 @@ impl AppState {
         (self.clock)()
     }
 
-    /// Brings a change of a booking to those who are in the meeting or wait for it: they stay on the new
-    /// terms if their PINs would still open it, else it ends for them. The change is kept already, so a
-    /// node that can't be reached is only logged.
+    /// Brings a change of a booking to those who are in the meeting or wait for it. It is kept already, and looked
+    /// for there a second later: calls that can't be reached now are only logged.
     async fn tell_live(&self, meeting: &Meeting) {
-        let told = match meeting.open_now(self.now()) {
-            Some(admission) => {
-                let terms = RoomTerms::from(&admission);
-                self.live.update_meeting(meeting.id, terms).await
-            }
-            None => self.live.end_meeting(meeting.id).await.map(drop),
-        };
-        if let Err(error) = told {
+        if let Err(error) = roster::follow(&*self.live, meeting, self.now()).await {
             tracing::warn!(meeting = %meeting.id, %error, "a change did not reach the calls in the meeting");
         }
     }
@@ -397,6 +388,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::booking::{BookingSettings, ParticipantId, SqlStore};
+    use crate::call::RoomTerms;
     use crate::call::roster::{DialOrder, Gauges, LiveError, LiveFuture, Participant, Readiness};
     use crate::units::DialplanPlace;
     use axum::body::Body;

@@ -16,11 +16,13 @@ use crate::api;
 use crate::booking::persistence::insist;
 use crate::booking::presence::{CutOff, SILENT_FOR};
 use crate::booking::{BookingError, Bookings};
-use crate::call::CallLimits;
+use crate::call::{CallLimits, roster};
 use crate::config::{Config, Reloaded};
 use crate::engine::{Control, EngineConfig};
 use crate::prompts::Prompts;
-use crate::signalling::{self, GatewaySettings, Parts, Resolver, Running, TlsIdentity};
+use crate::signalling::{
+    self, GatewayHandle, GatewaySettings, Parts, Resolver, Running, TlsIdentity,
+};
 use crate::webhooks;
 
 /// See the module's text.
@@ -85,7 +87,8 @@ impl Node {
         }
         servers.spawn(webhooks::deliver(bookings.clone(), wall, stopped.clone()));
         servers.spawn(tell_the_rest(bookings.clone(), stopped.clone()));
-        servers.spawn(look_at_the_store(bookings.clone(), stopped.clone()));
+        let calls = gateway.handle.clone();
+        servers.spawn(look_at_the_store(bookings.clone(), calls, stopped.clone()));
         servers.spawn(purge(bookings.clone(), stopped));
         Ok(Self {
             _home: home,
@@ -235,7 +238,11 @@ async fn seed_numbers(config: &Config, bookings: &Bookings) -> anyhow::Result<()
 }
 
 /// Hears of what other nodes have told the store, every second.
-async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool>) {
+async fn look_at_the_store(
+    bookings: Bookings,
+    calls: GatewayHandle,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut every_second = tokio::time::interval(LOOK);
     every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -257,7 +264,24 @@ async fn look_at_the_store(bookings: Bookings, mut stopped: watch::Receiver<bool
                 if let Err(error) = bookings.look_for_numbers().await {
                     tracing::debug!(%error, "the store can't be asked for numbers");
                 }
+                follow_bookings(&bookings, &calls).await;
             }
+        }
+    }
+}
+
+/// Brings bookings that were changed, wherever that was, to the calls of this node.
+async fn follow_bookings(bookings: &Bookings, calls: &GatewayHandle) {
+    let changed = match bookings.changed_since(calls.running()).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            tracing::debug!(%error, "the store can't be asked for changed meetings");
+            return;
+        }
+    };
+    for meeting in changed {
+        if let Err(error) = roster::follow(calls, &meeting, wall()).await {
+            tracing::debug!(meeting = %meeting.id, %error, "a change doesn't reach the calls in the meeting yet");
         }
     }
 }

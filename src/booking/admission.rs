@@ -128,6 +128,8 @@ pub enum PinVerdict {
 pub struct Admission {
     /// The meeting.
     pub meeting: MeetingId,
+    /// Of its booking: what a lower one says is out of date.
+    pub revision: i64,
     /// Which occurrence of a series.
     pub occurrence: Option<RecurrenceId>,
     /// Its owner.

@@ -325,6 +325,7 @@ impl Meeting {
     fn admission(&self, session: &Session, role: Role, name: Option<&str>) -> Admission {
         Admission {
             meeting: self.id,
+            revision: self.revision,
             occurrence: session.occurrence,
             organisation: self.organisation,
             brand: Brand::of(&self.organisation_name),

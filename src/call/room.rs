@@ -20,6 +20,8 @@ use crate::units::{Brand, BridgeId, Language, Voice};
 /// What of a booking governs its room. Everything else of an [`Admission`] is the participant's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomTerms {
+    /// Of the booking.
+    pub revision: i64,
     /// When the meeting opens.
     pub opens_at: Timestamp,
     /// The end as booked; `None`: permanent.
@@ -41,6 +43,7 @@ pub struct RoomTerms {
 impl From<&Admission> for RoomTerms {
     fn from(admission: &Admission) -> Self {
         Self {
+            revision: admission.revision,
             opens_at: admission.opens_at,
             ends_at: admission.ends_at,
             overrun: admission.overrun,
@@ -313,6 +316,7 @@ impl Room {
         count(self.seats.len())
     }
 
+    /// Out-of-date terms, of an answer that was on its way while the booking was changed, change nothing.
     pub(super) fn update(
         &mut self,
         now: Instant,
@@ -321,6 +325,9 @@ impl Room {
         bridges: &mut BridgeIds,
         out: &mut Outputs,
     ) {
+        if terms.revision < self.terms.revision {
+            return;
+        }
         let old = mem::replace(&mut self.terms, terms);
         if old.over_at() != self.terms.over_at() {
             self.end = self
@@ -444,6 +451,11 @@ impl Room {
             | (Phase::Live { .. }, _) => self.seats.len(),
         };
         taken >= self.terms.seats()
+    }
+
+    /// Of the booking that it runs by.
+    pub(super) const fn revision(&self) -> i64 {
+        self.terms.revision
     }
 
     /// The bridge, once people are in.

@@ -550,6 +550,19 @@ fn a_jump_of_the_wall_clock_ends_nothing_early() {
 }
 
 #[test]
+fn an_answer_that_was_on_its_way_while_the_booking_changed_does_not_change_it_back() {
+    let mut node = Node::new();
+    node.enter(1, &guest());
+    let permanent = with(guest(), |booked| {
+        booked.revision = 2;
+        booked.ends_at = None;
+    });
+    node.update(&permanent);
+    assert_eq!(node.enter(2, &guest()).last().unwrap(), "joined others=1");
+    assert_eq!(node.rooms.poll_timeout(), None);
+}
+
+#[test]
 fn a_wall_clock_set_back_keeps_the_meeting_open() {
     let mut node = Node::new();
     node.enter(1, &guest());

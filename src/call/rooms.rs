@@ -339,6 +339,13 @@ impl Rooms {
         live.map(|(meeting, _)| *meeting)
     }
 
+    /// The meetings that somebody is in or waits for, with their bookings' revisions.
+    pub fn running(&self) -> impl Iterator<Item = (MeetingId, i64)> {
+        self.rooms
+            .iter()
+            .map(|(meeting, room)| (*meeting, room.revision()))
+    }
+
     /// The bridge of a live meeting.
     #[must_use]
     pub fn bridge(&self, meeting: MeetingId) -> Option<BridgeId> {

@@ -7,7 +7,7 @@ use std::pin::Pin as Pinned;
 use jiff::Timestamp;
 
 use crate::booking::admission::CallId;
-use crate::booking::{CallerNumber, MeetingId, ParticipantId, PrivacyPolicy, Role};
+use crate::booking::{CallerNumber, Meeting, MeetingId, ParticipantId, PrivacyPolicy, Role};
 use crate::call::{Outgoing, RoomTerms};
 use crate::units::DialplanPlace;
 
@@ -67,6 +67,25 @@ pub trait LiveCalls: Send + Sync {
 
     /// The figures for `/metrics`. Cheap: read from atomics.
     fn gauges(&self) -> Gauges;
+}
+
+/// Brings a booking as it is now to those who are in the meeting or wait for it: they stay on the new terms if its
+/// PINs would still open it, else it ends for them.
+///
+/// # Errors
+/// Those of [`LiveCalls`].
+pub async fn follow(
+    live: &dyn LiveCalls,
+    meeting: &Meeting,
+    now: Timestamp,
+) -> Result<(), LiveError> {
+    match meeting.open_now(now) {
+        Some(admission) => {
+            let terms = RoomTerms::from(&admission);
+            live.update_meeting(meeting.id, terms).await
+        }
+        None => live.end_meeting(meeting.id).await.map(drop),
+    }
 }
 
 /// Somebody to be called.

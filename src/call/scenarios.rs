@@ -39,6 +39,7 @@ pub(super) fn clocks() -> (Instant, Timestamp) {
 pub(super) fn admission(role: Role) -> Admission {
     Admission {
         meeting: MeetingId(Uuid::from_u128(1)),
+        revision: 1,
         occurrence: "20260302T090000".parse().ok(),
         organisation: OrganisationId(Uuid::from_u128(2)),
         brand: Brand::of("demo"),

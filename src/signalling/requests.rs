@@ -54,6 +54,8 @@ pub(super) enum Request {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Picture {
     pub(super) meetings: Vec<MeetingId>,
+    /// All that somebody is in or waits for, by which revisions of their bookings.
+    pub(super) rooms: Vec<(MeetingId, i64)>,
     pub(super) readiness: Readiness,
     pub(super) gauges: Gauges,
 }
@@ -71,6 +73,12 @@ impl GatewayHandle {
         picture: watch::Receiver<Picture>,
     ) -> Self {
         Self { requests, picture }
+    }
+
+    /// The meetings that somebody is in or waits for, with the revisions of their bookings that they run by.
+    #[must_use]
+    pub fn running(&self) -> Vec<(MeetingId, i64)> {
+        self.picture.borrow().rooms.clone()
     }
 
     /// Takes over new settings for the calls to come.
@@ -235,7 +243,11 @@ impl Gateway {
             }
             Request::EndMeeting(meeting, reply) => {
                 self.call_off(meeting);
-                answer(reply, self.rooms.end(meeting));
+                let how_many = self.rooms.end(meeting);
+                // Who is answered asks at once what the meeting is now.
+                self.picture
+                    .send_modify(|picture| picture.meetings.retain(|live| *live != meeting));
+                answer(reply, how_many);
             }
             // Who doesn't wait any more was told that nobody is called.
             Request::Dial(_, reply) if reply.is_closed() => {}
@@ -423,6 +435,7 @@ impl Gateway {
         };
         self.picture.send_replace(Picture {
             meetings,
+            rooms: self.rooms.running().collect(),
             readiness,
             gauges,
         });

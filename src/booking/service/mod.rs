@@ -18,6 +18,7 @@ mod pins;
 mod presence;
 mod quotas;
 mod rooms;
+mod running;
 mod series;
 mod statistics;
 mod webhooks;

@@ -951,6 +951,45 @@ fn call(meeting: Option<crate::booking::MeetingId>, caller: &str) -> CallRecord 
 }
 
 #[tokio::test]
+async fn bookings_are_told_that_are_newer_than_what_their_meetings_run_by() {
+    let house = house().await;
+    let (one, other) = (house.book().await, house.book().await);
+    let running = [&one, &other].map(|meeting| (meeting.id, meeting.revision));
+    let changed = async || {
+        let changed = house.bookings.changed_since(running.to_vec()).await;
+        let changed = changed.unwrap().into_iter();
+        changed
+            .map(|meeting| (meeting.id, meeting.revision))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(changed().await, []);
+    let later = MeetingChange {
+        ends_at: Change::Set("2026-11-23T12:00:00+01:00".to_owned()),
+        ..MeetingChange::default()
+    };
+    let patched = house
+        .bookings
+        .patch_meeting(during(), &house.key, other.id, later, None);
+    let patched = patched.await.unwrap();
+    assert_eq!(changed().await, [(other.id, patched.revision)]);
+    let nothing = house.bookings.changed_since(Vec::new()).await;
+    assert!(nothing.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_the_store_can_never_hold_is_no_reason_to_wait() {
+    let house = house().await;
+    let odd = CallRecord {
+        number: "70\x00".to_owned(),
+        ..call(None, "+390612345678")
+    };
+    let refused = house.bookings.record_call(&odd).await.err();
+    // SQLite takes anything.
+    assert_eq!(refused.is_some(), ON_POSTGRES, "{refused:?}");
+    assert!(refused.is_none_or(|error| !error.may_pass()));
+}
+
+#[tokio::test]
 async fn a_call_record_is_kept_once_without_what_may_not_be_stored_and_not_for_ever() {
     let house = house().await;
     let record = call(None, "+390612345678");

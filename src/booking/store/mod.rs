@@ -71,6 +71,9 @@ pub trait Store:
     /// A meeting by its id.
     fn meeting(&self, id: MeetingId) -> StoreFuture<'_, Option<Meeting>>;
 
+    /// The revisions of those of these meetings that there are.
+    fn revisions(&self, meetings: Vec<MeetingId>) -> StoreFuture<'_, Vec<(MeetingId, i64)>>;
+
     /// A meeting by the booking system's name for it.
     fn meeting_by_external_id(
         &self,

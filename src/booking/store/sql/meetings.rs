@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::{
     SqlStore, allocation, error, get, get_number, get_time, get_time_or_null, get_uuid, get_word,
@@ -68,6 +68,26 @@ pub(super) async fn by_id(store: &SqlStore, id: MeetingId) -> Result<Option<Meet
         .await
         .map_err(error)?;
     with_pins(store, row).await
+}
+
+pub(super) async fn revisions(
+    store: &SqlStore,
+    meetings: Vec<MeetingId>,
+) -> Result<Vec<(MeetingId, i64)>, StoreError> {
+    let mut found = Vec::with_capacity(meetings.len());
+    for some in meetings.chunks(IDS_AT_ONCE) {
+        let ids: Vec<String> = some.iter().map(|id| format!("'{id}'")).collect();
+        let ids = ids.join(", ");
+        let sql = format!("SELECT id, revision FROM meetings WHERE id IN ({ids})");
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .fetch_all(&store.read)
+            .await
+            .map_err(error)?;
+        for row in &rows {
+            found.push((MeetingId(get_uuid(row, "id")?), get(row, "revision")?));
+        }
+    }
+    Ok(found)
 }
 
 pub(super) async fn by_external_id(
@@ -568,3 +588,6 @@ fn state_word(state: MeetingState) -> &'static str {
         MeetingState::Cancelled => "cancelled",
     }
 }
+
+/// In one statement.
+const IDS_AT_ONCE: usize = 500;

@@ -240,6 +240,10 @@ impl Store for SqlStore {
         self.bounded(meetings::by_id(self, id))
     }
 
+    fn revisions(&self, meetings: Vec<MeetingId>) -> StoreFuture<'_, Vec<(MeetingId, i64)>> {
+        self.bounded(meetings::revisions(self, meetings))
+    }
+
     fn meeting_by_external_id(
         &self,
         organisation: OrganisationId,

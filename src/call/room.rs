@@ -96,7 +96,8 @@ pub(super) enum Phase {
     /// People are in.
     Live {
         bridge: BridgeId,
-        last_tone: Option<Instant>,
+        /// What is played to all until then would be cut off by a tone.
+        quiet_until: Option<Instant>,
     },
 }
 
@@ -232,7 +233,7 @@ impl Room {
         let bridge = bridges.fresh();
         self.phase = Phase::Live {
             bridge,
-            last_tone: None,
+            quiet_until: None,
         };
         out.push_back(RoomOutput::MeetingStarted {
             meeting: self.meeting,
@@ -382,8 +383,8 @@ impl Room {
     ) -> Life {
         match self.end.as_mut().and_then(|end| end.step(now, wall)) {
             Some(EndStage::Over) => return Life::IsOver,
-            Some(EndStage::FiveMinutes) => self.announce_end(5, out),
-            Some(EndStage::OneMinute) => self.announce_end(1, out),
+            Some(EndStage::FiveMinutes) => self.announce_end(now, 5, out),
+            Some(EndStage::OneMinute) => self.announce_end(now, 1, out),
             None => {}
         }
         if let Phase::Waiting { start } = &mut self.phase
@@ -396,12 +397,18 @@ impl Room {
     }
 
     /// To the whole bridge where the meeting has a language, else to each in his own.
-    fn announce_end(&self, minutes: u32, out: &mut Outputs) {
-        let Phase::Live { bridge, .. } = self.phase else {
+    fn announce_end(&mut self, now: Instant, minutes: u32, out: &mut Outputs) {
+        let Phase::Live {
+            bridge,
+            quiet_until,
+        } = &mut self.phase
+        else {
             return;
         };
+        let bridge = *bridge;
         match self.terms.language {
             Some(language) => {
+                *quiet_until = Some(now + ANNOUNCEMENT);
                 let voice = self.terms.voice(language);
                 let phrase = Phrase::EndsInMinutes(minutes);
                 out.push_back(RoomOutput::PlayToBridge {
@@ -417,16 +424,20 @@ impl Room {
         }
     }
 
-    /// A tone for everybody, unless it announces a machine or follows another too closely.
+    /// A tone for everybody, unless it announces a machine or follows another, or an announcement, too closely.
     fn tone(&mut self, now: Instant, phrase: Phrase, of: Role, out: &mut Outputs) {
-        let Phase::Live { bridge, last_tone } = &mut self.phase else {
+        let Phase::Live {
+            bridge,
+            quiet_until,
+        } = &mut self.phase
+        else {
             return;
         };
-        let too_soon = last_tone.is_some_and(|last| now.saturating_duration_since(last) < TONE_GAP);
+        let too_soon = quiet_until.is_some_and(|until| now < until);
         if of == Role::Bridge || too_soon {
             return;
         }
-        *last_tone = Some(now);
+        *quiet_until = Some(now + TONE_GAP);
         let language = self.terms.language.unwrap_or(Language::English);
         out.push_back(RoomOutput::PlayToBridge {
             bridge: *bridge,
@@ -522,3 +533,5 @@ fn count(people: usize) -> u32 {
 
 /// A crowd that comes at once is one tone a second.
 const TONE_GAP: Duration = Duration::from_secs(1);
+/// Longer than what is said of the end, also by an organisation's own recordings.
+const ANNOUNCEMENT: Duration = Duration::from_secs(5);

@@ -483,6 +483,16 @@ fn a_meeting_with_a_language_hears_its_end_together() {
         node.pass(minutes(115)),
         ["1 hears EndsInMinutes(5) it of demo"]
     );
+    node.pass(Duration::from_millis(4_999));
+    let joined = node.enter(2, &italian);
+    assert_eq!(joined.last().unwrap(), "joined others=1");
+    let hears = |what: &String| what.contains("hears");
+    assert!(
+        !joined.iter().any(hears),
+        "words are not cut off: {joined:?}"
+    );
+    node.pass(Duration::from_millis(1));
+    assert_eq!(node.leave(2).iter().filter(|what| hears(what)).count(), 1);
 }
 
 #[test]

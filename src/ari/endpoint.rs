@@ -522,7 +522,7 @@ impl Endpoint {
         Some(&entry.channel)
     }
 
-    /// Asks whether there is such an extension; `Extension` follows, unless the connection is lost.
+    /// Asks whether there is such an extension; `Extension` follows, also where the connection is lost.
     pub fn find_extension(&mut self, now: Instant, caller: CallerId, place: &DialplanPlace) {
         if let Some(entry) = self.callers.get(&caller) {
             let request = Request::is_in_dialplan(&entry.channel, place);

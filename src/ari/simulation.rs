@@ -671,6 +671,30 @@ fn a_caller_goes_on_at_an_extension_that_is_found_first() {
 }
 
 #[test]
+fn who_waits_to_hear_of_an_extension_is_told_when_the_connection_is_lost() {
+    let mut world = World::new(34);
+    world.run(100);
+    let ms = world.ms;
+    world.asterisk.call(ms, "c1");
+    world.run(300);
+    let (now, caller) = (world.now(), CallerId(1));
+    let there = DialplanPlace::new("desk", "42", 1).unwrap();
+    world.asterisk.hung = true;
+    world.endpoint.find_extension(now, caller, &there);
+    world.run(50);
+    world.cut();
+    world.run(50);
+    let found = world.told.iter().filter_map(|event| {
+        let AriEvent::Extension { caller, exists } = event else {
+            return None;
+        };
+        Some((*caller, *exists))
+    });
+    assert_eq!(found.collect::<Vec<_>>(), [(caller, None)]);
+    assert_eq!(world.up.len(), 1, "he himself stays");
+}
+
+#[test]
 fn requests_for_one_caller_keep_their_order_whatever_they_are_about() {
     let mut world = World::new(31);
     world.run(100);

@@ -31,6 +31,10 @@ pub struct CallLimits {
     pub pin_length_auto: Option<usize>,
     /// How long the bookings may take to answer.
     pub look_up: Duration,
+    /// How long who comes back after a loss is kept while the bookings can't say whether his meeting is still on.
+    pub going_back: Duration,
+    /// When they are asked again then.
+    pub ask_again: Duration,
     /// How long the room may take to answer.
     pub enter: Duration,
     /// Keys kept while the bookings or the room answer.
@@ -65,6 +69,8 @@ impl Default for CallLimits {
             slowed: Duration::from_secs(2),
             pin_length_auto: None,
             look_up: Duration::from_secs(10),
+            going_back: Duration::from_secs(60),
+            ask_again: Duration::from_millis(500),
             enter: Duration::from_secs(10),
             type_ahead: 32,
             half_command: Duration::from_secs(3),

@@ -252,7 +252,8 @@ pub enum CallOutput {
     },
     /// Whether he keyed in the digits that he heard; to be counted.
     Challenged(bool),
-    /// Ask the bookings whether the meeting he was in is still on; answered by a `PinVerdict`.
+    /// Ask the bookings whether the meeting he was in is still on; answered by a `PinVerdict`. Asked again while
+    /// they can't say.
     LookUpPast(Box<Past>),
     /// Ask the bookings whether who was called may still come in; answered by a `PinVerdict`.
     LookUpInvited(Box<Outgoing>),

@@ -127,7 +127,7 @@ impl Room {
         &mut self,
         now: Instant,
         wall: Timestamp,
-        seat: Seat,
+        mut seat: Seat,
         bridges: &mut BridgeIds,
         out: &mut Outputs,
     ) -> RoomVerdict {
@@ -135,6 +135,8 @@ impl Room {
             return RoomVerdict::Refused(RoomRefusal::Full);
         }
         if let Phase::Live { bridge, .. } = self.phase {
+            // Who waited until now in another process comes in now, too.
+            seat.since = wall;
             return self.sit_down(Some(now), bridge, seat, out);
         }
         // A host opens the meeting for all, also before its start.

@@ -545,6 +545,19 @@ fn newer_terms_come_with_the_next_caller() {
 }
 
 #[test]
+fn an_answer_that_was_on_its_way_while_the_booking_changed_does_not_change_it_back() {
+    let mut node = Node::new();
+    node.enter(1, &guest());
+    let permanent = with(guest(), |booked| {
+        booked.revision = 2;
+        booked.ends_at = None;
+    });
+    node.update(&permanent);
+    assert_eq!(node.enter(2, &guest()).last().unwrap(), "joined others=1");
+    assert_eq!(node.rooms.poll_timeout(), None);
+}
+
+#[test]
 fn a_jump_of_the_wall_clock_ends_nothing_early() {
     let mut node = Node::new();
     node.enter(1, &guest());
@@ -557,19 +570,6 @@ fn a_jump_of_the_wall_clock_ends_nothing_early() {
         "both are told of the last 5 minutes and the last"
     );
     assert_eq!(node.pass(minutes(1)).last().unwrap(), "ended");
-}
-
-#[test]
-fn an_answer_that_was_on_its_way_while_the_booking_changed_does_not_change_it_back() {
-    let mut node = Node::new();
-    node.enter(1, &guest());
-    let permanent = with(guest(), |booked| {
-        booked.revision = 2;
-        booked.ends_at = None;
-    });
-    node.update(&permanent);
-    assert_eq!(node.enter(2, &guest()).last().unwrap(), "joined others=1");
-    assert_eq!(node.rooms.poll_timeout(), None);
 }
 
 #[test]
@@ -757,4 +757,21 @@ fn who_waited_comes_back_waiting_and_nobody_comes_back_to_what_is_over() {
     node.pass(minutes(121));
     let over = node.come_back(2, SeatState::Joined, &booked);
     assert_eq!(over.last().unwrap(), "refused Ended");
+}
+
+#[test]
+fn who_waited_and_finds_it_open_when_he_comes_back_is_heard_coming_in() {
+    let mut node = Node::new();
+    node.enter(1, &guest());
+    assert_eq!(
+        node.come_back(2, SeatState::Waiting, &guest()),
+        [
+            "1: Company",
+            "1 hears JoinTone",
+            "2 into 1",
+            "joined others=1"
+        ]
+    );
+    let seat = node.rooms.seat(call(2)).unwrap();
+    assert_eq!((seat.state, seat.since), (SeatState::Joined, node.wall));
 }

@@ -164,8 +164,8 @@ impl Phone {
         phone
     }
 
-    /// In the meeting again, after another process has lost him there.
-    fn back(past: &Past, others: u32) -> Self {
+    /// Answered, after another process has lost him; the bookings are asked about his meeting.
+    fn returning(past: &Past) -> Self {
         let mut phone = Self::new(CallLimits {
             ring: secs(2),
             ..CallLimits::default()
@@ -177,6 +177,12 @@ impl Phone {
         assert_eq!(phone.on(CallInput::Arrived(arrival)), ["answer"]);
         let looked_up = format!("look up {}", past.meeting);
         assert_eq!(phone.on(CallInput::Answered), [looked_up]);
+        phone
+    }
+
+    /// In the meeting again, after another process has lost him there.
+    fn back(past: &Past, others: u32) -> Self {
+        let mut phone = Self::returning(past);
         assert_eq!(phone.on(admitted(admission(past.role))), ["return"]);
         let muted = past.muted_by.is_some();
         let expected: &[&str] = if muted { &["mute on"] } else { &[] };
@@ -1425,11 +1431,133 @@ fn who_waited_goes_on_waiting_without_being_told_again() {
 }
 
 #[test]
+fn who_waited_and_finds_the_meeting_open_comes_in_like_everybody_else() {
+    for (role, muted_by, told, after) in [
+        (
+            Role::Guest,
+            None,
+            vec!["say en OthersPresent(2)"],
+            vec!["mute on", "say en Muted"],
+        ),
+        (
+            Role::Guest,
+            Some(MutedBy::Host),
+            vec!["mute on", "say en OthersPresent(2) Muted"],
+            vec!["say en UnmuteNotAllowed"],
+        ),
+        // His mute was lifted while he waited.
+        (
+            Role::Guest,
+            Some(MutedBy::Himself),
+            vec!["mute on", "say en OthersPresent(2) Muted", "mute on"],
+            vec!["mute off", "say en Unmuted"],
+        ),
+        (
+            Role::Listener,
+            Some(MutedBy::Host),
+            vec!["mute on", "say en OthersPresent(2)"],
+            vec!["say en UnmuteNotAllowed"],
+        ),
+    ] {
+        let mut phone = Phone::returning(&Past {
+            state: SeatState::Waiting,
+            muted_by,
+            ..past(role)
+        });
+        let booked = Admission {
+            guests_may_unmute: false,
+            ..admission(role)
+        };
+        assert_eq!(phone.on(admitted(booked)), ["return"]);
+        assert_eq!(phone.on(joined(2, muted_by.is_some())), told);
+        assert_eq!(phone.keys("*6"), after);
+        phone.on(CallInput::HungUp);
+        let record = phone.record();
+        assert_eq!(record.outcome, Outcome::Joined);
+        assert_eq!(record.participant, Some(PARTICIPANT));
+    }
+    // What he keyed in meanwhile is for the meeting.
+    let mut phone = Phone::returning(&Past {
+        state: SeatState::Waiting,
+        ..past(Role::Guest)
+    });
+    assert_eq!(phone.keys("*6"), [""; 0]);
+    phone.on(admitted(admission(Role::Guest)));
+    assert_eq!(
+        phone.on(joined(0, false)),
+        [
+            "say en OnlyParticipant",
+            "music on",
+            "mute on",
+            "say en Muted"
+        ]
+    );
+}
+
+#[test]
+fn who_comes_back_while_the_bookings_are_away_hears_music_until_they_answer() {
+    let half = Duration::from_millis(500);
+    let asks = [format!("look up {}", past(Role::Guest).meeting)];
+    let mut phone = Phone::returning(&past(Role::Guest));
+    assert!(phone.call.is_on_his_way_back());
+    assert_eq!(phone.on(refused(Refusal::Unavailable)), ["music on"]);
+    assert_eq!(phone.pass(Duration::from_millis(499)), [""; 0]);
+    assert_eq!(phone.pass(Duration::from_millis(1)), asks);
+    assert_eq!(phone.pass(secs(10)), asks, "that was never answered");
+    assert_eq!(phone.on(refused(Refusal::Unavailable)), [""; 0]);
+    assert_eq!(phone.keys("*6"), [""; 0]);
+    assert_eq!(phone.pass(half), asks);
+    assert_eq!(
+        phone.on(admitted(admission(Role::Guest))),
+        ["music off", "return"]
+    );
+    assert!(phone.call.is_on_his_way_back());
+    assert_eq!(phone.on(joined(2, false)), ["mute on", "say en Muted"]);
+    assert!(!phone.call.is_on_his_way_back());
+    assert_eq!(phone.pass(secs(3_600)), [""; 0]);
+
+    // One that waits goes on with the music of his meeting.
+    let mut phone = Phone::returning(&Past {
+        state: SeatState::Waiting,
+        ..past(Role::Guest)
+    });
+    phone.on(refused(Refusal::Unavailable));
+    phone.on(admitted(admission(Role::Guest)));
+    let waits = CallInput::RoomVerdict(RoomVerdict::Wait(WaitFor::Host));
+    assert_eq!(phone.on(waits), ["music on"]);
+}
+
+#[test]
+fn who_comes_back_is_sent_away_when_the_bookings_were_away_for_a_minute() {
+    let half = Duration::from_millis(500);
+    let asks = [format!("look up {}", past(Role::Guest).meeting)];
+    let mut phone = Phone::returning(&past(Role::Guest));
+    assert_eq!(phone.on(refused(Refusal::Unavailable)), ["music on"]);
+    for _ in 0..119 {
+        assert_eq!(phone.pass(half), asks);
+        assert_eq!(phone.on(refused(Refusal::Unavailable)), [""; 0]);
+    }
+    assert_eq!(
+        phone.pass(half),
+        ["music off", "say en TryAgainLater Goodbye"]
+    );
+    assert_eq!(phone.said(), ["hang up 41", "record error by System 41"]);
+
+    // A machine is told nothing, and plays no music into its meeting.
+    let mut phone = Phone::returning(&past(Role::Bridge));
+    assert_eq!(phone.on(refused(Refusal::Unavailable)), [""; 0]);
+    phone.pass(secs(59));
+    assert_eq!(
+        phone.pass(secs(1)),
+        ["hang up 41", "record error by System 41"]
+    );
+}
+
+#[test]
 fn whose_meeting_is_over_meanwhile_is_told_so() {
     for (refusal, said, outcome) in [
         (Refusal::Cancelled, "MeetingCancelled", "cancelled"),
         (Refusal::Ended, "MeetingEnded", "ended"),
-        (Refusal::Unavailable, "TryAgainLater", "error"),
     ] {
         let mut phone = Phone::new(CallLimits::default());
         let arrival = Arrival {

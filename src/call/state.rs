@@ -17,7 +17,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::booking::admission::CallId;
-use crate::booking::{Admission, CallerNumber, Outcome, Pin, Refusal, Standing};
+use crate::booking::{Admission, CallerNumber, Outcome, Pin, Standing};
 use crate::call::record::{Ending, RecordDraft};
 use crate::call::{
     Arrival, CallInput, CallLimits, CallOutput, Outgoing, Past, Phrase, Rejection, WaitFor,
@@ -28,6 +28,7 @@ use challenge::Challenged;
 use collecting::{CollectingPin, Tries};
 use inviting::Inviting;
 use meeting::Joined;
+use returning::Returning;
 
 pub use summary::{CallPhase, CallSummary};
 
@@ -91,11 +92,7 @@ enum CallState {
         type_ahead: Vec<Key>,
     },
     /// The bookings are asked about the meeting that he was in.
-    Returning {
-        until: Instant,
-        past: Box<Past>,
-        type_ahead: Vec<Key>,
-    },
+    Returning(Returning),
     /// The room is asked.
     Entering {
         until: Instant,
@@ -212,9 +209,9 @@ impl Call {
             | CallState::Answering { until, .. }
             | CallState::Slowed { until, .. }
             | CallState::LookingUp { until, .. }
-            | CallState::Returning { until, .. }
             | CallState::Entering { until, .. }
             | CallState::Waiting { until, .. } => Some(*until),
+            CallState::Returning(returning) => Some(returning.due()),
             CallState::CollectingPin(collecting) => Some(collecting.due()),
             CallState::Challenged(challenged) => Some(challenged.due()),
             CallState::Inviting(inviting) => Some(inviting.due()),
@@ -398,7 +395,7 @@ impl Call {
                 ..
             } => self.ask_bookings(at, tries, pin, tries.standing(), type_ahead),
             CallState::LookingUp { tries, .. } => self.on_unavailable(at, tries),
-            CallState::Returning { .. } => self.on_no_way_back(at, &Refusal::Unavailable),
+            CallState::Returning(returning) => self.on_return_overdue(at, returning),
             CallState::Joined(mut joined) if joined.music_is_due(at.now) => {
                 joined.music_at = None;
                 self.set_music(true);
@@ -543,8 +540,8 @@ impl CallState {
             Self::Answering { type_ahead, .. }
             | Self::Slowed { type_ahead, .. }
             | Self::LookingUp { type_ahead, .. }
-            | Self::Returning { type_ahead, .. }
             | Self::Entering { type_ahead, .. } => Some(type_ahead),
+            Self::Returning(returning) => Some(&mut returning.type_ahead),
             Self::New
             | Self::Ringing { .. }
             | Self::Dialling { .. }

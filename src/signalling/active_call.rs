@@ -232,7 +232,12 @@ impl ActiveCall {
     /// Another process can take it over where this one stops. Who was called and isn't in the meeting yet is not
     /// kept waiting for that.
     pub(crate) const fn outlives_us(&self) -> bool {
-        matches!(self.line, Line::Asterisk(_)) && (!self.called_out || self.memory.is_some())
+        matches!(self.line, Line::Asterisk(_)) && (!self.called_out || self.can_be_found_again())
+    }
+
+    /// What stands beside him brings him back, whoever finds him next.
+    pub(crate) const fn can_be_found_again(&self) -> bool {
+        self.memory.is_some() || self.call.is_on_his_way_back()
     }
 
     /// Its SIP dialog, if that is what it came by and it is still there.

@@ -404,7 +404,7 @@ impl Gateway {
     fn taken_over(&mut self, line: AsteriskCaller) {
         let id = self.by_line.get(&line);
         if let Some(active) = id.and_then(|id| self.calls.get_mut(id)) {
-            active.handed_over = active.memory.is_some();
+            active.handed_over = active.can_be_found_again();
         }
         self.line_over(line, CallInput::Lost);
     }

@@ -83,6 +83,17 @@ impl Gateway {
         self.report_as(true);
     }
 
+    /// Nor was who is with another process now: that one notes where he is. Here it is only noted that a meeting is
+    /// no longer live on this node.
+    pub(super) fn report_handed_over(&mut self) {
+        while let Some((meeting, happened)) = self.look() {
+            let at = clock::wall();
+            for what in happened.into_iter().filter(outlasts_a_hand_over) {
+                self.reporter.tell(at, meeting, what, true);
+            }
+        }
+    }
+
     fn report_as(&mut self, is_old: bool) {
         while let Some((meeting, happened)) = self.look() {
             let at = clock::wall();
@@ -103,6 +114,11 @@ impl Gateway {
         self.observer = observer;
         Some((meeting, happened))
     }
+}
+
+/// Who was handed over hasn't left.
+const fn outlasts_a_hand_over(what: &Happening) -> bool {
+    !matches!(what, Happening::Left(_))
 }
 
 async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
@@ -176,3 +192,54 @@ fn of(who: &Participant, policy: PrivacyPolicy) -> Value {
 const QUEUE: usize = 16_384;
 /// Events written in one go.
 const BATCH: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::booking::admission::CallId;
+    use crate::booking::{ParticipantId, Role};
+    use crate::call::roster::{ParticipantState, Quality};
+    use crate::call::{Observer, Seat, SeatState};
+
+    #[test]
+    fn who_is_handed_over_has_not_left_but_his_meeting_is_no_longer_here() {
+        let seat = Seat {
+            participant: ParticipantId(Uuid::from_u128(1)),
+            call: CallId(Uuid::from_u128(1)),
+            role: Role::Guest,
+            name: None,
+            state: SeatState::Joined,
+            since: Timestamp::UNIX_EPOCH,
+            muted_by: None,
+            hand: false,
+            one_way: false,
+        };
+        let describe = |seat: &Seat| {
+            Some(Participant {
+                id: seat.participant,
+                name: None,
+                role: seat.role,
+                kind: "asterisk",
+                state: ParticipantState::Joined,
+                number: CallerNumber::new("+390612345678"),
+                muted: false,
+                muted_by: None,
+                hand: false,
+                talking: false,
+                level_db: -127.0,
+                joined_at: seat.since,
+                codec: "PCMA",
+                quality: Quality::default(),
+            })
+        };
+        let (mut observer, meeting) = (Observer::default(), MeetingId(Uuid::from_u128(1)));
+        observer.look(meeting, true, &[seat], describe);
+        let happened = observer.look(meeting, false, &[], describe);
+        assert!(matches!(
+            happened.as_slice(),
+            [Happening::Left(_), Happening::Ended]
+        ));
+        let noted: Vec<Happening> = happened.into_iter().filter(outlasts_a_hand_over).collect();
+        assert!(matches!(noted.as_slice(), [Happening::Ended]), "{noted:?}");
+    }
+}

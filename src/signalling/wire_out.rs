@@ -43,13 +43,25 @@ impl Gateway {
                 let count = self.rooms.head_count(id).unwrap_or(1);
                 self.input(id, CallInput::Room(RoomNotice::HeadCount(count)));
             }
-            CallOutput::Leave => {
-                self.rooms.leave(now, clock::wall(), id);
-                // While the call can still tell how it was.
-                self.report();
-            }
+            CallOutput::Leave => self.leave(now, id),
             CallOutput::HangUp { q850 } => self.hang_up(now, id, q850),
             CallOutput::Record(record) => self.finish(now, id, record),
+        }
+    }
+
+    /// What that changes is told while the call can still tell how it was.
+    fn leave(&mut self, now: Instant, id: CallId) {
+        let active = self.calls.get(&id);
+        let handed_over = active.is_some_and(|active| active.handed_over);
+        if handed_over {
+            // What happened before is news all the same.
+            self.report();
+        }
+        self.rooms.leave(now, clock::wall(), id);
+        if handed_over {
+            self.report_handed_over();
+        } else {
+            self.report();
         }
     }
 

@@ -2,7 +2,7 @@
 //! other.
 
 use std::sync::atomic::Ordering;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use crate::asterisk_life::{
     people, stays, steer, wait_until,
 };
 use crate::baresip::Phone;
+use crate::events::events;
 use crate::outcomes::wait_for_participants;
 use crate::server::{Meeting, Server};
 
@@ -28,7 +29,13 @@ fn callers_of_a_node_that_is_cut_off_or_dies_go_on_in_the_other() {
     phones[0].dial();
     wait_for_participants(&one, &meetings[0].id, 1);
     let muted = &people(&one, &meetings[0].id)[0];
-    steer(&one, &meetings[0], muted, &json!({"muted": true}));
+    let told = thread::scope(|scope| {
+        let told = scope.spawn(|| events(&one, None, 2));
+        sleep(Duration::from_millis(500));
+        steer(&one, &meetings[0], muted, &json!({"muted": true}));
+        told.join().expect("followed")
+    });
+    let last = text(&told.last().expect("that he is muted")["id"]);
     phones[1].dial();
     let quiet = meetings.each_ref().map(|m| stays(&one, &asterisk, m, 4));
     wait_for_participants(&one, &meetings[0].id, 6);
@@ -54,9 +61,11 @@ fn callers_of_a_node_that_is_cut_off_or_dies_go_on_in_the_other() {
     two.start_again();
     sleep(TALK);
     assert_eq!(all_people(&one, &meetings), before);
+    assert_no_end_was_told(&one, last);
     assert_only_the_other_is_heard(phones);
+    // Whichever node is asked, the calls hear of it.
     for meeting in &meetings {
-        one.delete(&format!("/v1/meetings/{}", meeting.id));
+        two.delete(&format!("/v1/meetings/{}", meeting.id));
     }
     for calls in quiet {
         calls.finish("told goodbye at the end of the meeting");
@@ -117,10 +126,19 @@ fn a_hundred_callers_in_ten_meetings_go_on_in_the_other_node_after_each_of_ten_k
 
 fn second_node(asterisk: &Asterisk, one: &Server) -> Server {
     let extra = format!(
-        "database.url = \"sqlite:{}\"\n{PATIENT}",
+        "node.name = \"two\"\ndatabase.url = \"sqlite:{}\"\n{PATIENT}",
         one.database().display()
     );
     asterisk.node(asterisk.http, TWO, ONE, &extra)
+}
+
+/// After that event nobody was told to be gone, nor a meeting to be over: they only changed nodes.
+fn assert_no_end_was_told(server: &Server, last: &str) {
+    let told = events(server, Some(last), 2);
+    assert!(told.iter().any(|e| e["type"] == "participant.joined"));
+    let is_end = |e: &&Value| e["type"] == "participant.left" || e["type"] == "meeting.ended";
+    let ends: Vec<&Value> = told.iter().filter(is_end).collect();
+    assert!(ends.is_empty(), "{ends:?}");
 }
 
 /// All are where they were within three seconds from now; how long it took.

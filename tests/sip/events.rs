@@ -12,7 +12,7 @@ use crate::server::{CALLER, Meeting, Server};
 use crate::sipp::Scenario;
 
 /// What is told within so many seconds, after that event or from now on.
-fn events(server: &Server, last: Option<&str>, seconds: u64) -> Vec<Value> {
+pub(crate) fn events(server: &Server, last: Option<&str>, seconds: u64) -> Vec<Value> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_recv_body(Some(Duration::from_secs(seconds)))
         .build()

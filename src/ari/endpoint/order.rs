@@ -12,14 +12,20 @@ use crate::ari::event::{Application, Bridge, Channel};
 use crate::ari::request::Request;
 
 impl Endpoint {
-    /// Nothing that was asked will be answered. Who was half way in has to begin again.
+    /// Nothing that was asked will be answered. Who was half way in has to begin again, and who waits to hear of an
+    /// extension is told that nothing is heard of it.
     pub(super) fn connection_lost(&mut self) {
         self.neighbours.stop();
-        self.pending.clear();
+        let unanswered = std::mem::take(&mut self.pending);
         self.transmits.clear();
         self.sweep_at = None;
         self.memory_unsure = true;
         self.events.push_back(AriEvent::Disconnected);
+        for pending in unanswered.into_values() {
+            if let What::Extension(caller) = pending.what {
+                self.extension(caller, None);
+            }
+        }
         let half_way: Vec<CallerId> = self
             .callers
             .iter()

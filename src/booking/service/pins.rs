@@ -159,7 +159,10 @@ impl Bookings {
             Ok(Some(found)) => found.grants(now, role, name),
             Ok(None) => PinVerdict::Refused(Refusal::Ended),
             Err(error) => {
-                tracing::error!(%meeting, %error, "a meeting could not be looked up for a caller who returns");
+                // All who return ask again and again.
+                if self.inner.statistics.alarm_is_due(now) {
+                    tracing::error!(%meeting, %error, "a meeting could not be looked up for a caller who returns");
+                }
                 PinVerdict::Refused(Refusal::Unavailable)
             }
         };

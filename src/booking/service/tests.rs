@@ -1753,6 +1753,64 @@ async fn what_a_process_was_killed_in_is_told_to_its_end_by_the_next_one() {
     assert_eq!(told().await, ends);
 }
 
+#[tokio::test]
+async fn who_goes_on_at_another_node_is_there_whatever_the_first_one_tells_of_him_later() {
+    use crate::booking::presence::{CutOff, SILENT_FOR};
+    let house = house().await;
+    let meeting = book_during(&house).await;
+    let process = |node: &str| {
+        let settings = BookingSettings {
+            node: node.to_owned(),
+            ..BookingSettings::default()
+        };
+        Bookings::new(settings, Arc::new(house.store.clone())).unwrap()
+    };
+    let event = |kind: EventKind, data: serde_json::Value| crate::booking::event::Event {
+        id: new_id(during()).unwrap(),
+        kind,
+        at: during(),
+        organisation: Some(house.organisation.id),
+        meeting: Some(meeting),
+        data,
+    };
+    let held = || serde_json::json!({"id": Uuid::from_u128(2).to_string(), "kind": "asterisk"});
+    let begun = || {
+        vec![
+            event(EventKind::MeetingStarted, serde_json::json!({})),
+            event(EventKind::ParticipantJoined, held()),
+        ]
+    };
+    let (one, two) = (process("one"), process("two"));
+    one.keep_events(begun()).await.unwrap();
+    two.keep_new_events(Vec::new(), begun()).await.unwrap();
+    // It hears nothing of him any more, and then that he is elsewhere.
+    let updated = event(EventKind::ParticipantUpdated, held());
+    one.keep_new_events(Vec::new(), vec![updated])
+        .await
+        .unwrap();
+    let over = vec![
+        event(EventKind::ParticipantLeft, held()),
+        event(EventKind::MeetingEnded, serde_json::json!({})),
+    ];
+    one.keep_new_events(Vec::new(), over).await.unwrap();
+
+    // The other one dies.
+    let later = during() + SILENT_FOR;
+    let told_by = async |node: &str| {
+        let next = process(node);
+        next.tell_what_was_cut_off(later, CutOff::All)
+            .await
+            .unwrap()
+    };
+    assert_eq!(told_by("one").await, 0, "it had let go of him");
+    assert_eq!(told_by("two").await, 2);
+    let ends = [
+        (EventKind::ParticipantLeft, held()["id"].clone()),
+        (EventKind::MeetingEnded, serde_json::Value::Null),
+    ];
+    assert_eq!(words_after(&house, 2).await, ends);
+}
+
 async fn book_during(house: &House) -> crate::booking::MeetingId {
     let booked = house
         .bookings

@@ -204,9 +204,9 @@ impl Call {
                 type_ahead,
                 ..
             } => (tries, pin, type_ahead),
-            CallState::Returning {
-                past, type_ahead, ..
-            } => return self.on_verdict_on_past(at, past, type_ahead, verdict),
+            CallState::Returning(returning) => {
+                return self.on_verdict_on_past(at, returning, verdict);
+            }
             CallState::New
             | CallState::Ringing { .. }
             | CallState::Dialling { .. }

@@ -69,7 +69,8 @@ impl Call {
             } => {
                 self.record.joined(participant);
                 let mut joined = match past {
-                    Some(past) => self.rejoin(at, admission, others, &past),
+                    Some(past) if past.was_in() => self.rejoin(at, admission, others, &past),
+                    Some(past) => self.join_at_last(at, admission, (others, muted), &past),
                     None => self.join(at, admission, others, muted),
                 };
                 for key in type_ahead {
@@ -247,7 +248,7 @@ impl Call {
         self.wait_again(until, admission, wait_for)
     }
 
-    fn join(
+    pub(super) fn join(
         &mut self,
         at: Moment,
         admission: Box<Admission>,
@@ -303,7 +304,7 @@ impl Call {
         }
     }
 
-    fn lift_by_host(&mut self, joined: &mut Joined) {
+    pub(super) fn lift_by_host(&mut self, joined: &mut Joined) {
         joined.voice.lift_by_host(joined.admission.role);
         self.tell_mute(joined);
     }

@@ -2,13 +2,31 @@
 
 use std::time::Instant;
 
-use crate::booking::{Admission, Outcome, PinVerdict, Refusal};
+use crate::booking::{Admission, Outcome, PinVerdict, Refusal, Role};
 use crate::call::keypad::Keypad;
 use crate::call::state::meeting::Joined;
-use crate::call::state::{Call, CallState, Moment};
+use crate::call::state::{Call, CallState, Entry, Moment};
 use crate::call::voice::Voice;
-use crate::call::{CallOutput, Past, Seat, SeatState, WaitFor};
+use crate::call::{CallOutput, MutedBy, Past, Seat, SeatState, WaitFor};
 use crate::units::Key;
+
+/// It isn't known yet whether his meeting is still on.
+#[derive(Debug)]
+pub(super) struct Returning {
+    past: Box<Past>,
+    pub(super) type_ahead: Vec<Key>,
+    /// The bookings are asked again then: they couldn't say, or said nothing.
+    ask_at: Instant,
+    /// He is told then to try again later.
+    until: Instant,
+}
+
+impl Returning {
+    /// When something is due.
+    pub(super) fn due(&self) -> Instant {
+        self.ask_at.min(self.until)
+    }
+}
 
 impl Call {
     /// What whoever finds the caller next has to know; `None`: it is not worth a return, as before the PIN
@@ -53,25 +71,55 @@ impl Call {
         })
     }
 
+    /// He was in a meeting, or waited for one, and isn't there again yet: what is written down beside him holds.
+    #[must_use]
+    pub const fn is_on_his_way_back(&self) -> bool {
+        matches!(
+            self.state,
+            CallState::Answering {
+                entry: Entry::Past(_),
+                ..
+            } | CallState::Returning(_)
+                | CallState::Entering { past: Some(_), .. }
+        )
+    }
+
     /// He hears us again: is his meeting still on?
     pub(super) fn go_back(&mut self, at: Moment, past: Box<Past>) -> CallState {
+        self.machine = past.role == Role::Bridge;
+        let until = at.now + self.limits.going_back;
+        self.ask_about_past(at, until, past, Vec::new())
+    }
+
+    fn ask_about_past(
+        &mut self,
+        at: Moment,
+        until: Instant,
+        past: Box<Past>,
+        type_ahead: Vec<Key>,
+    ) -> CallState {
         self.outputs.push_back(CallOutput::LookUpPast(past.clone()));
-        CallState::Returning {
-            until: at.now + self.limits.look_up,
+        CallState::Returning(Returning {
             past,
-            type_ahead: Vec::new(),
-        }
+            type_ahead,
+            ask_at: at.now + self.limits.look_up,
+            until,
+        })
     }
 
     pub(super) fn on_verdict_on_past(
         &mut self,
         at: Moment,
-        past: Box<Past>,
-        type_ahead: Vec<Key>,
+        returning: Returning,
         verdict: PinVerdict,
     ) -> CallState {
         match verdict {
             PinVerdict::Admitted(admission) => {
+                let Returning {
+                    past, type_ahead, ..
+                } = returning;
+                // If he waits for his meeting now, he hears its own.
+                self.set_music(false);
                 self.admit(&admission);
                 self.outputs.push_back(CallOutput::Return {
                     admission: admission.clone(),
@@ -84,12 +132,35 @@ impl Call {
                     type_ahead,
                 }
             }
+            // That the store is away is no reason to send somebody away who was in.
+            PinVerdict::Refused(Refusal::Unavailable) => {
+                self.set_music(true);
+                CallState::Returning(Returning {
+                    ask_at: at.now + self.limits.ask_again,
+                    ..returning
+                })
+            }
             PinVerdict::Refused(refusal) => self.on_no_way_back(at, &refusal),
         }
     }
 
-    /// The meeting is over, or the bookings didn't answer.
-    pub(super) fn on_no_way_back(&mut self, at: Moment, refusal: &Refusal) -> CallState {
+    /// It is time to ask the bookings again, or too late for that.
+    pub(super) fn on_return_overdue(&mut self, at: Moment, returning: Returning) -> CallState {
+        let Returning {
+            past,
+            type_ahead,
+            until,
+            ..
+        } = returning;
+        if at.now >= until {
+            return self.on_no_way_back(at, &Refusal::Unavailable);
+        }
+        self.set_music(true);
+        self.ask_about_past(at, until, past, type_ahead)
+    }
+
+    /// The meeting is over, or nobody could say for too long.
+    fn on_no_way_back(&mut self, at: Moment, refusal: &Refusal) -> CallState {
         let (outcome, ending, reason) = Self::reason(at, refusal);
         self.record.refused(outcome);
         self.goodbye(at, ending, [reason])
@@ -115,6 +186,22 @@ impl Call {
             alone_until: alone.then(|| at.now + self.limits.alone),
             music_at: alone.then(|| at.now + self.limits.company_returns),
         })
+    }
+
+    /// In, who waited before: he is told as everybody is, and has the rights that the meeting gives now.
+    pub(super) fn join_at_last(
+        &mut self,
+        at: Moment,
+        admission: Box<Admission>,
+        (others, muted): (u32, bool),
+        past: &Past,
+    ) -> Box<Joined> {
+        let mut joined = self.join(at, admission, others, muted);
+        if past.muted_by == Some(MutedBy::Himself) {
+            // The mute he would have come in with was lifted while he waited.
+            self.lift_by_host(&mut joined);
+        }
+        joined
     }
 
     /// He waits, or goes on waiting, with music. Who gives up came before the meeting opened.

@@ -25,19 +25,20 @@ pub(super) async fn note(
     let query = match event.kind {
         EventKind::ParticipantWaiting
         | EventKind::ParticipantJoined
-        | EventKind::ParticipantUpdated => sqlx::query(
-            "INSERT INTO present (participant, meeting, node, process, at, data) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (participant) DO UPDATE SET meeting = excluded.meeting, node = excluded.node,
-                 process = excluded.process, at = excluded.at, data = excluded.data",
-        )
-        .bind(participant)
-        .bind(meeting)
-        .bind(node)
-        .bind(process)
-        .bind(micros(event.at))
-        .bind(event.data.to_string()),
+        | EventKind::ParticipantUpdated => {
+            let came = event.kind != EventKind::ParticipantUpdated;
+            sqlx::query(if came { CAME } else { CHANGED })
+                .bind(participant)
+                .bind(meeting)
+                .bind(node)
+                .bind(process)
+                .bind(micros(event.at))
+                .bind(event.data.to_string())
+        }
+        // Another node may have him by now.
         EventKind::ParticipantLeft => {
-            sqlx::query("DELETE FROM present WHERE participant = $1").bind(participant)
+            let sql = "DELETE FROM present WHERE participant = $1 AND node = $2";
+            sqlx::query(sql).bind(participant).bind(node)
         }
         EventKind::MeetingStarted => sqlx::query(
             "INSERT INTO live_meetings (meeting, node, process, at) VALUES ($1, $2, $3, $4)
@@ -153,3 +154,11 @@ pub(super) async fn purge(store: &SqlStore, before: Timestamp) -> Result<(), Sto
     }
     Ok(())
 }
+
+const CAME: &str =
+    "INSERT INTO present (participant, meeting, node, process, at, data) VALUES ($1, $2, $3, $4, $5, $6)
+     ON CONFLICT (participant) DO UPDATE SET meeting = excluded.meeting, node = excluded.node,
+         process = excluded.process, at = excluded.at, data = excluded.data";
+/// What a node tells late of somebody whom another has by now doesn't make him its own again.
+const CHANGED: &str = "UPDATE present SET meeting = $2, process = $4, at = $5, data = $6
+     WHERE participant = $1 AND node = $3";

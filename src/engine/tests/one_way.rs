@@ -137,6 +137,23 @@ fn who_has_announced_his_silence_may_keep_it_for_as_long_as_who_is_on_hold() {
 }
 
 #[test]
+fn who_sends_only_while_he_talks_may_be_silent_for_as_long_too() {
+    let mut world = World::new(1, 27_750..=27_799);
+    let phone = world.call(Codec::Pcmu, Some(500.0));
+    world.run(50);
+    world.phones[phone].hz = None;
+    world.run(50);
+    world.phones[phone].timestamp += 8_000;
+    world.phones[phone].hz = Some(500.0);
+    world.run(50);
+    world.phones[phone].hz = None;
+    world.run(seconds(3));
+    assert_eq!(lost(&world), 0);
+    world.run(seconds(2));
+    assert_eq!(lost(&world), 1);
+}
+
+#[test]
 fn by_default_a_silent_call_is_lost_after_30_seconds_and_after_300_on_hold() {
     let mut world = patient(27_350..=27_399);
     let phone = world.call(Codec::Pcmu, Some(500.0));

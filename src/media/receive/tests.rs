@@ -88,6 +88,33 @@ fn every_code_that_is_sent_is_heard_and_nothing_else() {
     assert!(statistics.buffer_ms < 1.0);
 }
 
+#[test]
+fn the_noise_of_a_line_is_no_voice_after_a_key_was_pressed_on_it() {
+    let mut scene = Scene::new(&parameters(Codec::Pcmu));
+    let (mut encoder, mut random) = (Encoder::new(Codec::Pcmu).unwrap(), Random::new(7));
+    let mut hiss = |scene: &mut Scene| {
+        let noise: Vec<i16> = (0..160)
+            .map(|_| (random.unit() * 720.0 - 360.0) as i16)
+            .collect();
+        let mut payload = [0; PAYLOAD_BYTES_MAX];
+        let length = encoder.encode(&noise, &mut payload).unwrap();
+        scene.audio(&payload[..length], 160);
+        assert_eq!(scene.pull(), FrameKind::Voice);
+        scene.receiver.voice().active
+    };
+    for _ in 0..1_000 {
+        hiss(&mut scene);
+    }
+    let mut sender = KeySender::new(Key::HASH, 101, 8000, Duration::from_millis(200));
+    while let Some(packet) = sender.next_packet() {
+        scene.packet(101, packet.marker, &packet.payload);
+        assert_eq!(scene.pull(), FrameKind::Silence);
+    }
+    scene.timestamp = scene.timestamp.wrapping_add(160 * 12);
+    let heard = (0..200).filter(|_| hiss(&mut scene)).count();
+    assert_eq!(heard, 0, "frames at -44 dBFS that are taken for a voice");
+}
+
 /// Plays A-law packets whose lengths in ms `length` gives, each leaving when its last sample was
 /// spoken. Returns what was sent and what was heard, and the concealed frames of the second half.
 fn play_packets(

@@ -39,6 +39,17 @@ pub(super) struct Admission {
     pub(super) per_source: usize,
 }
 
+impl Admission {
+    fn knows(&self, peer: IpAddr) -> bool {
+        self.known.iter().any(|network| network.contains(peer))
+    }
+
+    /// How long a connection may be open before anything is said on it. An SBC may open some ahead of its calls.
+    fn patience(&self, peer: IpAddr) -> Duration {
+        if self.knows(peer) { IDLE } else { FIRST_BYTES }
+    }
+}
+
 /// A place taken among the connections; given back when dropped.
 struct Place {
     limits: Arc<ConnectionLimits>,
@@ -58,9 +69,8 @@ impl Place {
             source,
         };
         let from_source = limits.per_source.get(&source).map_or(0, |count| *count);
-        let is_known = admission.known.iter().any(|network| network.contains(peer));
         let most = admission.per_source.max(CONNECTIONS_PER_SOURCE_MIN);
-        (is_known || from_source <= most).then_some(place)
+        (admission.knows(peer) || from_source <= most).then_some(place)
     }
 }
 
@@ -217,7 +227,8 @@ impl Door {
         {
             return Ok(());
         }
-        let ended = carry(stream, flow, &self.inbound, outgoing, FIRST_BYTES).await;
+        let patience = self.admission.borrow().patience(peer.ip());
+        let ended = carry(stream, flow, &self.inbound, outgoing, patience).await;
         let _gateway_gone = self.inbound.send(Inbound::Closed(connection)).await;
         ended
     }
@@ -287,5 +298,16 @@ mod tests {
         assert_eq!(taken("192.0.2.1", 100), 100);
         assert_eq!(taken("192.0.2.1", 1), CONNECTIONS_PER_SOURCE_MIN);
         assert_eq!(taken("198.51.100.1", 1), 300);
+    }
+
+    #[test]
+    fn who_is_known_may_connect_long_before_he_calls() {
+        let admission = Admission {
+            known: vec!["198.51.100.0/24".parse().unwrap()],
+            per_source: 1,
+        };
+        let patience = |peer: &str| admission.patience(peer.parse().unwrap());
+        assert_eq!(patience("192.0.2.1"), FIRST_BYTES);
+        assert_eq!(patience("198.51.100.1"), IDLE);
     }
 }

@@ -234,7 +234,7 @@ impl Registration {
             self.state = State::Left;
             return Meaning::Nothing;
         }
-        let Some(granted) = granted(&response.headers, ours) else {
+        let Some(granted) = granted(&response.headers, ours, self.wanted) else {
             return self.refused(now, Refused::OtherContact, None, random);
         };
         (self.failures, self.is_refused) = (0, false);
@@ -332,7 +332,7 @@ impl Registration {
 
 /// Seconds for our contact: of the contact itself, else for all (RFC 3261 section 10.2.4). A registrar that
 /// lists contacts but none of our user has not taken us.
-fn granted(headers: &Headers, ours: &str) -> Option<u32> {
+fn granted(headers: &Headers, ours: &str, wanted: u32) -> Option<u32> {
     let for_all: Option<u32> = headers
         .first("Expires")
         .and_then(|seconds| seconds.trim().parse().ok());
@@ -351,14 +351,19 @@ fn granted(headers: &Headers, ours: &str) -> Option<u32> {
     };
     let is_ours = |contact: &&NameAddr| place(&contact.uri) == place(ours);
     // A single one is ours, as the registrar sees us from its side of a NAT. Where that rewrites several, ours is the
-    // latest of our user's and so the longest.
+    // latest of our user's, and so the longest but for other devices of his that ask for more than we.
     let seconds = match contacts.as_slice() {
         [only] => of_it(only),
         several => match several.iter().find(is_ours) {
             Some(mine) => of_it(mine),
             None => {
                 let of_our_user = |contact: &&NameAddr| user(&contact.uri) == user(ours);
-                several.iter().filter(of_our_user).map(of_it).max()?
+                several
+                    .iter()
+                    .filter(of_our_user)
+                    .map(of_it)
+                    .max()?
+                    .min(wanted)
             }
         },
     };
@@ -558,6 +563,10 @@ mod tests {
             (
                 "Contact: <sip:gw@10.0.0.1:1>;expires=40, <sip:gw@10.0.0.1:2>;expires=60\r\n",
                 60,
+            ),
+            (
+                "Contact: <sip:gw@10.0.0.1:1>;expires=3600, <sip:gw@10.0.0.1:2>;expires=600\r\n",
+                600,
             ),
             (
                 "Contact: <sip:gw@10.0.0.1:1>\r\nContact: <sip:other@10.0.0.2>;expires=90\r\nExpires: 50\r\n",

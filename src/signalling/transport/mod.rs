@@ -316,7 +316,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
     use tokio::net::TcpStream;
 
-    use super::outbox::{EACH, WAITING_MAX};
+    use super::outbox::{EACH, FOR_ANYBODY, FOR_KNOWN};
     use super::*;
     use crate::sip::event::StreamTransport;
 
@@ -330,13 +330,15 @@ mod tests {
     }
 
     impl Connected {
-        async fn new() -> Self {
+        async fn from(known: &[&str]) -> Self {
             let listen = ListenAddress {
                 transport: SipTransport::Tcp,
                 address: "127.0.0.1:0".parse().unwrap(),
             };
             let bound = Transport::bind(&[listen], None).await;
             let (mut transport, mut inbound) = bound.unwrap();
+            let known = known.iter().map(|network| network.parse().unwrap());
+            transport.admit(known.collect(), 1);
             let peer = TcpStream::connect(transport.tcp_addresses()[0]).await;
             let peer = peer.unwrap();
             let Some(Inbound::Opened(connection, writer)) = inbound.recv().await else {
@@ -371,10 +373,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_reads_gets_thousands_of_messages_that_are_sent_at_once() {
-        let mut connected = Connected::new().await;
+        let mut connected = Connected::from(&["127.0.0.0/8"]).await;
         let bye = Bytes::from(vec![b'x'; 600]);
         // What was written takes no place any more: all of it would be too much.
-        for _ in 0..3 {
+        for _ in 0..8 {
             for _ in 0..4_000 {
                 assert!(connected.send(&bye));
             }
@@ -386,18 +388,20 @@ mod tests {
 
     #[tokio::test]
     async fn who_takes_nothing_is_closed_when_too_much_waits_for_him() {
-        let mut connected = Connected::new().await;
-        let message = Bytes::from(vec![b'x'; 60_000]);
-        let mut sent = 0;
-        while connected.send(&message) {
-            sent += 1;
+        for (known, most) in [("127.0.0.0/8", FOR_KNOWN), ("192.0.2.0/24", FOR_ANYBODY)] {
+            let mut connected = Connected::from(&[known]).await;
+            let message = Bytes::from(vec![b'x'; 60_000]);
+            let mut sent = 0;
+            while connected.send(&message) {
+                sent += 1;
+            }
+            assert_eq!(sent, most / (message.len() + EACH));
+            assert_eq!(connected.failures(), 1);
+            assert!(connected.transport.connections.is_empty());
+            // The rest isn't kept for him.
+            let mut taken = Vec::new();
+            connected.peer.read_to_end(&mut taken).await.unwrap();
+            assert!(taken.is_empty());
         }
-        assert_eq!(sent, WAITING_MAX / (message.len() + EACH));
-        assert_eq!(connected.failures(), 1);
-        assert!(connected.transport.connections.is_empty());
-        // The rest isn't kept for him.
-        let mut taken = Vec::new();
-        connected.peer.read_to_end(&mut taken).await.unwrap();
-        assert!(taken.is_empty());
     }
 }

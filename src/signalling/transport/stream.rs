@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::UnixTime;
 
-use super::outbox::{Queued, outbox};
+use super::outbox::{FOR_ANYBODY, FOR_KNOWN, Queued, outbox};
 use super::tls::TlsIdentity;
 use super::{FIRST_BYTES, Inbound, TransportCounters, canonical, keep_alive};
 use crate::config::Network;
@@ -44,9 +44,14 @@ impl Admission {
         self.known.iter().any(|network| network.contains(peer))
     }
 
-    /// How long a connection may be open before anything is said on it. An SBC may open some ahead of its calls.
-    fn patience(&self, peer: IpAddr) -> Duration {
-        if self.knows(peer) { IDLE } else { FIRST_BYTES }
+    /// How long a connection may be open before anything is said on it, and how much may wait for it. An SBC may
+    /// connect long before it calls.
+    fn terms(&self, peer: IpAddr) -> (Duration, usize) {
+        if self.knows(peer) {
+            (IDLE, FOR_KNOWN)
+        } else {
+            (FIRST_BYTES, FOR_ANYBODY)
+        }
     }
 }
 
@@ -144,7 +149,7 @@ impl Door {
     ) -> io::Result<()> {
         let stopped = || io::Error::other("the gateway has stopped");
         let connection = flow.connection().ok_or_else(stopped)?;
-        let (writer, outgoing) = outbox();
+        let (writer, outgoing) = outbox(FOR_KNOWN);
         let opened = Inbound::Opened(connection, writer);
         self.inbound.send(opened).await.map_err(|_| stopped())?;
         let inbound = self.inbound.clone();
@@ -218,7 +223,8 @@ impl Door {
             peer,
             over,
         };
-        let (writer, outgoing) = outbox();
+        let (patience, most) = self.admission.borrow().terms(peer.ip());
+        let (writer, outgoing) = outbox(most);
         if self
             .inbound
             .send(Inbound::Opened(connection, writer))
@@ -227,7 +233,6 @@ impl Door {
         {
             return Ok(());
         }
-        let patience = self.admission.borrow().patience(peer.ip());
         let ended = carry(stream, flow, &self.inbound, outgoing, patience).await;
         let _gateway_gone = self.inbound.send(Inbound::Closed(connection)).await;
         ended
@@ -306,7 +311,7 @@ mod tests {
             known: vec!["198.51.100.0/24".parse().unwrap()],
             per_source: 1,
         };
-        let patience = |peer: &str| admission.patience(peer.parse().unwrap());
+        let patience = |peer: &str| admission.terms(peer.parse().unwrap()).0;
         assert_eq!(patience("192.0.2.1"), FIRST_BYTES);
         assert_eq!(patience("198.51.100.1"), IDLE);
     }

@@ -1,7 +1,7 @@
 //! What happens in the meetings, on its way to the store: queued, so that a store that is away costs no call.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -125,13 +125,19 @@ async fn write(bookings: Bookings, mut reports: mpsc::Receiver<Report>) {
     let mut batch = Vec::with_capacity(BATCH);
     while reports.recv_many(&mut batch, BATCH).await > 0 {
         let is_over = || reports.is_closed();
-        let attempt = || async { settled(keep(&bookings, &batch).await, StoreError::may_pass) };
-        let kept = insist("events", is_over, attempt).await;
-        if let Some(Err(error)) = &kept {
-            tracing::error!(%error, "events are lost: they can't be kept");
-        }
-        if !matches!(kept, Some(Ok(()))) {
-            bookings.count_lost_events(batch.len() as u64);
+        let mut left = VecDeque::from([batch.as_slice()]);
+        while let Some(some) = left.pop_front() {
+            let attempt = || async { settled(keep(&bookings, some).await, StoreError::may_pass) };
+            match insist("events", is_over, attempt).await {
+                Some(Ok(())) => {}
+                // One of them can't be, and the others are kept without it.
+                Some(Err(_)) if some.len() > 1 => left.extend(some.chunks(1)),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "an event is lost: it can't be kept");
+                    bookings.count_lost_events(1);
+                }
+                None => bookings.count_lost_events(some.len() as u64),
+            }
         }
         batch.clear();
     }

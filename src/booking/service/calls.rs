@@ -41,11 +41,7 @@ impl Bookings {
     /// The store's.
     pub async fn record_call(&self, call: &CallRecord) -> Result<(), BookingError> {
         let echo = match call.meeting {
-            Some(id) => self
-                .store()
-                .meeting(id)
-                .await?
-                .is_some_and(|meeting| meeting.echo),
+            Some(id) => self.is_echo(id).await?,
             None => false,
         };
         let organisation = match call.organisation {
@@ -89,6 +85,14 @@ impl Bookings {
             self.inner.calls.count(outcome);
         }
         Ok(())
+    }
+
+    /// A booking that can't be read is no reason to lose the record of a call to it.
+    async fn is_echo(&self, meeting: MeetingId) -> Result<bool, StoreError> {
+        match self.store().meeting(meeting).await {
+            Err(error) if !error.may_pass() => Ok(false),
+            found => Ok(found?.is_some_and(|meeting| meeting.echo)),
+        }
     }
 
     /// Whose business a call is that reached no meeting: the owner's of the dialled number, or the only

@@ -25,7 +25,14 @@ impl Bookings {
             if running.contains(&(id, revision)) {
                 continue;
             }
-            let booking = self.store().meeting(id).await?;
+            let booking = match self.store().meeting(id).await {
+                // The others' changes are brought all the same.
+                Err(error) if !error.may_pass() => {
+                    tracing::debug!(meeting = %id, %error, "a changed booking can't be read");
+                    continue;
+                }
+                booking => booking?,
+            };
             changed.extend(booking.filter(|booking| {
                 running
                     .iter()

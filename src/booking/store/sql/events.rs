@@ -23,7 +23,9 @@ pub(super) async fn insert(store: &SqlStore, new: NewEvents) -> Result<EventPosi
     let mut transaction = store.begin().await?;
     let how_many = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let last = positions(&mut transaction, how_many).await?;
-    for event in untold.iter().chain(&events) {
+    let mut happened: Vec<&Event> = untold.iter().chain(&events).collect();
+    happened.sort_by_key(|event| (event.at, event.id));
+    for event in happened {
         presence::note(&mut transaction, event, &teller).await?;
     }
     for (position, event) in (last.0 - how_many + 1..).zip(events) {

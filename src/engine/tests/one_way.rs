@@ -81,6 +81,18 @@ fn announce_silence(world: &mut World, phone: usize) {
     phone.hz = None;
 }
 
+/// Talks twice and falls silent: who leaves out time but no packet sends only while he talks.
+fn pause_unsaid(world: &mut World, phone: usize) {
+    world.phones[phone].hz = Some(500.0);
+    world.run(50);
+    world.phones[phone].hz = None;
+    world.run(50);
+    world.phones[phone].timestamp += 8_000;
+    world.phones[phone].hz = Some(500.0);
+    world.run(50);
+    world.phones[phone].hz = None;
+}
+
 #[test]
 fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
     let mut world = patient(27_300..=27_349);
@@ -107,15 +119,7 @@ fn who_is_on_hold_or_has_announced_his_silence_is_not_missed() {
     }
     let parameters = world.phones[phone].parameters(Direction::SendRecv);
     world.control.connect_leg(leg, &parameters).unwrap();
-    // Who leaves out time but no packet sends only while he talks.
-    world.phones[phone].hz = Some(500.0);
-    world.run(50);
-    world.phones[phone].hz = None;
-    world.run(50);
-    world.phones[phone].timestamp += 8_000;
-    world.phones[phone].hz = Some(500.0);
-    world.run(50);
-    world.phones[phone].hz = None;
+    pause_unsaid(&mut world, phone);
     world.run(seconds(12));
     assert!(!is_one_way(&world, leg), "unannounced");
 }
@@ -140,13 +144,7 @@ fn who_has_announced_his_silence_may_keep_it_for_as_long_as_who_is_on_hold() {
 fn who_sends_only_while_he_talks_may_be_silent_for_as_long_too() {
     let mut world = World::new(1, 27_750..=27_799);
     let phone = world.call(Codec::Pcmu, Some(500.0));
-    world.run(50);
-    world.phones[phone].hz = None;
-    world.run(50);
-    world.phones[phone].timestamp += 8_000;
-    world.phones[phone].hz = Some(500.0);
-    world.run(50);
-    world.phones[phone].hz = None;
+    pause_unsaid(&mut world, phone);
     world.run(seconds(3));
     assert_eq!(lost(&world), 0);
     world.run(seconds(2));

@@ -24,7 +24,8 @@ pub(super) async fn insert(store: &SqlStore, new: NewEvents) -> Result<EventPosi
     let how_many = i64::try_from(events.len()).unwrap_or(i64::MAX);
     let last = positions(&mut transaction, how_many).await?;
     let mut happened: Vec<&Event> = untold.iter().chain(&events).collect();
-    happened.sort_by_key(|event| (event.at, event.id));
+    // Ids are given in the order in which things happen, also where the clock is set back.
+    happened.sort_by_key(|event| event.id);
     for event in happened {
         presence::note(&mut transaction, event, &teller).await?;
     }

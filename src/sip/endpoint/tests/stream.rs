@@ -131,11 +131,7 @@ fn a_call_in_progress_outlives_its_connection_and_goes_on_over_the_next() {
     bench.events();
     bench.endpoint.handle_closed(bench.now, TCP);
     assert!(bench.events().is_empty());
-    let next = Flow::Stream {
-        connection: ConnectionId(9),
-        peer: PEER.parse().unwrap(),
-        over: StreamTransport::Tcp,
-    };
+    let next = another_connection();
     let info = over_tcp(&within("INFO", 2, &tag, "z9hG4bKi"));
     bench
         .endpoint
@@ -145,6 +141,14 @@ fn a_call_in_progress_outlives_its_connection_and_goes_on_over_the_next() {
     let bye = bench.endpoint.poll_transmit().unwrap();
     assert_eq!((bye.flow, &bye.bytes[..3]), (next, &b"BYE"[..]));
     bench.assert_empty_after(LONG);
+}
+
+fn another_connection() -> Flow {
+    Flow::Stream {
+        connection: ConnectionId(9),
+        peer: PEER.parse().unwrap(),
+        over: StreamTransport::Tcp,
+    }
 }
 
 #[test]
@@ -166,11 +170,7 @@ fn without_a_connection_no_call_ends_for_want_of_our_sign_of_life() {
     assert!(sent.is_empty(), "{sent:?}");
     assert!(bench.events().is_empty());
     // Once he is back he is asked again.
-    let next = Flow::Stream {
-        connection: ConnectionId(9),
-        peer: PEER.parse().unwrap(),
-        over: StreamTransport::Tcp,
-    };
+    let next = another_connection();
     let info = over_tcp(&within("INFO", 2, &tag, "z9hG4bKi"));
     let now = bench.now;
     bench.endpoint.handle_stream(now, next, info.as_bytes());

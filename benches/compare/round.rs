@@ -292,7 +292,7 @@ const fn settling(kind: Kind) -> Duration {
     match kind {
         Kind::FloorShared | Kind::FloorSeparate => Duration::from_millis(500),
         Kind::OwnSockets | Kind::KnownAddresses | Kind::Ari | Kind::DirectMedia => {
-            Duration::from_millis(4_000)
+            Duration::from_millis(8_000)
         }
         Kind::ConfBridge | Kind::ConfBridgeBuffered | Kind::Janus => Duration::from_millis(1_500),
     }

@@ -216,17 +216,20 @@ impl Inlet {
         }
     }
 
-    /// Before a socket's turn: its leg's memory, and that of the leg after it.
+    /// Before a socket's turn: its leg's memory, and that of the legs after it.
     fn prefetch_own(&self, index: usize, legs: &LegTable) {
         let leg = |index| {
             let (slot, _) = unmark(self.poller.mark(index)?);
             legs.get(slot.0 as usize)?.as_deref()
         };
         if let Some(leg) = leg(index) {
-            leg.prefetch_codecs();
+            leg.prefetch_room();
         }
         if let Some(leg) = leg(index + 1) {
-            leg.prefetch();
+            leg.prefetch_receiver();
+        }
+        if let Some(leg) = leg(index + 2) {
+            leg.prefetch_arrival();
         }
     }
 
@@ -252,7 +255,7 @@ impl Inlet {
             };
             let routes = self.find_routes(count, source, legs);
             for (index, route) in routes.into_iter().enumerate().take(count) {
-                prefetch_codecs(routes.get(index + 1), self.thread, legs);
+                prefetch_next(&routes, index, self.thread, legs);
                 let Some((from, packet)) = self.inbox.packet(index) else {
                     continue;
                 };
@@ -291,7 +294,7 @@ impl Inlet {
         for (place, source) in routes.iter_mut().zip(senders()) {
             *place = source.map_or(Route::Nowhere, |source| self.routes.find(source));
             if let Some(leg) = leg_on(self.thread, place, legs) {
-                leg.prefetch();
+                leg.prefetch_arrival();
             }
         }
         routes
@@ -400,9 +403,14 @@ fn leg_on<'a>(here: usize, route: &Route, legs: &'a LegTable) -> Option<&'a Leg>
     }
 }
 
-fn prefetch_codecs(route: Option<&Route>, here: usize, legs: &LegTable) {
-    if let Some(leg) = route.and_then(|route| leg_on(here, route, legs)) {
-        leg.prefetch_codecs();
+/// Before a packet of a batch is delivered: what those after it need of their legs.
+fn prefetch_next(routes: &[Route], index: usize, here: usize, legs: &LegTable) {
+    let leg = |index| leg_on(here, routes.get(index)?, legs);
+    if let Some(leg) = leg(index + 1) {
+        leg.prefetch_room();
+    }
+    if let Some(leg) = leg(index + 3) {
+        leg.prefetch_receiver();
     }
 }
 

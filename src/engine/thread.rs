@@ -403,7 +403,8 @@ impl MediaThread {
             if rings.has_room_back() {
                 rings.give_back(bridge.poll_finished().map(Returned::Clip));
             }
-            for member in bridge.members() {
+            for (index, member) in bridge.members().enumerate() {
+                bridge.prefetch_news(index, legs);
                 rings.report(legs, member, &tick, &self.counters);
             }
         }

@@ -1,6 +1,7 @@
 //! One participant's media: source check and receiving on one side, what it hears on the other.
 //! Owned by one media thread at a time; moved, never shared.
 
+mod ahead;
 mod codecs;
 mod consent;
 mod figures;
@@ -30,7 +31,6 @@ use crate::media::leg::liveness::{Liveness, Talking};
 use crate::media::leg::reporting::Reporting;
 use crate::media::parameters::MediaParameters;
 use crate::media::playback::{Player, Playlist, SilenceFrames};
-use crate::media::prefetch::prefetch;
 use crate::media::receive::FrameKind;
 use crate::media::rtcp::NtpClock;
 use crate::media::sender::{PacketBuffer, Packetiser, RtpOrigin, Transmit};
@@ -217,28 +217,6 @@ impl Leg {
         self.rtcp.muxed = update.parameters.remote_rtcp == update.parameters.remote_rtp;
         self.rtcp.heard_from = None;
         self.parameters = update.parameters;
-    }
-
-    /// Its turn comes soon. Some time should lie between one step and the next, which follows pointers that
-    /// the first one asks for.
-    pub fn prefetch(&self) {
-        prefetch(self);
-    }
-
-    /// The second step: what the first one's memory points to.
-    pub fn prefetch_codecs(&self) {
-        prefetch(&*self.codecs);
-    }
-
-    /// The third one.
-    pub fn prefetch_buffers(&self) {
-        self.codecs.receiver.prefetch_buffers();
-    }
-
-    /// It will soon be sent something.
-    pub(super) fn prefetch_sending(&self) {
-        prefetch(&self.source);
-        prefetch(&self.packetiser);
     }
 
     /// Plays from the next frame on; returns what it replaces.

@@ -2,7 +2,8 @@
 //! what the kernel keeps there for their packets, so each leg is cold when its turn comes: its lines
 //! come all at once while another leg is worked on, instead of one after the other.
 
-/// Asks for all of a value's own memory; what it points to is not followed.
+/// Asks for all of a value's own memory; what it points to is not followed. What a turn doesn't need is
+/// better left where it is: asking for all of a leg costs more than waiting for what is missing.
 pub fn prefetch<T>(value: &T) {
     prefetch_slice(std::slice::from_ref(value));
 }
@@ -10,9 +11,12 @@ pub fn prefetch<T>(value: &T) {
 /// The same for what lies in a row.
 pub fn prefetch_slice<T>(values: &[T]) {
     let start = values.as_ptr().cast::<u8>();
-    for offset in (0..size_of_val(values)).step_by(LINE_BYTES) {
+    let bytes = size_of_val(values);
+    for offset in (0..bytes).step_by(LINE_BYTES) {
         ask_for(start.wrapping_add(offset));
     }
+    // It may begin in the middle of a line.
+    ask_for(start.wrapping_add(bytes.saturating_sub(1)));
 }
 
 #[cfg(target_arch = "x86_64")]

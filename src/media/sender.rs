@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use crate::media::codec::{Codec, PAYLOAD_BYTES_MAX};
 use crate::media::command::LegSlot;
 use crate::media::parameters::MediaParameters;
+use crate::media::prefetch::prefetch;
 use crate::media::rtp::RtpHeader;
 use crate::units::{FRAME, Ptime, RtpTicks, SeqNo, Ssrc};
 
@@ -186,6 +187,13 @@ impl Packetiser {
     /// The next packet begins a talk spurt.
     pub const fn mark(&mut self) {
         self.marker = true;
+    }
+
+    /// Before a frame is sent.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.waiting.length);
+        prefetch(&self.sequence);
+        prefetch(&self.ssrc);
     }
 
     /// The synchronisation source.

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::media::parameters::MediaParameters;
+use crate::media::prefetch::prefetch;
 use crate::media::rtp::RtpPacket;
 use crate::units::{SeqNo, Ssrc};
 
@@ -128,6 +129,11 @@ impl SourceLock {
         let from = canonical(from);
         let rank = self.peer.rank(from);
         from == self.destination() || rank.is_some_and(|rank| rank >= Rank::SameHost)
+    }
+
+    /// Before a packet is judged, or sent.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.state);
     }
 
     /// Is a source locked?

@@ -7,6 +7,7 @@ mod opus;
 
 pub use opus::{OpusSettings, Repacketizer};
 
+use crate::media::prefetch::prefetch;
 use crate::units::SampleRate;
 
 /// The largest payload that an [`Encoder`] gives for 20 ms. Three of them and an RTP header still
@@ -299,6 +300,11 @@ enum Decoding {
 }
 
 impl Decoder {
+    /// Before a payload comes.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.0);
+    }
+
     /// A fresh decoder.
     ///
     /// # Errors

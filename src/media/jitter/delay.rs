@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::trend::Trend;
+use crate::media::prefetch::prefetch;
 
 /// Watches arrivals of one stream. All times are in microseconds from the first one.
 #[derive(Debug)]
@@ -32,6 +33,29 @@ impl DelayEstimator {
             slowest: Slowest::EMPTY,
             floor: Floor { value: 0, since: 0 },
         }
+    }
+
+    /// Before a packet is observed.
+    pub(super) fn prefetch_arrival(&self) {
+        prefetch(&self.trend);
+        prefetch(&self.base);
+        prefetch(&self.slowest);
+        self.histogram.prefetch();
+        self.prefetch_clock();
+    }
+
+    /// Before it is asked what to aim at.
+    pub(super) fn prefetch_playout(&self) {
+        prefetch(&self.base.least);
+        prefetch(&self.slowest);
+        prefetch(&self.floor);
+        prefetch(&self.histogram.quantile);
+        self.prefetch_clock();
+    }
+
+    fn prefetch_clock(&self) {
+        prefetch(&self.clock);
+        prefetch(&self.tick);
     }
 
     /// The stream starts anew after a pause: the path's jitter is remembered, its length is not.
@@ -188,6 +212,13 @@ impl Histogram {
         quantile: 0,
         beyond: 0.0,
     };
+
+    /// Where most packets are counted: among the fastest, and where the quantile lies.
+    fn prefetch(&self) {
+        prefetch(&self.weights[0]);
+        prefetch(&self.total);
+        prefetch(&self.quantile);
+    }
 
     fn count(&mut self, bin: usize) {
         let weight = match self.packets {

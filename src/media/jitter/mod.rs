@@ -9,6 +9,7 @@
 //! backlog that is too long to be caught up with.
 
 mod absence;
+mod ahead;
 mod delay;
 mod margin;
 mod payloads;
@@ -21,7 +22,6 @@ mod trend;
 use std::time::{Duration, Instant};
 
 use crate::media::audio_level::AudioLevel;
-use crate::media::prefetch::prefetch_slice;
 use crate::units::{ExtSeqNo, RtpTicks};
 use absence::Absence;
 use delay::{DelayEstimator, PLAUSIBLE};
@@ -252,14 +252,6 @@ impl JitterBuffer {
             }
         };
         (next, dropped)
-    }
-
-    /// Before [`Self::next`].
-    pub fn prefetch_buffers(&self) {
-        let held = self.order.get(..self.count).unwrap_or_default();
-        prefetch_slice(held);
-        prefetch_slice(self.slots.get(..SLOTS_AHEAD).unwrap_or(&self.slots));
-        self.payloads.prefetch();
     }
 
     /// The payload in a slot that [`Self::next`] named.
@@ -590,8 +582,6 @@ fn ticks_between(from: i64, to: i64) -> u32 {
 
 /// A buffer that ran empty this long ago belongs to a stream that stopped.
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
-/// In a quiet network no more packets than these wait.
-const SLOTS_AHEAD: usize = 4;
 /// What a backlog may exceed the longest delay by: a packet of 60 ms and a tick.
 const SLACK: i64 = 80_000;
 

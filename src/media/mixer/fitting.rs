@@ -102,7 +102,17 @@ impl Seats {
             leg.prefetch_codecs();
         }
         if let Some(leg) = self.leg(index + AHEAD, legs) {
-            leg.prefetch();
+            leg.prefetch_frame();
+        }
+    }
+
+    /// The same before a member is asked what has happened.
+    pub(super) fn prefetch_news(&self, index: usize, legs: &LegTable) {
+        if let Some(leg) = self.leg(index + 1, legs) {
+            leg.prefetch_keys();
+        }
+        if let Some(leg) = self.leg(index + AHEAD, legs) {
+            leg.prefetch_news();
         }
     }
 

@@ -128,6 +128,11 @@ impl Bridge {
         self.seats.members.iter().map(|member| member.slot)
     }
 
+    /// Before the `index`th member is asked what has happened: the memory of those after it.
+    pub fn prefetch_news(&self, index: usize, legs: &LegTable) {
+        self.seats.prefetch_news(index, legs);
+    }
+
     /// Does it encode once for all who hear the same by this codec?
     #[cfg(test)]
     pub(crate) fn is_fitted_for(&self, codec: Codec) -> bool {

@@ -8,6 +8,7 @@ use crate::media::dtmf::KeyPress;
 use crate::media::dtmf::event::EventReceiver;
 use crate::media::dtmf::inband::InbandDetector;
 use crate::media::parameters::MediaParameters;
+use crate::media::prefetch::prefetch;
 use crate::media::rtp::RtpHeader;
 use crate::units::FRAME;
 
@@ -43,6 +44,18 @@ impl Keys {
             beside: Beside::default(),
             pressed: VecDeque::with_capacity(PRESSED_MAX),
         }
+    }
+
+    /// Before a frame is listened to.
+    pub(super) fn prefetch(&self) {
+        self.prefetch_pressed();
+        prefetch(&self.source);
+        prefetch(&self.beside);
+    }
+
+    /// Before it is asked for any.
+    pub(super) fn prefetch_pressed(&self) {
+        prefetch(&self.pressed);
     }
 
     pub(super) fn take_event(&mut self, now: Instant, header: &RtpHeader, payload: &[u8]) {

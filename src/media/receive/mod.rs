@@ -2,6 +2,7 @@
 //! keys taken out and the voice judged.
 
 mod absence;
+mod ahead;
 mod claims;
 mod comfort;
 mod keys;
@@ -187,15 +188,6 @@ impl Receiver {
     pub const fn note_muted(&mut self) {
         if !self.keys.listens_to_tones() {
             self.unheard.note(Audience::Nobody);
-        }
-    }
-
-    /// Of the next pull.
-    pub(super) fn prefetch_buffers(&self) {
-        self.jitter.prefetch_buffers();
-        self.staging.prefetch();
-        if let Some(concealer) = &self.concealer {
-            concealer.prefetch(self.frame_samples());
         }
     }
 

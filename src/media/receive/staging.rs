@@ -3,7 +3,7 @@
 
 use super::FrameKind;
 use crate::media::jitter::stretch;
-use crate::media::prefetch::prefetch_slice;
+use crate::media::prefetch::{prefetch, prefetch_slice};
 use crate::units::{Decibels, SampleRate};
 
 /// A short queue of samples, with what each stretch of it is made of.
@@ -138,8 +138,13 @@ impl Staging {
         self.patched
     }
 
-    /// Before a frame is staged.
+    /// Before a frame is staged: the first of two steps.
     pub(super) fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// The second one.
+    pub(super) fn prefetch_samples(&self) {
         let used = self.frame + self.length;
         prefetch_slice(self.samples.get(..used).unwrap_or_default());
     }

@@ -3,6 +3,7 @@
 //! coders and small loudspeakers can't disguise. Found, it is damped for as long as nothing
 //! louder comes, which would be the leg's own voice.
 
+use crate::media::prefetch::prefetch;
 use crate::media::voice::energy;
 use crate::units::Decibels;
 
@@ -115,6 +116,11 @@ impl EchoFinder {
             }
         }
         self.is_only_echo(sent, returned)
+    }
+
+    /// Before a frame of somebody who returns nothing.
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.found);
     }
 
     pub(super) const fn is_found(&self) -> bool {

@@ -10,6 +10,7 @@ pub use denoise::Denoiser;
 pub use echo::{Echo, Envelope};
 
 use crate::media::limiter::{Limiter, whole};
+use crate::media::prefetch::prefetch;
 use crate::media::voice::Voice;
 use crate::units::{Decibels, FRAME_SAMPLES_MAX};
 use echo::EchoFinder;
@@ -104,6 +105,13 @@ impl Treatment {
             level: Decibels(voice.level.0 + self.gain().0),
             ..voice
         }
+    }
+
+    /// Before a frame is judged.
+    pub(in crate::media) fn prefetch(&self) {
+        self.finder.prefetch();
+        prefetch(&self.gain);
+        prefetch(&self.only_echo);
     }
 
     /// Treats what is about to be summed.

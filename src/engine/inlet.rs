@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::health::Counters;
-use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller};
+use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller, packets_kept};
 use crate::engine::link::{Envelope, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
@@ -28,6 +28,10 @@ pub(super) struct Inlet {
     links: Links,
     /// How often what came in meanwhile is fetched in this tick yet.
     again: u8,
+    /// For so many legs its sockets keep all that comes within a frame.
+    legs_kept: usize,
+    /// Did the last tick leave something, or begin what goes on soon?
+    hurries: bool,
 }
 
 /// A thread's ends of the links to and from all others.
@@ -73,6 +77,8 @@ impl Inlet {
             parked: Vec::with_capacity(shared(PARKED_MAX)),
             links,
             again: 0,
+            legs_kept: LEGS_PER_FETCH,
+            hurries: false,
         })
     }
 
@@ -97,7 +103,15 @@ impl Inlet {
     /// Receives from a shared port from now on.
     pub(super) fn open_port(&mut self, port: SharedPort, sockets: Arc<LegSockets>) {
         debug_assert!(self.homes.len() < self.homes.capacity());
+        self.legs_kept = self.legs_kept.min(packets_kept(&sockets.rtp));
         self.homes.push(Home { port, sockets });
+    }
+
+    /// May what comes in stay where it is until the next frame of somebody here? Not what is others' to
+    /// have, nor more than the sockets keep.
+    pub(super) fn may_wait(&self, legs: usize) -> bool {
+        let relays = !self.homes.is_empty() && self.links.to.iter().any(Option::is_some);
+        !relays && !self.hurries && legs <= self.legs_kept
     }
 
     /// Fetches what came in since the last tick.
@@ -109,6 +123,7 @@ impl Inlet {
         counters: &Counters,
     ) {
         self.again = AGAIN_PER_TICK;
+        self.hurries = false;
         self.fetch(at, legs, ports, counters);
     }
 
@@ -149,6 +164,7 @@ impl Inlet {
                 return;
             }
         }
+        self.hurries = true;
         counters.bounds_reached.add(1);
     }
 
@@ -274,6 +290,7 @@ impl Inlet {
                 return;
             }
         }
+        self.hurries = true;
         counters.bounds_reached.add(1);
     }
 
@@ -329,6 +346,7 @@ impl Inlet {
                 Sifted::Handshake => {
                     let source = own_source(from);
                     let envelope = envelope(slot, leg.id(), source, came);
+                    self.hurries = true;
                     self.links.pass_to_control(&envelope, packet, counters);
                 }
                 Sifted::Excess => {}
@@ -473,6 +491,8 @@ const AGAIN_PER_TICK: u8 = 8;
 const FETCHED_EVERY: Duration = Duration::from_micros(500);
 /// 4,096 packets per socket and tick: four times what 4,000 legs send.
 const BATCHES_PER_SHARED_SOCKET: usize = 64;
+/// Half of that: so many may send for a whole frame before it is fetched.
+const LEGS_PER_FETCH: usize = 2_048;
 const FORWARDED_PER_LINK: usize = 4_096;
 /// A move takes a few ticks: a packet or two of every leg that moves meanwhile.
 const PARKED_MAX: usize = 64;

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub(super) use inbox::{BATCH, Inbox};
-pub(super) use options::{RECEIVE_BYTES, enlarge, expedite, keep_whole};
+pub(super) use options::{RECEIVE_BYTES, enlarge, expedite, keep_whole, packets_kept};
 pub(super) use outbox::{Outbox, Sent};
 pub(super) use realtime::{lock_memory, prioritise};
 pub(super) use stamp::{Moment, stamp};

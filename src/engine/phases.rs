@@ -114,6 +114,21 @@ impl Phases {
         self.phases[(tick % PHASES) as usize].lone.iter().copied()
     }
 
+    /// The first tick from `tick` on that has something to mix; the fourth where none has.
+    pub(super) fn next_used(&self, tick: u64) -> u64 {
+        let is_used = |tick: &u64| {
+            let phase = &self.phases[(*tick % PHASES) as usize];
+            !phase.lone.is_empty() || !phase.bridges.is_empty()
+        };
+        let last = tick + PHASES - 1;
+        (tick..last).find(is_used).unwrap_or(last)
+    }
+
+    /// Legs in all.
+    pub(super) fn legs(&self) -> usize {
+        self.phases.iter().map(|phase| phase.load).sum()
+    }
+
     /// By legs, then by bridges: those will fill.
     fn emptiest(&self) -> usize {
         let load = |index: &usize| (self.phases[*index].load, self.phases[*index].bridges.len());
@@ -157,6 +172,20 @@ mod tests {
         for tick in 4..8 {
             assert_eq!(phases.bridges(tick).count(), 1);
         }
+    }
+
+    #[test]
+    fn ticks_without_anything_to_mix_are_passed_over_but_never_a_whole_frame() {
+        let mut phases = Phases::new(4, 4);
+        assert_eq!(phases.next_used(8), 11);
+        phases.seat_bridge(BridgeSlot(0));
+        assert_eq!([8, 9, 12].map(|tick| phases.next_used(tick)), [8, 12, 12]);
+        phases.seat_in(LegSlot(0), BridgeSlot(0));
+        phases.seat_alone(LegSlot(1));
+        assert_eq!([8, 9, 10].map(|tick| phases.next_used(tick)), [8, 9, 12]);
+        assert_eq!(phases.legs(), 2);
+        phases.unseat(LegSlot(1));
+        assert_eq!((phases.next_used(9), phases.legs()), (12, 1));
     }
 
     #[test]

@@ -3,6 +3,7 @@ mod attacks;
 mod one_way;
 mod packet_times;
 mod shared;
+mod sleep;
 mod stall;
 mod wire;
 
@@ -825,7 +826,7 @@ fn two_real_threads_mix_real_packets_in_real_time() {
         control
             .health()
             .iter()
-            .all(|thread| thread.alive && thread.ticks > 100)
+            .all(|thread| thread.alive && thread.ticks > 40)
     );
     for phone in &phones {
         control.close_leg(phone.leg);

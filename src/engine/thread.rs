@@ -1,5 +1,6 @@
 //! One media thread: it owns its legs, their sockets and its bridges. Every 5 ms it fetches what
-//! came in, does what the control side asks, and mixes a quarter of the bridges and lone legs.
+//! came in, does what the control side asks, and mixes a quarter of the bridges and lone legs; ticks that
+//! have none of these it sleeps through, where nobody waits for it.
 //! It never allocates, frees, locks, logs or blocks (but for the sleep between ticks).
 
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub struct MediaThread {
     /// Are its sockets IPv6?
     is_ipv6: bool,
     next_tick: u64,
+    last_tick: u64,
+    /// Until then it sleeps through no tick: what was asked for is seldom all.
+    awake_until: u64,
     legs: Box<[Option<Box<Leg>>]>,
     /// By leg slot: its way to its peer.
     ports: Box<[Option<LegPort>]>,
@@ -73,6 +77,8 @@ impl MediaThread {
             epoch,
             is_ipv6: config.address.is_ipv6(),
             next_tick: 0,
+            last_tick: 0,
+            awake_until: 0,
             legs: (0..legs_max).map(|_| None).collect(),
             ports: (0..legs_max).map(|_| None).collect(),
             bridges: (0..config.bridges_max()).map(|_| None).collect(),
@@ -118,7 +124,9 @@ impl MediaThread {
         self.counters.doubled.add(behind - skipped);
         self.inlet
             .receive(at, &mut self.legs, &self.ports, &self.counters);
-        self.obey(now);
+        if self.obey(now) {
+            self.awake_until = current + AWAKE_TICKS;
+        }
         self.inlet.take_forwarded(&mut self.legs, &self.counters);
         for number in self.next_tick + skipped..=current {
             self.counters.ticks.add(1);
@@ -127,7 +135,19 @@ impl MediaThread {
                 .add(u64::from(passed.saturating_sub(tick_time(number)) > TICK));
             self.mix(at, number);
         }
-        self.next_tick = current + 1;
+        self.last_tick = current;
+        self.next_tick = self.tick_after(current, at);
+    }
+
+    /// The next tick that has to be run. What comes meanwhile must say itself when that was.
+    fn tick_after(&self, current: u64, at: Moment) -> u64 {
+        let (legs, next) = (self.phases.legs(), current + 1);
+        let may_sleep = at.is_stamped() && current >= self.awake_until && self.inlet.may_wait(legs);
+        if !may_sleep {
+            return next;
+        }
+        let early = u64::from(legs > LEGS_AT_ONCE);
+        (self.phases.next_used(next) - early).max(next)
     }
 
     /// To be called once on the thread that will tick, before it does: what libraries keep per thread
@@ -144,19 +164,22 @@ impl MediaThread {
 
     /// Packets have waited for longer than a frame because of this thread, not of the network.
     fn note_absence(&mut self, now: Instant) {
-        let since = self.epoch + tick_time(self.next_tick.saturating_sub(1));
+        let since = self.epoch + tick_time(self.last_tick);
         for leg in self.legs.iter_mut().flatten() {
             leg.note_absence(since, now);
         }
     }
 
-    /// Does what the control side asks, as long as there is room to give back what that frees.
-    fn obey(&mut self, now: Instant) {
+    /// Does what the control side asks, as long as there is room to give back what that frees. Was there
+    /// something?
+    fn obey(&mut self, now: Instant) -> bool {
+        let asked = !self.rings.commands.is_empty();
         for _ in 0..COMMANDS_PER_TICK {
             if !self.obey_one(now) {
-                return;
+                break;
             }
         }
+        asked
     }
 
     fn obey_one(&mut self, now: Instant) -> bool {
@@ -509,6 +532,10 @@ fn tick_time(number: u64) -> Duration {
 /// Four ticks make a frame.
 const TICK: Duration = Duration::from_millis(5);
 const COMMANDS_PER_TICK: usize = 64;
+/// With more legs, most of their packets are fetched one tick before their frame, which then comes on time.
+const LEGS_AT_ONCE: usize = 100;
+/// A tenth of a second.
+const AWAKE_TICKS: u64 = 20;
 /// No command gives back more than this.
 const RETURNS_PER_COMMAND: usize = 2;
 const FRAMES_PER_REPORT: u64 = 50;

@@ -44,6 +44,12 @@ pub(in crate::engine) fn enlarge(socket: &UdpSocket) -> Option<usize> {
     (got < RECEIVE_BYTES).then(|| usize::try_from(got).unwrap_or(0))
 }
 
+/// So many packets of legs does a socket keep at least, whatever network card brings them.
+pub(in crate::engine) fn packets_kept(socket: &UdpSocket) -> usize {
+    let bytes = get(socket, libc::SOL_SOCKET, libc::SO_RCVBUF).unwrap_or(0);
+    usize::try_from(bytes / PACKET_BYTES_KEPT).unwrap_or(0)
+}
+
 pub(super) fn set(socket: &UdpSocket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     // SAFETY: the value is a living int, as all these options want.
     super::check(unsafe {
@@ -79,6 +85,8 @@ const EXPEDITED: libc::c_int = 46 << 2;
 /// 4,000 legs' packets of 20 ms, at the 768 bytes that the kernel counts for a small one, and as
 /// much again for a thread that comes late.
 pub(in crate::engine) const RECEIVE_BYTES: libc::c_int = 8 << 20;
+/// What the kernel counts for a packet at the most: a buffer of 2 KiB of the network card, and its own notes.
+const PACKET_BYTES_KEPT: libc::c_int = 2_304;
 /// What a whole bridge sends in one tick, while the network card takes it.
 const SEND_BYTES: libc::c_int = 4 << 20;
 
@@ -117,5 +125,14 @@ mod tests {
         assert!(after >= before);
         assert_eq!(short.is_none(), after / 2 >= RECEIVE_BYTES);
         assert!(short.is_none_or(|bytes| bytes as i32 == after / 2));
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let kept = packets_kept(&socket);
+        for _ in 0..kept {
+            let sent = sender.send_to(&[0; 172], socket.local_addr().unwrap());
+            sent.unwrap();
+        }
+        socket.set_nonblocking(true).unwrap();
+        let received = std::iter::from_fn(|| socket.recv(&mut [0; 200]).ok());
+        assert_eq!(received.count(), kept);
     }
 }

@@ -45,6 +45,11 @@ impl Moment {
         (later.now.saturating_duration_since(self.now) >= at_least).then_some(later)
     }
 
+    /// Do packets say themselves when they came?
+    pub(in crate::engine) const fn is_stamped(self) -> bool {
+        self.wall.is_some()
+    }
+
     pub(in crate::engine) const fn now(self) -> Instant {
         self.now
     }

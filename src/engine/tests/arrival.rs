@@ -21,11 +21,7 @@ fn what_waits_in_a_socket_for_the_next_tick_is_no_jitter() {
         let mut phone = if is_shared {
             known_phone(&mut control)
         } else {
-            let opened = control.open_leg().unwrap();
-            let phone = Phone::new(opened.leg, Codec::Pcmu, opened.rtp, None);
-            let parameters = phone.parameters(Direction::SendRecv);
-            control.connect_leg(opened.leg, &parameters).unwrap();
-            phone
+            phone(&mut control)
         };
         let (begin, mut jitter) = (now(), Vec::new());
         for _ in 0..180 {
@@ -52,7 +48,15 @@ fn what_waits_in_a_socket_for_the_next_tick_is_no_jitter() {
     }
 }
 
-fn known_phone(control: &mut Control) -> Phone {
+pub(super) fn phone(control: &mut Control) -> Phone {
+    let opened = control.open_leg().unwrap();
+    let phone = Phone::new(opened.leg, Codec::Pcmu, opened.rtp, None);
+    let parameters = phone.parameters(Direction::SendRecv);
+    control.connect_leg(opened.leg, &parameters).unwrap();
+    phone
+}
+
+pub(super) fn known_phone(control: &mut Control) -> Phone {
     let mut phone = Phone::new(LegId(0), Codec::Pcmu, "127.0.0.1:9".parse().unwrap(), None);
     let parameters = phone.parameters(Direction::SendRecv);
     let peer = KnownPeer::of(&parameters).unwrap();

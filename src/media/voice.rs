@@ -58,12 +58,13 @@ impl VoiceDetector {
         let active = self.decide(loudest);
         self.follow_floor(loudest, active);
         self.skipped = 0;
-        self.voice = Voice {
+        let voice = Voice {
             level: plain.level(),
             active,
             noise_floor: Decibels(self.floor),
         };
-        self.voice
+        self.voice = voice;
+        voice
     }
 
     /// Judges one 20 ms frame that was made up for what is lost, or for a key: a voice may go on in it, but it says

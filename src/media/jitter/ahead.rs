@@ -30,6 +30,7 @@ impl JitterBuffer {
         prefetch(&self.position);
         prefetch(&self.received);
         prefetch(&self.margin);
+        prefetch(&self.config);
         prefetch(&self.slots);
         prefetch(&self.payloads);
         prefetch(&self.extra);

@@ -46,6 +46,7 @@ impl DelayEstimator {
 
     /// Before it is asked what to aim at.
     pub(super) fn prefetch_playout(&self) {
+        prefetch(&self.trend);
         prefetch(&self.base.least);
         prefetch(&self.slowest);
         prefetch(&self.floor);

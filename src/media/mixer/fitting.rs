@@ -106,12 +106,12 @@ impl Seats {
         }
     }
 
-    /// The same before a member is asked what has happened.
+    /// The same before a member is asked what has happened, which takes no time.
     pub(super) fn prefetch_news(&self, index: usize, legs: &LegTable) {
-        if let Some(leg) = self.leg(index + 1, legs) {
+        if let Some(leg) = self.leg(index + FAR_AHEAD / 2, legs) {
             leg.prefetch_keys();
         }
-        if let Some(leg) = self.leg(index + AHEAD, legs) {
+        if let Some(leg) = self.leg(index + FAR_AHEAD, legs) {
             leg.prefetch_news();
         }
     }
@@ -123,3 +123,5 @@ impl Seats {
 
 /// Legs between asking for a leg's memory and using it.
 pub(super) const AHEAD: usize = 3;
+/// The same where little is done with each.
+const FAR_AHEAD: usize = 8;

@@ -9,6 +9,7 @@ impl Receiver {
     pub(in crate::media) fn prefetch_arrival(&self) {
         self.jitter.prefetch_arrival();
         prefetch(&self.stream);
+        prefetch(&self.counts.loss_runs);
         prefetch(&self.loss);
         self.decoder.prefetch();
         prefetch_agreed(&self.parameters);

@@ -338,7 +338,7 @@ impl Control {
         self.legs.len()
     }
 
-    /// Ends the threads and closes everything. Waits for one tick at most.
+    /// Ends the threads and closes everything. Waits for one frame at most.
     pub fn shutdown(self) {
         drop(self);
     }

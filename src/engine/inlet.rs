@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::health::Counters;
 use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller, packets_kept};
-use crate::engine::link::{Envelope, LinkIn, LinkOut};
+use crate::engine::link::{Envelope, LEGS_PER_LINK, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
 use crate::media::leg::{Leg, Sifted};
@@ -28,10 +28,14 @@ pub(super) struct Inlet {
     links: Links,
     /// How often what came in meanwhile is fetched in this tick yet.
     again: u8,
-    /// For so many legs its sockets keep all that comes within a frame.
+    /// For so many legs its sockets keep all that comes within a frame, several times over.
     legs_kept: usize,
-    /// Did the last tick leave something, or begin what goes on soon?
+    /// Packets fetched in the last tick.
+    fetched: usize,
+    /// Did it leave some, or bring some of a handshake?
     hurries: bool,
+    /// Packets came that don't say when.
+    unstamped: bool,
 }
 
 /// A thread's ends of the links to and from all others.
@@ -78,7 +82,9 @@ impl Inlet {
             links,
             again: 0,
             legs_kept: LEGS_PER_FETCH,
+            fetched: 0,
             hurries: false,
+            unstamped: false,
         })
     }
 
@@ -103,15 +109,22 @@ impl Inlet {
     /// Receives from a shared port from now on.
     pub(super) fn open_port(&mut self, port: SharedPort, sockets: Arc<LegSockets>) {
         debug_assert!(self.homes.len() < self.homes.capacity());
-        self.legs_kept = self.legs_kept.min(packets_kept(&sockets.rtp));
+        self.legs_kept = self.legs_kept.min(packets_kept(&sockets.rtp) / RESERVE);
         self.homes.push(Home { port, sockets });
     }
 
     /// May what comes in stay where it is until the next frame of somebody here? Not what is others' to
-    /// have, nor more than the sockets keep.
+    /// have, nor more than sockets and links keep, nor what doesn't say when it came.
     pub(super) fn may_wait(&self, legs: usize) -> bool {
         let relays = !self.homes.is_empty() && self.links.to.iter().any(Option::is_some);
-        !relays && !self.hurries && legs <= self.legs_kept
+        let linked = !self.links.from.is_empty() && legs > LEGS_PER_LINK;
+        !relays && !linked && !self.unstamped && legs <= self.legs_kept
+    }
+
+    /// Is there more to do than frames ask for: a handshake, more packets than could be fetched, or than so
+    /// many legs send within so many ticks?
+    pub(super) const fn is_pressed(&self, legs: usize, ticks: u64) -> bool {
+        self.hurries || self.fetched as u64 > ticks * (2 * legs as u64 + PACKETS_BESIDE)
     }
 
     /// Fetches what came in since the last tick.
@@ -124,6 +137,7 @@ impl Inlet {
     ) {
         self.again = AGAIN_PER_TICK;
         self.hurries = false;
+        self.fetched = 0;
         self.fetch(at, legs, ports, counters);
     }
 
@@ -264,6 +278,7 @@ impl Inlet {
         for _ in 0..BATCHES_PER_SHARED_SOCKET {
             let count = self.inbox.receive(socket, BATCH);
             counters.packets_in.add(count as u64);
+            self.fetched += count;
             let source = |from| SharedSource {
                 port,
                 is_rtcp,
@@ -275,7 +290,9 @@ impl Inlet {
                 let Some((from, packet)) = self.inbox.packet(index) else {
                     continue;
                 };
-                let (source, came) = (source(from), at.came(self.inbox.stamp(index)));
+                let stamp = self.inbox.stamp(index);
+                self.unstamped |= stamp.is_none();
+                let (source, came) = (source(from), at.came(stamp));
                 match route {
                     Route::To { thread, slot, leg } => {
                         let envelope = envelope(slot, leg, source, came);
@@ -335,8 +352,11 @@ impl Inlet {
         };
         let count = self.inbox.receive_one(sockets.of(is_rtcp));
         counters.packets_in.add(count as u64);
+        self.fetched += count;
         if let Some((from, packet)) = self.inbox.packet(0) {
-            let came = at.came(self.inbox.stamp(0));
+            let stamp = self.inbox.stamp(0);
+            self.unstamped |= stamp.is_none();
+            let came = at.came(stamp);
             if is_rtcp {
                 leg.handle_rtcp(came, from, packet);
                 return count;
@@ -493,6 +513,10 @@ const FETCHED_EVERY: Duration = Duration::from_micros(500);
 const BATCHES_PER_SHARED_SOCKET: usize = 64;
 /// Half of that: so many may send for a whole frame before it is fetched.
 const LEGS_PER_FETCH: usize = 2_048;
+/// What a socket keeps, in packets that each of its legs sends within a frame.
+const RESERVE: usize = 4;
+/// Within a tick, beside what legs send: reports, and a stranger's.
+const PACKETS_BESIDE: u64 = 16;
 const FORWARDED_PER_LINK: usize = 4_096;
 /// A move takes a few ticks: a packet or two of every leg that moves meanwhile.
 const PARKED_MAX: usize = 64;

@@ -124,9 +124,11 @@ impl Envelope {
     }
 }
 
+/// So many legs may send to one link for a whole frame before it is emptied.
+pub(super) const LEGS_PER_LINK: usize = 300;
 /// Address, time, slot, port, length, leg, channel.
 const ENVELOPE_BYTES: usize = 41;
-/// The packets of more than 2,000 legs in one tick.
+/// The packets of 600 legs in a frame, of 2,400 in a tick.
 const LINK_BYTES: usize = 128 << 10;
 
 #[cfg(test)]

@@ -167,12 +167,12 @@ impl ThreadPort {
         }
     }
 
-    /// Tells the thread to end after its tick.
+    /// Tells the thread to end after its next tick.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// Waits for its end, one tick at most.
+    /// Waits for its end, one frame at most.
     pub(super) fn join(&mut self) {
         if let Some(handle) = self.handle.take() {
             // A panic of the thread was reported when it happened.

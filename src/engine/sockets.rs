@@ -65,12 +65,11 @@ impl PortRange {
             socket.set_nonblocking(true)?;
             expedite(&socket);
             keep_whole(&socket);
+            stamp(&socket);
             Ok::<_, io::Error>(socket)
         };
-        let rtp = open(port)?;
-        stamp(&rtp);
         Ok(LegSockets {
-            rtp: Arc::new(rtp),
+            rtp: Arc::new(open(port)?),
             rtcp: open(port + 1)?,
         })
     }

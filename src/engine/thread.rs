@@ -31,7 +31,7 @@ pub struct MediaThread {
     is_ipv6: bool,
     next_tick: u64,
     last_tick: u64,
-    /// Until then it sleeps through no tick: what was asked for is seldom all.
+    /// Until then it sleeps through no tick: what was asked for is seldom all, and a flood goes on.
     awake_until: u64,
     legs: Box<[Option<Box<Leg>>]>,
     /// By leg slot: its way to its peer.
@@ -124,7 +124,8 @@ impl MediaThread {
         self.counters.doubled.add(behind - skipped);
         self.inlet
             .receive(at, &mut self.legs, &self.ports, &self.counters);
-        if self.obey(now) {
+        let ticks = current - self.last_tick;
+        if self.obey(now) || self.inlet.is_pressed(self.phases.legs(), ticks) {
             self.awake_until = current + AWAKE_TICKS;
         }
         self.inlet.take_forwarded(&mut self.legs, &self.counters);

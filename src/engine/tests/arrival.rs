@@ -43,7 +43,7 @@ fn what_waits_in_a_socket_for_the_next_tick_is_no_jitter() {
         }
         control.shutdown();
         let least = jitter.iter().copied().fold(f32::INFINITY, f32::min);
-        // What a tick of 5 ms would add is 1.7 ms on average.
+        // What waiting for the next tick would add is 1.7 ms on average and more.
         assert!(least < 0.8, "shared {is_shared}: {jitter:?} ms");
     }
 }

@@ -10,6 +10,8 @@ impl JitterBuffer {
         prefetch(&self.config);
         prefetch(&self.absence);
         prefetch(&self.slots);
+        prefetch(&self.order);
+        prefetch(&self.count);
         prefetch(&self.reference);
         prefetch(&self.payloads);
         prefetch(&self.position);
@@ -23,6 +25,7 @@ impl JitterBuffer {
         }
         prefetch_slice(self.slots.get(..SLOTS_AHEAD).unwrap_or(&self.slots));
         self.payloads.prefetch_room();
+        self.delay.prefetch_quantile();
     }
 
     /// Before [`Self::next`] and [`Self::plan`].
@@ -32,6 +35,8 @@ impl JitterBuffer {
         prefetch(&self.margin);
         prefetch(&self.config);
         prefetch(&self.slots);
+        prefetch(&self.order);
+        prefetch(&self.count);
         prefetch(&self.payloads);
         prefetch(&self.extra);
         self.delay.prefetch_playout();

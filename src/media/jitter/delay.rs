@@ -44,6 +44,13 @@ impl DelayEstimator {
         self.prefetch_clock();
     }
 
+    /// The second step: where the quantile lies.
+    pub(super) fn prefetch_quantile(&self) {
+        if let Some(weight) = self.histogram.weights.get(self.histogram.quantile) {
+            prefetch(weight);
+        }
+    }
+
     /// Before it is asked what to aim at.
     pub(super) fn prefetch_playout(&self) {
         prefetch(&self.trend);
@@ -214,7 +221,7 @@ impl Histogram {
         beyond: 0.0,
     };
 
-    /// Where most packets are counted: among the fastest, and where the quantile lies.
+    /// Where most packets are counted: among the fastest.
     fn prefetch(&self) {
         prefetch(&self.weights[0]);
         prefetch(&self.total);

@@ -69,9 +69,14 @@ fn samples(hz: u32, sound: Sound) -> Vec<i16> {
 
 /// Harmonics of a gliding pitch, in syllables.
 fn speech(t: f64, number: u32) -> i16 {
-    let pitch = 110.0 + 17.0 * f64::from(number % 12) + 8.0 * (TAU * 0.7 * t).sin();
-    let harmonics = (1..=18).map(|k| (TAU * pitch * t * f64::from(k)).sin() / f64::from(k));
-    let syllable = (TAU * 3.3 * t).sin().abs();
+    let pitch = 110.0 + 17.0 * f64::from(number % 12);
+    // By 8 Hz up and down: the phase is what that adds up to.
+    let phase = TAU * pitch * t - 8.0 / 0.7 * (TAU * 0.7 * t).cos();
+    let harmonics = (1..=18).map(|k| (phase * f64::from(k)).sin() / f64::from(k));
+    // In a rhythm of its own: two in unison are taken for somebody and his echo.
+    let pace = f64::from(number % 12);
+    let stress = 0.7 + 0.3 * (TAU * (0.9 + 0.3 * pace) * t).sin();
+    let syllable = (TAU * (3.3 + 0.4 * pace) * t).sin().abs() * stress;
     (harmonics.sum::<f64>() * 5_000.0 * syllable) as i16
 }
 

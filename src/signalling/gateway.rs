@@ -379,7 +379,7 @@ impl Gateway {
 }
 
 /// How often the engine's rings are looked at while there are legs: a key waits no longer than this.
-const PUMP: Duration = Duration::from_millis(10);
+const PUMP: Duration = Duration::from_millis(20);
 /// How old what `live_meetings` and `gauges` give may be.
 const SHOW: Duration = Duration::from_millis(500);
 /// How often it is said that calls go on which are counted.

@@ -15,6 +15,7 @@ use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
 use crate::media::leg::{Leg, Sifted};
 use crate::media::mixer::LegTable;
+use crate::media::prefetch::prefetch;
 use crate::units::LegId;
 
 /// See the module's text.
@@ -193,7 +194,7 @@ impl Inlet {
     ) -> usize {
         let mut packets = 0;
         for index in 0..self.poller.poll() {
-            self.prefetch_own(index, legs);
+            self.prefetch_own(index, legs, ports);
             if let Some(mark) = self.poller.mark(index) {
                 packets += self.receive_own(at, mark, legs, ports, counters);
             }
@@ -247,11 +248,9 @@ impl Inlet {
     }
 
     /// Before a socket's turn: its leg's memory, and that of the legs after it.
-    fn prefetch_own(&self, index: usize, legs: &LegTable) {
-        let leg = |index| {
-            let (slot, _) = unmark(self.poller.mark(index)?);
-            legs.get(slot.0 as usize)?.as_deref()
-        };
+    fn prefetch_own(&self, index: usize, legs: &LegTable, ports: &[Option<LegPort>]) {
+        let slot = |index| Some(unmark(self.poller.mark(index)?).0.0 as usize);
+        let leg = |index| legs.get(slot(index)?)?.as_deref();
         if let Some(leg) = leg(index) {
             leg.prefetch_room();
         }
@@ -260,6 +259,9 @@ impl Inlet {
         }
         if let Some(leg) = leg(index + 2) {
             leg.prefetch_arrival();
+        }
+        if let Some(Some(port)) = slot(index + 2).and_then(|slot| ports.get(slot)) {
+            port.prefetch();
         }
     }
 
@@ -404,6 +406,15 @@ impl Links {
         let link = self.handshakes.as_mut();
         if !link.is_some_and(|link| link.push(envelope, packet)) {
             counters.forwards_dropped.add(1);
+        }
+    }
+}
+
+impl LegPort {
+    /// Before it is used: where the kernel's number of its socket lies.
+    pub(super) fn prefetch(&self) {
+        if let Self::Own(sockets) = self {
+            prefetch(&*sockets.rtp);
         }
     }
 }

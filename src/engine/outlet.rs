@@ -95,6 +95,12 @@ impl Transmit for Outlet<'_> {
         self.flush();
     }
 
+    fn prefetch(&self, leg: LegSlot) {
+        if let Some(Some(port)) = self.ports.get(leg.0 as usize) {
+            port.prefetch();
+        }
+    }
+
     fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]) {
         match self.ports.get(leg.0 as usize) {
             Some(Some(LegPort::Own(sockets))) => self.send_now(&sockets.rtp, to, packet),

@@ -16,6 +16,8 @@ pub trait Transmit {
     fn rtp(&mut self, leg: LegSlot, to: SocketAddr, packet: &[u8]);
     /// Sends one RTCP packet; `muxed`: from the RTP socket (RFC 5761).
     fn rtcp(&mut self, leg: LegSlot, to: SocketAddr, muxed: bool, packet: &[u8]);
+    /// This leg will soon be sent something.
+    fn prefetch(&self, _leg: LegSlot) {}
     /// What comes next takes long: what was sent until now should not wait for it.
     fn hasten(&mut self) {}
 }

@@ -286,6 +286,9 @@ impl Bridge {
             if let Some(leg) = self.seats.leg(index + AHEAD, legs) {
                 leg.prefetch_sending();
             }
+            if let Some(next) = self.seats.members.get(index + AHEAD) {
+                sink.prefetch(next.slot);
+            }
             let Some(leg) = leg_at(legs, member.slot).filter(|_| member.due) else {
                 continue;
             };

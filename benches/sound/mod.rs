@@ -67,14 +67,15 @@ fn samples(hz: u32, sound: Sound) -> Vec<i16> {
     }
 }
 
-/// Harmonics of a gliding pitch, in syllables.
+/// Harmonics of a pitch that glides up and down, fast enough that no piece of it is like one a little later, in
+/// syllables.
 fn speech(t: f64, number: u32) -> i16 {
-    let pitch = 110.0 + 17.0 * f64::from(number % 12);
-    // By 8 Hz up and down: the phase is what that adds up to.
-    let phase = TAU * pitch * t - 8.0 / 0.7 * (TAU * 0.7 * t).cos();
+    let pace = f64::from(number % 12);
+    // What a pitch that swings by so many Hz, so often a second, adds to the phase.
+    let glide = |by: f64, often: f64| -by / often * (TAU * often * t).cos();
+    let phase = TAU * (170.0 + 17.0 * pace) * t + glide(60.0, 0.7) + glide(25.0, 2.3);
     let harmonics = (1..=18).map(|k| (phase * f64::from(k)).sin() / f64::from(k));
     // In a rhythm of its own: two in unison are taken for somebody and his echo.
-    let pace = f64::from(number % 12);
     let stress = 0.7 + 0.3 * (TAU * (0.9 + 0.3 * pace) * t).sin();
     let syllable = (TAU * (3.3 + 0.4 * pace) * t).sin().abs() * stress;
     (harmonics.sum::<f64>() * 5_000.0 * syllable) as i16

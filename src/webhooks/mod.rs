@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::booking::delivery::{Attempt, DeliveryQueue, Pending, Settled};
 use crate::booking::event::EventPosition;
-use crate::booking::persistence::insist;
+use crate::booking::persistence::{insist, settled};
 use crate::booking::store::webhooks::{TakeEvents, Tried};
 use crate::booking::{Bookings, EventDocument, StoreError, Webhook};
 
@@ -298,9 +298,21 @@ async fn send(
     pending: Pending,
     clock: fn() -> Timestamp,
 ) -> Result<Answer, SendError> {
-    let read = || bookings.event_at(pending.position);
-    let event = insist("an event to tell of", || false, read).await;
-    let event = event.flatten().ok_or(SendError::Gone)?;
+    let read = || async {
+        settled(
+            bookings.event_at(pending.position).await,
+            StoreError::may_pass,
+        )
+    };
+    let event = match insist("an event to tell of", || false, read).await {
+        Some(Err(error)) => {
+            tracing::error!(%error, webhook = %webhook.id, "a webhook isn't told of an event: it can't be read");
+            None
+        }
+        Some(Ok(event)) => event,
+        None => None,
+    };
+    let event = event.ok_or(SendError::Gone)?;
     let id = event.event.id;
     let body = serde_json::to_string(&EventDocument::from(event)).unwrap_or_default();
     let at = clock();

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use voicebridge::booking::{Bookings, Event, EventKind, KeyRole, MeetingId};
 use voicebridge::webhooks::deliver;
 
-use super::{Api, NOW, open};
+use super::{Api, NOW, database, open};
 
 /// What a receiver does with a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -298,6 +298,35 @@ async fn a_test_reaches_its_webhook_alone_and_is_seen_among_the_deliveries() {
     assert_eq!(words, ["participant.updated", "webhook.test"]);
     assert_eq!(told[1]["event_id"], test.json()["event_id"]);
     assert_eq!(told[1]["status"], 204);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_told_as_gone_and_the_others_are_delivered() {
+    let api = Api::new().await;
+    let key = api.key("demo", KeyRole::Booking).await;
+    let receiver = Receiver::at("127.0.0.2").await;
+    let hook = api.hook(&key, &receiver.url()).await;
+    api.happens_in(1, &[1]).await;
+    let pool = database(api.dir.path()).await;
+    let spoil = sqlx::query("UPDATE events SET data = '{'");
+    spoil.execute(&pool).await.unwrap();
+    api.happens_in(2, &[10]).await;
+    let _delivering = Delivering::start(&api.bookings);
+    receiver.has(&[10]).await;
+    let row = "SELECT COUNT(*) FROM deliveries WHERE error = 'gone' AND webhook = $1";
+    let failed = async || {
+        let count = sqlx::query_scalar(row).bind(hook["id"].as_str().unwrap());
+        let count: i64 = count.fetch_one(&pool).await.unwrap();
+        count
+    };
+    for _ in 0..200 {
+        if failed().await == 1 {
+            break;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(failed().await, 1, "tried for ever");
+    pool.close().await;
 }
 
 #[tokio::test]

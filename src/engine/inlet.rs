@@ -31,6 +31,8 @@ pub(super) struct Inlet {
     again: u8,
     /// For so many legs its sockets keep all that comes within a frame, several times over.
     legs_kept: usize,
+    /// When it was fetched last.
+    fetched_at: Option<Instant>,
     /// Packets fetched in the last tick.
     fetched: usize,
     /// Did it leave some, or bring some of a handshake?
@@ -83,6 +85,7 @@ impl Inlet {
             links,
             again: 0,
             legs_kept: LEGS_PER_FETCH,
+            fetched_at: None,
             fetched: 0,
             hurries: false,
             unstamped: false,
@@ -169,6 +172,7 @@ impl Inlet {
         ports: &[Option<LegPort>],
         counters: &Counters,
     ) {
+        let at = at.after(self.fetched_at.replace(at.now()));
         for home in 0..self.homes.len() {
             for is_rtcp in [false, true] {
                 self.receive_shared(at, home, is_rtcp, legs, counters);

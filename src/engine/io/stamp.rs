@@ -18,12 +18,18 @@ pub(in crate::engine) struct Moment {
     now: Instant,
     /// Since 1970; `None`: stamps are not to be believed.
     wall: Option<Duration>,
+    /// What was there before then was fetched then.
+    fetched: Option<Instant>,
 }
 
 impl Moment {
     /// All packets come when they are fetched.
     pub(in crate::engine) const fn pushed(now: Instant) -> Self {
-        Self { now, wall: None }
+        Self {
+            now,
+            wall: None,
+            fetched: None,
+        }
     }
 
     /// Reads both clocks.
@@ -35,7 +41,13 @@ impl Moment {
         Self {
             now: Instant::now(),
             wall: Some(super::read_clock(libc::CLOCK_REALTIME)),
+            fetched: None,
         }
+    }
+
+    /// At which is fetched what came after `fetched`, when that was done last.
+    pub(in crate::engine) const fn after(self, fetched: Option<Instant>) -> Self {
+        Self { fetched, ..self }
     }
 
     /// The time now, where that is `at_least` later; never where time is pushed.
@@ -55,7 +67,8 @@ impl Moment {
     }
 
     /// When a packet came that bears this stamp. The wall clock may be set at any time: what it says to
-    /// be later than now or long ago is taken to have come now.
+    /// be later than now or long ago is taken to have come now, what it says to have been left the last time,
+    /// then.
     pub(in crate::engine) fn came(self, stamp: Option<Duration>) -> Instant {
         let age = self
             .wall
@@ -63,6 +76,7 @@ impl Moment {
             .and_then(|(wall, stamp)| wall.checked_sub(stamp))
             .filter(|age| *age < LONG_AGO);
         age.and_then(|age| self.now.checked_sub(age))
+            .map(|came| self.fetched.map_or(came, |fetched| came.max(fetched)))
             .unwrap_or(self.now)
     }
 }
@@ -162,5 +176,11 @@ mod tests {
         }
         let age = Duration::from_millis(900);
         assert_eq!(moment.came(Some(wall - age)), moment.now() - age);
+        let fetched = moment.now() - Duration::from_millis(20);
+        assert_eq!(
+            moment.after(Some(fetched)).came(Some(wall - age)),
+            fetched,
+            "by half a second, say"
+        );
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use voicebridge::media::codec::{Codec, Encoder};
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
-use voicebridge::media::mixer::{Bridge, Desk, Fitting};
+use voicebridge::media::mixer::{Bridge, Desk, Fitting, LegTable};
 use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
@@ -204,11 +204,6 @@ fn receive(world: &mut World) {
 }
 
 fn mix(world: &mut World) {
-    let tick = Tick {
-        now: world.now(),
-        number: 4 * world.frame as u64,
-        silence: &world.silence,
-    };
     // In Opus the clock costs nothing beside the rest.
     let asked = world.codec == Codec::Opus && world.bridges.len() == 1;
     let mut sent = Nowhere {
@@ -216,9 +211,25 @@ fn mix(world: &mut World) {
         listeners: asked.then_some(world.talkers as u32..),
         last: None,
     };
+    let (now_there, number) = (world.now(), 4 * world.frame as u64);
+    let World {
+        bridges,
+        legs,
+        desk,
+        silence,
+        ..
+    } = &mut *world;
+    let tick = Tick {
+        now: now_there,
+        number,
+        silence,
+    };
     let begin = now();
-    for bridge in &mut world.bridges {
-        bridge.mix_tick(&tick, &mut world.legs, &mut world.desk, &mut sent);
+    for index in 0..bridges.len() {
+        let (present, next) = bridges.split_at_mut(index + 1);
+        prefetch(next, legs);
+        present[index].mix_tick(&tick, legs, desk, &mut sent);
+        next.first().iter().for_each(|it| it.prefetch_buffers(legs));
     }
     black_box(sent.bytes);
     let end = now();
@@ -226,6 +237,14 @@ fn mix(world: &mut World) {
         world.waits.push((last - begin, end - begin));
     }
     world.frame += 1;
+}
+
+/// As the engine does for the bridges whose turn is soon.
+fn prefetch(next: &[Bridge], legs: &LegTable) {
+    next.first().iter().for_each(|it| it.prefetch_codecs(legs));
+    next.get(1).iter().for_each(|it| it.prefetch_frames(legs));
+    next.get(2).iter().for_each(|it| it.prefetch_seats());
+    next.get(3).iter().for_each(|it| it.prefetch());
 }
 
 impl World {

@@ -19,7 +19,7 @@ use crate::media::command::{
     BridgeSlot, EngineEvent, LegCommand, LegPort, LegSlot, MixerCommand, Returned,
 };
 use crate::media::leg::{Leg, Tick};
-use crate::media::mixer::{Bridge, Desk, Fitting};
+use crate::media::mixer::{Bridge, Desk, Fitting, LegTable};
 use crate::media::playback::SilenceFrames;
 use crate::media::sender::PacketBuffer;
 use crate::media::treatment::Denoiser;
@@ -416,7 +416,9 @@ impl MediaThread {
             is_ipv6: self.is_ipv6,
             counters: &self.counters,
         };
-        for slot in phases.bridges(number) {
+        let row = phases.bridges(number);
+        for (index, slot) in row.iter().enumerate() {
+            prefetch_bridges(row.get(index + 1..).unwrap_or_default(), bridges, legs);
             let Some(Some(bridge)) = bridges.get_mut(slot.0 as usize) else {
                 continue;
             };
@@ -430,6 +432,12 @@ impl MediaThread {
             for (index, member) in bridge.members().enumerate() {
                 bridge.prefetch_news(index, legs);
                 rings.report(legs, member, &tick, &self.counters);
+            }
+            if let Some(next) = row
+                .get(index + 1)
+                .and_then(|slot| bridge_at(*slot, bridges))
+            {
+                next.prefetch_buffers(legs);
             }
         }
         let tick = tick(at);
@@ -506,6 +514,27 @@ impl Rings {
             debug_assert!(pushed.is_ok(), "something was given back without room");
         }
     }
+}
+
+/// What the bridges will need whose turn is soon.
+fn prefetch_bridges(row: &[BridgeSlot], bridges: &[Option<Box<Bridge>>], legs: &LegTable) {
+    let bridge = |index: usize| row.get(index).and_then(|slot| bridge_at(*slot, bridges));
+    if let Some(next) = bridge(0) {
+        next.prefetch_codecs(legs);
+    }
+    if let Some(second) = bridge(1) {
+        second.prefetch_frames(legs);
+    }
+    if let Some(third) = bridge(2) {
+        third.prefetch_seats();
+    }
+    if let Some(fourth) = bridge(3) {
+        fourth.prefetch();
+    }
+}
+
+fn bridge_at(slot: BridgeSlot, bridges: &[Option<Box<Bridge>>]) -> Option<&Bridge> {
+    bridges.get(slot.0 as usize)?.as_deref()
 }
 
 /// What a command for a leg that is gone carries, to be dropped elsewhere.

@@ -6,6 +6,7 @@ use crate::media::command::LegSlot;
 use crate::media::leg::Leg;
 use crate::media::mixer::LegTable;
 use crate::media::mixer::select::Floor;
+use crate::media::prefetch::prefetch_slice;
 
 /// Something that a bridge is fitted with.
 pub enum Fitting {
@@ -104,6 +105,19 @@ impl Seats {
         if let Some(leg) = self.leg(index + AHEAD, legs) {
             leg.prefetch_frame();
         }
+    }
+
+    pub(super) fn prefetch_members(&self) {
+        prefetch_slice(&self.members);
+        prefetch_slice(&self.floors);
+    }
+
+    pub(super) fn first<'a>(
+        &'a self,
+        count: usize,
+        legs: &'a LegTable,
+    ) -> impl Iterator<Item = &'a Leg> {
+        (0..count).filter_map(|index| self.leg(index, legs))
     }
 
     /// The same before a member is asked what has happened, which takes no time.

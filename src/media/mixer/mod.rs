@@ -33,6 +33,7 @@ use crate::media::mixer::noise::Noise;
 use crate::media::mixer::select::{Floor, Share, choose};
 use crate::media::mixer::sum::{Converters, Ending};
 use crate::media::playback::{BridgeClip, codec_index};
+use crate::media::prefetch::prefetch;
 use crate::media::sender::Transmit;
 use crate::media::treatment::{Envelope, halves};
 use crate::units::SampleRate;
@@ -126,6 +127,32 @@ impl Bridge {
     /// Who is in it, in the order of sending.
     pub fn members(&self) -> impl Iterator<Item = LegSlot> + '_ {
         self.seats.members.iter().map(|member| member.slot)
+    }
+
+    /// Before its turn: the first of five steps. What comes of its first members is asked for by those after the
+    /// second, as no other member goes before them.
+    pub fn prefetch(&self) {
+        prefetch(self);
+    }
+
+    /// The second step.
+    pub fn prefetch_seats(&self) {
+        self.seats.prefetch_members();
+    }
+
+    /// The third one.
+    pub fn prefetch_frames(&self, legs: &LegTable) {
+        self.seats.first(AHEAD, legs).for_each(Leg::prefetch_frame);
+    }
+
+    /// The fourth one.
+    pub fn prefetch_codecs(&self, legs: &LegTable) {
+        self.seats.first(2, legs).for_each(Leg::prefetch_codecs);
+    }
+
+    /// The fifth one.
+    pub fn prefetch_buffers(&self, legs: &LegTable) {
+        self.seats.first(1, legs).for_each(Leg::prefetch_buffers);
     }
 
     /// Before the `index`th member is asked what has happened: the memory of those after it.

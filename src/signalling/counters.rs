@@ -92,9 +92,16 @@ pub(super) struct Counters {
     packets_refused: Refusals,
     handshakes: [u64; HandshakeEnd::ALL.len()],
     handshake_packets: Dropped,
-    /// What each leg that is open had told of them.
-    told: HashMap<LegId, Refusals>,
+    /// What each leg that is open had told of these.
+    told: HashMap<LegId, Told>,
     pub(super) set_up: SetUps,
+}
+
+/// What a leg counts since it was opened.
+#[derive(Debug, Clone, Default)]
+struct Told {
+    refused: Refusals,
+    concealed_frames: u64,
 }
 
 impl Counters {
@@ -132,11 +139,18 @@ impl Counters {
     /// elsewhere than its peer, or by another key.
     pub(super) fn leg_told(&mut self, leg: LegId, report: &LegReport) -> bool {
         self.set_up.note(leg, report);
-        let before = self.told.insert(leg, report.refused).unwrap_or_default();
-        self.packets_refused.add_since(&before, &report.refused);
+        let told = Told {
+            refused: report.refused,
+            concealed_frames: report.concealed_frames,
+        };
+        let before = self.told.insert(leg, told).unwrap_or_default();
+        self.packets_refused
+            .add_since(&before.refused, &report.refused);
+        let concealed = report.concealed_frames;
+        self.concealed_frames += concealed.saturating_sub(before.concealed_frames);
         let strangers = |refused: &Refusals| STRANGERS.map(|why| refused.of(why)).iter().sum();
         let is_beset = |packets: u64| packets >= BESET_FROM_PACKETS;
-        is_beset(strangers(&report.refused)) && !is_beset(strangers(&before))
+        is_beset(strangers(&report.refused)) && !is_beset(strangers(&before.refused))
     }
 
     pub(super) const fn handshake_ended(&mut self, end: HandshakeEnd) {
@@ -157,7 +171,6 @@ impl Counters {
         self.leg_told(leg, report);
         self.told.remove(&leg);
         self.set_up.end(leg, report);
-        self.concealed_frames += report.concealed_frames;
     }
 }
 
@@ -192,4 +205,29 @@ pub(super) fn packets_dropped(threads: &[ThreadHealth]) -> Vec<(&'static str, u6
         ("stray", sum(|thread| thread.strays)),
         ("send", sum(|thread| thread.send_errors)),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_concealed_counts_while_the_call_lasts_and_once() {
+        let mut counters = Counters::default();
+        let report = |concealed_frames| LegReport {
+            concealed_frames,
+            ..LegReport::default()
+        };
+        let mut counted = Vec::new();
+        for (leg, concealed) in [(1, 3), (2, 10), (1, 5), (1, 5)] {
+            counters.leg_told(LegId(leg), &report(concealed));
+            counted.push(counters.gauges().concealed_frames);
+        }
+        counters.leg_closed(LegId(1), &report(6));
+        counted.push(counters.gauges().concealed_frames);
+        // A leg that nothing was told of before.
+        counters.leg_closed(LegId(3), &report(2));
+        counted.push(counters.gauges().concealed_frames);
+        assert_eq!(counted, [3, 13, 15, 15, 16, 18]);
+    }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use voicebridge::media::codec::{Codec, Encoder};
 use voicebridge::media::command::{LegKind, LegSlot};
 use voicebridge::media::leg::{CodecSet, Leg, LegConfig, LegStart, Tick};
-use voicebridge::media::mixer::{Bridge, Desk, Fitting, LegTable};
+use voicebridge::media::mixer::{Bridge, Desk, Fitting, prefetch_ahead};
 use voicebridge::media::parameters::{MediaParameters, TelephoneEvent};
 use voicebridge::media::playback::SilenceFrames;
 use voicebridge::media::receive::ReceiverConfig;
@@ -227,7 +227,8 @@ fn mix(world: &mut World) {
     let begin = now();
     for index in 0..bridges.len() {
         let (present, next) = bridges.split_at_mut(index + 1);
-        prefetch(next, legs);
+        // As the engine does.
+        prefetch_ahead(|count| next.get(count), legs);
         present[index].mix_tick(&tick, legs, desk, &mut sent);
         next.first().iter().for_each(|it| it.prefetch_buffers(legs));
     }
@@ -237,14 +238,6 @@ fn mix(world: &mut World) {
         world.waits.push((last - begin, end - begin));
     }
     world.frame += 1;
-}
-
-/// As the engine does for the bridges whose turn is soon.
-fn prefetch(next: &[Bridge], legs: &LegTable) {
-    next.first().iter().for_each(|it| it.prefetch_codecs(legs));
-    next.get(1).iter().for_each(|it| it.prefetch_frames(legs));
-    next.get(2).iter().for_each(|it| it.prefetch_seats());
-    next.get(3).iter().for_each(|it| it.prefetch());
 }
 
 impl World {

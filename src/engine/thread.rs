@@ -19,7 +19,7 @@ use crate::media::command::{
     BridgeSlot, EngineEvent, LegCommand, LegPort, LegSlot, MixerCommand, Returned,
 };
 use crate::media::leg::{Leg, Tick};
-use crate::media::mixer::{Bridge, Desk, Fitting, LegTable};
+use crate::media::mixer::{Bridge, Desk, Fitting, prefetch_ahead};
 use crate::media::playback::SilenceFrames;
 use crate::media::sender::PacketBuffer;
 use crate::media::treatment::Denoiser;
@@ -418,7 +418,8 @@ impl MediaThread {
         };
         let row = phases.bridges(number);
         for (index, slot) in row.iter().enumerate() {
-            prefetch_bridges(row.get(index + 1..).unwrap_or_default(), bridges, legs);
+            let after = |count| bridge_at(*row.get(index + 1 + count)?, bridges);
+            prefetch_ahead(after, legs);
             let Some(Some(bridge)) = bridges.get_mut(slot.0 as usize) else {
                 continue;
             };
@@ -433,10 +434,8 @@ impl MediaThread {
                 bridge.prefetch_news(index, legs);
                 rings.report(legs, member, &tick, &self.counters);
             }
-            if let Some(next) = row
-                .get(index + 1)
-                .and_then(|slot| bridge_at(*slot, bridges))
-            {
+            let next = row.get(index + 1);
+            if let Some(next) = next.and_then(|slot| bridge_at(*slot, bridges)) {
                 next.prefetch_buffers(legs);
             }
         }
@@ -513,23 +512,6 @@ impl Rings {
             let pushed = self.returned.push(returned);
             debug_assert!(pushed.is_ok(), "something was given back without room");
         }
-    }
-}
-
-/// What the bridges will need whose turn is soon.
-fn prefetch_bridges(row: &[BridgeSlot], bridges: &[Option<Box<Bridge>>], legs: &LegTable) {
-    let bridge = |index: usize| row.get(index).and_then(|slot| bridge_at(*slot, bridges));
-    if let Some(next) = bridge(0) {
-        next.prefetch_codecs(legs);
-    }
-    if let Some(second) = bridge(1) {
-        second.prefetch_frames(legs);
-    }
-    if let Some(third) = bridge(2) {
-        third.prefetch_seats();
-    }
-    if let Some(fourth) = bridge(3) {
-        fourth.prefetch();
     }
 }
 

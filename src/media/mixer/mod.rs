@@ -41,6 +41,26 @@ use crate::units::SampleRate;
 /// A thread's legs, by [`LegSlot`].
 pub type LegTable = [Option<Box<Leg>>];
 
+/// Before a bridge's turn: what those will need whose turn comes after it, told by how many are in between. Of their
+/// first members what [`Seats::prefetch`] asks for only from the second to the fourth one on.
+pub fn prefetch_ahead<'a>(after: impl Fn(usize) -> Option<&'a Bridge>, legs: &LegTable) {
+    if let Some(next) = after(0) {
+        next.seats.first(2, legs).for_each(Leg::prefetch_codecs);
+    }
+    if let Some(second) = after(1) {
+        second
+            .seats
+            .first(AHEAD, legs)
+            .for_each(Leg::prefetch_frame);
+    }
+    if let Some(third) = after(2) {
+        third.seats.prefetch_members();
+    }
+    if let Some(fourth) = after(3) {
+        prefetch(fourth);
+    }
+}
+
 /// One meeting's mix.
 pub struct Bridge {
     seats: Seats,
@@ -129,28 +149,7 @@ impl Bridge {
         self.seats.members.iter().map(|member| member.slot)
     }
 
-    /// Before its turn: the first of five steps. What comes of its first members is asked for by those after the
-    /// second, as no other member goes before them.
-    pub fn prefetch(&self) {
-        prefetch(self);
-    }
-
-    /// The second step.
-    pub fn prefetch_seats(&self) {
-        self.seats.prefetch_members();
-    }
-
-    /// The third one.
-    pub fn prefetch_frames(&self, legs: &LegTable) {
-        self.seats.first(AHEAD, legs).for_each(Leg::prefetch_frame);
-    }
-
-    /// The fourth one.
-    pub fn prefetch_codecs(&self, legs: &LegTable) {
-        self.seats.first(2, legs).for_each(Leg::prefetch_codecs);
-    }
-
-    /// The fifth one.
+    /// After the turn of the one before it, which [`prefetch_ahead`] was called for: the last step.
     pub fn prefetch_buffers(&self, legs: &LegTable) {
         self.seats.first(1, legs).for_each(Leg::prefetch_buffers);
     }

@@ -304,14 +304,12 @@ async fn send(
             StoreError::may_pass,
         )
     };
-    let event = match insist("an event to tell of", || false, read).await {
-        Some(Err(error)) => {
-            tracing::error!(%error, webhook = %webhook.id, "a webhook isn't told of an event: it can't be read");
-            None
-        }
-        Some(Ok(event)) => event,
-        None => None,
-    };
+    let event = insist("an event to tell of", || false, read).await;
+    let event = event.unwrap_or(Ok(None)).unwrap_or_else(|error| {
+        let (webhook, position) = (webhook.id, pending.position.0);
+        tracing::error!(%error, %webhook, position, "a webhook can't be told of an event, which can't be read");
+        None
+    });
     let event = event.ok_or(SendError::Gone)?;
     let id = event.event.id;
     let body = serde_json::to_string(&EventDocument::from(event)).unwrap_or_default();

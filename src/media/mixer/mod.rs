@@ -41,8 +41,9 @@ use crate::units::SampleRate;
 /// A thread's legs, by [`LegSlot`].
 pub type LegTable = [Option<Box<Leg>>];
 
-/// Before a bridge's turn: what those will need whose turn comes after it, told by how many are in between. Of their
-/// first members what [`Seats::prefetch`] asks for only from the second to the fourth one on.
+/// Before a bridge's turn: what those will need whose turn comes after it, told by how many are in between. A
+/// bridge asks ahead for its own members while it mixes, but for its first ones there is no time then: they are asked
+/// for here.
 pub fn prefetch_ahead<'a>(after: impl Fn(usize) -> Option<&'a Bridge>, legs: &LegTable) {
     if let Some(next) = after(0) {
         next.seats.first(2, legs).for_each(Leg::prefetch_codecs);

@@ -102,18 +102,57 @@ fn keys_count_once_at_every_clock_beside_every_codec() {
                 world.phones[a].hz = Some(500.0);
                 world.run(15);
             }
-            let keys: String = world
-                .events
-                .iter()
-                .filter_map(|event| {
-                    if let EngineEvent::Key { key, .. } = event {
-                        Some(key.as_char())
-                    } else {
-                        None
-                    }
-                })
-                .collect();
-            assert_eq!(keys, "1#09", "{codec:?} at {clock}");
+            assert_eq!(keys(&world), "1#09", "{codec:?} at {clock}");
         }
     }
+}
+
+#[test]
+fn a_key_whose_last_packets_come_after_a_change_of_codec_counts_once() {
+    let mut world = World::new(1, 27_600..=27_699);
+    let a = world.call(Codec::Pcmu, Some(500.0));
+    let parameters = MediaParameters {
+        telephone_event: Some(TelephoneEvent {
+            payload_type: 101,
+            clock: 8_000,
+        }),
+        ..world.phones[a].parameters(Direction::SendRecv)
+    };
+    let leg = world.leg(a);
+    world.control.connect_leg(leg, &parameters).unwrap();
+    world.run(20);
+    world.phones[a].hz = None;
+    let begun = world.phones[a].timestamp;
+    let mut press = KeySender::new(Key::HASH, 101, 8_000, Duration::from_millis(100));
+    let mut ends = 0;
+    while let Some(packet) = press.next_packet() {
+        ends += u8::from(packet.payload[1] & 0x80 != 0);
+        let phone = &mut world.phones[a];
+        let mut bytes = phone.header(101, begun);
+        bytes.extend(packet.payload);
+        phone.rtp.send_to(&bytes, phone.to).unwrap();
+        world.run(1);
+        if ends == 1 {
+            let other = MediaParameters {
+                codec: Codec::G722,
+                ..parameters
+            };
+            world.control.connect_leg(leg, &other).unwrap();
+            world.run(1);
+        }
+    }
+    assert!(ends > 1);
+    world.run(15);
+    assert_eq!(keys(&world), "#");
+}
+
+fn keys(world: &World) -> String {
+    let key = |event: &EngineEvent| {
+        if let EngineEvent::Key { key, .. } = event {
+            Some(key.as_char())
+        } else {
+            None
+        }
+    };
+    world.events.iter().filter_map(key).collect()
 }

@@ -74,11 +74,21 @@ impl EventReceiver {
         self.current.is_some()
     }
 
-    /// The stream starts anew: timestamps of old presses mean nothing any more.
+    /// The stream starts anew: of old presses the timestamps tell nothing any more but that a packet is one of
+    /// theirs.
     pub fn restart(&mut self, now: Instant) -> Option<KeyPress> {
         let finished = self.finish(now);
-        self.over = [None; OVER];
+        for over in self.over.iter_mut().flatten() {
+            over.is_earlier = true;
+        }
         finished
+    }
+
+    /// Another one received until now: what is repeated of its presses doesn't count again.
+    pub fn go_on_from(&mut self, earlier: &Self) {
+        if self.clock == earlier.clock {
+            self.over = earlier.over;
+        }
     }
 
     fn finish(&mut self, now: Instant) -> Option<KeyPress> {
@@ -89,6 +99,7 @@ impl EventReceiver {
                 key: press.key,
                 timestamp: press.timestamp,
                 at: now,
+                is_earlier: false,
             });
         }
         let duration = press.duration(self.clock);
@@ -102,7 +113,7 @@ impl EventReceiver {
     fn is_over(&self, now: Instant, timestamp: RtpTicks, key: Key) -> bool {
         self.over.iter().flatten().any(|over| {
             let recent = now.saturating_duration_since(over.at) < STALE_WITHIN;
-            let before = timestamp.since(over.timestamp) < 0;
+            let before = !over.is_earlier && timestamp.since(over.timestamp) < 0;
             timestamp == over.timestamp && (key == over.key || recent) || (before && recent)
         })
     }
@@ -193,6 +204,8 @@ struct Over {
     key: Key,
     timestamp: RtpTicks,
     at: Instant,
+    /// Of a stream before this one.
+    is_earlier: bool,
 }
 
 /// Presses that are remembered.
@@ -327,6 +340,22 @@ mod tests {
         scene.packet(8000, false, &[7, 0x8A, 3, 32]);
         scene.wait(200);
         assert_eq!(scene.keys(), "7");
+    }
+
+    #[test]
+    fn what_is_repeated_of_an_earlier_receiver_s_press_counts_nothing() {
+        let mut scene = Scene::new(8000);
+        press(&mut scene, '7', 8000, 100, |_| false);
+        let earlier = std::mem::replace(&mut scene.receiver, EventReceiver::new(8000));
+        scene.receiver.go_on_from(&earlier);
+        // Its first packet begins its stream.
+        scene.receiver.restart(scene.now);
+        scene.packet(8000, false, &[7, 0x8A, 3, 32]);
+        assert_eq!(scene.keys(), "7");
+        // Timestamps begin anywhere.
+        press(&mut scene, '7', 160, 100, |_| false);
+        press(&mut scene, '6', 1_600, 100, |_| false);
+        assert_eq!(scene.keys(), "776");
     }
 
     #[test]

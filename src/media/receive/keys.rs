@@ -97,6 +97,15 @@ impl Keys {
         }
     }
 
+    /// What another one has had of the same peer's keys doesn't come again.
+    pub(super) fn go_on_from(&mut self, earlier: &Self) {
+        if let (Source::Events(events), Source::Events(earlier)) =
+            (&mut self.source, &earlier.source)
+        {
+            events.go_on_from(earlier);
+        }
+    }
+
     pub(super) fn poll(&mut self) -> Option<KeyPress> {
         self.pressed.pop_front()
     }

@@ -196,6 +196,12 @@ impl Receiver {
         self.stream.note_sender_report(now, ssrc, ntp);
     }
 
+    /// The peer goes on under other parameters: of a key that `earlier` has told the last packets, which come
+    /// three times, may come here.
+    pub fn go_on_from(&mut self, earlier: &Self) {
+        self.keys.go_on_from(&earlier.keys);
+    }
+
     /// A key that was pressed, once.
     pub fn poll_key(&mut self) -> Option<KeyPress> {
         self.keys.poll()

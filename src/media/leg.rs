@@ -202,7 +202,8 @@ impl Leg {
     pub fn update(&mut self, now: Instant, update: &mut LegUpdate) {
         if let Some(codecs) = &mut update.codecs {
             self.earlier = self.received();
-            codecs.receiver.go_on_from(&self.codecs.receiver);
+            let earlier = &mut self.codecs.receiver;
+            codecs.receiver.go_on_from(now, earlier);
             std::mem::swap(&mut self.codecs, codecs);
             self.hears = Hears::Fresh;
         }

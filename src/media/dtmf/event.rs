@@ -74,21 +74,30 @@ impl EventReceiver {
         self.current.is_some()
     }
 
-    /// The stream starts anew: of old presses the timestamps tell nothing any more but that a packet is one of
-    /// theirs.
+    /// The stream starts anew: of old presses the timestamps tell nothing any more but, for a moment, that a
+    /// packet is one of theirs. Returns the press that ends so.
     pub fn restart(&mut self, now: Instant) -> Option<KeyPress> {
+        let was_pressed = self.is_pressed();
         let finished = self.finish(now);
+        if was_pressed && finished.is_none() {
+            // Too short to count until now, but there may be more of it.
+            self.over.rotate_left(1);
+            if let Some(place) = self.over.last_mut() {
+                *place = None;
+            }
+        }
         for over in self.over.iter_mut().flatten() {
             over.is_earlier = true;
         }
         finished
     }
 
-    /// Another one received until now: what is repeated of its presses doesn't count again.
-    pub fn go_on_from(&mut self, earlier: &Self) {
-        if self.clock == earlier.clock {
-            self.over = earlier.over;
-        }
+    /// Another one received until now: what is repeated of its presses doesn't count again. Returns the press
+    /// that it was in the middle of.
+    pub fn go_on_from(&mut self, now: Instant, earlier: &mut Self) -> Option<KeyPress> {
+        let finished = earlier.restart(now);
+        self.over = earlier.over;
+        finished
     }
 
     fn finish(&mut self, now: Instant) -> Option<KeyPress> {
@@ -110,10 +119,19 @@ impl EventReceiver {
     }
 
     /// A repetition of a press that is over, or a packet from before it.
-    fn is_over(&self, now: Instant, timestamp: RtpTicks, key: Key) -> bool {
-        self.over.iter().flatten().any(|over| {
-            let recent = now.saturating_duration_since(over.at) < STALE_WITHIN;
-            let before = !over.is_earlier && timestamp.since(over.timestamp) < 0;
+    fn is_over(&mut self, now: Instant, timestamp: RtpTicks, key: Key) -> bool {
+        self.over.iter_mut().flatten().any(|over| {
+            let since = now.saturating_duration_since(over.at);
+            if over.is_earlier {
+                let repeats = timestamp == over.timestamp && key == over.key;
+                let is_over = repeats && since < REPEATED_WITHIN;
+                if is_over {
+                    over.at = now;
+                }
+                return is_over;
+            }
+            let recent = since < STALE_WITHIN;
+            let before = timestamp.since(over.timestamp) < 0;
             timestamp == over.timestamp && (key == over.key || recent) || (before && recent)
         })
     }
@@ -218,6 +236,9 @@ const END_LOST_AFTER: Duration = Duration::from_millis(120);
 const DURATION_MIN: Duration = Duration::from_millis(20);
 /// A packet from before a finished press is a late one for this long.
 const STALE_WITHIN: Duration = Duration::from_secs(2);
+/// What is repeated of an earlier stream's press comes as close as this. Where each key has a stream of its own the same
+/// timestamp may be that of the next key.
+const REPEATED_WITHIN: Duration = Duration::from_millis(300);
 /// What may lie between two segments of one press.
 const SEGMENT_GAP_MS: i64 = 50;
 
@@ -342,20 +363,70 @@ mod tests {
         assert_eq!(scene.keys(), "7");
     }
 
+    /// The peer goes on under other parameters: from here on another receiver has its packets, the first of
+    /// which begins a stream.
+    fn change(scene: &mut Scene, clock: u32) {
+        let mut earlier = std::mem::replace(&mut scene.receiver, EventReceiver::new(clock));
+        let press = scene.receiver.go_on_from(scene.now, &mut earlier);
+        scene.pressed.extend(press);
+        scene.pressed.extend(scene.receiver.restart(scene.now));
+    }
+
     #[test]
     fn what_is_repeated_of_an_earlier_receiver_s_press_counts_nothing() {
-        let mut scene = Scene::new(8000);
-        press(&mut scene, '7', 8000, 100, |_| false);
-        let earlier = std::mem::replace(&mut scene.receiver, EventReceiver::new(8000));
-        scene.receiver.go_on_from(&earlier);
-        // Its first packet begins its stream.
-        scene.receiver.restart(scene.now);
-        scene.packet(8000, false, &[7, 0x8A, 3, 32]);
-        assert_eq!(scene.keys(), "7");
-        // Timestamps begin anywhere.
-        press(&mut scene, '7', 160, 100, |_| false);
-        press(&mut scene, '6', 1_600, 100, |_| false);
-        assert_eq!(scene.keys(), "776");
+        for clock in [8_000, 48_000] {
+            let mut scene = Scene::new(8_000);
+            press(&mut scene, '7', 8_000, 100, |_| false);
+            change(&mut scene, clock);
+            scene.packet(8_000, false, &[7, 0x8A, 3, 32]);
+            assert_eq!(scene.keys(), "7", "{clock}");
+            // Timestamps begin anywhere.
+            press(&mut scene, '7', 160, 100, |_| false);
+            press(&mut scene, '6', 9_600, 100, |_| false);
+            assert_eq!(scene.keys(), "776", "{clock}");
+        }
+    }
+
+    #[test]
+    fn a_press_counts_once_wherever_in_it_the_receiver_changes() {
+        for at in 0..12 {
+            let mut scene = Scene::new(8_000);
+            let key = Key::from_char('4').unwrap();
+            let mut sender = KeySender::new(key, 101, 8_000, Duration::from_millis(160));
+            let mut index = 0;
+            while let Some(packet) = sender.next_packet() {
+                if index == at {
+                    change(&mut scene, 8_000);
+                }
+                scene.packet(800, packet.marker, &packet.payload);
+                scene.wait(20);
+                index += 1;
+            }
+            scene.wait(500);
+            assert_eq!(scene.keys(), "4", "before packet {at} of {index}");
+        }
+    }
+
+    #[test]
+    fn what_was_pressed_is_told_where_the_next_receiver_hears_no_more_of_it() {
+        let mut scene = Scene::new(8_000);
+        scene.packet(800, true, &[3, 0x0A, 0, 160]);
+        scene.wait(20);
+        scene.packet(800, false, &[3, 0x0A, 1, 64]);
+        change(&mut scene, 48_000);
+        scene.wait(500);
+        assert_eq!(scene.keys(), "3");
+    }
+
+    #[test]
+    fn keys_with_a_stream_each_all_count() {
+        let mut scene = Scene::new(8_000);
+        for key in "11223#".chars() {
+            scene.pressed.extend(scene.receiver.restart(scene.now));
+            press(&mut scene, key, 0, 100, |_| false);
+            scene.wait(320);
+        }
+        assert_eq!(scene.keys(), "11223#");
     }
 
     #[test]

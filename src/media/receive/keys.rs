@@ -97,13 +97,18 @@ impl Keys {
         }
     }
 
-    /// What another one has had of the same peer's keys doesn't come again.
-    pub(super) fn go_on_from(&mut self, earlier: &Self) {
-        if let (Source::Events(events), Source::Events(earlier)) =
-            (&mut self.source, &earlier.source)
-        {
-            events.go_on_from(earlier);
+    /// Another one has had the same peer's keys until now: what it has not told is told here, and what it has
+    /// had doesn't come again.
+    pub(super) fn go_on_from(&mut self, now: Instant, earlier: &mut Self) {
+        while let Some(press) = earlier.poll() {
+            self.push(Some(press));
         }
+        let press = match (&mut self.source, &mut earlier.source) {
+            (Source::Events(events), Source::Events(earlier)) => events.go_on_from(now, earlier),
+            (_, Source::Events(earlier)) => earlier.restart(now),
+            (_, Source::Inband(_) | Source::None) => None,
+        };
+        self.push(press);
     }
 
     pub(super) fn poll(&mut self) -> Option<KeyPress> {

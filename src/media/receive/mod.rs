@@ -191,15 +191,19 @@ impl Receiver {
         }
     }
 
+    /// It was agreed on that nothing is sent. To be said for as long as that is so.
+    pub const fn note_pause(&mut self) {
+        self.jitter.note_pause();
+    }
+
     /// A sender report of the peer's came in by RTCP.
     pub fn handle_sender_report(&mut self, now: Instant, ssrc: Ssrc, ntp: NtpTime) {
         self.stream.note_sender_report(now, ssrc, ntp);
     }
 
-    /// The peer goes on under other parameters: of a key that `earlier` has told the last packets, which come
-    /// three times, may come here.
-    pub fn go_on_from(&mut self, earlier: &Self) {
-        self.keys.go_on_from(&earlier.keys);
+    /// The peer goes on under other parameters: a key that `earlier` was in the middle of counts once.
+    pub fn go_on_from(&mut self, now: Instant, earlier: &mut Self) {
+        self.keys.go_on_from(now, &mut earlier.keys);
     }
 
     /// A key that was pressed, once.

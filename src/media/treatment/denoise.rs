@@ -54,7 +54,10 @@ impl Denoiser {
         }
         let silence = [0.0; DenoiseState::FRAME_SIZE];
         let mut rest = [0.0; DenoiseState::FRAME_SIZE];
-        self.state.process_frame(&mut rest, &silence);
+        // A window spans two of them.
+        for _ in 0..2 {
+            self.state.process_frame(&mut rest, &silence);
+        }
     }
 
     /// Cleans one 20 ms frame at the rate it was made for; leaves others alone.

@@ -77,6 +77,11 @@ impl Treatment {
         std::mem::replace(&mut self.denoiser, denoiser)
     }
 
+    /// What it says now doesn't follow what it said before: it was muted meanwhile, or is elsewhere.
+    pub(in crate::media) const fn interrupt(&mut self) {
+        self.denoised = (false, false);
+    }
+
     /// Judges this frame, before anything is summed. `shared` is what everybody was sent, where that
     /// is what this leg hears; `seated`: it is being summed. Returns the voice as the meeting is to
     /// take it.

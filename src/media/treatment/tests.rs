@@ -239,3 +239,31 @@ fn noise_suppression_takes_noise_and_leaves_a_voice() {
         assert!(taken > 8.0, "{taken} dB at {rate:?}");
     }
 }
+
+#[test]
+fn what_was_said_before_a_mute_or_elsewhere_isnt_heard_after_it() {
+    let per_frame = SampleRate::Hz8000.frame_samples();
+    for interrupted in [false, true] {
+        let mut treatment = Treatment::new();
+        treatment.set(false, Some(Box::new(Denoiser::new(SampleRate::Hz8000))));
+        let frame = |treatment: &mut Treatment, n: usize, loudness: f64| {
+            let sample = |at: usize| {
+                let t = (n * per_frame + at) as f64 / 8_000.0 * std::f64::consts::TAU;
+                let voice: f64 = (1..12_u32).map(|k| (t * 140.0 * f64::from(k)).sin()).sum();
+                (voice * loudness * (t * 3.0).sin().abs()) as i16
+            };
+            let mut pcm: Vec<i16> = (0..per_frame).map(sample).collect();
+            treatment.judge(Voice::SILENT, &pcm, None, true);
+            treatment.process(&mut pcm);
+            pcm.iter().map(|sample| sample.abs()).max().unwrap_or(0)
+        };
+        for n in 0..90 {
+            frame(&mut treatment, n, 2_000.0);
+        }
+        if interrupted {
+            treatment.interrupt();
+        }
+        let heard = frame(&mut treatment, 90, 0.0);
+        assert_eq!(heard < 100, interrupted, "{heard}");
+    }
+}

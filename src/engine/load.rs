@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::health::{LATENESS_BOUNDS, ThreadHealth};
+use crate::engine::thread::TICK;
 
 /// Watches all threads of an engine. Without a clock: whoever observes says when.
 #[derive(Debug)]
@@ -28,11 +29,11 @@ pub enum Overload {
         /// The share that it would use, 0 to 1.
         share: f32,
     },
-    /// This thread is woken too late again and again.
+    /// This thread is woken too late again and again, or so late that frames are left out.
     Late {
         /// Which.
         thread: usize,
-        /// The share of its wake-ups that are, 0 to 1.
+        /// The share of its wake-ups that are, or of the time that is left out, 0 to 1.
         share: f32,
     },
 }
@@ -50,8 +51,11 @@ struct ThreadLoad {
     cpu: Duration,
     wakes: u64,
     late: u64,
+    skipped: u64,
     /// Smoothed share of a core.
     busy: f32,
+    /// Smoothed share of a core for each leg; `None` while there are few.
+    cost: Option<f32>,
     /// Legs that it was measured with.
     legs: usize,
     late_share: f32,
@@ -120,7 +124,9 @@ impl LoadWatch {
     pub(super) fn expected(&self, thread: usize, legs: usize) -> f32 {
         let load = self.threads.get(thread).copied().unwrap_or_default();
         let more = legs.saturating_sub(load.legs) as f32;
-        load.busy + more * load.cost_per_leg()
+        // Of legs that have just come the smoothed share doesn't know all yet.
+        let cost = load.cost_per_leg();
+        load.busy.max(load.legs as f32 * cost) + more * cost
     }
 
     /// Smoothed share of a core that a thread uses.
@@ -163,6 +169,7 @@ impl ThreadLoad {
         self.cpu = health.cpu;
         self.wakes = health.lateness.iter().sum();
         self.late = late_wakes(health);
+        self.skipped = health.skipped;
         self.legs = health.legs;
     }
 
@@ -171,19 +178,32 @@ impl ThreadLoad {
         self.take(health);
         let used = self.cpu.saturating_sub(before.cpu).as_secs_f32() / passed.as_secs_f32();
         self.busy += (used - self.busy) * SMOOTHING;
+        self.learn_cost(used, before.legs);
         let wakes = self.wakes.saturating_sub(before.wakes).max(1);
         let late = self.late.saturating_sub(before.late);
-        self.late_share = late as f32 / wakes as f32;
-        let is_late = late >= LATE_WAKES_MIN && self.late_share > LATE_SHARE_MAX;
+        let late = if late >= LATE_WAKES_MIN { late } else { 0 };
+        let skipped = self.skipped.saturating_sub(before.skipped) as f32;
+        let left_out = skipped * TICK.as_secs_f32() / passed.as_secs_f32();
+        self.late_share = left_out.max(late as f32 / wakes as f32);
+        let is_late = self.late_share > LATE_SHARE_MAX;
         self.late_in_a_row = if is_late { self.late_in_a_row + 1 } else { 0 };
     }
 
     /// What one leg more costs: what those there do, or a guess while there are few.
     fn cost_per_leg(&self) -> f32 {
+        self.cost.unwrap_or(COST_GUESSED)
+    }
+
+    /// So much was used since there were `before` legs. Where many have come or gone meanwhile nobody knows for
+    /// how many it was.
+    fn learn_cost(&mut self, used: f32, before: usize) {
+        let most = before.max(self.legs);
         if self.legs < LEGS_TO_LEARN_FROM {
-            COST_GUESSED
-        } else {
-            self.busy / self.legs as f32
+            self.cost = None;
+        } else if before.abs_diff(self.legs) * CHANGED_LEAST <= most {
+            let measured = used / self.legs as f32;
+            let smoothed = |old| old + (measured - old) * SMOOTHING;
+            self.cost = Some(self.cost.map_or(measured, smoothed));
         }
     }
 }
@@ -202,7 +222,7 @@ const SMOOTHING: f32 = 0.5;
 const RESERVE: f32 = 0.15;
 /// How far below a limit overload ends.
 const SLACK: f32 = 0.10;
-/// Share of wake-ups in one measurement that may be more than a frame late.
+/// Share of wake-ups in one measurement that may be more than a frame late, and of the time that may be left out.
 const LATE_SHARE_MAX: f32 = 0.10;
 /// One stop of the machine makes one late wake-up, or a few.
 const LATE_WAKES_MIN: u64 = 5;
@@ -210,6 +230,8 @@ const LATE_WAKES_MIN: u64 = 5;
 const LATE_WINDOWS: u32 = 6;
 /// With fewer legs a thread says little about what one costs.
 const LEGS_TO_LEARN_FROM: usize = 8;
+/// A tenth of them is many.
+const CHANGED_LEAST: usize = 10;
 /// Share of a core for a leg: five of G.711, a tenth of one that talks in Opus.
 const COST_GUESSED: f32 = 0.001;
 
@@ -263,7 +285,7 @@ mod tests {
     #[test]
     fn a_busy_thread_refuses_before_it_is_full_and_says_begin_and_end_once() {
         let mut scene = Scene::new(1);
-        scene.legs(&[700]);
+        scene.legs(&[600]);
         for _ in 0..10 {
             assert_eq!(scene.pass(&[0.6], 0), None);
         }
@@ -339,6 +361,49 @@ mod tests {
             })]
         );
         assert_eq!(scene.pass(&[0.1], 0), Some(Change::Ended));
+    }
+
+    #[test]
+    fn whoever_is_kept_from_running_a_part_of_the_time_is_late_however_rarely_he_wakes() {
+        // Stopped for 50 of every 100 ms, and for 80 of every 150.
+        for (late, skipped) in [(5, 35), (3, 42)] {
+            let mut scene = Scene::new(1);
+            let changes: Vec<_> = (0..10)
+                .filter_map(|_| {
+                    scene.threads[0].skipped += skipped;
+                    scene.pass(&[0.1], late)
+                })
+                .collect();
+            let share = skipped as f32 / 100.0;
+            let began = Change::Began(Overload::Late { thread: 0, share });
+            assert_eq!(changes, [began]);
+            assert_eq!(scene.pass(&[0.1], 0), Some(Change::Ended));
+        }
+    }
+
+    #[test]
+    fn when_most_have_left_the_few_that_stay_are_not_taken_for_dear() {
+        let mut scene = Scene::new(1);
+        scene.legs(&[600]);
+        for _ in 0..10 {
+            scene.pass(&[0.6], 0);
+        }
+        scene.legs(&[10]);
+        scene.pass(&[0.5], 0);
+        assert!(!scene.judge(&[80]));
+        scene.pass(&[0.02], 0);
+        assert!(!scene.judge(&[80]));
+    }
+
+    #[test]
+    fn who_comes_in_a_storm_is_counted_before_it_is_measured() {
+        let mut scene = Scene::new(1);
+        scene.pass(&[0.0], 0);
+        // 500 within half a second, of which half had to be served on average.
+        scene.legs(&[500]);
+        scene.pass(&[0.25], 0);
+        assert!(scene.watch.expected(0, 600) > 0.55);
+        assert!(scene.judge(&[720]));
     }
 
     #[test]

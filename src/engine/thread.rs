@@ -542,7 +542,7 @@ fn tick_time(number: u64) -> Duration {
 }
 
 /// Four ticks make a frame.
-const TICK: Duration = Duration::from_millis(5);
+pub(super) const TICK: Duration = Duration::from_millis(5);
 const COMMANDS_PER_TICK: usize = 64;
 /// With more legs, most of their packets are fetched one tick before their frame, which then comes on time.
 const LEGS_AT_ONCE: usize = 100;

@@ -317,8 +317,14 @@ impl Leg {
             self.codecs.receiver.reseat(tick.now);
         }
         self.hold.next_frame();
+        if reseated || !self.may_speak() {
+            self.treatment.interrupt();
+        }
         if !self.may_speak() && !self.echo {
             self.codecs.receiver.note_muted();
+        }
+        if !self.parameters.direction.receives() {
+            self.codecs.receiver.note_pause();
         }
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();

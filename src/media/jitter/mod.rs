@@ -196,7 +196,8 @@ impl JitterBuffer {
         self.received.mark(sequence, false);
     }
 
-    /// The sender has announced silence within the audio itself (Opus DTX).
+    /// The sender has announced silence within the audio itself (Opus DTX), or it was agreed on that he sends
+    /// nothing.
     pub const fn note_pause(&mut self) {
         self.received.paused = true;
     }
@@ -485,8 +486,9 @@ impl JitterBuffer {
     }
 
     fn note_taken(&mut self, now: Instant, head: &Slot, staged: u32, play: i64) {
-        self.received
-            .play(now, head.sequence, head.timestamp, head.end());
+        let pause = i64::from(self.config.clock) * PAUSE_LEAST_MS / 1_000;
+        let span = head.timestamp..head.end();
+        self.received.play(now, head.sequence, span, pause);
         let offset = self.micros_of(i64::from(staged)) - self.micros_of(play - head.timestamp);
         let slack = self.delay.relative(now, head.timestamp).unwrap_or(0);
         self.waited = slack + offset;
@@ -584,6 +586,8 @@ fn ticks_between(from: i64, to: i64) -> u32 {
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
 /// What a backlog may exceed the longest delay by: a packet of 60 ms and a tick.
 const SLACK: i64 = 80_000;
+/// Who is silent for less without a word has a clock that isn't even.
+const PAUSE_LEAST_MS: i64 = 100;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! What has come: timestamps extended by their wraps, and which sequence numbers, so that a pause is
 //! told from a loss.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use crate::units::{ExtSeqNo, RtpTicks};
@@ -82,14 +83,15 @@ impl Received {
         }
     }
 
-    /// A packet is handed out, from `begin` to `end` on the extended timestamps.
-    pub(super) fn play(&mut self, now: Instant, sequence: ExtSeqNo, begin: i64, end: i64) {
+    /// A packet is handed out, which lies there on the extended timestamps. Who leaves out `pause` ticks or more
+    /// without a word, but no number, is one who pauses; less is a clock that isn't even.
+    pub(super) fn play(&mut self, now: Instant, sequence: ExtSeqNo, span: Range<i64>, pause: i64) {
         let follows = self.played.is_some_and(|played| sequence.0 == played.0 + 1);
-        self.pauses_unsaid |= follows && !self.paused && begin > self.end;
+        self.pauses_unsaid |= follows && !self.paused && span.start - self.end >= pause;
         self.played = Some(sequence);
         self.last = Some(now);
         self.paused = false;
-        self.end = end;
+        self.end = span.end;
     }
 
     /// Is no audio to be expected after what was played last? What still waits for its turn when
@@ -153,14 +155,15 @@ mod tests {
         let now = crate::media::seeded::start();
         for (sequence, begin, paused, unsaid) in [
             (11, 160, false, false),
+            (11, 161, false, false),
             (11, 960, true, false),
             (12, 960, false, false),
             (11, 960, false, true),
         ] {
             let mut received = Received::EMPTY;
-            received.play(now, ExtSeqNo(10), 0, 160);
+            received.play(now, ExtSeqNo(10), 0..160, 800);
             received.paused = paused;
-            received.play(now, ExtSeqNo(sequence), begin, begin + 160);
+            received.play(now, ExtSeqNo(sequence), begin..begin + 160, 800);
             assert_eq!(
                 received.pauses_unsaid, unsaid,
                 "{sequence} {begin} {paused}"

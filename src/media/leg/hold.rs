@@ -6,6 +6,8 @@ use crate::media::parameters::Direction;
 /// Is the leg on hold?
 pub(super) struct Hold {
     direction: Direction,
+    /// What is no hold: how it began, until both ways were agreed on.
+    usual: Direction,
     on: bool,
     /// Frames that what was sent before may still take to arrive and be played.
     settling: u8,
@@ -16,6 +18,7 @@ impl Hold {
     pub(super) const fn new(direction: Direction) -> Self {
         Self {
             direction,
+            usual: direction,
             on: false,
             settling: 0,
         }
@@ -24,7 +27,10 @@ impl Hold {
     pub(super) fn update(&mut self, direction: Direction) {
         if direction != self.direction {
             let was_on = self.on;
-            self.on = direction != Direction::SendRecv;
+            if direction == Direction::SendRecv {
+                self.usual = direction;
+            }
+            self.on = direction != self.usual;
             self.direction = direction;
             if was_on && !self.on {
                 self.settling = SETTLING_FRAMES;
@@ -70,9 +76,18 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_never_listened_is_heard() {
+    fn a_source_that_never_listened_is_heard_also_after_a_pause() {
         let mut hold = Hold::new(Direction::RecvOnly);
         hold.update(Direction::RecvOnly);
         assert!(!hold.is_on());
+        hold.update(Direction::Inactive);
+        assert!(hold.is_on());
+        hold.update(Direction::RecvOnly);
+        (0..SETTLING_FRAMES).for_each(|_| hold.next_frame());
+        assert!(!hold.is_on());
+        // Who has listened once and then only sends plays music.
+        hold.update(Direction::SendRecv);
+        hold.update(Direction::RecvOnly);
+        assert!(hold.is_on());
     }
 }

@@ -513,8 +513,8 @@ enum Meaning {
 
 const fn jitter_config(codec: Codec, config: ReceiverConfig) -> JitterConfig {
     let (packets_max, payload_max, bytes_max) = match codec {
-        // 60 ms at 64 kbit/s; 26 packets of 10 ms; half a second of any.
-        Codec::Pcmu | Codec::Pcma | Codec::G722 => (26, 480, 4_096),
+        // 120 ms at 64 kbit/s; 26 packets of 10 ms; half a second of any.
+        Codec::Pcmu | Codec::Pcma | Codec::G722 => (26, 960, 4_096),
         // The largest frame of RFC 6716 section 3.2.1 with its first byte; 26 packets of 10 ms; 320 ms in
         // packets of 200 kbit/s, 120 ms of the largest.
         Codec::Opus => (26, 1_276, 8_192),

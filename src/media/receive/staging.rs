@@ -43,10 +43,9 @@ struct Run {
 
 impl Staging {
     pub(super) fn new(rate: SampleRate) -> Self {
-        let longest_ms = if rate == SampleRate::Hz48000 { 120 } else { 60 };
         let per_ms = rate.hz() as usize / 1000;
         Self {
-            samples: vec![0; (longest_ms + AROUND_MS) * per_ms].into(),
+            samples: vec![0; (LONGEST_MS + AROUND_MS) * per_ms].into(),
             length: 0,
             frame: 0,
             runs: [Run::EMPTY; RUNS],
@@ -291,6 +290,8 @@ fn level(pcm: &[i16]) -> f32 {
 
 /// Stretches of different making within what is staged at once.
 const RUNS: usize = 8;
+/// The longest packet.
+const LONGEST_MS: usize = 120;
 /// Beside the longest packet: a frame, a piece to cut, a piece to insert.
 const AROUND_MS: usize = 40;
 /// Down to a twentieth within 7.5 ms.

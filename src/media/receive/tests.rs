@@ -501,3 +501,46 @@ fn no_bytes_panic_and_every_pull_gives_a_frame() {
         }
     }
 }
+
+#[test]
+fn packets_of_up_to_120_ms_are_heard_whole() {
+    for codec in [Codec::Pcmu, Codec::G722] {
+        for frames in 4..=6 {
+            let mut scene = Scene::new(&parameters(codec));
+            let payload: Vec<u8> = (0..160 * frames).map(|n| (n * 7) as u8).collect();
+            for n in 0..60 {
+                if n % frames == 0 {
+                    let verdict = scene.audio(&payload, 160 * frames as u32);
+                    assert_eq!(verdict, PacketVerdict::Accepted, "{codec:?} {frames}");
+                }
+                let kind = scene.pull();
+                assert_eq!(kind, FrameKind::Voice, "{codec:?} {frames} {n}");
+            }
+            assert_eq!(scene.receiver.statistics().concealed_frames, 0);
+        }
+    }
+}
+
+#[test]
+fn a_hold_that_was_agreed_on_makes_nobody_one_who_pauses_unsaid() {
+    for agreed in [true, false] {
+        let mut scene = Scene::new(&parameters(Codec::Pcmu));
+        for _ in 0..50 {
+            scene.audio(&[0x55; 160], 160);
+            scene.pull();
+        }
+        for _ in 0..500 {
+            if agreed {
+                scene.receiver.note_pause();
+            }
+            scene.pull();
+        }
+        scene.timestamp = scene.timestamp.wrapping_add(500 * 160);
+        for _ in 0..50 {
+            scene.audio(&[0x55; 160], 160);
+            scene.pull();
+        }
+        assert_eq!(scene.receiver.kind(), FrameKind::Voice);
+        assert_eq!(scene.receiver.may_be_silent(), !agreed);
+    }
+}

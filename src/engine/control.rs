@@ -309,7 +309,7 @@ impl Control {
         self.leave_bridge(left);
     }
 
-    /// Passes on what waits, drops what came back. To be called every few milliseconds.
+    /// Passes on what waits, drops what came back. To be called once per frame or so.
     pub fn pump(&mut self) {
         for thread in 0..self.threads.len() {
             self.collect_events(thread);

@@ -13,7 +13,7 @@ use crate::engine::io::{BATCH, Inbox, Moment, PACKET_BYTES, Poller, packets_kept
 use crate::engine::link::{Envelope, LEGS_PER_LINK, LinkIn, LinkOut};
 use crate::engine::routes::Routes;
 use crate::media::command::{LegPort, LegSlot, LegSockets, Route, SharedPort, SharedSource};
-use crate::media::leg::{Leg, Sifted};
+use crate::media::leg::{Leg, Sifted, TICKS_PER_FRAME};
 use crate::media::mixer::LegTable;
 use crate::media::prefetch::prefetch;
 use crate::units::LegId;
@@ -93,12 +93,14 @@ impl Inlet {
     }
 
     /// Begins to receive from a leg's own sockets.
-    pub(super) fn watch(&self, slot: LegSlot, port: &LegPort) {
+    pub(super) fn watch(&mut self, slot: LegSlot, port: &LegPort) {
         if let LegPort::Own(sockets) = port {
             // A full epoll set (ENOSPC, ENOMEM) leaves the leg deaf; it is closed when its media
             // is found to be lost.
             let _deaf = self.poller.add(&sockets.rtp, mark(slot, false));
             let _deaf = self.poller.add(&sockets.rtcp, mark(slot, true));
+            // What lies there already has not been passed over: nobody has looked.
+            self.fetched_at = None;
         }
     }
 
@@ -128,7 +130,8 @@ impl Inlet {
     /// Is there more to do than frames ask for: a handshake, more packets than could be fetched, or than so
     /// many legs send within so many ticks?
     pub(super) const fn is_pressed(&self, legs: usize, ticks: u64) -> bool {
-        self.hurries || self.fetched as u64 > ticks * (2 * legs as u64 + PACKETS_BESIDE)
+        let sent = 2 * legs as u64 * ticks.div_ceil(TICKS_PER_FRAME) + PACKETS_BESIDE * ticks;
+        self.hurries || self.fetched as u64 > sent
     }
 
     /// Fetches what came in since the last tick.
@@ -183,7 +186,13 @@ impl Inlet {
                 return;
             }
         }
+        self.note_left_over(counters);
+    }
+
+    /// More came than is fetched in one go.
+    fn note_left_over(&mut self, counters: &Counters) {
         self.hurries = true;
+        self.fetched_at = None;
         counters.bounds_reached.add(1);
     }
 
@@ -313,8 +322,7 @@ impl Inlet {
                 return;
             }
         }
-        self.hurries = true;
-        counters.bounds_reached.add(1);
+        self.note_left_over(counters);
     }
 
     /// Where each packet of a batch goes. All are looked for before any is delivered, so that what each
@@ -372,7 +380,7 @@ impl Inlet {
                 Sifted::Handshake => {
                     let source = own_source(from);
                     let envelope = envelope(slot, leg.id(), source, came);
-                    self.hurries = true;
+                    self.hurries |= leg.parameters().awaits_keys();
                     self.links.pass_to_control(&envelope, packet, counters);
                 }
                 Sifted::Excess => {}
@@ -534,4 +542,4 @@ const RESERVE: usize = 4;
 const PACKETS_BESIDE: u64 = 16;
 const FORWARDED_PER_LINK: usize = 4_096;
 /// A move takes a few ticks: a packet or two of every leg that moves meanwhile.
-const PARKED_MAX: usize = 64;
+const PARKED_MAX: usize = 128;

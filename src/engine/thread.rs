@@ -124,10 +124,7 @@ impl MediaThread {
         self.counters.doubled.add(behind - skipped);
         self.inlet
             .receive(at, &mut self.legs, &self.ports, &self.counters);
-        let ticks = current - self.last_tick;
-        if self.obey(now) || self.inlet.is_pressed(self.phases.legs(), ticks) {
-            self.awake_until = current + AWAKE_TICKS;
-        }
+        let has_obeyed = self.obey(now);
         self.inlet.take_forwarded(&mut self.legs, &self.counters);
         for number in self.next_tick + skipped..=current {
             self.counters.ticks.add(1);
@@ -135,6 +132,10 @@ impl MediaThread {
                 .late
                 .add(u64::from(passed.saturating_sub(tick_time(number)) > TICK));
             self.mix(at, number);
+        }
+        let ticks = current - self.last_tick;
+        if has_obeyed || self.inlet.is_pressed(self.phases.legs(), ticks) {
+            self.awake_until = current + AWAKE_TICKS;
         }
         self.last_tick = current;
         self.next_tick = self.tick_after(current, at);

@@ -389,4 +389,4 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Messages taken in one go before timers and the engine have their turn.
 const BURST: usize = 64;
 /// News of the engine worked off in one go; what is left waits for [`PUMP`] at most.
-const ENGINE_NEWS_AT_ONCE: usize = 256;
+const ENGINE_NEWS_AT_ONCE: usize = 512;

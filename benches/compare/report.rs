@@ -354,7 +354,8 @@ what he sent is decoded before it is compared. What a bridge adds by coding anew
 looks ahead and its decoder overlaps (6.5 ms by libopus' own word), with other sample rates 2 ms for each filter between them.
 - **lost**: numbers missing among the packets that came; **missing**: packets that never were sent. **gaps**: more than 60 ms \
 between two packets.
-- **KiB**: resident memory per participant, and what is left of it half a second after the last call.
+- **KiB**: resident memory per participant, and what is left of it half a second after the last call. What a process takes once, \
+with its first calls, is in it: some 1.5 MB of voicebridge's, which weigh little among 400 participants and most of all among 4.
 
 \"voicebridge, known addresses\" shares one socket among calls whose peers send from where they say (`media.shared`); \
 \"voicebridge\" opens sockets for each call. ConfBridge mixes at 8 kHz where all speak G.711 and at 48 kHz otherwise, without \

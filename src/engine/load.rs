@@ -195,16 +195,24 @@ impl ThreadLoad {
     }
 
     /// So much was used since there were `before` legs. Where many have come or gone meanwhile nobody knows for
-    /// how many it was.
+    /// how many it was: not for fewer than the least, nor for more than the most.
     fn learn_cost(&mut self, used: f32, before: usize) {
-        let most = before.max(self.legs);
         if self.legs < LEGS_TO_LEARN_FROM {
             self.cost = None;
-        } else if before.abs_diff(self.legs) * CHANGED_LEAST <= most {
-            let measured = used / self.legs as f32;
-            let smoothed = |old| old + (measured - old) * SMOOTHING;
-            self.cost = Some(self.cost.map_or(measured, smoothed));
+            return;
         }
+        let (least, most) = (before.min(self.legs), before.max(self.legs));
+        let per_leg = |legs: usize| used / legs as f32;
+        let old = self.cost_per_leg();
+        let is_steady = (most - least) * CHANGED_LEAST <= most;
+        self.cost = Some(if is_steady {
+            let weight = self.cost.map_or(1.0, |_| SMOOTHING);
+            old + (per_leg(self.legs) - old) * weight
+        } else if least == 0 {
+            old.max(per_leg(most))
+        } else {
+            old.clamp(per_leg(most), per_leg(least))
+        });
     }
 }
 
@@ -393,6 +401,21 @@ mod tests {
         assert!(!scene.judge(&[80]));
         scene.pass(&[0.02], 0);
         assert!(!scene.judge(&[80]));
+    }
+
+    #[test]
+    fn when_many_cheap_ones_come_they_are_not_taken_for_as_dear_as_the_few_before() {
+        let mut scene = Scene::new(1);
+        scene.legs(&[8]);
+        for _ in 0..10 {
+            scene.pass(&[0.08], 0);
+        }
+        for legs in (17..200).step_by(9) {
+            scene.legs(&[legs]);
+            let used = 0.08 + legs as f32 * 0.0002;
+            assert_eq!(scene.pass(&[used], 0), None, "{legs}");
+        }
+        assert!(scene.watch.expected(0, 200) < 0.25);
     }
 
     #[test]

@@ -173,7 +173,7 @@ fn check(result: i32) -> io::Result<i32> {
     }
 }
 
-/// No agreed packet is longer: 60 ms of G.711 with header and extensions, or any Opus packet.
+/// No packet that is taken is longer: 120 ms of G.711 with header and extensions, or any Opus packet.
 pub(super) const PACKET_BYTES: usize = 1_600;
 
 #[cfg(test)]

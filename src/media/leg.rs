@@ -323,23 +323,23 @@ impl Leg {
         if !self.may_speak() && !self.echo {
             self.codecs.receiver.note_muted();
         }
-        if !self.parameters.direction.receives() {
+        // On hold some play music, and some send nothing.
+        let is_to_send = self.parameters.direction.receives() && !self.hold.is_agreed();
+        if !is_to_send {
             self.codecs.receiver.note_pause();
         }
         self.frame = self.codecs.receiver.pull_frame(tick.now);
         let voice = self.voice();
         let talks = voice.active && self.may_speak() && !self.treatment.is_only_echo();
         self.talking.follow(talks);
-        let direction = self.parameters.direction;
-        let sends = direction.receives() && !self.codecs.receiver.may_be_silent();
+        let sends = is_to_send && !self.codecs.receiver.may_be_silent();
         let timeout = if sends {
             self.config.media_timeout
         } else {
             self.config.hold_timeout
         };
         self.liveness.check(tick.now, timeout);
-        let both_ways = direction.receives() && self.destination().is_some();
-        let expected = both_ways && !self.codecs.receiver.may_be_silent();
+        let expected = sends && self.destination().is_some();
         self.liveness.expect_audio(tick.now, expected);
         true
     }

@@ -172,6 +172,37 @@ fn by_default_a_silent_call_is_lost_after_30_seconds_and_after_300_on_hold() {
     assert_eq!(lost(&world), 2);
 }
 
+#[test]
+fn who_was_on_hold_is_missed_as_soon_as_anybody_once_he_is_back() {
+    let ports = [27_800..=27_849, 27_850..=27_899, 28_000..=28_049];
+    let held = [
+        Direction::SendOnly,
+        Direction::RecvOnly,
+        Direction::Inactive,
+    ];
+    for (held, ports) in held.into_iter().zip(ports) {
+        let mut world = World::new(1, ports);
+        let phone = world.call(Codec::Pcmu, Some(500.0));
+        let leg = world.leg(phone);
+        world.run(50);
+        world.phones[phone].hz = None;
+        let parameters = world.phones[phone].parameters(held);
+        world.control.connect_leg(leg, &parameters).unwrap();
+        world.run(seconds(3));
+        assert_eq!(lost(&world), 0, "{held:?}");
+        let parameters = world.phones[phone].parameters(Direction::SendRecv);
+        world.control.connect_leg(leg, &parameters).unwrap();
+        world.phones[phone].timestamp += 24_000;
+        world.phones[phone].hz = Some(500.0);
+        world.run(50);
+        world.phones[phone].hz = None;
+        world.run(seconds(1));
+        assert_eq!(lost(&world), 0, "{held:?}");
+        world.run(seconds(2));
+        assert_eq!(lost(&world), 1, "{held:?}");
+    }
+}
+
 /// The phone's report on what came to it (RFC 3550 section 6.4.2).
 fn report_from(world: &World, phone: usize) {
     let phone = &world.phones[phone];

@@ -1,5 +1,5 @@
-//! Codecs: payload to PCM and back, 20 ms at a time on the sending side, 10 to 60 ms (Opus up to
-//! 120 ms) on the receiving side. Nothing allocates after `new`.
+//! Codecs: payload to PCM and back, 20 ms at a time on the sending side, 10 to 120 ms on the receiving
+//! side. Nothing allocates after `new`.
 
 mod g711;
 mod g722;

@@ -377,11 +377,12 @@ impl JitterBuffer {
             return 0;
         };
         let micros = self.delay.micros(now);
-        let most = self.delay_max() + SLACK;
+        let packet = self.micros_of(i64::from(newest.ticks));
+        let most = self.delay_max() + packet.max(PACKET_USUAL) + SLACK;
         if self.micros_of(newest.end() - *play) <= most {
             return 0;
         }
-        let keep = self.target(micros) + self.micros_of(i64::from(newest.ticks));
+        let keep = self.target(micros) + packet;
         let mut dropped = 0;
         while let Some((_, head)) = self.head() {
             if self.micros_of(newest.end() - head.timestamp) <= keep
@@ -584,8 +585,10 @@ fn ticks_between(from: i64, to: i64) -> u32 {
 
 /// A buffer that ran empty this long ago belongs to a stream that stopped.
 const STOPPED_AFTER: Duration = Duration::from_millis(500);
-/// What a backlog may exceed the longest delay by: a packet of 60 ms and a tick.
-const SLACK: i64 = 80_000;
+/// A backlog may exceed the longest delay by a packet, of 60 ms or as long as they are, …
+const PACKET_USUAL: i64 = 60_000;
+/// … and by a frame.
+const SLACK: i64 = 20_000;
 /// Who is silent for less without a word has a clock that isn't even.
 const PAUSE_LEAST_MS: i64 = 100;
 

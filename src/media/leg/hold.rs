@@ -42,6 +42,12 @@ impl Hold {
         self.settling = self.settling.saturating_sub(1);
     }
 
+    /// Is it on by what was agreed on last?
+    pub(super) const fn is_agreed(&self) -> bool {
+        self.on
+    }
+
+    /// Is nothing of the leg to be heard yet?
     pub(super) const fn is_on(&self) -> bool {
         self.on || self.settling > 0
     }

@@ -241,8 +241,6 @@ impl MediaThread {
                 self.remove(slot, |slot, leg, port| Returned::Closed { slot, leg, port })
             }
             LegCommand::Update(mut update) => {
-                // Keys that the present receiver still holds would go with it.
-                self.rings.tell(leg);
                 if update.codecs.is_some()
                     && let Some(bridge) = self.phases.bridge_of(slot)
                     && let Some(Some(bridge)) = self.bridges.get_mut(bridge.0 as usize)

@@ -278,6 +278,14 @@ mod tests {
             self.watch.observe(self.now, &self.threads)
         }
 
+        /// So many legs that use that share, for long enough to know it.
+        fn settle(&mut self, legs: &[usize], shares: &[f32]) {
+            self.legs(legs);
+            for _ in 0..10 {
+                self.pass(shares, 0);
+            }
+        }
+
         fn legs(&mut self, legs: &[usize]) {
             for (thread, legs) in self.threads.iter_mut().zip(legs) {
                 thread.legs = *legs;
@@ -315,10 +323,7 @@ mod tests {
     #[test]
     fn calls_that_came_since_the_measurement_count_as_much_as_the_others() {
         let mut scene = Scene::new(1);
-        scene.legs(&[500]);
-        for _ in 0..10 {
-            scene.pass(&[0.5], 0);
-        }
+        scene.settle(&[500], &[0.5]);
         assert!(!scene.judge(&[690]));
         assert!(scene.judge(&[701]), "a thousandth each");
     }
@@ -392,10 +397,7 @@ mod tests {
     #[test]
     fn when_most_have_left_the_few_that_stay_are_not_taken_for_dear() {
         let mut scene = Scene::new(1);
-        scene.legs(&[600]);
-        for _ in 0..10 {
-            scene.pass(&[0.6], 0);
-        }
+        scene.settle(&[600], &[0.6]);
         scene.legs(&[10]);
         scene.pass(&[0.5], 0);
         assert!(!scene.judge(&[80]));
@@ -406,10 +408,7 @@ mod tests {
     #[test]
     fn when_many_cheap_ones_come_they_are_not_taken_for_as_dear_as_the_few_before() {
         let mut scene = Scene::new(1);
-        scene.legs(&[8]);
-        for _ in 0..10 {
-            scene.pass(&[0.08], 0);
-        }
+        scene.settle(&[8], &[0.08]);
         for legs in (17..200).step_by(9) {
             scene.legs(&[legs]);
             let used = 0.08 + legs as f32 * 0.0002;
